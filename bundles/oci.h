@@ -1,0 +1,150 @@
+// The parts of an OCI runtime-spec 1.3 config.json that Hobbes acts on, as plain values.
+// Source: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md, config-vm.md). Everything else in
+// the file is carried along untouched (Bundle::config).
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hobbes::oci {
+
+struct User {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::optional<mode_t> umask;
+  std::vector<gid_t> additional_gids;
+};
+
+struct Capabilities {  // names such as "CAP_KILL"
+  std::vector<std::string> bounding, effective, inheritable, permitted, ambient;
+};
+
+struct Rlimit {
+  int resource = 0;  // RLIMIT_*
+  std::uint64_t soft = 0, hard = 0;
+};
+
+struct ConsoleSize {
+  std::uint16_t height = 0, width = 0;
+};
+
+struct Process {
+  bool terminal = false;
+  std::optional<ConsoleSize> console_size;
+  User user;
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::string cwd = "/";
+  std::optional<Capabilities> capabilities;  // absent: the caller's own are kept
+  std::vector<Rlimit> rlimits;
+  bool no_new_privileges = false;
+  std::optional<int> oom_score_adj;
+  std::string cpu_affinity_initial, cpu_affinity_final;  // execCPUAffinity, list syntax
+};
+
+struct IdMapping {
+  std::uint32_t container_id = 0, host_id = 0, size = 0;
+};
+
+struct Mount {
+  std::string destination, type, source;
+  std::vector<std::string> options;
+};
+
+struct Hook {
+  std::string path;
+  std::vector<std::string> args, env;
+  std::optional<int> timeout_seconds;
+};
+
+struct Hooks {
+  std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart, poststop;
+};
+
+struct Namespace {
+  std::string type;  // "pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"
+  std::string path;  // join this one; empty: make a new one
+};
+
+struct Device {
+  std::string path;
+  char type = 'c';  // 'c', 'b', 'p'
+  unsigned major = 0, minor = 0;
+  mode_t mode = 0666;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+struct DeviceRule {
+  bool allow = false;
+  char type = 'a';                              // 'a', 'c', 'b'
+  std::optional<std::int64_t> major, minor;     // absent: any
+  std::string access = "rwm";
+};
+
+struct Resources {
+  std::optional<std::int64_t> memory_limit, memory_reservation, memory_swap;  // bytes, -1 unlimited
+  std::optional<std::uint64_t> cpu_shares;
+  std::optional<std::int64_t> cpu_quota;   // microseconds per period, -1 unlimited
+  std::optional<std::uint64_t> cpu_period; // microseconds
+  std::string cpus, mems;                  // list syntax
+  std::optional<std::int64_t> pids_limit;  // <= 0 unlimited
+  std::vector<DeviceRule> devices;
+  std::map<std::string, std::string> unified;  // cgroup v2 file -> value
+};
+
+struct SeccompArg {
+  unsigned index = 0;
+  std::uint64_t value = 0, value_two = 0;
+  std::string op;  // "SCMP_CMP_EQ", ...
+};
+
+struct SeccompRule {
+  std::vector<std::string> names;
+  std::string action;
+  std::optional<std::uint32_t> errno_ret;
+  std::vector<SeccompArg> args;
+};
+
+struct Seccomp {
+  std::string default_action;
+  std::optional<std::uint32_t> default_errno_ret;
+  std::vector<std::string> architectures, flags;
+  std::vector<SeccompRule> syscalls;
+};
+
+struct Linux {
+  std::vector<Namespace> namespaces;
+  std::vector<IdMapping> uid_mappings, gid_mappings;
+  std::vector<Device> devices;
+  std::string cgroups_path;
+  Resources resources;
+  std::string rootfs_propagation;
+  std::optional<Seccomp> seccomp;
+  std::map<std::string, std::string> sysctl;
+  std::vector<std::string> masked_paths, readonly_paths;
+};
+
+struct Vm {  // runtime-spec config-vm.md
+  std::string hypervisor_path, kernel_path, initrd, image_path, image_format;
+  std::vector<std::string> kernel_parameters;
+};
+
+struct Config {
+  std::string version;
+  std::optional<Process> process;
+  std::string root_path;  // as written: relative to the bundle, or absolute; empty when absent
+  bool root_readonly = false;
+  std::string hostname, domainname;
+  std::vector<Mount> mounts;
+  Hooks hooks;
+  std::map<std::string, std::string> annotations;
+  Linux linux_;
+  std::optional<Vm> vm;
+};
+
+}  // namespace hobbes::oci

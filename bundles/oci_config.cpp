@@ -1,0 +1,344 @@
+// config.json -> oci::Config. One function per object of the runtime-spec, in its order.
+#include "bundles/oci_config.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <set>
+
+namespace hobbes {
+namespace {
+
+constexpr std::int64_t id_most = 0xfffffffe;
+
+const std::vector<std::string> rlimit_names = {
+    "RLIMIT_CPU",     "RLIMIT_FSIZE",   "RLIMIT_DATA",     "RLIMIT_STACK",      "RLIMIT_CORE",  "RLIMIT_RSS",
+    "RLIMIT_NPROC",   "RLIMIT_NOFILE",  "RLIMIT_MEMLOCK",  "RLIMIT_AS",         "RLIMIT_LOCKS", "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE", "RLIMIT_NICE",   "RLIMIT_RTPRIO",   "RLIMIT_RTTIME"};
+static_assert(RLIMIT_CPU == 0 && RLIMIT_NPROC == 6 && RLIMIT_NOFILE == 7 && RLIMIT_RTTIME == 15,
+              "rlimit_names is indexed by the kernel's numbers");
+
+std::optional<std::uint64_t> limit_of(const Inspect& at) {
+  if (at.present() && at.json().is_number_unsigned()) return at.json().get<std::uint64_t>();
+  if (auto value = at.integer(-1, INT64_MAX)) return static_cast<std::uint64_t>(*value);
+  return std::nullopt;
+}
+
+oci::User read_user(const Inspect& at) {
+  oci::User user;
+  if (!at.object()) return user;
+  user.uid = static_cast<uid_t>(at.at("uid").integer(0, id_most).value_or(0));
+  user.gid = static_cast<gid_t>(at.at("gid").integer(0, id_most).value_or(0));
+  if (auto umask = at.at("umask").integer(0, 0777)) user.umask = static_cast<mode_t>(*umask);
+  at.at("additionalGids").each([&](const Inspect& gid) {
+    if (auto value = gid.integer(0, id_most)) user.additional_gids.push_back(static_cast<gid_t>(*value));
+  });
+  return user;
+}
+
+std::vector<std::string> capability_set(const Inspect& at) {
+  std::vector<std::string> names;
+  at.each([&](const Inspect& item) {
+    auto name = item.text();
+    if (!name) return;
+    if (name->rfind("CAP_", 0) != 0) {
+      item.wrong("a capability name such as CAP_KILL");
+      return;
+    }
+    names.push_back(*name);
+  });
+  return names;
+}
+
+std::vector<oci::IdMapping> id_mappings(const Inspect& at) {
+  std::vector<oci::IdMapping> out;
+  at.each([&](const Inspect& item) {
+    if (!item.object()) return;
+    auto inside = item.at("containerID").integer(0, id_most);
+    auto outside = item.at("hostID").integer(0, id_most);
+    auto size = item.at("size").integer(1, id_most);
+    if (!inside || !outside || !size) {
+      if (!item.at("size").present()) item.missing("size", "how many ids the mapping covers");
+      return;
+    }
+    out.push_back({static_cast<std::uint32_t>(*inside), static_cast<std::uint32_t>(*outside),
+                   static_cast<std::uint32_t>(*size)});
+  });
+  return out;
+}
+
+oci::Mount read_mount(const Inspect& at) {
+  oci::Mount mount;
+  if (!at.object()) return mount;
+  if (!at.at("destination").present()) at.missing("destination", "an absolute path");
+  // The spec wants absolute destinations but callers in the field still send relative ones; they mean "from /".
+  if (auto destination = at.at("destination").text()) {
+    mount.destination = destination->rfind('/', 0) == 0 ? *destination : "/" + *destination;
+    if (mount.destination == "/") at.at("destination").wrong("a path below /");
+  }
+  mount.type = at.at("type").text().value_or("");
+  mount.source = at.at("source").text().value_or("");
+  mount.options = at.at("options").texts();
+  return mount;
+}
+
+std::vector<oci::Hook> read_hooks(const Inspect& at) {
+  std::vector<oci::Hook> hooks;
+  at.each([&](const Inspect& item) {
+    if (!item.object()) return;
+    oci::Hook hook;
+    if (!item.at("path").present()) item.missing("path", "the absolute path of a program");
+    hook.path = item.at("path").absolute_path().value_or("");
+    hook.args = item.at("args").texts();
+    hook.env = item.at("env").texts();
+    if (auto timeout = item.at("timeout").integer(1, 86400)) hook.timeout_seconds = static_cast<int>(*timeout);
+    hooks.push_back(std::move(hook));
+  });
+  return hooks;
+}
+
+oci::Device read_device(const Inspect& at) {
+  oci::Device device;
+  if (!at.object()) return device;
+  if (!at.at("path").present()) at.missing("path", "an absolute path");
+  device.path = at.at("path").absolute_path().value_or("");
+  if (auto type = at.at("type").one_of({"c", "b", "u", "p"})) device.type = "cbcp"[*type];
+  device.major = static_cast<unsigned>(at.at("major").integer(0, 4095).value_or(0));
+  device.minor = static_cast<unsigned>(at.at("minor").integer(0, (1 << 20) - 1).value_or(0));
+  device.mode = static_cast<mode_t>(at.at("fileMode").integer(0, 07777).value_or(0666));
+  device.uid = static_cast<uid_t>(at.at("uid").integer(0, id_most).value_or(0));
+  device.gid = static_cast<gid_t>(at.at("gid").integer(0, id_most).value_or(0));
+  return device;
+}
+
+oci::DeviceRule read_device_rule(const Inspect& at) {
+  oci::DeviceRule rule;
+  if (!at.object()) return rule;
+  rule.allow = at.at("allow").boolean().value_or(false);
+  if (auto type = at.at("type").one_of({"a", "c", "b", "u"})) rule.type = "acbc"[*type];
+  // -1 means any, as the reference runtime accepts.
+  auto number = [](std::optional<std::int64_t> value) { return value && *value >= 0 ? value : std::nullopt; };
+  rule.major = number(at.at("major").integer(-1, 4095));
+  rule.minor = number(at.at("minor").integer(-1, (1 << 20) - 1));
+  if (auto access = at.at("access").text()) {
+    if (access->find_first_not_of("rwm") != std::string::npos) at.at("access").wrong("letters of \"rwm\"");
+    rule.access = *access;
+  }
+  return rule;
+}
+
+oci::Resources read_resources_at(const Inspect& at) {
+  oci::Resources out;
+  if (!at.object()) return out;
+  Inspect memory = at.at("memory");
+  if (memory.object()) {
+    out.memory_limit = memory.at("limit").integer(-1, INT64_MAX);
+    out.memory_reservation = memory.at("reservation").integer(-1, INT64_MAX);
+    out.memory_swap = memory.at("swap").integer(-1, INT64_MAX);
+  }
+  Inspect cpu = at.at("cpu");
+  if (cpu.object()) {
+    if (auto shares = cpu.at("shares").integer(0, 1 << 20)) out.cpu_shares = static_cast<std::uint64_t>(*shares);
+    out.cpu_quota = cpu.at("quota").integer(-1, INT64_MAX);
+    if (auto period = cpu.at("period").integer(0, 1000000)) out.cpu_period = static_cast<std::uint64_t>(*period);
+    if (auto cpus = cpu.at("cpus").list()) out.cpus = cpus->text();
+    if (auto mems = cpu.at("mems").list()) out.mems = mems->text();
+  }
+  if (at.at("pids").object()) out.pids_limit = at.at("pids").at("limit").integer(INT64_MIN, INT64_MAX);
+  at.at("devices").each([&](const Inspect& item) { out.devices.push_back(read_device_rule(item)); });
+  out.unified = at.at("unified").text_map();
+  for (const auto& [file, unused] : out.unified)
+    if (file.find('/') != std::string::npos) at.at("unified").at(file).wrong("a file name without /");
+  return out;
+}
+
+const std::vector<std::string> seccomp_actions = {
+    "SCMP_ACT_KILL",  "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",  "SCMP_ACT_ERRNO",
+    "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW",        "SCMP_ACT_LOG",         "SCMP_ACT_NOTIFY"};
+const std::vector<std::string> seccomp_operators = {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE",       "SCMP_CMP_EQ",
+                                                    "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"};
+
+oci::Seccomp read_seccomp(const Inspect& at) {
+  oci::Seccomp out;
+  auto action_at = [](const Inspect& where) {
+    auto index = where.one_of(seccomp_actions);
+    return index ? seccomp_actions[*index] : std::string();
+  };
+  auto errno_at = [](const Inspect& where) -> std::optional<std::uint32_t> {
+    auto value = where.integer(0, 4095);
+    return value ? std::optional(static_cast<std::uint32_t>(*value)) : std::nullopt;
+  };
+  auto number_of = [](const Inspect& where) -> std::uint64_t {
+    if (where.present() && where.json().is_number_unsigned()) return where.json().get<std::uint64_t>();
+    return static_cast<std::uint64_t>(where.integer(INT64_MIN, INT64_MAX).value_or(0));
+  };
+  if (!at.at("defaultAction").present()) at.missing("defaultAction", "a seccomp action");
+  out.default_action = action_at(at.at("defaultAction"));
+  out.default_errno_ret = errno_at(at.at("defaultErrnoRet"));
+  out.architectures = at.at("architectures").texts();
+  out.flags = at.at("flags").texts();
+  at.at("syscalls").each([&](const Inspect& item) {
+    if (!item.object()) return;
+    oci::SeccompRule rule;
+    rule.names = item.at("names").texts();
+    if (rule.names.empty()) item.missing("names", "at least one system call name");
+    if (!item.at("action").present()) item.missing("action", "a seccomp action");
+    rule.action = action_at(item.at("action"));
+    rule.errno_ret = errno_at(item.at("errnoRet"));
+    item.at("args").each([&](const Inspect& arg) {
+      if (!arg.object()) return;
+      oci::SeccompArg compare;
+      compare.index = static_cast<unsigned>(arg.at("index").integer(0, 5).value_or(0));
+      compare.value = number_of(arg.at("value"));
+      compare.value_two = number_of(arg.at("valueTwo"));
+      if (auto op = arg.at("op").one_of(seccomp_operators)) compare.op = seccomp_operators[*op];
+      rule.args.push_back(compare);
+    });
+    out.syscalls.push_back(std::move(rule));
+  });
+  return out;
+}
+
+oci::Linux read_linux(const Inspect& at) {
+  oci::Linux out;
+  if (!at.object()) return out;
+  const std::vector<std::string> types = {"pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"};
+  std::set<std::string> seen;
+  at.at("namespaces").each([&](const Inspect& item) {
+    if (!item.object()) return;
+    if (!item.at("type").present()) item.missing("type", "a namespace type");
+    auto type = item.at("type").one_of(types);
+    if (!type) return;
+    if (!seen.insert(types[*type]).second) item.at("type").wrong("each type once", "remove the second one");
+    out.namespaces.push_back({types[*type], item.at("path").absolute_path().value_or("")});
+  });
+  out.uid_mappings = id_mappings(at.at("uidMappings"));
+  out.gid_mappings = id_mappings(at.at("gidMappings"));
+  if ((!out.uid_mappings.empty() || !out.gid_mappings.empty()) && seen.count("user") == 0)
+    at.at("uidMappings").wrong("mappings together with a user namespace", "add {\"type\": \"user\"} to namespaces");
+  at.at("devices").each([&](const Inspect& item) { out.devices.push_back(read_device(item)); });
+  out.cgroups_path = at.at("cgroupsPath").text().value_or("");
+  if (("/" + out.cgroups_path + "/").find("/../") != std::string::npos)
+    at.at("cgroupsPath").wrong("a path without ..");
+  out.resources = read_resources_at(at.at("resources"));
+  const std::vector<std::string> propagations = {"shared",   "slave",  "private",  "unbindable",
+                                                 "rshared",  "rslave", "rprivate", "runbindable"};
+  if (auto index = at.at("rootfsPropagation").text(); index && !index->empty()) {
+    if (auto known = at.at("rootfsPropagation").one_of(propagations)) out.rootfs_propagation = propagations[*known];
+  }
+  if (at.at("seccomp").object()) out.seccomp = read_seccomp(at.at("seccomp"));
+  out.sysctl = at.at("sysctl").text_map();
+  for (const auto& [key, unused] : out.sysctl)
+    if (key.find("..") != std::string::npos) at.at("sysctl").at(key).wrong("a kernel parameter name");
+  out.masked_paths = at.at("maskedPaths").texts();
+  out.readonly_paths = at.at("readonlyPaths").texts();
+  return out;
+}
+
+oci::Vm read_vm(const Inspect& at) {
+  oci::Vm vm;
+  vm.hypervisor_path = at.at("hypervisor").at("path").absolute_path().value_or("");
+  Inspect kernel = at.at("kernel");
+  if (kernel.object()) {
+    if (!kernel.at("path").present()) kernel.missing("path", "the path of a kernel image");
+    vm.kernel_path = kernel.at("path").text().value_or("");
+    vm.initrd = kernel.at("initrd").text().value_or("");
+    vm.kernel_parameters = kernel.at("parameters").texts();
+  }
+  vm.image_path = at.at("image").at("path").text().value_or("");
+  vm.image_format = at.at("image").at("format").text().value_or("");
+  return vm;
+}
+
+}  // namespace
+
+oci::Process inspect_process(const Inspect& at) {
+  oci::Process process;
+  if (!at.object()) return process;
+  process.terminal = at.at("terminal").boolean().value_or(false);
+  if (at.at("consoleSize").object()) {
+    oci::ConsoleSize size;
+    size.height = static_cast<std::uint16_t>(at.at("consoleSize").at("height").integer(0, 65535).value_or(0));
+    size.width = static_cast<std::uint16_t>(at.at("consoleSize").at("width").integer(0, 65535).value_or(0));
+    process.console_size = size;
+  }
+  process.user = read_user(at.at("user"));
+  if (!at.at("args").present()) at.missing("args", "an array with the program and its arguments");
+  process.args = at.at("args").texts();
+  if (at.at("args").present() && (process.args.empty() || process.args[0].empty()))
+    at.at("args").wrong("at least the program's name");
+  process.env = at.at("env").texts();
+  for (std::size_t i = 0; i < process.env.size(); ++i) {
+    std::size_t equals = process.env[i].find('=');
+    if (equals == std::string::npos || equals == 0)
+      at.at("env").at(std::to_string(i)).wrong("NAME=value, found \"" + process.env[i].substr(0, 40) + "\"");
+  }
+  if (!at.at("cwd").present()) at.missing("cwd", "an absolute path");
+  process.cwd = at.at("cwd").absolute_path().value_or("/");
+  Inspect capabilities = at.at("capabilities");
+  if (capabilities.object()) {
+    oci::Capabilities sets;
+    sets.bounding = capability_set(capabilities.at("bounding"));
+    sets.effective = capability_set(capabilities.at("effective"));
+    sets.inheritable = capability_set(capabilities.at("inheritable"));
+    sets.permitted = capability_set(capabilities.at("permitted"));
+    sets.ambient = capability_set(capabilities.at("ambient"));
+    process.capabilities = std::move(sets);
+  }
+  std::set<std::size_t> limited;
+  at.at("rlimits").each([&](const Inspect& item) {
+    if (!item.object()) return;
+    auto type = item.at("type").one_of(rlimit_names);
+    auto soft = limit_of(item.at("soft"));
+    auto hard = limit_of(item.at("hard"));
+    if (!type || !soft || !hard) return;
+    if (!limited.insert(*type).second) item.at("type").wrong("each limit once", "remove the second one");
+    if (*soft > *hard) item.at("soft").wrong("at most the hard limit " + std::to_string(*hard));
+    process.rlimits.push_back({static_cast<int>(*type), *soft, *hard});
+  });
+  process.no_new_privileges = at.at("noNewPrivileges").boolean().value_or(false);
+  if (auto score = at.at("oomScoreAdj").integer(-1000, 1000)) process.oom_score_adj = static_cast<int>(*score);
+  Inspect affinity = at.at("execCPUAffinity");
+  if (affinity.object()) {
+    if (auto list = affinity.at("initial").list()) process.cpu_affinity_initial = list->text();
+    if (auto list = affinity.at("final").list()) process.cpu_affinity_final = list->text();
+  }
+  return process;
+}
+
+oci::Resources inspect_resources(const Inspect& at) { return read_resources_at(at); }
+
+oci::Config inspect_config(const Inspect& at) {
+  oci::Config out;
+  if (!at.at("ociVersion").present()) at.missing("ociVersion", "a version such as \"1.0.2\" or \"1.3.0\"");
+  if (auto version = at.at("ociVersion").text()) {
+    out.version = *version;
+    if (version->rfind("1.", 0) != 0) at.at("ociVersion").wrong("a 1.x version of the runtime-spec");
+  }
+  if (at.at("process").object()) out.process = inspect_process(at.at("process"));
+  if (at.at("root").object()) {
+    if (!at.at("root").at("path").present()) at.at("root").missing("path", "the path of the root file system");
+    out.root_path = at.at("root").at("path").text().value_or("");
+    out.root_readonly = at.at("root").at("readonly").boolean().value_or(false);
+  }
+  out.hostname = at.at("hostname").text().value_or("");
+  if (out.hostname.size() > 64) at.at("hostname").wrong("at most 64 characters");
+  out.domainname = at.at("domainname").text().value_or("");
+  if (out.domainname.size() > 64) at.at("domainname").wrong("at most 64 characters");
+  at.at("mounts").each([&](const Inspect& item) { out.mounts.push_back(read_mount(item)); });
+  Inspect hooks = at.at("hooks");
+  if (hooks.object()) {
+    out.hooks.prestart = read_hooks(hooks.at("prestart"));
+    out.hooks.create_runtime = read_hooks(hooks.at("createRuntime"));
+    out.hooks.create_container = read_hooks(hooks.at("createContainer"));
+    out.hooks.start_container = read_hooks(hooks.at("startContainer"));
+    out.hooks.poststart = read_hooks(hooks.at("poststart"));
+    out.hooks.poststop = read_hooks(hooks.at("poststop"));
+  }
+  out.annotations = at.at("annotations").text_map();
+  out.linux_ = read_linux(at.at("linux"));
+  if (at.at("vm").object()) out.vm = read_vm(at.at("vm"));
+  return out;
+}
+
+}  // namespace hobbes

@@ -1,0 +1,148 @@
+#include "core/file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+namespace hobbes {
+namespace {
+
+class SystemFiles final : public Files {
+ public:
+  Result<std::string> read(const std::string& path, std::size_t limit) const override {
+    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    if (!fd) return os_error("read " + path, errno);
+    std::string out;
+    char chunk[8192];
+    for (;;) {
+      ssize_t n = ::read(fd.get(), chunk, sizeof chunk);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return os_error("read " + path, errno);
+      if (n == 0) return out;
+      out.append(chunk, static_cast<std::size_t>(n));
+      if (out.size() > limit)
+        return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
+    }
+  }
+
+  Result<void> write(const std::string& path, std::string_view text) const override {
+    Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+    if (!fd) return os_error("write " + path, errno);
+    ssize_t n = 0;
+    do { n = ::write(fd.get(), text.data(), text.size()); } while (n < 0 && errno == EINTR);
+    if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
+    if (static_cast<std::size_t>(n) != text.size())
+      return Error{Code::os, "write " + path, "the kernel took only a part", ""};
+    return {};
+  }
+
+  Result<void> make_directory(const std::string& path, mode_t mode) const override {
+    if (::mkdir(path.c_str(), mode) != 0) return os_error("create directory " + path, errno);
+    return {};
+  }
+
+  Result<void> remove_directory(const std::string& path) const override {
+    if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return os_error("remove directory " + path, errno);
+    return {};
+  }
+
+  Result<std::vector<std::string>> list(const std::string& path) const override {
+    DIR* dir = ::opendir(path.c_str());
+    if (dir == nullptr) return os_error("list " + path, errno);
+    std::vector<std::string> names;
+    while (const dirent* entry = ::readdir(dir)) {
+      std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    ::closedir(dir);
+    return names;
+  }
+
+  bool exists(const std::string& path) const override { return ::access(path.c_str(), F_OK) == 0; }
+};
+
+Result<void> remove_at(int parent, const char* name, const std::string& path) {
+  if (::unlinkat(parent, name, 0) == 0 || errno == ENOENT) return {};
+  if (errno != EISDIR && errno != EPERM && errno != EBUSY) return os_error("remove " + path, errno);
+  Fd dir(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir) return os_error("remove " + path, errno);
+  DIR* stream = ::fdopendir(::dup(dir.get()));
+  if (stream == nullptr) return os_error("remove " + path, errno);
+  Result<void> result;
+  while (const dirent* entry = ::readdir(stream)) {
+    std::string_view child = entry->d_name;
+    if (child == "." || child == "..") continue;
+    result = remove_at(dir.get(), entry->d_name, path + "/" + entry->d_name);
+    if (!result) break;
+  }
+  ::closedir(stream);
+  HOBBES_CHECK(std::move(result));
+  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return os_error("remove " + path, errno);
+  return {};
+}
+
+}  // namespace
+
+const Files& Files::system() {
+  static const SystemFiles files;
+  return files;
+}
+
+Result<void> make_directories(const std::string& path, mode_t mode) {
+  for (std::size_t at = 1; at != std::string::npos;) {
+    at = path.find('/', at);
+    std::string prefix = path.substr(0, at);
+    if (at != std::string::npos) ++at;
+    if (::mkdir(prefix.c_str(), mode) != 0 && errno != EEXIST && errno != EISDIR) {
+      // A parent we may not write to can still exist; only a missing one is an error.
+      if (int error = errno; ::access(prefix.c_str(), F_OK) != 0) return os_error("create directory " + prefix, error);
+    }
+  }
+  return {};
+}
+
+Result<void> replace_file(const std::string& path, std::string_view content, mode_t mode) {
+  std::string temporary = path + ".new." + std::to_string(::getpid());
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd) return os_error("write " + path, errno);
+  HOBBES_CHECK(write_all(fd.get(), content, path));
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    int error = errno;
+    ::unlink(temporary.c_str());
+    return os_error("replace " + path, error);
+  }
+  return {};
+}
+
+Result<void> remove_tree(const std::string& path) { return remove_at(AT_FDCWD, path.c_str(), path); }
+
+Result<void> write_all(int fd, std::string_view data, const std::string& what) {
+  while (!data.empty()) {
+    ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return os_error("write " + what, errno);
+    data.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+Result<std::string> read_link(const std::string& path) {
+  char target[PATH_MAX];
+  ssize_t n = ::readlink(path.c_str(), target, sizeof target);
+  if (n < 0) return os_error("read link " + path, errno);
+  return std::string(target, static_cast<std::size_t>(n));
+}
+
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  std::string folded = std::filesystem::absolute(path, ignored).lexically_normal().string();
+  while (folded.size() > 1 && folded.back() == '/') folded.pop_back();
+  return folded;
+}
+
+}  // namespace hobbes

@@ -1,0 +1,30 @@
+// Who an enclave is: OCI callers identify one by (state root, id); everything inside Hobbes by one 64-bit handle.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace hobbes {
+
+/// The longest id, bounded by a name in the mirror (abi/nis.h).
+inline constexpr std::size_t id_limit = 127;
+
+/// Accepts letters, digits and "_+-." up to id_limit, not starting with "." or "-". Errors: Code::invalid with the reason.
+Result<void> check_id(std::string_view id);
+
+/// FNV-1a, 64 bit, of a text (Fowler, Noll, Vo; draft-eastlake-fnv): stable across builds, so it may be stored.
+constexpr std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return hash;
+}
+
+/// Fixed-width lower-case hexadecimal.
+std::string hex(std::uint64_t number, unsigned digits = 16);
+
+/// The kernel's id of this boot, the tag of everything that a reboot ends.
+Result<std::string> boot_id();
+
+}  // namespace hobbes

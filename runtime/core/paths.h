@@ -1,0 +1,24 @@
+// Where Hobbes keeps things. One place, so that a test or a site moves all of it with two variables.
+#pragma once
+#include <cstdlib>
+#include <string>
+
+namespace hobbes {
+
+/// Run-time files, gone with a reboot: $HOBBES_RUN_DIR, or /run/hobbes.
+inline std::string run_directory() {
+  const char* set = std::getenv("HOBBES_RUN_DIR");
+  return set != nullptr && *set == '/' ? set : "/run/hobbes";
+}
+/// What outlives a reboot: $HOBBES_STATE_DIR, or /var/lib/hobbes.
+inline std::string state_directory() {
+  const char* set = std::getenv("HOBBES_STATE_DIR");
+  return set != nullptr && *set == '/' ? set : "/var/lib/hobbes";
+}
+inline std::string control_socket_path() { return run_directory() + "/control.sock"; }
+inline std::string api_socket_path() { return run_directory() + "/api.sock"; }
+inline std::string mirror_path() { return run_directory() + "/nis"; }
+/// The default `--root`: one folder per enclave made by people and by the REST API.
+inline std::string default_root() { return run_directory() + "/enclaves"; }
+
+}  // namespace hobbes

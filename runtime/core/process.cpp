@@ -1,0 +1,171 @@
+#include "core/process.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/file.h"
+
+namespace hobbes {
+namespace {
+
+struct Stat {
+  char state = 0;
+  std::uint64_t start_ticks = 0;
+};
+
+std::optional<Stat> stat_of(pid_t pid) {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/stat");
+  if (!text) return std::nullopt;
+  // The command name may hold spaces and parentheses; fields are counted from the last ')'.
+  std::size_t at = text->rfind(')');
+  if (at == std::string::npos || at + 2 >= text->size()) return std::nullopt;
+  Stat stat;
+  stat.state = (*text)[at + 2];
+  std::size_t position = at + 2;
+  for (int field = 3; field < 22; ++field) {
+    position = text->find(' ', position);
+    if (position == std::string::npos) return std::nullopt;
+    ++position;
+  }
+  stat.start_ticks = std::strtoull(text->c_str() + position, nullptr, 10);
+  return stat;
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
+  std::vector<char*> out;
+  for (const std::string& s : strings) out.push_back(const_cast<char*>(s.c_str()));
+  out.push_back(nullptr);
+  return out;
+}
+
+}  // namespace
+
+Result<ProcessId> ProcessId::of(pid_t pid) {
+  auto stat = stat_of(pid);
+  if (!stat) return os_error("find process " + std::to_string(pid), ESRCH);
+  return ProcessId{pid, stat->start_ticks};
+}
+
+bool ProcessId::alive() const {
+  if (pid <= 0) return false;
+  auto stat = stat_of(pid);
+  return stat && stat->start_ticks == start_ticks && stat->state != 'Z' && stat->state != 'X';
+}
+
+Result<Fd> ProcessId::open() const {
+  Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!fd) return os_error("watch process " + std::to_string(pid), errno);
+  // Checked after opening: from here on the descriptor, not the number, is the identity.
+  if (!alive()) return os_error("watch process " + std::to_string(pid), ESRCH);
+  return fd;
+}
+
+char process_state(pid_t pid) {
+  auto stat = stat_of(pid);
+  return stat ? stat->state : '\0';
+}
+
+int exit_code_of(int wait_status) {
+  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+std::string describe_wait_status(int wait_status) {
+  if (!WIFSIGNALED(wait_status)) return "exit code " + std::to_string(WEXITSTATUS(wait_status));
+  int number = WTERMSIG(wait_status);
+  const char* name = ::sigabbrev_np(number);
+  return "signal " + std::to_string(number) + (name != nullptr ? " (SIG" + std::string(name) + ")" : "");
+}
+
+Result<Outcome> run(const Command& command) {
+  int in[2], out[2], err[2], failed[2];
+  if (::pipe2(in, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  Fd in_read(in[0]), in_write(in[1]);
+  if (::pipe2(out, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  Fd out_read(out[0]), out_write(out[1]);
+  if (::pipe2(err, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  Fd err_read(err[0]), err_write(err[1]);
+  if (::pipe2(failed, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  Fd failed_read(failed[0]), failed_write(failed[1]);
+
+  std::vector<char*> argv = pointers_to(command.argv);
+  std::vector<char*> environment;
+  if (command.environment) environment = pointers_to(*command.environment);
+
+  pid_t child = ::fork();
+  if (child < 0) return os_error("run " + command.argv[0], errno);
+  if (child == 0) {
+    // Only async-signal-safe calls: the parent may have threads.
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    bool good = ::dup2(in_read.get(), 0) == 0 && ::dup2(out_write.get(), 1) == 1 && ::dup2(err_write.get(), 2) == 2;
+    good = good && (command.directory.empty() || ::chdir(command.directory.c_str()) == 0);
+    if (good && command.uid) {
+      good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) &&
+             ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
+             ::setresuid(*command.uid, *command.uid, *command.uid) == 0;
+    }
+    if (good) ::execvpe(argv[0], argv.data(), command.environment ? environment.data() : environ);
+    int error = errno;
+    (void)!::write(failed_write.get(), &error, sizeof error);
+    ::_exit(127);
+  }
+  in_read.reset();
+  out_write.reset();
+  err_write.reset();
+  failed_write.reset();
+  int exec_error = 0;
+  if (::read(failed_read.get(), &exec_error, sizeof exec_error) == static_cast<ssize_t>(sizeof exec_error)) {
+    ::waitpid(child, nullptr, 0);
+    return os_error("run " + command.argv[0], exec_error);
+  }
+  if (!command.input.empty()) (void)!::write(in_write.get(), command.input.data(), command.input.size());
+  in_write.reset();
+
+  Outcome outcome;
+  auto end = std::chrono::steady_clock::now() + command.deadline;
+  Fd exited(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  pollfd watched[3] = {{out_read.get(), POLLIN, 0}, {err_read.get(), POLLIN, 0}, {exited.get(), POLLIN, 0}};
+  // Ends when the program has ended, not when its pipes close: a daemon it left behind may hold them open.
+  for (bool done = false; !done;) {
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    if (left <= 0 && !outcome.timed_out) {
+      outcome.timed_out = true;
+      ::kill(child, SIGKILL);
+    }
+    ::poll(watched, 3, outcome.timed_out ? 1000 : static_cast<int>(left));
+    done = (watched[2].revents & POLLIN) != 0;
+    for (int i = 0; i < 2; ++i) {
+      std::string& sink = i == 0 ? outcome.out : outcome.err;
+      char chunk[16384];
+      while (watched[i].fd >= 0) {
+        pollfd one{watched[i].fd, POLLIN, 0};
+        if (::poll(&one, 1, 0) <= 0) break;
+        ssize_t n = ::read(watched[i].fd, chunk, sizeof chunk);
+        if (n <= 0) {
+          watched[i].fd = -1;
+        } else if (sink.size() < (1U << 20U)) {
+          sink.append(chunk, static_cast<std::size_t>(n));
+        }
+      }
+    }
+  }
+  ::waitpid(child, &outcome.wait_status, 0);
+  return outcome;
+}
+
+std::string program_directory() {
+  auto path = read_link("/proc/self/exe");
+  return path ? path->substr(0, path->rfind('/')) : std::string("/usr/bin");
+}
+
+}  // namespace hobbes

@@ -1,0 +1,61 @@
+// Processes: an identity that survives pid reuse, and running a program to its end.
+#pragma once
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+
+namespace hobbes {
+
+/// A process named so that a recycled pid is not mistaken for it (start time from field 22 of proc(5) stat).
+struct ProcessId {
+  pid_t pid = 0;
+  std::uint64_t start_ticks = 0;
+
+  /// Names a running process. Errors: Code::not_found.
+  static Result<ProcessId> of(pid_t pid);
+  /// Runs or is stopped; a zombie is not alive.
+  [[nodiscard]] bool alive() const;
+  /// A descriptor that polls readable at the process's end. Errors: Code::not_found when it is already gone.
+  [[nodiscard]] Result<Fd> open() const;
+};
+
+/// The kernel's one-letter process state, 0 when there is no such process.
+char process_state(pid_t pid);
+
+/// An exit status as shells report it: the code, or 128 + the signal.
+int exit_code_of(int wait_status);
+/// "exit code 3" or "signal 9 (SIGKILL)".
+std::string describe_wait_status(int wait_status);
+
+/// What to run and how.
+struct Command {
+  std::vector<std::string> argv;
+  std::optional<std::vector<std::string>> environment;  ///< "K=V"; the caller's own when absent
+  std::string directory;                                ///< "" keeps the caller's
+  std::string input;                                    ///< standard input, at most 64 KiB
+  std::optional<uid_t> uid;                             ///< run as this user with its gid and no supplementary groups
+  std::optional<gid_t> gid;
+  std::chrono::milliseconds deadline{30000};  ///< killed by SIGKILL afterwards
+};
+
+struct Outcome {
+  int wait_status = 0;
+  bool timed_out = false;
+  std::string out, err;  ///< at most 1 MiB each; the rest is read and dropped
+  [[nodiscard]] bool good() const { return wait_status == 0 && !timed_out; }
+};
+
+/// Runs a command to its end and collects what it says. Safe in threaded programs. Errors: the program cannot be started.
+Result<Outcome> run(const Command& command);
+
+/// The folder of the running executable, where its siblings are found.
+std::string program_directory();
+
+}  // namespace hobbes

@@ -1,0 +1,64 @@
+// What a kind of enclave must be able to do. One driver per kind; nothing above this line knows what an enclave is made of.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bundles/bundle.h"
+#include "core/fd.h"
+#include "core/result.h"
+#include "enclave/record.h"
+
+namespace hobbes {
+
+struct CreateRequest {
+  Bundle bundle;
+  std::string cpus, mems;       ///< leased, list syntax; empty: the bundle's own words count
+  std::uint64_t memory = 0;     ///< leased bytes, 0: no limit from Hobbes
+  std::string console_socket;   ///< where the pseudo-terminal's master is sent
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  int preserve_fds = 0;         ///< descriptors 3 .. 3+n-1 are handed to the program
+  std::vector<std::string> extra_environment;  ///< "K=V", set over the bundle's
+};
+
+struct ExecRequest {
+  oci::Process process;
+  std::string console_socket;
+  int stdio[3] = {0, 1, 2};
+  int preserve_fds = 0;
+  bool die_with_parent = false;  ///< killed when the calling thread's process ends
+  std::string cpus;              ///< bind to these inside the enclave's; empty: all of them
+};
+
+/// Drivers are stateless and thread-safe; all state is in the record they are given.
+class Driver {
+ public:
+  virtual ~Driver() = default;
+  /// Null when this node can host the kind, else what is missing and how to get it.
+  [[nodiscard]] virtual std::optional<Error> obstacle() const = 0;
+  /// Makes the enclave process, a direct child of the caller, ready but not started. Saves the record before each claim. On
+  /// failure everything is undone.
+  virtual Result<void> create(const CreateRequest& request, EnclaveRecord& record) const = 0;
+  /// Lets the program run. Errors include the program's own failure to execute.
+  virtual Result<void> start(const EnclaveRecord& record) const = 0;
+  /// `all`: every process of the enclave.
+  virtual Result<void> signal(const EnclaveRecord& record, int number, bool all) const = 0;
+  virtual Result<void> pause(const EnclaveRecord& record) const = 0;
+  virtual Result<void> resume(const EnclaveRecord& record) const = 0;
+  virtual Result<void> update(const EnclaveRecord& record, const oci::Resources& resources) const = 0;
+  /// Starts another program inside; the result is the caller's direct child.
+  virtual Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const = 0;
+  [[nodiscard]] virtual Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const = 0;
+  [[nodiscard]] virtual std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const = 0;
+  /// Ends whatever still runs and takes everything away but the record's folder. Idempotent, and works on the record of a
+  /// create that died half-way.
+  virtual Result<void> destroy(const EnclaveRecord& record, std::chrono::milliseconds deadline) const = 0;
+};
+
+/// The driver of a kind; every kind has one, whether or not this node can host it (`obstacle`).
+const Driver& driver_for(Kind kind);
+
+}  // namespace hobbes

@@ -1,0 +1,399 @@
+#include "enclave/drivers/linux/container.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/linux/hooks.h"
+#include "enclave/drivers/linux/init.h"
+#include "ipc/channel.h"
+#include "partition/cgroup.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds step_deadline(60'000);
+
+Result<std::pair<Fd, Fd>> socket_pair() {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return os_error("make a socket pair", errno);
+  return std::pair{Fd(pair[0]), Fd(pair[1])};
+}
+
+Result<Cgroup> cgroup_of(const EnclaveRecord& record) {
+  HOBBES_TRY(layout, CgroupLayout::detect());
+  return Cgroup(layout, record.cgroup);
+}
+
+// The limits that go into the control group: the bundle's own, with the lease on top.
+oci::Resources effective_resources(const CreateRequest& request) {
+  oci::Resources out = request.bundle.oci.linux_.resources;
+  if (!request.cpus.empty()) out.cpus = request.cpus;
+  if (!request.mems.empty()) out.mems = request.mems;
+  auto lease = static_cast<std::int64_t>(request.memory);
+  if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease)) out.memory_limit = lease;
+  return out;
+}
+
+// A systemd-style "slice:prefix:name" names a scope; without talking to systemd it is made where systemd would make it.
+std::string cgroup_path_of(const Bundle& bundle, const EnclaveRecord& record) {
+  std::string path = bundle.oci.linux_.cgroups_path;
+  if (path.empty()) return default_cgroup(record.root, record.id);
+  std::size_t first = path.find(':');
+  std::size_t second = first == std::string::npos ? first : path.find(':', first + 1);
+  if (second != std::string::npos && path.front() != '/') {
+    std::string slice = path.substr(0, first), prefix = path.substr(first + 1, second - first - 1);
+    return "/" + (slice.empty() ? std::string("system.slice") : slice) + "/" + (prefix.empty() ? "" : prefix + "-") +
+           path.substr(second + 1) + ".scope";
+  }
+  return absolute(path.front() == '/' ? path : "/" + path);
+}
+
+std::string map_text(const std::vector<oci::IdMapping>& maps) {
+  std::string out;
+  for (const oci::IdMapping& map : maps)
+    out += std::to_string(map.container_id) + " " + std::to_string(map.host_id) + " " + std::to_string(map.size) + "\n";
+  return out;
+}
+
+Result<void> write_id_maps(pid_t child, const oci::Linux& linux_config) {
+  std::string folder = "/proc/" + std::to_string(child);
+  if (::geteuid() != 0) HOBBES_CHECK(Files::system().write(folder + "/setgroups", "deny"));
+  if (!linux_config.uid_mappings.empty())
+    HOBBES_CHECK(Files::system().write(folder + "/uid_map", map_text(linux_config.uid_mappings)));
+  if (!linux_config.gid_mappings.empty())
+    HOBBES_CHECK(Files::system().write(folder + "/gid_map", map_text(linux_config.gid_mappings)));
+  return {};
+}
+
+// Receives the child's next word. Errors: what the child reported, or that it died.
+Result<void> expect(Channel& child, const std::string& stage) {
+  auto message = child.receive(step_deadline);
+  if (!message)
+    return Error{Code::os, "prepare the enclave process", "it ended before it was " + stage,
+                 "see the kernel log for an out-of-memory kill"};
+  if (auto error = message->body.find("error"); error != message->body.end()) return error_from(*error);
+  if (text_at(message->body, "stage") != stage)
+    return Error{Code::corrupt, "prepare the enclave process", "it spoke out of turn", ""};
+  return {};
+}
+
+Result<void> go_on(Channel& child) { return child.send({{"go", true}}); }
+
+std::optional<oci::Seccomp> profile_of(const Bundle& bundle) {
+  if (bundle.oci.linux_.seccomp) return bundle.oci.linux_.seccomp;
+  if (bundle.hobbes.host_root) return default_seccomp();
+  return std::nullopt;
+}
+
+Result<std::optional<SeccompProgram>> program_of(const std::optional<oci::Seccomp>& profile) {
+  if (!profile) return std::optional<SeccompProgram>();
+  HOBBES_TRY(program, compile_seccomp(*profile));
+  return std::optional(std::move(program));
+}
+
+// Switches which pid namespace this thread's children are born in, and back.
+class ChildPidNamespace {
+ public:
+  static Result<ChildPidNamespace> enter(const std::string& path) {
+    ChildPidNamespace out;
+    out.own_.reset(::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+    Fd wanted(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!wanted || !out.own_ || ::setns(wanted.get(), CLONE_NEWPID) != 0)
+      return os_error("join the pid namespace " + path, errno);
+    return out;
+  }
+  ChildPidNamespace(ChildPidNamespace&&) = default;
+  ChildPidNamespace& operator=(ChildPidNamespace&&) = default;
+  ~ChildPidNamespace() {
+    if (own_) (void)::setns(own_.get(), CLONE_NEWPID);
+  }
+
+ private:
+  ChildPidNamespace() = default;
+  Fd own_;
+};
+
+pid_t clone_with(unsigned long flags) {
+  clone_args args{};
+  args.flags = flags;
+  args.exit_signal = SIGCHLD;
+  return static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+}
+
+bool same_namespace(pid_t pid, const char* name) {
+  struct stat mine{}, theirs{};
+  std::string path = std::string("/ns/") + name;
+  return ::stat(("/proc/self" + path).c_str(), &mine) == 0 &&
+         ::stat(("/proc/" + std::to_string(pid) + path).c_str(), &theirs) == 0 && mine.st_ino == theirs.st_ino;
+}
+
+Error not_running(const EnclaveRecord& record, const std::string& verb) {
+  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " +
+          std::string(name_of(record.status())), "see `hobbes-run state " + record.id + "`"};
+}
+
+Result<Bundle> bundle_of(const EnclaveRecord& record) {
+  HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
+  HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));
+  Validation validation = validate_config(record.bundle, json);
+  if (!validation.bundle) return Error{Code::corrupt, "read the saved bundle", report(validation.problems), ""};
+  return std::move(*validation.bundle);
+}
+
+}  // namespace
+
+Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
+  const Bundle& bundle = request.bundle;
+  const oci::Config& oci = bundle.oci;
+  HOBBES_TRY(layout, CgroupLayout::detect());
+  std::string group = cgroup_path_of(bundle, record);
+  Cgroup cgroup(layout, group);
+  // Before the record names it: a cleaner kills everything in the group a record names.
+  if (auto inside = cgroup.processes(); inside && !inside->empty())
+    return Error{Code::exists, "create enclave '" + record.id + "'", "control group " + group + " already holds processes",
+                 "choose another cgroupsPath"};
+  record.cgroup = group;
+
+  InitPlan plan;
+  plan.request = &request;
+  unsigned long flags = 0;
+  std::string joined_pid;
+  for (const oci::Namespace& space : oci.linux_.namespaces) {
+    unsigned long flag = namespace_flag(space.type);
+    if (!space.path.empty()) {
+      plan.joined.push_back(space);
+      if (space.type == "pid") joined_pid = space.path;
+    } else if (space.type == "cgroup") {
+      plan.late_namespaces |= flag;
+    } else {
+      flags |= flag;
+    }
+  }
+  bool own_mounts = (flags & CLONE_NEWNS) != 0 ||
+                    std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "mount"; });
+  if (!own_mounts)
+    return Error{Code::invalid, "create enclave '" + record.id + "'", "the bundle asks for no mount namespace",
+                 "add {\"type\": \"mount\"} to linux.namespaces"};
+  plan.map_root = (flags & CLONE_NEWUSER) != 0;
+  plan.rootfs = {&bundle, record.folder() + "/rootfs", "", &cgroup, &layout, plan.map_root, (flags & CLONE_NEWPID) != 0,
+                 plan.late_namespaces != 0, bundle.hobbes.present};
+  if (oci.process->terminal) {
+    HOBBES_TRY(console, connect_console(request.console_socket));
+    plan.console = std::move(console);
+  }
+  HOBBES_TRY(program, program_of(profile_of(bundle)));
+  plan.seccomp = std::move(program);
+
+  HOBBES_CHECK(replace_file(record.folder() + "/config.json", to_text(bundle.config), 0600));
+  if (bundle.hobbes.host_root) HOBBES_CHECK(make_directories(plan.rootfs.staging, 0755));
+  HOBBES_CHECK(record.save());  // names the control group before it exists
+  // From here on every failure ends in destroy(), which knows only the record.
+  pid_t child = -1;
+  auto undone = [&](Error error) {
+    if (child > 0) {
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+    if (auto cleaned = destroy(record, milliseconds(5000)); !cleaned)
+      error.remedy += (error.remedy.empty() ? "" : "; ") + ("and " + cleaned.error().text());
+    return error;
+  };
+
+  HOBBES_CHECK(cgroup.create());
+  if (auto limited = cgroup.apply(effective_resources(request)); !limited) return undone(std::move(limited).error());
+  HOBBES_TRY(listening, listen_at(record.start_socket(), 0600, SOCK_SEQPACKET));
+  ::fcntl(listening.get(), F_SETFL, 0);  // the enclave process blocks in accept
+  plan.start = std::move(listening);
+  HOBBES_TRY(pair, socket_pair());
+  plan.sync = std::move(pair.second);
+
+  {
+    std::optional<ChildPidNamespace> born_in;
+    if (!joined_pid.empty()) {
+      auto entered = ChildPidNamespace::enter(joined_pid);
+      if (!entered) return undone(std::move(entered).error());
+      born_in.emplace(std::move(*entered));
+    }
+    child = clone_with(flags);
+  }
+  if (child == 0) {
+    pair.first.reset();
+    plan.state = record.state();
+    run_init(plan);
+  }
+  if (child < 0) return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
+  plan.sync.reset();
+  plan.start.reset();
+  Channel init(std::move(pair.first));
+
+  auto drive = [&]() -> Result<void> {
+    HOBBES_CHECK(expect(init, "born"));
+    HOBBES_TRY(identity, ProcessId::of(child));
+    record.process = identity;
+    HOBBES_CHECK(record.save());
+    if (plan.map_root) HOBBES_CHECK(write_id_maps(child, oci.linux_));
+    HOBBES_CHECK(cgroup.enter(child));
+    HOBBES_CHECK(go_on(init));
+    HOBBES_CHECK(expect(init, "mounted"));
+    Json state = record.state();
+    HOBBES_CHECK(run_hooks(oci.hooks.prestart, "prestart", state));
+    HOBBES_CHECK(run_hooks(oci.hooks.create_runtime, "createRuntime", state));
+    HOBBES_CHECK(go_on(init));
+    HOBBES_CHECK(expect(init, "ready"));
+    record.prepared = true;
+    return record.save();
+  };
+  if (auto driven = drive(); !driven) return undone(std::move(driven).error());
+  return {};
+}
+
+Result<void> LinuxDriver::start(const EnclaveRecord& record) const {
+  if (record.status() != Status::created)
+    return Error{Code::busy, "start enclave '" + record.id + "'",
+                 "its status is " + std::string(name_of(record.status())) + ", not created",
+                 "create a new one with `hobbes-run create`"};
+  auto starter = Channel::connect(record.start_socket());
+  if (!starter) {
+    ::unlink(record.start_socket().c_str());  // it runs: an earlier start died before it could say so
+    return std::move(starter.error()).within("start enclave '" + record.id + "'");
+  }
+  // The program's execve closes the connection; anything said before that is why it could not.
+  auto answer = starter->receive(std::chrono::hours(24));
+  if (answer) {
+    if (auto error = answer->body.find("error"); error != answer->body.end())
+      return std::move(error_from(*error)).within("start enclave '" + record.id + "'");
+  }
+  ::unlink(record.start_socket().c_str());
+  return {};
+}
+
+Result<void> LinuxDriver::signal(const EnclaveRecord& record, int number, bool all) const {
+  std::string attempt = "send signal " + std::to_string(number) + " to enclave '" + record.id + "'";
+  if (all) {
+    HOBBES_TRY(pids, processes(record));
+    for (pid_t pid : pids)
+      if (::kill(pid, number) != 0 && errno != ESRCH) return os_error(attempt, errno);
+    return {};
+  }
+  if (!record.process.alive()) return not_running(record, "kill");
+  HOBBES_TRY(process, record.process.open());
+  if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) != 0) return os_error(attempt, errno);
+  // A frozen process would get it only when resumed.
+  if (number == SIGKILL)
+    if (auto cgroup = cgroup_of(record); cgroup && cgroup->frozen()) (void)cgroup->freeze(false);
+  return {};
+}
+
+Result<void> LinuxDriver::pause(const EnclaveRecord& record) const {
+  Status now = record.status();
+  if (now != Status::running && now != Status::created) return not_running(record, "pause");
+  HOBBES_TRY(cgroup, cgroup_of(record));
+  return cgroup.freeze(true);
+}
+
+Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
+  if (record.status() != Status::paused)
+    return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
+  HOBBES_TRY(cgroup, cgroup_of(record));
+  return cgroup.freeze(false);
+}
+
+Result<void> LinuxDriver::update(const EnclaveRecord& record, const oci::Resources& resources) const {
+  if (!record.process.alive()) return not_running(record, "update");
+  HOBBES_TRY(cgroup, cgroup_of(record));
+  return cgroup.apply(resources);
+}
+
+Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
+  Status now = record.status();
+  if (now != Status::running && now != Status::created) return not_running(record, "execute a program in");
+  HOBBES_TRY(bundle, bundle_of(record));
+  ExecPlan plan;
+  plan.request = &request;
+  HOBBES_TRY(target, record.process.open());
+  plan.target = std::move(target);
+  HOBBES_TRY(program, program_of(profile_of(bundle)));
+  plan.seccomp = std::move(program);
+  if (request.process.terminal) {
+    HOBBES_TRY(console, connect_console(request.console_socket));
+    plan.console = std::move(console);
+  }
+  static constexpr std::pair<const char*, unsigned long> spaces[] = {
+      {"mnt", CLONE_NEWNS}, {"ipc", CLONE_NEWIPC},   {"uts", CLONE_NEWUTS},
+      {"net", CLONE_NEWNET}, {"user", CLONE_NEWUSER}, {"cgroup", CLONE_NEWCGROUP}};
+  for (const auto& [name, flag] : spaces)
+    if (!same_namespace(record.process.pid, name)) plan.namespaces |= flag;
+  HOBBES_TRY(pair, socket_pair());
+  plan.sync = std::move(pair.second);
+  HOBBES_TRY(cgroup, cgroup_of(record));
+
+  pid_t child = -1;
+  {
+    std::optional<ChildPidNamespace> born_in;
+    if (!same_namespace(record.process.pid, "pid")) {
+      HOBBES_TRY(entered, ChildPidNamespace::enter("/proc/" + std::to_string(record.process.pid) + "/ns/pid"));
+      born_in.emplace(std::move(entered));
+    }
+    child = ::fork();
+  }
+  if (child == 0) {
+    pair.first.reset();
+    run_exec(plan);
+  }
+  if (child < 0) return os_error("execute a program in enclave '" + record.id + "'", errno);
+  plan.sync.reset();
+  Channel started(std::move(pair.first));
+  auto drive = [&]() -> Result<void> {
+    HOBBES_CHECK(expect(started, "born"));
+    HOBBES_CHECK(cgroup.enter(child));
+    HOBBES_CHECK(go_on(started));
+    auto answer = started.receive(step_deadline);
+    if (!answer) return {};  // closed by its execve
+    return error_from(answer->body.value("error", Json::object()));
+  };
+  if (auto driven = drive(); !driven) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    return std::move(driven.error()).within("execute a program in enclave '" + record.id + "'");
+  }
+  return child;
+}
+
+Result<std::vector<pid_t>> LinuxDriver::processes(const EnclaveRecord& record) const {
+  HOBBES_TRY(cgroup, cgroup_of(record));
+  return cgroup.processes();
+}
+
+std::map<std::string, std::uint64_t> LinuxDriver::statistics(const EnclaveRecord& record) const {
+  auto cgroup = cgroup_of(record);
+  return cgroup ? cgroup->statistics() : std::map<std::string, std::uint64_t>();
+}
+
+Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
+  if (record.process.alive()) {
+    if (auto process = record.process.open())
+      (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+  }
+  if (record.cgroup.empty()) return {};
+  HOBBES_TRY(cgroup, cgroup_of(record));
+  if (!cgroup.exists()) return {};
+  HOBBES_CHECK(cgroup.kill_all(deadline));
+  return cgroup.remove(deadline);
+}
+
+}  // namespace hobbes

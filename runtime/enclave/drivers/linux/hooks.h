@@ -1,0 +1,16 @@
+// OCI lifecycle hooks.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "bundles/oci.h"
+#include "core/json.h"
+#include "core/result.h"
+
+namespace hobbes {
+
+/// Runs hooks in order with the state document on standard input, stopping at the first that fails. `stage` names the list
+/// in errors. Errors: a hook that cannot run, exits nonzero (its last words are quoted) or exceeds its timeout (default 60 s).
+Result<void> run_hooks(const std::vector<oci::Hook>& hooks, const std::string& stage, const Json& state);
+
+}  // namespace hobbes

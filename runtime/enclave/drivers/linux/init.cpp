@@ -1,0 +1,255 @@
+#include "enclave/drivers/linux/init.h"
+
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/file.h"
+#include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/linux/credentials.h"
+#include "enclave/drivers/linux/hooks.h"
+#include "ipc/channel.h"
+
+namespace hobbes {
+namespace {
+
+constexpr std::chrono::hours for_ever(24 * 365);
+
+// Says one thing to the parent and waits for its "go on".
+Result<void> tell(Channel& parent, const char* stage) {
+  HOBBES_CHECK(parent.send({{"stage", stage}}));
+  HOBBES_TRY(answer, parent.receive(for_ever));
+  (void)answer;
+  return {};
+}
+
+[[noreturn]] void fail(Channel& listener, const Error& error) {
+  (void)listener.send({{"error", to_json(error)}});
+  ::_exit(error.code == Code::not_found ? 127 : error.code == Code::denied ? 126 : 1);
+}
+
+Result<void> bring_up_loopback() {
+  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  if (!socket || ::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0) return os_error("find the loopback interface", errno);
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP | IFF_RUNNING);
+  if (::ioctl(socket.get(), SIOCSIFFLAGS, &request) != 0) return os_error("bring up the loopback interface", errno);
+  return {};
+}
+
+Result<void> bind_to(const std::string& list) {
+  if (list.empty()) return {};
+  HOBBES_TRY(cpus, CpuSet::parse(list));
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  for (unsigned cpu : cpus.members()) CPU_SET(cpu, &mask);
+  if (::sched_setaffinity(0, sizeof mask, &mask) != 0)
+    return os_error("bind to CPUs " + list, errno, "name CPUs of the enclave");
+  return {};
+}
+
+// The file that execve will be given. Engines tell 126 from 127 by the phrases in these errors.
+Result<std::string> find_program(const oci::Process& process) {
+  const std::string& name = process.args[0];
+  auto usable = [](const std::string& path) -> Result<void> {
+    struct stat info{};
+    if (::stat(path.c_str(), &info) != 0) return os_error("execute " + path, errno);
+    if (S_ISDIR(info.st_mode)) return Error{Code::denied, "execute " + path, "is a directory: permission denied", ""};
+    if ((info.st_mode & 0111) == 0) return os_error("execute " + path, EACCES, "make it executable");
+    return {};
+  };
+  if (name.find('/') != std::string::npos) {
+    HOBBES_CHECK(usable(name));
+    return name;
+  }
+  std::string path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  for (const std::string& entry : process.env)
+    if (entry.rfind("PATH=", 0) == 0) path = entry.substr(5);
+  std::optional<Error> denied;
+  for (std::size_t begin = 0; begin <= path.size();) {
+    std::size_t end = std::min(path.find(':', begin), path.size());
+    std::string folder = path.substr(begin, end - begin);
+    begin = end + 1;
+    std::string candidate = (folder.empty() ? "." : folder) + "/" + name;
+    auto found = usable(candidate);
+    if (found) return candidate;
+    if (found.error().code == Code::denied) denied = std::move(found).error();
+  }
+  if (denied) return *denied;
+  return Error{Code::not_found, "execute '" + name + "'", "executable file not found in $PATH: no such file or directory",
+               "give its absolute path, or add it to the image"};
+}
+
+// The last steps of every program: from here on only execve follows.
+Result<void> finish(const oci::Process& process, const std::optional<SeccompProgram>& seccomp) {
+  // Without no_new_privs only a privileged thread may load a filter, so it comes before the privileges go.
+  if (seccomp && !process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
+  HOBBES_CHECK(become(process));
+  if (process.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return os_error("set no_new_privs", errno);
+  if (seccomp && process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
+  return {};
+}
+
+Error execute(const std::string& program, const oci::Process& process, const std::vector<std::string>& extra_environment,
+              int preserve_fds) {
+  std::vector<std::string> environment = process.env;
+  auto set = [&](const std::string& entry, bool replace) {
+    std::string prefix = entry.substr(0, entry.find('=') + 1);
+    for (std::string& old : environment)
+      if (old.rfind(prefix, 0) == 0) {
+        if (replace) old = entry;
+        return;
+      }
+    environment.push_back(entry);
+  };
+  for (const std::string& entry : extra_environment) set(entry, true);
+  set("HOME=/", false);
+  std::vector<char*> argv, envp;
+  for (const std::string& arg : process.args) argv.push_back(const_cast<char*>(arg.c_str()));
+  for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+  ::syscall(SYS_close_range, 3 + preserve_fds, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+  // Dispositions and masks of the runtime must not leak into the program.
+  for (int number = 1; number < NSIG; ++number)
+    if (number != SIGKILL && number != SIGSTOP) ::signal(number, SIG_DFL);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(program.c_str(), argv.data(), envp.data());
+  return os_error("execute " + program, errno);
+}
+
+Result<void> join(const std::vector<oci::Namespace>& namespaces) {
+  // The user namespace first: it gives the right to enter those it owns. The mount namespace last: paths change with it.
+  for (int pass = 0; pass < 3; ++pass)
+    for (const oci::Namespace& space : namespaces) {
+      int order = space.type == "user" ? 0 : space.type == "mount" ? 2 : 1;
+      if (order != pass || space.type == "pid") continue;
+      Fd fd(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd || ::setns(fd.get(), static_cast<int>(namespace_flag(space.type))) != 0)
+        return os_error("join the " + space.type + " namespace " + space.path, errno);
+    }
+  return {};
+}
+
+Result<void> set_names(const oci::Config& oci) {
+  if (!oci.hostname.empty() && ::sethostname(oci.hostname.c_str(), oci.hostname.size()) != 0)
+    return os_error("set the host name to " + oci.hostname, errno, "add a uts namespace");
+  if (!oci.domainname.empty() && ::setdomainname(oci.domainname.c_str(), oci.domainname.size()) != 0)
+    return os_error("set the domain name to " + oci.domainname, errno, "add a uts namespace");
+  return {};
+}
+
+// Up to "ready": everything that can fail before the program is asked to run.
+Result<std::string> prepare(InitPlan& plan, Channel& parent) {
+  const Bundle& bundle = plan.request->bundle;
+  const oci::Process& process = *bundle.oci.process;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  HOBBES_CHECK(tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
+  HOBBES_CHECK(join(plan.joined));
+  if (plan.map_root && (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0))
+    return os_error("become root of the user namespace", errno, "map container id 0 in uidMappings and gidMappings");
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
+  (void)::setsid();
+  if (!plan.request->no_new_keyring)
+    (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
+  if (plan.late_namespaces != 0 && ::unshare(static_cast<int>(plan.late_namespaces)) != 0)
+    return os_error("make the control group namespace", errno);
+  for (const oci::Namespace& space : bundle.oci.linux_.namespaces)
+    if (space.type == "network" && space.path.empty()) HOBBES_CHECK(bring_up_loopback());
+  HOBBES_CHECK(set_names(bundle.oci));
+
+  HOBBES_TRY(root, build_rootfs(plan.rootfs));
+  HOBBES_CHECK(tell(parent, "mounted"));  // prestart and createRuntime hooks run in the parent
+  HOBBES_CHECK(run_hooks(bundle.oci.hooks.create_container, "createContainer", plan.state));
+  HOBBES_CHECK(enter_rootfs(plan.rootfs, root, plan.request->no_pivot));
+  if (process.terminal)
+    HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, !bundle.hobbes.host_root));
+  HOBBES_CHECK(seal_rootfs(plan.rootfs));
+  HOBBES_CHECK(apply_limits(process));
+  HOBBES_CHECK(bind_to(process.cpu_affinity_final));
+  if (::chdir(process.cwd.c_str()) != 0) {
+    if (errno != ENOENT || ::mkdir(process.cwd.c_str(), 0755) != 0 || ::chdir(process.cwd.c_str()) != 0)
+      return os_error("enter working directory " + process.cwd, errno);
+  }
+  HOBBES_TRY(program, find_program(process));
+  ::prctl(PR_SET_PDEATHSIG, 0);
+  return program;
+}
+
+}  // namespace
+
+unsigned long namespace_flag(const std::string& type) {
+  if (type == "pid") return CLONE_NEWPID;
+  if (type == "network") return CLONE_NEWNET;
+  if (type == "mount") return CLONE_NEWNS;
+  if (type == "ipc") return CLONE_NEWIPC;
+  if (type == "uts") return CLONE_NEWUTS;
+  if (type == "user") return CLONE_NEWUSER;
+  if (type == "cgroup") return CLONE_NEWCGROUP;
+  return CLONE_NEWTIME;
+}
+
+void run_init(InitPlan& plan) {
+  const oci::Process& process = *plan.request->bundle.oci.process;
+  Channel parent(std::move(plan.sync));
+  auto program = prepare(plan, parent);
+  if (!program) fail(parent, program.error());
+  if (auto told = parent.send({{"stage", "ready"}}); !told) ::_exit(1);
+
+  int connection = -1;
+  do { connection = ::accept4(plan.start.get(), nullptr, nullptr, SOCK_CLOEXEC); } while (connection < 0 && errno == EINTR);
+  if (connection < 0) ::_exit(1);
+  Channel starter((Fd(connection)));
+  auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
+  if (!hooked) fail(starter, hooked.error());
+  if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
+  fail(starter, execute(*program, process, plan.request->extra_environment, plan.request->preserve_fds));
+}
+
+void run_exec(ExecPlan& plan) {
+  const ExecRequest& request = *plan.request;
+  const oci::Process& process = request.process;
+  Channel parent(std::move(plan.sync));
+  auto prepare_exec = [&]() -> Result<std::string> {
+    HOBBES_CHECK(tell(parent, "born"));
+    HOBBES_CHECK(bind_to(process.cpu_affinity_initial));
+    // One call joins them all, in the kernel's own order.
+    if (plan.namespaces != 0 && ::setns(plan.target.get(), static_cast<int>(plan.namespaces)) != 0)
+      return os_error("join the enclave's namespaces", errno);
+    if ((plan.namespaces & CLONE_NEWUSER) != 0 && (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0))
+      return os_error("become root of the enclave's user namespace", errno);
+    (void)::setsid();
+    for (int stream = 0; stream < 3; ++stream)
+      if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0)
+        return os_error("pass a standard stream", errno);
+    if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
+    HOBBES_CHECK(apply_limits(process));
+    HOBBES_CHECK(bind_to(request.cpus));
+    HOBBES_CHECK(bind_to(process.cpu_affinity_final));
+    if (::chdir(process.cwd.c_str()) != 0) return os_error("enter working directory " + process.cwd, errno);
+    return find_program(process);
+  };
+  auto program = prepare_exec();
+  if (!program) fail(parent, program.error());
+  if (auto finished = finish(process, plan.seccomp); !finished) fail(parent, finished.error());
+  // After the change of user, which clears it.
+  if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  fail(parent, execute(*program, process, {}, request.preserve_fds));
+}
+
+}  // namespace hobbes

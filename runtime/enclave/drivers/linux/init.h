@@ -1,0 +1,43 @@
+// The child's side of create and exec: from the fork to execve. Everything here runs in the new process.
+#pragma once
+#include <optional>
+
+#include "bundles/bundle.h"
+#include "core/fd.h"
+#include "enclave/driver.h"
+#include "enclave/drivers/linux/rootfs.h"
+#include "enclave/drivers/linux/seccomp.h"
+
+namespace hobbes {
+
+/// What the parent prepared for a new enclave's first process.
+struct InitPlan {
+  const CreateRequest* request = nullptr;
+  RootfsRequest rootfs;
+  std::vector<oci::Namespace> joined;       ///< with a path
+  unsigned long late_namespaces = 0;        ///< CLONE_NEW* made after entering the control group
+  std::optional<SeccompProgram> seccomp;
+  Json state;                               ///< for hooks
+  Fd sync;                                  ///< to the parent
+  Fd start;                                 ///< listening; `start` connects here
+  Fd console;
+  bool map_root = false;                    ///< become user 0 of the new user namespace first
+};
+
+/// What the parent prepared for a further process in a running enclave.
+struct ExecPlan {
+  const ExecRequest* request = nullptr;
+  Fd target;                                ///< pidfd of the enclave process
+  unsigned long namespaces = 0;             ///< CLONE_NEW* to join
+  std::optional<SeccompProgram> seccomp;
+  Fd sync, console;
+};
+
+/// Neither returns. Failures go to the parent over `sync`, later ones over the start connection.
+[[noreturn]] void run_init(InitPlan& plan);
+[[noreturn]] void run_exec(ExecPlan& plan);
+
+/// The CLONE_NEW* flag of an OCI namespace type.
+unsigned long namespace_flag(const std::string& type);
+
+}  // namespace hobbes

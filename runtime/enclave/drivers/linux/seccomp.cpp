@@ -1,0 +1,143 @@
+#include "enclave/drivers/linux/seccomp.h"
+
+#include <linux/seccomp.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+
+#include "core/fd.h"
+
+namespace hobbes {
+namespace {
+
+using Context = std::unique_ptr<void, decltype(&seccomp_release)>;
+
+Error refused(const std::string& what, int rc) { return os_error("compile the seccomp profile: " + what, -rc); }
+
+Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint32_t> number) {
+  std::uint32_t value = number.value_or(EPERM);
+  if (name == "SCMP_ACT_KILL" || name == "SCMP_ACT_KILL_THREAD") return SCMP_ACT_KILL_THREAD;
+  if (name == "SCMP_ACT_KILL_PROCESS") return SCMP_ACT_KILL_PROCESS;
+  if (name == "SCMP_ACT_TRAP") return SCMP_ACT_TRAP;
+  if (name == "SCMP_ACT_ERRNO") return SCMP_ACT_ERRNO(value);
+  if (name == "SCMP_ACT_TRACE") return SCMP_ACT_TRACE(value);
+  if (name == "SCMP_ACT_ALLOW") return SCMP_ACT_ALLOW;
+  if (name == "SCMP_ACT_LOG") return SCMP_ACT_LOG;
+  return Error{Code::unsupported, "compile the seccomp profile", "the action " + name + " is not supported",
+               "use another action"};
+}
+
+scmp_compare operator_of(const std::string& name) {
+  static const std::array<std::pair<const char*, scmp_compare>, 7> table = {{{"SCMP_CMP_NE", SCMP_CMP_NE},
+                                                                            {"SCMP_CMP_LT", SCMP_CMP_LT},
+                                                                            {"SCMP_CMP_LE", SCMP_CMP_LE},
+                                                                            {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+                                                                            {"SCMP_CMP_GE", SCMP_CMP_GE},
+                                                                            {"SCMP_CMP_GT", SCMP_CMP_GT},
+                                                                            {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}}};
+  for (const auto& [text, value] : table)
+    if (name == text) return value;
+  return SCMP_CMP_EQ;
+}
+
+Result<void> add_rule(scmp_filter_ctx context, const oci::SeccompRule& rule, std::uint32_t action) {
+  std::vector<scmp_arg_cmp> compares;
+  for (const oci::SeccompArg& arg : rule.args)
+    compares.push_back({arg.index, operator_of(arg.op), arg.value, arg.value_two});
+  std::vector<unsigned> indexes;
+  for (const oci::SeccompArg& arg : rule.args) indexes.push_back(arg.index);
+  std::sort(indexes.begin(), indexes.end());
+  bool repeats = std::adjacent_find(indexes.begin(), indexes.end()) != indexes.end();
+  for (const std::string& name : rule.names) {
+    int number = seccomp_syscall_resolve_name(name.c_str());
+    if (number == __NR_SCMP_ERROR) continue;
+    int rc = 0;
+    if (!repeats) {
+      rc = seccomp_rule_add_array(context, action, number, static_cast<unsigned>(compares.size()), compares.data());
+    } else {  // two comparisons of one argument are alternatives
+      for (const scmp_arg_cmp& compare : compares)
+        if (rc == 0 || rc == -EEXIST) rc = seccomp_rule_add_array(context, action, number, 1, &compare);
+    }
+    if (rc != 0 && rc != -EEXIST && rc != -EDOM) return refused("rule for " + name, rc);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile) {
+  HOBBES_TRY(standard, action_of(profile.default_action, profile.default_errno_ret));
+  Context context(seccomp_init(standard), &seccomp_release);
+  if (!context) return refused("start", -ENOMEM);
+  for (const std::string& architecture : profile.architectures) {
+    std::string name = architecture.rfind("SCMP_ARCH_", 0) == 0 ? architecture.substr(10) : architecture;
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::uint32_t token = seccomp_arch_resolve_name(name.c_str());
+    if (token == 0) continue;
+    int rc = seccomp_arch_add(context.get(), token);
+    if (rc != 0 && rc != -EEXIST) return refused("architecture " + architecture, rc);
+  }
+  // The kernel ignores this under no_new_privs; without it libseccomp would set no_new_privs itself on load.
+  (void)seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_NNP, 0);
+  (void)seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);
+  SeccompProgram out;
+  for (const std::string& flag : profile.flags) {
+    if (flag == "SECCOMP_FILTER_FLAG_LOG") out.flags |= SECCOMP_FILTER_FLAG_LOG;
+    if (flag == "SECCOMP_FILTER_FLAG_SPEC_ALLOW") out.flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+  }
+  for (const oci::SeccompRule& rule : profile.syscalls) {
+    HOBBES_TRY(action, action_of(rule.action, rule.errno_ret));
+    if (action == standard) continue;  // libseccomp refuses a rule that says what the default says
+    HOBBES_CHECK(add_rule(context.get(), rule, action));
+  }
+  Fd file(::memfd_create("seccomp", MFD_CLOEXEC));
+  if (!file) return os_error("compile the seccomp profile", errno);
+  if (int rc = seccomp_export_bpf(context.get(), file.get()); rc != 0) return refused("export", rc);
+  off_t size = ::lseek(file.get(), 0, SEEK_END);
+  out.instructions.resize(static_cast<std::size_t>(size) / sizeof(sock_filter));
+  if (::pread(file.get(), out.instructions.data(), static_cast<std::size_t>(size), 0) != size)
+    return os_error("compile the seccomp profile", errno);
+  return out;
+}
+
+oci::Seccomp default_seccomp() {
+  oci::Seccomp out;
+  out.default_action = "SCMP_ACT_ALLOW";
+  out.architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
+  oci::SeccompRule deny;
+  deny.action = "SCMP_ACT_ERRNO";
+  deny.errno_ret = EPERM;
+  deny.names = {"acct",          "add_key",        "bpf",            "clock_adjtime",     "clock_settime",
+                "create_module", "delete_module",  "finit_module",   "fsconfig",          "fsmount",
+                "fsopen",        "fspick",         "init_module",    "ioperm",            "iopl",
+                "kexec_file_load", "kexec_load",   "keyctl",         "lookup_dcookie",    "mount",
+                "mount_setattr", "move_mount",     "nfsservctl",     "open_by_handle_at", "open_tree",
+                "perf_event_open", "pivot_root",   "quotactl",       "reboot",            "request_key",
+                "setns",         "settimeofday",   "stime",          "swapoff",           "swapon",
+                "sysfs",         "umount",         "umount2",        "unshare",           "uselib",
+                "userfaultfd",   "ustat",          "vhangup",        "vm86",              "vm86old"};
+  out.syscalls.push_back(deny);
+  oci::SeccompRule namespaces = deny;  // clone with a CLONE_NEW* flag; clone3 hides its flags in memory and stays for threads
+  namespaces.names = {"clone"};
+  for (std::uint64_t flag : {0x10000000ULL, 0x00020000ULL, 0x20000000ULL, 0x40000000ULL, 0x04000000ULL, 0x08000000ULL}) {
+    namespaces.args = {{0, flag, flag, "SCMP_CMP_MASKED_EQ"}};
+    out.syscalls.push_back(namespaces);
+  }
+  return out;
+}
+
+Result<void> load_seccomp(const SeccompProgram& program) {
+  sock_fprog filter{static_cast<unsigned short>(program.instructions.size()),
+                    const_cast<sock_filter*>(program.instructions.data())};
+  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter) != 0)
+    return os_error("load the seccomp profile", errno);
+  return {};
+}
+
+}  // namespace hobbes

@@ -1,0 +1,166 @@
+// hobbes-run: the OCI-style command line of Hobbes.
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "hobbes-run/verbs.h"
+
+namespace hobbes {
+namespace {
+
+// Callers that pass --log read the failure there; people read standard error. Both get it.
+void report(const Globals& globals, const Error& error) {
+  std::fprintf(stderr, "hobbes-run: %s\n", error.text().c_str());
+  if (globals.log.empty()) return;
+  Fd log(::open(globals.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!log) return;
+  char when[32];
+  std::time_t now = ::time(nullptr);
+  std::strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  std::string line = globals.log_format == "json"
+                         ? to_text(Json{{"level", "error"}, {"msg", error.text()}, {"time", when}, {"error", to_json(error)}})
+                         : "time=\"" + std::string(when) + "\" level=error msg=\"" + error.text() + "\"";
+  (void)write_all(log.get(), line + "\n", globals.log);
+}
+
+int exit_code(const Error& error) {
+  if (error.cause.find("execute ") == std::string::npos && error.attempt.find("execute ") == std::string::npos) return 1;
+  return error.code == Code::not_found ? 127 : error.code == Code::denied ? 126 : 1;
+}
+
+void add_create_options(CLI::App* verb, CreateOptions& options) {
+  verb->add_option("id", options.id, "the new enclave's id")->required();
+  verb->add_option("-b,--bundle", options.bundle, "folder with config.json")->capture_default_str();
+  verb->add_option("--console-socket", options.console_socket, "socket that receives the terminal's master");
+  verb->add_option("--pid-file", options.pid_file, "file that receives the enclave process's pid");
+  verb->add_flag("--no-pivot", options.no_pivot, "move the root instead of pivoting (ramdisk roots)");
+  verb->add_flag("--no-new-keyring", options.no_new_keyring, "keep the caller's session keyring");
+  verb->add_option("--preserve-fds", options.preserve_fds, "hand this many descriptors from 3 on to the program");
+}
+
+int run_program(int argc, char** argv) {
+  Globals globals;
+  CreateOptions create_options, run_options;
+  ExecOptions exec_options;
+  UpdateOptions update_options;
+  std::string id, signal = "TERM", format = "table", ps_format = "table", bundle = ".", kind = "linux";
+  bool force = false, all = false, quiet = false, stats = false, host_root = false, print = false;
+  int interval = 5;
+  std::function<Result<int>()> action;
+
+  CLI::App app("hobbes-run: create and run enclaves from OCI-style bundles", "hobbes-run");
+  app.set_version_flag("-v,--version", std::string("hobbes-run version ") + HOBBES_VERSION + "\nspec: 1.3.0");
+  app.add_option("--root", globals.root, "folder of enclave state; with the id it names an enclave");
+  app.add_option("--log", globals.log, "also append errors to this file");
+  app.add_option("--log-format", globals.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--log-level", format, "accepted for compatibility; errors are always logged");
+  app.add_flag("--debug", globals.debug, "accepted for compatibility");
+  app.add_flag("--json", globals.json, "machine-readable output");
+  app.add_flag("--systemd-cgroup", globals.systemd_cgroup, "cgroupsPath has the form slice:prefix:name");
+  app.add_option("--cgroup-manager", globals.cgroup_manager, "accepted for compatibility");
+  app.add_option("--rootless", globals.rootless, "accepted for compatibility");
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 done; 1 failed; 2 wrong usage; 126, 127 the program cannot be executed or found;\n"
+             "run and exec return the program's own status. Manual: man hobbes-run");
+
+  auto verb = [&](const char* name, const char* help, std::function<Result<int>()> act) {
+    CLI::App* sub = app.add_subcommand(name, help);
+    sub->callback([&action, act = std::move(act)] { action = act; });
+    sub->fallthrough();
+    return sub;
+  };
+  auto with_id = [&](CLI::App* sub) {
+    sub->add_option("id", id, "the enclave's id")->required();
+    return sub;
+  };
+
+  auto* create_verb = verb("create", "make an enclave, ready to start", [&] { return create(globals, create_options); });
+  add_create_options(create_verb, create_options);
+  create_verb->add_flag("--dry-run", create_options.dry_run, "print the placement it would get and take nothing");
+  auto* run_verb = verb("run", "create, start and wait; returns the program's status", [&] { return run_enclave(globals, run_options); });
+  add_create_options(run_verb, run_options);
+  run_verb->add_flag("-d,--detach", run_options.detach, "do not wait");
+  run_verb->add_flag("--keep", run_options.keep, "do not delete the enclave afterwards");
+  with_id(verb("start", "let a created enclave's program run", [&] { return start(globals, id); }));
+
+  auto* exec_verb = verb("exec", "run another program inside a running enclave", [&] { return exec(globals, exec_options); });
+  exec_verb->add_option("id", exec_options.id, "the enclave's id")->required();
+  exec_verb->add_option("command", exec_options.command, "the program and its arguments");
+  exec_verb->prefix_command();
+  exec_verb->add_option("-p,--process", exec_options.process_file, "JSON file with an OCI process object");
+  exec_verb->add_option("--console-socket", exec_options.console_socket, "socket that receives the terminal's master");
+  exec_verb->add_option("--pid-file", exec_options.pid_file, "file that receives the program's pid");
+  exec_verb->add_option("--cwd", exec_options.cwd, "working directory");
+  exec_verb->add_option("-u,--user", exec_options.user, "UID[:GID]");
+  exec_verb->add_option("-e,--env", exec_options.env, "NAME=value")->take_all()->allow_extra_args(false);
+  exec_verb->add_option("-c,--cap", exec_options.capabilities, "add a capability")->allow_extra_args(false);
+  exec_verb->add_option("--preserve-fds", exec_options.preserve_fds, "hand this many descriptors from 3 on to the program");
+  exec_verb->add_flag("-d,--detach", exec_options.detach, "do not wait");
+  exec_verb->add_flag("-t,--tty", exec_options.tty, "give it a terminal");
+  exec_verb->add_flag("--no-new-privs", exec_options.no_new_privs, "set no_new_privs");
+
+  with_id(verb("state", "print an enclave's state as JSON", [&] { return state(globals, id); }));
+  auto* list_verb = verb("list", "list enclaves", [&] { return list(globals, format == "json" ? "json" : "table", quiet); });
+  list_verb->alias("ls");
+  list_verb->add_option("-f,--format", format, "table or json")->check(CLI::IsMember({"table", "json"}));
+  list_verb->add_flag("-q,--quiet", quiet, "ids only");
+  auto* ps_verb = with_id(verb("ps", "list an enclave's processes", [&] { return ps(globals, id, ps_format); }));
+  ps_verb->add_option("-f,--format", ps_format, "table or json")->check(CLI::IsMember({"table", "json"}));
+  ps_verb->allow_extras();
+  auto* kill_verb = with_id(verb("kill", "send a signal to the enclave process", [&] { return hobbes::kill(globals, id, signal, all); }));
+  kill_verb->add_option("signal", signal, "name or number")->capture_default_str();
+  kill_verb->add_flag("-a,--all", all, "to every process of the enclave");
+  auto* delete_verb = with_id(verb("delete", "take an enclave away", [&] { return hobbes::remove(globals, id, force); }));
+  delete_verb->add_flag("-f,--force", force, "also when it runs; succeeds when there is none");
+  with_id(verb("pause", "freeze every process of an enclave", [&] { return hobbes::pause(globals, id); }));
+  with_id(verb("resume", "thaw a paused enclave", [&] { return resume(globals, id); }));
+
+  auto* update_verb = verb("update", "change the resources of a running enclave", [&] { return update(globals, update_options); });
+  update_verb->add_option("id", update_options.id, "the enclave's id")->required();
+  update_verb->add_option("-r,--resources", update_options.resources, "JSON file with an OCI resources object, - for standard input");
+  update_verb->add_option("--cores", update_options.cores, "lease this many cores");
+  update_verb->add_option("--memory-size", update_options.memory_size, "lease this much memory");
+  update_verb->add_option("--memory", update_options.memory, "memory limit of the control group");
+  update_verb->add_option("--cpuset-cpus", update_options.cpuset_cpus, "CPUs, for enclaves without leased cores");
+  update_verb->add_option("--cpuset-mems", update_options.cpuset_mems, "NUMA nodes");
+  update_verb->add_option("--cpu-quota", update_options.cpu_quota, "microseconds per period");
+  update_verb->add_option("--cpu-period", update_options.cpu_period, "microseconds");
+  update_verb->add_option("--cpu-share", update_options.cpu_shares, "relative weight");
+  update_verb->add_option("--pids-limit", update_options.pids_limit, "processes");
+  update_verb->add_flag("--dry-run", update_options.dry_run, "print the placement it would get and take nothing");
+
+  auto* events_verb = with_id(verb("events", "print resource use", [&] { return events(globals, id, stats, interval); }));
+  events_verb->add_flag("--stats", stats, "once");
+  events_verb->add_option("--interval", interval, "seconds")->check(CLI::Range(1, 86400));
+  verb("features", "print what this runtime and node can do", [] { return features(); });
+  auto* spec_verb = verb("spec", "write an example config.json", [&] { return spec(kind, host_root, bundle, print); });
+  spec_verb->add_option("-k,--kind", kind, "linux, kitten or palacios")->capture_default_str();
+  spec_verb->add_flag("--host-root", host_root, "use the host's root file system, read-only; no image needed");
+  spec_verb->add_option("-b,--bundle", bundle, "folder to write to")->capture_default_str();
+  spec_verb->add_flag("--print", print, "print instead");
+  auto* validate_verb = verb("validate", "check a bundle without touching the node", [&] { return validate(globals, bundle); });
+  validate_verb->add_option("-b,--bundle,bundle", bundle, "folder with config.json")->capture_default_str();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    report(globals, Error{Code::invalid, "understand the command line", e.what(), "see `hobbes-run --help`"});
+    return 2;
+  }
+  auto result = action();
+  if (result) return *result;
+  report(globals, result.error());
+  return exit_code(result.error());
+}
+
+}  // namespace
+}  // namespace hobbes
+
+int main(int argc, char** argv) { return hobbes::run_program(argc, argv); }

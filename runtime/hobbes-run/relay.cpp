@@ -1,0 +1,100 @@
+#include "hobbes-run/relay.h"
+
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/file.h"
+#include "ipc/channel.h"
+
+namespace hobbes {
+
+Result<Relay> Relay::open() {
+  Relay relay;
+  char name[] = "/tmp/hobbes-console.XXXXXX";
+  if (::mkdtemp(name) == nullptr) return os_error("make a console socket", errno);
+  relay.folder_ = name;
+  HOBBES_TRY(listening, listen_at(relay.socket_path(), 0600, SOCK_STREAM));
+  relay.listening_ = std::move(listening);
+  return relay;
+}
+
+Relay::Relay(Relay&& other) noexcept
+    : folder_(std::exchange(other.folder_, "")),
+      listening_(std::move(other.listening_)),
+      master_(std::move(other.master_)),
+      saved_(other.saved_),
+      raw_(std::exchange(other.raw_, false)),
+      input_open_(other.input_open_) {}
+
+Relay::~Relay() {
+  if (raw_) ::tcsetattr(0, TCSANOW, &saved_);
+  if (!folder_.empty()) (void)remove_tree(folder_);
+}
+
+Result<void> Relay::receive() {
+  Fd connection(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!connection) return os_error("receive the enclave's terminal", errno);
+  char text[256];
+  iovec part{text, sizeof text};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  ssize_t n = ::recvmsg(connection.get(), &header, MSG_CMSG_CLOEXEC);
+  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  if (n <= 0 || rights == nullptr || rights->cmsg_type != SCM_RIGHTS)
+    return Error{Code::os, "receive the enclave's terminal", "nothing was sent", ""};
+  int fd = -1;
+  std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+  master_.reset(fd);
+  if (::isatty(0) == 1 && ::tcgetattr(0, &saved_) == 0) {
+    termios raw = saved_;
+    ::cfmakeraw(&raw);
+    raw_ = ::tcsetattr(0, TCSANOW, &raw) == 0;
+    resize();
+  }
+  return {};
+}
+
+void Relay::watch(pollfd& ours, pollfd& theirs) const {
+  ours.fd = input_open_ ? 0 : -1;
+  theirs.fd = master_.get();
+}
+
+void Relay::move(const pollfd& ours, const pollfd& theirs) {
+  char chunk[4096];
+  if ((ours.revents & (POLLIN | POLLHUP)) != 0) {
+    ssize_t n = ::read(0, chunk, sizeof chunk);
+    if (n > 0) (void)write_all(master_.get(), {chunk, static_cast<std::size_t>(n)}, "the enclave's terminal");
+    else input_open_ = false;
+  }
+  if ((theirs.revents & POLLIN) != 0) {
+    ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
+    if (n > 0) (void)write_all(1, {chunk, static_cast<std::size_t>(n)}, "standard output");
+  } else if ((theirs.revents & POLLHUP) != 0) {
+    master_.reset();  // every slave is closed; the program's end is still to come
+  }
+}
+
+void Relay::resize() const {
+  winsize size{};
+  if (::ioctl(0, TIOCGWINSZ, &size) == 0) (void)::ioctl(master_.get(), TIOCSWINSZ, &size);
+}
+
+void Relay::drain() {
+  for (;;) {
+    pollfd theirs{master_.get(), POLLIN, 0};
+    if (!master_ || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0) return;
+    move({-1, 0, 0}, theirs);
+  }
+}
+
+}  // namespace hobbes

@@ -1,0 +1,513 @@
+#include "hobbes-run/verbs.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+
+#include "bundles/bundle.h"
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "core/size.h"
+#include "enclave/driver.h"
+#include "enclave/drivers/linux/hooks.h"
+#include "hobbes-run/relay.h"
+#include "ipc/client.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string root_of(const Globals& globals) { return globals.root.empty() ? default_root() : absolute(globals.root); }
+
+Result<EnclaveRecord> find(const Globals& globals, const std::string& id) { return EnclaveRecord::load(root_of(globals), id); }
+
+// Tells hobbesd what happened when it runs; the enclave itself does not depend on it.
+void notify(const EnclaveRecord& record, Json event) {
+  auto client = Client::connect(false);
+  if (!client || record.handle == 0) return;
+  event["handle"] = record.handle;
+  (void)client->call("enclave.event", std::move(event), {}, milliseconds(2000));
+}
+
+Json cores_json(const CoreRequest& cores) {
+  if (!cores.wanted()) return Json::object();
+  Json out = {{"policy", name_of(cores.policy)}, {"shared", cores.shared}};
+  if (cores.count > 0) out["count"] = cores.count;
+  if (cores.list) out["list"] = cores.list->text();
+  if (cores.numa) out["numa"] = *cores.numa;
+  return out;
+}
+
+Json memory_json(const MemoryRequest& memory) {
+  if (memory.size == 0) return Json::object();
+  Json out = {{"size", memory.size}, {"pageSize", memory.page_size}};
+  if (memory.numa) out["numa"] = *memory.numa;
+  return out;
+}
+
+Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id) {
+  return {{"root", root},
+          {"id", id},
+          {"bundle", bundle.path},
+          {"kind", name_of(bundle.hobbes.kind)},
+          {"cores", cores_json(bundle.hobbes.cores)},
+          {"memory", memory_json(bundle.hobbes.memory)},
+          {"labels", bundle.hobbes.labels},
+          {"manage", name_of(bundle.hobbes.manage)}};
+}
+
+void print_placement(const Globals& globals, const std::string& id, const Json& placement) {
+  if (globals.json) {
+    std::cout << to_text(placement, 2) << "\n";
+    return;
+  }
+  std::string cpus = text_at(placement, "cpus");
+  std::cout << "enclave '" << id << "' would get\n  CPUs    " << (cpus.empty() ? "shared with the host" : cpus) << "\n";
+  std::uint64_t total = static_cast<std::uint64_t>(number_at(placement, "memoryTotal"));
+  std::cout << "  memory  " << (total == 0 ? "not limited" : format_size(total));
+  for (const auto& [node, bytes] : placement["memory"].items())
+    std::cout << ", " << format_size(bytes.get<std::uint64_t>()) << " on NUMA node " << node;
+  std::cout << "\n";
+}
+
+// create without the printing: the enclave process is this process's child afterwards.
+Result<EnclaveRecord> make_enclave(const Globals& globals, const CreateOptions& options) {
+  HOBBES_CHECK(check_id(options.id));
+  HOBBES_TRY(bundle, load_bundle(options.bundle));
+  const Driver& driver = driver_for(bundle.hobbes.kind);
+  if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
+  std::string root = root_of(globals);
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_CHECK(EnclaveRecord::claim(root, options.id));
+
+  EnclaveRecord record;
+  record.root = root;
+  record.id = options.id;
+  record.bundle = bundle.path;
+  record.oci_version = bundle.oci.version;
+  record.kind = bundle.hobbes.kind;
+  record.created_s = ::time(nullptr);
+  record.owner = ::geteuid();
+  record.annotations = bundle.oci.annotations;
+  record.poststop = bundle.oci.hooks.poststop;
+
+  auto make = [&]() -> Result<void> {
+    HOBBES_CHECK(record.save());
+    HOBBES_TRY(reserved, client.call("enclave.reserve", reservation_of(bundle, root, options.id)));
+    record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
+    CreateRequest request{std::move(bundle),
+                          text_at(reserved.body, "cpus"),
+                          text_at(reserved.body, "mems"),
+                          static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal")),
+                          options.console_socket,
+                          options.no_pivot,
+                          options.no_new_keyring,
+                          options.preserve_fds,
+                          {}};
+    if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
+    HOBBES_CHECK(driver.create(request, record));
+    auto commit = [&]() -> Result<void> {
+      if (!options.pid_file.empty())
+        HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
+      HOBBES_TRY(committed, client.call("enclave.commit", {{"handle", record.handle},
+                                                           {"pid", record.process.pid},
+                                                           {"startTicks", record.process.start_ticks},
+                                                           {"cgroup", record.cgroup}}));
+      (void)committed;
+      return {};
+    };
+    auto committed = commit();
+    if (!committed) (void)driver.destroy(record, milliseconds(5000));
+    return committed;
+  };
+  auto made = make();
+  if (made) return record;
+  if (!options.pid_file.empty()) ::unlink(options.pid_file.c_str());
+  if (record.handle != 0) (void)client.call("enclave.release", {{"handle", record.handle}});
+  (void)remove_tree(record.folder());
+  return std::move(made).error();
+}
+
+Result<void> start_enclave(const EnclaveRecord& record) {
+  HOBBES_CHECK(driver_for(record.kind).start(record));
+  notify(record, {{"event", "started"}});
+  auto bundle_text = Files::system().read(record.folder() + "/config.json", json_size_limit);
+  if (!bundle_text) return {};
+  auto config = parse_json(*bundle_text, "config.json");
+  if (!config || !config->contains("hooks")) return {};
+  Validation validation = validate_config(record.bundle, *config);
+  if (!validation.bundle) return {};
+  // A failing poststart hook is a warning: the program already runs.
+  if (auto ran = run_hooks(validation.bundle->oci.hooks.poststart, "poststart", record.state()); !ran)
+    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  return {};
+}
+
+Result<void> remove_enclave(const EnclaveRecord& record) {
+  HOBBES_CHECK(driver_for(record.kind).destroy(record, milliseconds(10'000)));
+  if (auto ran = run_hooks(record.poststop, "poststop", record.state()); !ran)
+    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  HOBBES_CHECK(remove_tree(record.folder()));
+  if (record.handle == 0) return {};
+  auto client = Client::connect(false);
+  if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
+  if (client) return {};  // it knows no such enclave: nothing is held
+  // hobbesd is away: it finds the note when it is back. Losing the note too is harmless, since the folder is gone.
+  (void)make_directories(run_directory() + "/released", 01777);
+  (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
+  return {};
+}
+
+Result<int> signal_number(const std::string& text) {
+  std::string name = text;
+  if (name.rfind("SIG", 0) == 0) name = name.substr(3);
+  if (!name.empty() && name.find_first_not_of("0123456789") == std::string::npos) {
+    int number = std::atoi(name.c_str());
+    if (number > 0 && number < NSIG) return number;
+  }
+  for (int number = 1; number < NSIG; ++number) {
+    const char* known = ::sigabbrev_np(number);
+    if (known != nullptr && name == known) return number;
+  }
+  return Error{Code::invalid, "send signal '" + text + "'", "there is no such signal", "use a name such as TERM or a number"};
+}
+
+// Waits for a direct child, handing on the signals people send to a foreground program.
+int wait_for(pid_t child, Relay* relay) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH}) sigaddset(&signals, number);
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  Fd ended(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  for (;;) {
+    pollfd watched[4] = {{ended.get(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
+    if (relay != nullptr) relay->watch(watched[2], watched[3]);
+    if (::poll(watched, 4, -1) < 0 && errno != EINTR) break;
+    if (relay != nullptr) relay->move(watched[2], watched[3]);
+    if ((watched[1].revents & POLLIN) != 0) {
+      signalfd_siginfo info{};
+      (void)!::read(signal_fd.get(), &info, sizeof info);
+      if (info.ssi_signo == SIGWINCH && relay != nullptr) relay->resize();
+      else ::kill(child, static_cast<int>(info.ssi_signo));
+    }
+    if ((watched[0].revents & POLLIN) != 0) break;
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (relay != nullptr) relay->drain();
+  return status;
+}
+
+}  // namespace
+
+Result<int> create(const Globals& globals, const CreateOptions& options) {
+  if (options.dry_run) {
+    HOBBES_TRY(bundle, load_bundle(options.bundle));
+    HOBBES_CHECK(check_id(options.id));
+    HOBBES_TRY(client, Client::connect());
+    HOBBES_TRY(planned, client.call("plan", reservation_of(bundle, root_of(globals), options.id)));
+    planned.body.erase("ok");
+    print_placement(globals, options.id, planned.body);
+    return 0;
+  }
+  HOBBES_TRY(record, make_enclave(globals, options));
+  (void)record;
+  return 0;
+}
+
+Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
+  CreateOptions options = given;
+  std::optional<Relay> relay;
+  HOBBES_TRY(bundle, load_bundle(options.bundle));
+  if (bundle.oci.process && bundle.oci.process->terminal && options.console_socket.empty() && !options.detach) {
+    HOBBES_TRY(opened, Relay::open());
+    relay.emplace(std::move(opened));
+    options.console_socket = relay->socket_path();
+  }
+  HOBBES_TRY(record, make_enclave(globals, options));
+  pid_t child = record.process.pid;
+  if (relay) HOBBES_CHECK(relay->receive());
+  if (auto started = start_enclave(record); !started) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    (void)remove_enclave(record);
+    return std::move(started).error();
+  }
+  if (options.detach) return 0;
+  int status = wait_for(child, relay ? &*relay : nullptr);
+  notify(record, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
+  if (!options.keep) HOBBES_CHECK(remove_enclave(record));
+  return exit_code_of(status);
+}
+
+Result<int> start(const Globals& globals, const std::string& id) {
+  HOBBES_TRY(record, find(globals, id));
+  HOBBES_CHECK(start_enclave(record));
+  return 0;
+}
+
+Result<int> exec(const Globals& globals, const ExecOptions& options) {
+  HOBBES_TRY(record, find(globals, options.id));
+  ExecRequest request;
+  std::vector<Problem> problems;
+  if (!options.process_file.empty()) {
+    HOBBES_TRY(text, Files::system().read(options.process_file, json_size_limit));
+    HOBBES_TRY(json, parse_json(text, options.process_file));
+    if (auto process = read_process(json, "", problems)) request.process = std::move(*process);
+  } else {
+    HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
+    HOBBES_TRY(config, parse_json(text, "config.json"));
+    Json json = config.value("process", Json::object());
+    if (options.command.empty())
+      return Error{Code::invalid, "execute a program in enclave '" + options.id + "'", "no program is given", "name one after the id"};
+    json["args"] = options.command;
+    json["terminal"] = options.tty;
+    if (!options.cwd.empty()) json["cwd"] = options.cwd;
+    for (const std::string& entry : options.env) json["env"].push_back(entry);
+    if (!options.user.empty()) {
+      json["user"] = {{"uid", std::atoi(options.user.c_str())}, {"gid", 0}};
+      if (auto colon = options.user.find(':'); colon != std::string::npos)
+        json["user"]["gid"] = std::atoi(options.user.c_str() + colon + 1);
+    }
+    if (options.no_new_privs) json["noNewPrivileges"] = true;
+    for (const std::string& name : options.capabilities)
+      for (const char* set : {"bounding", "effective", "permitted"}) json["capabilities"][set].push_back(name);
+    if (auto process = read_process(json, "/process", problems)) request.process = std::move(*process);
+  }
+  if (!problems.empty())
+    return Error{Code::invalid, "execute a program in enclave '" + options.id + "'",
+                 "the process has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems), "mend them"};
+  if (options.tty) request.process.terminal = true;
+  request.console_socket = options.console_socket;
+  request.preserve_fds = options.preserve_fds;
+  std::optional<Relay> relay;
+  if (request.process.terminal && request.console_socket.empty() && !options.detach) {
+    HOBBES_TRY(opened, Relay::open());
+    relay.emplace(std::move(opened));
+    request.console_socket = relay->socket_path();
+  }
+  auto child = driver_for(record.kind).exec(record, request);
+  if (!child) return std::move(child).error();
+  if (relay) HOBBES_CHECK(relay->receive());
+  if (!options.pid_file.empty()) HOBBES_CHECK(replace_file(options.pid_file, std::to_string(*child)));
+  if (options.detach) return 0;
+  return exit_code_of(wait_for(*child, relay ? &*relay : nullptr));
+}
+
+Result<int> state(const Globals& globals, const std::string& id) {
+  HOBBES_TRY(record, find(globals, id));
+  std::cout << to_text(record.state(), 2) << "\n";
+  return 0;
+}
+
+Result<int> list(const Globals& globals, const std::string& format, bool quiet) {
+  auto records = EnclaveRecord::list(root_of(globals));
+  if (format == "json" || globals.json) {
+    Json out = Json::array();
+    for (const EnclaveRecord& record : records) {
+      Json one = record.state();
+      char created[32];
+      std::time_t when = record.created_s;
+      std::strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&when));
+      one["created"] = created;
+      one["owner"] = std::to_string(record.owner);
+      out.push_back(one);
+    }
+    std::cout << to_text(out) << "\n";
+    return 0;
+  }
+  std::size_t width = 2;
+  for (const EnclaveRecord& record : records) width = std::max(width, record.id.size());
+  if (!quiet) std::printf("%-*s  %-8s  %8s  %-8s  %s\n", static_cast<int>(width), "ID", "KIND", "PID", "STATUS", "BUNDLE");
+  for (const EnclaveRecord& record : records) {
+    if (quiet) {
+      std::printf("%s\n", record.id.c_str());
+      continue;
+    }
+    Status now = record.status();
+    std::printf("%-*s  %-8s  %8d  %-8s  %s\n", static_cast<int>(width), record.id.c_str(), name_of(record.kind),
+                now == Status::stopped ? 0 : record.process.pid, name_of(now), record.bundle.c_str());
+  }
+  return 0;
+}
+
+Result<int> ps(const Globals& globals, const std::string& id, const std::string& format) {
+  HOBBES_TRY(record, find(globals, id));
+  HOBBES_TRY(pids, driver_for(record.kind).processes(record));
+  if (format == "json" || globals.json) {
+    std::cout << to_text(Json(pids)) << "\n";
+    return 0;
+  }
+  std::printf("%8s  %s  %s\n", "PID", "S", "COMMAND");
+  for (pid_t pid : pids) {
+    std::string command = Files::system().read("/proc/" + std::to_string(pid) + "/cmdline").value_or("");
+    for (char& c : command)
+      if (c == '\0' || c == '\n') c = ' ';
+    char letter = process_state(pid);
+    if (letter != '\0') std::printf("%8d  %c  %s\n", pid, letter, command.c_str());
+  }
+  return 0;
+}
+
+Result<int> kill(const Globals& globals, const std::string& id, const std::string& signal, bool all) {
+  HOBBES_TRY(record, find(globals, id));
+  HOBBES_TRY(number, signal_number(signal));
+  if (record.process.alive()) notify(record, {{"event", "killing"}});
+  HOBBES_CHECK(driver_for(record.kind).signal(record, number, all));
+  return 0;
+}
+
+Result<int> remove(const Globals& globals, const std::string& id, bool force) {
+  auto record = find(globals, id);
+  if (!record) {
+    if (force) return 0;
+    return std::move(record).error();
+  }
+  Status now = record->status();
+  if (!force && now != Status::stopped && now != Status::created)
+    return Error{Code::busy, "delete enclave '" + id + "'", "enclave is " + std::string(name_of(now)) + ", not stopped",
+                 "stop it with `hobbes-run kill " + id + "`, or use --force"};
+  if (now != Status::stopped) notify(*record, {{"event", "killing"}});
+  HOBBES_CHECK(remove_enclave(*record));
+  return 0;
+}
+
+Result<int> pause(const Globals& globals, const std::string& id) {
+  HOBBES_TRY(record, find(globals, id));
+  HOBBES_CHECK(driver_for(record.kind).pause(record));
+  notify(record, {{"event", "paused"}});
+  return 0;
+}
+
+Result<int> resume(const Globals& globals, const std::string& id) {
+  HOBBES_TRY(record, find(globals, id));
+  HOBBES_CHECK(driver_for(record.kind).resume(record));
+  notify(record, {{"event", "resumed"}});
+  return 0;
+}
+
+Result<int> update(const Globals& globals, const UpdateOptions& options) {
+  HOBBES_TRY(record, find(globals, options.id));
+  const Driver& driver = driver_for(record.kind);
+  oci::Resources resources;
+  if (!options.resources.empty()) {
+    HOBBES_TRY(text, Files::system().read(options.resources == "-" ? "/proc/self/fd/0" : options.resources, json_size_limit));
+    HOBBES_TRY(json, parse_json(text, options.resources));
+    std::vector<Problem> problems;
+    auto read = read_resources(json, "", problems);
+    if (!read) return Error{Code::invalid, "update enclave '" + options.id + "'", "\n" + report(problems), "mend the file"};
+    resources = std::move(*read);
+  }
+  if (!options.cpuset_cpus.empty()) resources.cpus = options.cpuset_cpus;
+  if (!options.cpuset_mems.empty()) resources.mems = options.cpuset_mems;
+  if (!options.memory.empty()) {
+    HOBBES_TRY(bytes, parse_size(options.memory));
+    resources.memory_limit = static_cast<std::int64_t>(bytes);
+  }
+  if (options.cpu_quota) resources.cpu_quota = options.cpu_quota;
+  if (options.cpu_shares) resources.cpu_shares = static_cast<std::uint64_t>(*options.cpu_shares);
+  if (options.cpu_period) resources.cpu_period = static_cast<std::uint64_t>(*options.cpu_period);
+  if (options.pids_limit) resources.pids_limit = options.pids_limit;
+  resources.devices.clear();  // an update never widens what devices may be used
+
+  bool resizes = options.cores > 0 || !options.memory_size.empty();
+  if (!resizes) {
+    HOBBES_CHECK(driver.update(record, resources));
+    return 0;
+  }
+  HOBBES_TRY(client, Client::connect());
+  Json request = {{"handle", record.handle}, {"dryRun", true}};
+  if (options.cores > 0) request["cores"] = {{"count", options.cores}};
+  if (!options.memory_size.empty()) {
+    HOBBES_TRY(bytes, parse_size(options.memory_size));
+    request["memory"] = {{"size", bytes}};
+  }
+  HOBBES_TRY(planned, client.call("enclave.resize", request));
+  if (options.dry_run) {
+    print_placement(globals, options.id, planned.body);
+    return 0;
+  }
+  oci::Resources lease = resources;
+  lease.cpus = text_at(planned.body, "cpus");
+  lease.mems = text_at(planned.body, "mems");
+  if (std::int64_t bytes = number_at(planned.body, "memoryTotal"); bytes > 0) lease.memory_limit = bytes;
+  // Growing: take the lease, then use it. Shrinking: stop using, then give the lease back. At no moment does the enclave
+  // run where it holds no lease.
+  HOBBES_TRY(before, CpuSet::parse(planned.body.value("before", Json::object()).value("cpus", "")));
+  HOBBES_TRY(after, CpuSet::parse(lease.cpus));
+  request["dryRun"] = false;
+  request["cores"] = {{"list", lease.cpus}};
+  if (lease.cpus.empty()) request.erase("cores");
+  bool shrinks = !(before - after).empty() && (after - before).empty();
+  if (shrinks) HOBBES_CHECK(driver.update(record, lease));
+  HOBBES_TRY(resized, client.call("enclave.resize", request));
+  (void)resized;
+  if (!shrinks) {
+    if (auto applied = driver.update(record, lease); !applied) {
+      if (!before.empty()) {
+        request["cores"] = {{"list", before.text()}};
+        (void)client.call("enclave.resize", request);
+      }
+      return std::move(applied).error();
+    }
+  }
+  return 0;
+}
+
+Result<int> events(const Globals& globals, const std::string& id, bool stats, int interval_seconds) {
+  for (;;) {
+    HOBBES_TRY(record, find(globals, id));
+    Json out = {{"type", "stats"}, {"id", id}, {"status", name_of(record.status())}};
+    out["data"] = driver_for(record.kind).statistics(record);
+    std::cout << to_text(out) << std::endl;
+    if (stats || record.status() == Status::stopped) return 0;
+    ::sleep(static_cast<unsigned>(interval_seconds));
+  }
+}
+
+Result<int> spec(const std::string& kind_name, bool host_root, const std::string& bundle, bool print) {
+  auto kind = kind_named(kind_name);
+  if (!kind)
+    return Error{Code::invalid, "write a configuration of kind '" + kind_name + "'", "there is no such kind",
+                 "use linux, kitten or palacios"};
+  std::string text = to_text(example_config(*kind, host_root), 2) + "\n";
+  if (print) {
+    std::cout << text;
+    return 0;
+  }
+  std::string path = absolute(bundle) + "/config.json";
+  if (Files::system().exists(path))
+    return Error{Code::exists, "write " + path, "the file exists", "remove it first, or print with --print"};
+  HOBBES_CHECK(replace_file(path, text));
+  return 0;
+}
+
+Result<int> validate(const Globals& globals, const std::string& bundle) {
+  HOBBES_TRY(validation, validate_bundle(bundle));
+  if (globals.json) {
+    std::cout << to_text(Json{{"valid", validation.problems.empty()}, {"problems", to_json(validation.problems)}}, 2) << "\n";
+  } else if (validation.problems.empty()) {
+    std::cout << absolute(bundle) << ": valid, kind " << name_of(validation.bundle->hobbes.kind) << "\n";
+  } else {
+    std::cout << absolute(bundle) << "/config.json: " << validation.problems.size() << " problem(s)\n"
+              << report(validation.problems) << "\n";
+  }
+  return validation.problems.empty() ? 0 : 1;
+}
+
+}  // namespace hobbes

@@ -1,0 +1,165 @@
+// The manager's requests about compositions: the map of ranks to apps, enclaves and processes, and their private keys.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/identity.h"
+#include "core/paths.h"
+#include "hobbesd/manager.h"
+#include "nis/view.h"
+
+#include <spdlog/spdlog.h>
+
+namespace hobbes {
+namespace {
+
+std::string shard_path(std::uint64_t id) { return run_directory() + "/nis." + hex(id); }
+
+}  // namespace
+
+// {"op":"composition.begin","name":N,"apps":[{"name","enclave","ranks"}]}: everything is planned before anything runs.
+Result<Reply> Manager::begin_composition(Session& session, const Json& request) {
+  std::string name = text_at(request, "name");
+  HOBBES_CHECK(check_id(name));
+  if (nis_->by_name(HOBBES_COMPOSITION, session.peer.uid, name) != nullptr)
+    return Error{Code::exists, "begin composition '" + name + "'", "one of that name runs",
+                 "choose another name, or end it with its launcher"};
+  HOBBES_TRY(launcher, ProcessId::of(session.peer.pid));
+  hobbes_record composition = nis_->make(HOBBES_COMPOSITION, session.peer.uid, name);
+  composition.uid = session.peer.uid;
+  composition.gid = session.peer.gid;
+  composition.state = HOBBES_PHASE_PLANNED;
+  Transition transition;
+  Json processes = Json::array();
+  std::uint32_t rank = 0, number = 0;
+  for (const Json& one : request.value("apps", Json::array())) {
+    hobbes_record app = nis_->make(HOBBES_APP, composition.id, text_at(one, "name"));
+    app.uid = session.peer.uid;
+    app.gid = session.peer.gid;
+    app.state = HOBBES_PHASE_PLANNED;
+    app.enclave = static_cast<std::uint64_t>(number_at(one, "enclave"));
+    auto ranks = static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
+    app.body.app = {composition.id, number, ranks, rank, -1};
+    transition.put(app);
+    for (std::uint32_t i = 0; i < ranks; ++i, ++rank) {
+      hobbes_record process = nis_->make(HOBBES_PROCESS, composition.id, std::to_string(rank));
+      process.uid = session.peer.uid;
+      process.gid = session.peer.gid;
+      process.state = HOBBES_PHASE_PLANNED;
+      process.enclave = app.enclave;
+      process.body.process = {composition.id, app.id, 0, 0, number, i, rank, -1, 0};
+      transition.put(process);
+      processes.push_back(process.id);
+    }
+    ++number;
+  }
+  composition.body.composition = {launcher.start_ticks, launcher.pid, rank, number, -1};
+  transition.put(composition);
+  HOBBES_CHECK(nis_->commit(transition));
+  MirrorShape small{1U << 8U, 1U << 10U, 64, sizeof(hobbes_record), HOBBES_NIS_MINOR};
+  auto shard = Mirror::create(shard_path(composition.id), 0600, small);
+  if (shard) {
+    (void)!::chown(shard_path(composition.id).c_str(), session.peer.uid, session.peer.gid);
+    shards_.emplace(composition.id, std::move(*shard));
+  }
+  session.compositions.insert(composition.id);
+  return Reply{{{"handle", composition.id}, {"processes", processes}, {"shard", shard_path(composition.id)}}, {}};
+}
+
+// {"op":"composition.phase","handle":H,"processes":[{"id","phase","pid","cpu","exit"}]}
+Result<Reply> Manager::set_phases(Session& session, const Json& request) {
+  auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
+  if (session.compositions.count(handle) == 0)
+    return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
+  Transition transition;
+  std::map<std::uint64_t, std::uint32_t> changed;
+  for (const Json& one : request.value("processes", Json::array())) {
+    const hobbes_record* found = nis_->by_id(static_cast<std::uint64_t>(number_at(one, "id")));
+    if (found == nullptr || found->type != HOBBES_PROCESS || found->body.process.composition != handle) continue;
+    hobbes_record process = *found;
+    process.state = static_cast<std::uint32_t>(number_at(one, "phase", process.state));
+    if (one.contains("pid")) {
+      process.body.process.pid = static_cast<std::int32_t>(number_at(one, "pid"));
+      if (auto id = ProcessId::of(process.body.process.pid)) process.body.process.start_ticks = id->start_ticks;
+    }
+    if (one.contains("cpu")) process.body.process.cpu = static_cast<std::uint32_t>(number_at(one, "cpu"));
+    if (one.contains("exit")) process.body.process.exit_status = static_cast<std::int32_t>(number_at(one, "exit"));
+    changed[process.id] = process.state;
+    transition.put(process);
+  }
+  // An app, and the composition, is as far as the slowest of its ranks.
+  std::map<std::uint64_t, std::uint32_t> least;
+  std::uint32_t slowest = HOBBES_PHASE_ENDED;
+  for (const hobbes_record* process : nis_->all(HOBBES_PROCESS)) {
+    if (process->body.process.composition != handle) continue;
+    auto at = changed.find(process->id);
+    std::uint32_t phase = at != changed.end() ? at->second : process->state;
+    auto [app, fresh] = least.emplace(process->body.process.app, phase);
+    if (!fresh) app->second = std::min(app->second, phase);
+    slowest = std::min(slowest, phase);
+  }
+  for (const auto& [id, phase] : least)
+    if (const hobbes_record* app = nis_->by_id(id); app != nullptr && app->state != phase) {
+      hobbes_record record = *app;
+      record.state = phase;
+      transition.put(record);
+    }
+  if (const hobbes_record* composition = nis_->by_id(handle); composition != nullptr && composition->state != slowest) {
+    hobbes_record record = *composition;
+    record.state = slowest;
+    transition.put(record);
+  }
+  HOBBES_CHECK(nis_->commit(transition));
+  return Reply{Json::object(), {}};
+}
+
+// {"op":"composition.keys","handle":H,"keys":{name:value}}: what ranks published, readable by their user only.
+Result<Reply> Manager::put_keys(Session& session, const Json& request) {
+  auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
+  auto shard = shards_.find(handle);
+  if (session.compositions.count(handle) == 0 || shard == shards_.end())
+    return Error{Code::denied, "publish keys", "the composition is not this launcher's", ""};
+  std::uint32_t slot = 0;
+  NisView view(shard->second.base(), shard->second.size());
+  const Json keys = request.value("keys", Json::object());
+  for (const auto& [name, value] : keys.items()) {
+    if (!value.is_string()) continue;
+    auto text = value.get<std::string>();
+    hobbes_record record{}, old{};
+    while (view.slot(slot, &old) == NisView::Status::good && name != old.name) ++slot;
+    record.id = std::uint64_t{1} << 32U | slot;
+    record.type = HOBBES_KEY;
+    record.size = sizeof record;
+    set_name(record, name);
+    record.body.key.size = static_cast<std::uint32_t>(std::min(text.size(), sizeof record.body.key.value));
+    std::copy_n(text.begin(), record.body.key.size, record.body.key.value);
+    HOBBES_CHECK(shard->second.publish(record));
+    view = NisView(shard->second.base(), shard->second.size());
+    ++slot;
+  }
+  return Reply{Json::object(), {}};
+}
+
+Result<Reply> Manager::end_composition(Session& session, const Json& request) {
+  auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
+  if (session.compositions.erase(handle) == 0)
+    return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
+  drop_composition(handle, static_cast<int>(number_at(request, "exit", -1)));
+  return Reply{Json::object(), {}};
+}
+
+void Manager::drop_composition(std::uint64_t id, int exit_status) {
+  const hobbes_record* composition = nis_->by_id(id);
+  if (composition == nullptr) return;
+  spdlog::info("composition '{}' ended: {}", composition->name, exit_status);
+  Transition transition;
+  for (const hobbes_record* app : nis_->all(HOBBES_APP))
+    if (app->body.app.composition == id) transition.erase(app->id);
+  for (const hobbes_record* process : nis_->all(HOBBES_PROCESS))
+    if (process->body.process.composition == id) transition.erase(process->id);
+  transition.erase(id);
+  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  shards_.erase(id);
+  ::unlink(shard_path(id).c_str());
+}
+
+}  // namespace hobbes

@@ -1,0 +1,546 @@
+// The manager's requests about enclaves: reserve, commit, change, resize, release; and what happens when one ends.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <sstream>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "core/size.h"
+#include "enclave/record.h"
+#include "hobbesd/manager.h"
+
+#include <spdlog/spdlog.h>
+
+namespace hobbes {
+namespace {
+
+std::uint64_t clock_ns(clockid_t clock) {
+  timespec t{};
+  ::clock_gettime(clock, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+std::string document_name(std::uint64_t id) { return "volatile/enclave/" + hex(id); }
+
+bool holds_resources(const hobbes_record& record) {
+  return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED;
+}
+
+// linux/pidfd.h of Linux 6.15 and newer; older headers lack it and older kernels answer ENOTTY.
+struct PidfdInfo {
+  std::uint64_t mask, cgroup_id;
+  std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  std::int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr unsigned long pidfd_get_info = _IOWR(0xff, 11, PidfdInfo);
+constexpr std::uint64_t pidfd_info_exit = 1U << 3U;
+
+Json placement_json(const Placement& placement) {
+  Json memory = Json::object();
+  std::uint64_t total = 0;
+  for (const auto& [node, bytes] : placement.memory) {
+    memory[std::to_string(node)] = bytes;
+    total += bytes;
+  }
+  return {{"cpus", placement.cpus.text()},
+          {"mems", placement.nodes().text()},
+          {"memory", memory},
+          {"memoryTotal", total}};
+}
+
+CoreRequest core_request(const Json& json) {
+  CoreRequest out;
+  out.count = static_cast<unsigned>(std::max<std::int64_t>(0, number_at(json, "count")));
+  if (json.contains("list"))
+    if (auto list = CpuSet::parse(text_at(json, "list"))) out.list = *list;
+  if (json.contains("numa")) out.numa = static_cast<unsigned>(number_at(json, "numa"));
+  std::string policy = text_at(json, "policy", "compact");
+  out.policy = policy == "spread" ? Policy::spread : policy == "local" ? Policy::local : Policy::compact;
+  out.shared = json.value("shared", false);
+  return out;
+}
+
+MemoryRequest memory_request(const Json& json) {
+  MemoryRequest out;
+  out.size = static_cast<std::uint64_t>(std::max<std::int64_t>(0, number_at(json, "size")));
+  if (json.contains("numa")) out.numa = static_cast<unsigned>(number_at(json, "numa"));
+  std::int64_t page = number_at(json, "pageSize", 4096);
+  out.page_size = page == 2 << 20 || page == 1 << 30 ? static_cast<std::uint64_t>(page) : 4096U;
+  return out;
+}
+
+void set_placement(hobbes_enclave& body, const Placement& placement) {
+  set_cpus(body.cpus, placement.cpus);
+  std::fill(std::begin(body.memory), std::end(body.memory), 0);
+  for (const auto& [node, bytes] : placement.memory)
+    if (node < HOBBES_NUMA_NODES) body.memory[node] = bytes;
+}
+
+}  // namespace
+
+CpuSet cpus_of(const std::uint64_t* words) {
+  CpuSet out;
+  for (unsigned cpu = 0; cpu < HOBBES_CPU_WORDS * 64; ++cpu)
+    if ((words[cpu / 64] >> (cpu % 64) & 1U) != 0) out.add(cpu);
+  return out;
+}
+
+void set_cpus(std::uint64_t* words, const CpuSet& cpus) {
+  std::fill(words, words + HOBBES_CPU_WORDS, 0);
+  for (unsigned cpu : cpus.members()) words[cpu / 64] |= std::uint64_t{1} << (cpu % 64);
+}
+
+std::vector<Lease> Manager::leases(std::uint64_t except) const {
+  std::vector<Lease> out;
+  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
+    if (record->id == except || !holds_resources(*record)) continue;
+    Lease lease{record->name, cpus_of(record->body.enclave.cpus), (record->body.enclave.flags & 1U) != 0, {}};
+    for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
+      if (record->body.enclave.memory[node] != 0) lease.memory[node] = record->body.enclave.memory[node];
+    out.push_back(std::move(lease));
+  }
+  return out;
+}
+
+Limits Manager::limits_for(const Session& session) const {
+  Limits out;
+  out.reserved = policies_.reserved;
+  // A batch job's processes are confined to its cpuset: what they ask for comes from there.
+  auto status = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/status");
+  if (status) {
+    std::size_t at = status->find("Cpus_allowed_list:");
+    if (at != std::string::npos) {
+      std::size_t begin = status->find_first_not_of(" \t", at + 18);
+      auto allowed = CpuSet::parse(status->substr(begin, status->find('\n', begin) - begin));
+      if (allowed && !(inventory_.usable - *allowed).empty()) out.permitted = *allowed & inventory_.usable;
+    }
+  }
+  return out;
+}
+
+Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except) const {
+  CoreRequest cores = core_request(request.value("cores", Json::object()));
+  MemoryRequest memory = memory_request(request.value("memory", Json::object()));
+  HOBBES_TRY(placement, place(inventory_, leases(except), limits_for(session), cores, memory));
+  HOBBES_CHECK(check_quota(session.peer.uid, placement, except));
+  return std::move(placement);
+}
+
+Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const {
+  Quota quota = policies_.of(uid);
+  std::uint64_t cores = placement.cpus.count(), memory = 0, enclaves = 1;
+  for (const auto& [node, bytes] : placement.memory) memory += bytes;
+  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
+    if (record->uid != uid || record->id == except) continue;
+    ++enclaves;
+    if (!holds_resources(*record)) continue;
+    cores += cpus_of(record->body.enclave.cpus).count();
+    for (std::uint64_t bytes : record->body.enclave.memory) memory += bytes;
+  }
+  auto refuse = [&](const std::string& what, std::uint64_t would, std::uint64_t limit) {
+    return Error{Code::exhausted, "grant resources to user " + std::to_string(uid),
+                 "it would hold " + std::to_string(would) + " " + what + ", the quota is " + std::to_string(limit),
+                 "delete an enclave, or ask the administrator to raise the quota in /etc/hobbes/hobbesd.json"};
+  };
+  if (enclaves > quota.enclaves) return refuse("enclaves", enclaves, quota.enclaves);
+  if (cores > quota.cores) return refuse("CPUs", cores, quota.cores);
+  if (memory > quota.memory) return refuse("bytes of memory", memory, quota.memory);
+  return {};
+}
+
+Result<Reply> Manager::plan(Session& session, const Json& request) {
+  HOBBES_TRY(placement, place_for(session, request, 0));
+  return Reply{placement_json(placement), {}};
+}
+
+Result<Reply> Manager::reserve(Session& session, const Json& request) {
+  std::string root = text_at(request, "root"), id = text_at(request, "id");
+  HOBBES_CHECK(check_id(id));
+  auto kind = kind_named(text_at(request, "kind"));
+  if (!kind) return Error{Code::invalid, "reserve resources for '" + id + "'", "the kind is unknown", ""};
+  std::uint64_t scope = hash_of(root);
+  const hobbes_record* old = nis_->by_name(HOBBES_ENCLAVE, scope, id);
+  if (old != nullptr) {
+    // The caller holds the folder <root>/<id>, so a record of that name is of an enclave whose folder is gone.
+    if (old->uid != session.peer.uid && session.peer.uid != 0)
+      return Error{Code::denied, "reserve resources for '" + id + "'", "user " + std::to_string(old->uid) + " has an enclave of that name",
+                   "choose another id"};
+    if (ProcessId{old->body.enclave.pid, old->body.enclave.start_ticks}.alive())
+      return Error{Code::exists, "reserve resources for '" + id + "'", "the id is taken and its process runs", "choose another id"};
+    forget(old->id);
+  }
+  HOBBES_TRY(placement, place_for(session, request, 0));
+  hobbes_record record = nis_->make(HOBBES_ENCLAVE, scope, id);
+  record.state = HOBBES_CREATING;
+  record.uid = session.peer.uid;
+  record.gid = session.peer.gid;
+  hobbes_enclave& body = record.body.enclave;
+  body.kind = static_cast<std::uint32_t>(*kind);
+  body.created_ns = clock_ns(CLOCK_REALTIME);
+  body.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
+  body.exit_status = -1;
+  set_placement(body, placement);
+  bool shared = request.value("cores", Json::object()).value("shared", false);
+  std::string manage = text_at(request, "manage", "none");
+  body.flags = (shared ? 1U : 0U) | (manage == "node" ? 2U : manage == "self" ? 1U : 0U) << 8U;
+  // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
+  HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
+  Json document = {{"root", root},
+                   {"bundle", text_at(request, "bundle")},
+                   {"labels", request.value("labels", Json::object())},
+                   {"annotations", request.value("annotations", Json::object())},
+                   {"makerPid", maker.pid},
+                   {"makerStart", maker.start_ticks}};
+  Transition transition;
+  transition.put(record);
+  transition.put_document(document_name(record.id), document);
+  add_core_changes(transition, record, true);
+  HOBBES_CHECK(nis_->commit(transition));
+  session.reservations.insert(record.id);
+  spdlog::info("enclave '{}' reserved: CPUs {}", id, placement.cpus.empty() ? "shared" : placement.cpus.text());
+  Json out = placement_json(placement);
+  out["handle"] = record.id;
+  return Reply{out, {}};
+}
+
+Result<const hobbes_record*> Manager::enclave_of(const Session& session, const Json& request) const {
+  const hobbes_record* record = nullptr;
+  if (request.contains("handle")) record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
+  else record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", root_)), text_at(request, "id"));
+  std::string name = record != nullptr ? record->name : text_at(request, "id", "?");
+  if (record == nullptr || record->type != HOBBES_ENCLAVE)
+    return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist", "see `hobbes enclaves`"};
+  if (session.peer.uid != 0 && session.peer.uid != record->uid)
+    return Error{Code::denied, "act on enclave '" + name + "'", "it belongs to user " + std::to_string(record->uid), ""};
+  return record;
+}
+
+Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  hobbes_record record = *found;
+  if (record.state != HOBBES_CREATING)
+    return Error{Code::busy, "commit enclave '" + std::string(record.name) + "'", "it is not being created", ""};
+  ProcessId process{static_cast<pid_t>(number_at(request, "pid")),
+                    static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+  record.state = HOBBES_CREATED;
+  record.body.enclave.pid = process.pid;
+  record.body.enclave.start_ticks = process.start_ticks;
+  record.body.enclave.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
+  Json document = nis_->document(document_name(record.id)).value_or(Json::object());
+  document["cgroup"] = text_at(request, "cgroup");
+  Transition transition;
+  transition.put(record);
+  transition.put_document(document_name(record.id), document);
+  HOBBES_CHECK(nis_->commit(transition));
+  session.reservations.erase(record.id);
+  cgroups_[record.id] = text_at(request, "cgroup");
+  watch_enclave(record);
+  spdlog::info("enclave '{}' created: pid {}", record.name, process.pid);
+  return Reply{Json::object(), {}};
+}
+
+Result<Reply> Manager::change_state(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  hobbes_record record = *found;
+  std::string event = text_at(request, "event");
+  if (event == "killing") {  // the death that follows is not a crash
+    kill_asked_.insert(record.id);
+    return Reply{Json::object(), {}};
+  }
+  if (event == "exited") {  // told by the parent that waited for it: nothing is left to find out
+    bool faulted = request.value("signalled", false) && kill_asked_.count(record.id) == 0;
+    enclave_ended(record.id);
+    endings_.erase(record.id);
+    record = *nis_->by_id(record.id);
+    if (faulted) record.state = HOBBES_CRASHED;
+    record.body.enclave.exit_status = static_cast<std::int32_t>(number_at(request, "status", -1));
+  } else if (!holds_resources(record)) {
+    return Reply{Json::object(), {}};  // it ended meanwhile
+  } else if (event == "started" || event == "resumed") {
+    record.state = HOBBES_RUNNING;
+  } else if (event == "paused") {
+    record.state = HOBBES_PAUSED;
+  } else {
+    return Error{Code::invalid, "change enclave '" + std::string(record.name) + "'", "the event is unknown", ""};
+  }
+  record.body.enclave.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
+  Transition transition;
+  transition.put(record);
+  HOBBES_CHECK(nis_->commit(transition));
+  return Reply{Json::object(), {}};
+}
+
+Result<Reply> Manager::resize(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  hobbes_record record = *found;
+  if (!holds_resources(record))
+    return Error{Code::busy, "resize enclave '" + std::string(record.name) + "'", "it does not run", ""};
+  hobbes_enclave& body = record.body.enclave;
+  // What is not mentioned stays as it is; a count keeps the cores already held where it can.
+  Json wanted = request;
+  CpuSet held = cpus_of(body.cpus);
+  if (!request.contains("cores")) {
+    if (!held.empty()) wanted["cores"] = {{"list", held.text()}};
+  } else if (auto count = static_cast<unsigned>(number_at(request["cores"], "count")); count > 0) {
+    std::vector<const Core*> mine;
+    for (const Core& core : inventory_.cores)
+      if (!core.threads.empty() && (core.threads - held).empty()) mine.push_back(&core);
+    if (mine.size() >= count) {
+      CpuSet keep;
+      for (unsigned i = 0; i < count; ++i) keep = keep | mine[i]->threads;
+      wanted["cores"] = {{"list", keep.text()}};
+    } else {
+      Json more = {{"cores", request["cores"]}};
+      more["cores"]["count"] = count - mine.size();
+      HOBBES_TRY(added, place(inventory_, leases(), limits_for(session), core_request(more["cores"]), {}));
+      wanted["cores"] = {{"list", (held | added.cpus).text()}};
+    }
+  }
+  if (!request.contains("memory")) {
+    std::uint64_t total = 0;
+    for (std::uint64_t bytes : body.memory) total += bytes;
+    wanted["memory"] = {{"size", total}};
+  }
+  wanted["cores"]["shared"] = (body.flags & 1U) != 0;
+  HOBBES_TRY(placement, place_for(session, wanted, record.id));
+  Json out = placement_json(placement);
+  out["before"] = {{"cpus", held.text()}};
+  out["dryRun"] = request.value("dryRun", false);
+  if (request.value("dryRun", false)) return Reply{out, {}};
+  Transition transition;
+  add_core_changes(transition, record, false);
+  set_placement(body, placement);
+  add_core_changes(transition, record, true);
+  transition.put(record);
+  HOBBES_CHECK(nis_->commit(transition));
+  return Reply{out, {}};
+}
+
+Result<Reply> Manager::release(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  std::uint64_t id = found->id;
+  session.reservations.erase(id);
+  forget(id);
+  return Reply{Json::object(), {}};
+}
+
+Result<Reply> Manager::describe(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  return Reply{enclave_json(*found, nis_->document(document_name(found->id))), {}};
+}
+
+void Manager::forget(std::uint64_t id) {
+  const hobbes_record* record = nis_->by_id(id);
+  if (record == nullptr) return;
+  spdlog::info("enclave '{}' released", record->name);
+  Transition transition;
+  if (holds_resources(*record)) add_core_changes(transition, *record, false);
+  transition.erase(id);
+  transition.erase_document(document_name(id));
+  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  if (auto at = enclave_watches_.find(id); at != enclave_watches_.end()) {
+    loop_.unwatch(at->second.get());
+    enclave_watches_.erase(at);
+  }
+  cgroups_.erase(id);
+  kill_asked_.erase(id);
+  endings_.erase(id);
+}
+
+// Core and NUMA records follow the lease, so that a reader of the mirror sees who owns what.
+void Manager::add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const {
+  CpuSet cpus = cpus_of(enclave.body.enclave.cpus);
+  for (const hobbes_record* core : nis_->all(HOBBES_CORE)) {
+    if ((cpus_of(core->body.core.cpus) & cpus).empty()) continue;
+    hobbes_record changed = *core;
+    changed.state = held ? HOBBES_CORE_LEASED : HOBBES_CORE_FREE;
+    changed.enclave = held ? enclave.id : 0;
+    if (!held)  // a shared core may still have another holder
+      for (const hobbes_record* other : nis_->all(HOBBES_ENCLAVE))
+        if (other->id != enclave.id && holds_resources(*other) &&
+            !(cpus_of(other->body.enclave.cpus) & cpus_of(core->body.core.cpus)).empty()) {
+          changed.state = HOBBES_CORE_LEASED;
+          changed.enclave = other->id;
+        }
+    transition.put(changed);
+  }
+  for (const hobbes_record* numa : nis_->all(HOBBES_NUMA)) {
+    unsigned number = numa->body.numa.number;
+    if (number >= HOBBES_NUMA_NODES || enclave.body.enclave.memory[number] == 0) continue;
+    hobbes_record changed = *numa;
+    std::uint64_t bytes = enclave.body.enclave.memory[number];
+    changed.body.numa.leased = held ? changed.body.numa.leased + bytes : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
+    transition.put(changed);
+  }
+}
+
+void Manager::watch_enclave(const hobbes_record& record) {
+  std::uint64_t id = record.id;
+  auto pidfd = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.open();
+  if (!pidfd) {
+    loop_.post([this, id] { enclave_ended(id); });
+    return;
+  }
+  int fd = pidfd->get();
+  if (loop_.watch(fd, [this, id] { enclave_ended(id); })) enclave_watches_[id] = std::move(*pidfd);
+}
+
+void Manager::enclave_ended(std::uint64_t id) {
+  const hobbes_record* found = nis_->by_id(id);
+  Fd pidfd;
+  if (auto at = enclave_watches_.find(id); at != enclave_watches_.end()) {
+    loop_.unwatch(at->second.get());
+    pidfd = std::move(at->second);
+    enclave_watches_.erase(at);
+  }
+  if (found == nullptr || !holds_resources(*found)) return;
+  hobbes_record record = *found;
+  // The process is gone, so its cores and memory are free; whether it crashed is known when its status is.
+  Transition transition;
+  add_core_changes(transition, record, false);
+  record.state = HOBBES_STOPPED;
+  transition.put(record);
+  if (auto done = nis_->commit(transition); !done) {
+    spdlog::error("{}", done.error().text());
+    return;
+  }
+  spdlog::info("enclave '{}' ended", record.name);
+  for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
+    if (segment->enclave == id && segment->body.segment.owner_pid == record.body.enclave.pid)
+      process_ended(segment->body.segment.owner_pid);
+  if (pidfd) endings_[id] = {std::move(pidfd), 0};
+  if (auto at = endings_.find(id); at != endings_.end()) learn_exit_status(id, at->second.pidfd.get());
+}
+
+void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
+  const hobbes_record* found = nis_->by_id(id);
+  if (found == nullptr) {
+    endings_.erase(id);
+    return;
+  }
+  int status = -1;
+  siginfo_t info{};
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
+    status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;  // as wait(2) encodes it
+  } else {
+    PidfdInfo ask{};
+    ask.mask = pidfd_info_exit;
+    if (::ioctl(pidfd, pidfd_get_info, &ask) == 0 && (ask.mask & pidfd_info_exit) != 0) status = ask.exit_code;
+  }
+  auto ending = endings_.find(id);
+  if (status < 0) {
+    // Known only once its parent has reaped it; the tick asks again for a while.
+    if (ending != endings_.end() && ++ending->second.tries > 50) {
+      spdlog::warn("enclave '{}': its exit status is known only to the process that waited for it", found->name);
+      endings_.erase(ending);
+    }
+    return;
+  }
+  hobbes_record record = *found;
+  record.body.enclave.exit_status = exit_code_of(status);
+  bool faulted = WIFSIGNALED(status) && kill_asked_.count(id) == 0;
+  if (faulted) record.state = HOBBES_CRASHED;
+  Transition transition;
+  transition.put(record);
+  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  if (faulted) spdlog::warn("enclave '{}' crashed: {}", record.name, describe_wait_status(status));
+  endings_.erase(id);
+}
+
+// Whoever was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.
+void Manager::clean_up(const hobbes_record& record) {
+  Json document = nis_->document(document_name(record.id)).value_or(Json::object());
+  Json request = {{"verb", "delete"},
+                  {"arguments", {"--root", text_at(document, "root", root_), "delete", "--force", std::string(record.name)}},
+                  {"enclave", record.id}};
+  Session owner;
+  owner.peer = {::getpid(), record.uid, record.gid};
+  spdlog::warn("enclave '{}' was left half-made; cleaning it up", record.name);
+  if (auto begun = begin_operation(owner, request); !begun) spdlog::error("{}", begun.error().text());
+}
+
+void Manager::leave(Session& session) {
+  for (std::uint64_t id : session.reservations)
+    if (const hobbes_record* record = nis_->by_id(id); record != nullptr && record->state == HOBBES_CREATING) clean_up(*record);
+  session.reservations.clear();
+  for (std::uint64_t id : session.compositions) drop_composition(id, -1);
+  session.compositions.clear();
+}
+
+// `delete` that could not reach a hobbesd leaves a note; see docs/CONTROL.md.
+void Manager::consume_release_notes() {
+  std::string folder = run_directory() + "/released";
+  auto names = Files::system().list(folder);
+  if (!names) return;
+  for (const std::string& name : *names) {
+    struct stat info{};
+    std::string path = folder + "/" + name;
+    if (::lstat(path.c_str(), &info) != 0) continue;
+    const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str(), nullptr, 16));
+    if (record != nullptr && (info.st_uid == 0 || info.st_uid == record->uid)) forget(record->id);
+    ::unlink(path.c_str());
+  }
+}
+
+std::uint64_t Manager::enclave_containing(pid_t pid) const {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/cgroup");
+  if (!text) return 0;
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);) {
+    std::size_t second = line.find(':', line.find(':') + 1);
+    if (second == std::string::npos) continue;
+    std::string path = line.substr(second + 1);
+    for (const auto& [id, cgroup] : cgroups_)
+      if (!cgroup.empty() && (path == cgroup || path.rfind(cgroup + "/", 0) == 0)) return id;
+  }
+  return 0;
+}
+
+Result<void> Manager::check_grant(const Session& session, std::uint64_t target) const {
+  std::uint64_t inside = enclave_containing(session.peer.pid);
+  if (inside == 0) return {};
+  const hobbes_record* record = nis_->by_id(inside);
+  std::uint32_t grant = record != nullptr ? record->body.enclave.flags >> 8U & 3U : 0;
+  if (grant == 2 || (grant == 1 && target == inside)) return {};
+  return Error{Code::denied, "manage the node from inside enclave '" + std::string(record != nullptr ? record->name : "?") + "'",
+               grant == 1 ? "its grant covers only itself" : "its bundle grants no management",
+               "set \"manage\": \"node\" in the hobbes object of its config.json"};
+}
+
+Json enclave_json(const hobbes_record& record, const std::optional<Json>& document) {
+  static const char* const states[] = {"?", "creating", "created", "running", "paused", "stopped", "crashed"};
+  const hobbes_enclave& body = record.body.enclave;
+  Json memory = Json::object();
+  std::uint64_t total = 0;
+  for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
+    if (body.memory[node] != 0) {
+      memory[std::to_string(node)] = body.memory[node];
+      total += body.memory[node];
+    }
+  Json out = {{"handle", hex(record.id)},
+              {"id", record.name},
+              {"kind", name_of(static_cast<Kind>(body.kind >= 1 && body.kind <= 3 ? body.kind : 1))},
+              {"state", states[record.state < 7 ? record.state : 0]},
+              {"pid", record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED ? 0 : body.pid},
+              {"uid", record.uid},
+              {"cpus", cpus_of(body.cpus).text()},
+              {"memory", total},
+              {"memoryByNode", memory},
+              {"createdNs", body.created_ns},
+              {"changedNs", record.changed_ns}};
+  if (body.exit_status >= 0) out["exitStatus"] = body.exit_status;
+  if (document)
+    for (const char* key : {"root", "bundle", "labels", "annotations"})
+      if (document->contains(key)) out[key] = (*document)[key];
+  return out;
+}
+
+}  // namespace hobbes

@@ -1,0 +1,42 @@
+// One thread, many descriptors: hobbesd's event loop. All state of the manager is touched only from inside it.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+
+namespace hobbes {
+
+class Loop {
+ public:
+  static Result<std::unique_ptr<Loop>> make();
+
+  /// Calls `ready` in the loop whenever `fd` is readable or closed, until unwatch. The descriptor stays the caller's.
+  Result<void> watch(int fd, std::function<void()> ready);
+  void unwatch(int fd);
+  /// Calls `tick` about every `period`.
+  Result<void> every(std::chrono::milliseconds period, std::function<void()> tick);
+  /// Runs `task` in the loop soon. The only call allowed from other threads, besides stop().
+  void post(std::function<void()> task);
+  /// Runs until stop().
+  void run();
+  void stop();
+
+ private:
+  Loop() = default;
+  void drain();
+
+  Fd epoll_, wake_;
+  std::map<int, std::function<void()>> watched_;
+  std::vector<Fd> timers_;
+  std::mutex lock_;
+  std::vector<std::function<void()>> posted_;
+  bool stopping_ = false;
+};
+
+}  // namespace hobbes

@@ -1,0 +1,175 @@
+#include "hobbesd/manager.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <spdlog/spdlog.h>
+
+#include "core/identity.h"
+
+namespace hobbes {
+
+Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies, std::string root)
+    : loop_(loop),
+      nis_(std::move(nis)),
+      inventory_(std::move(inventory)),
+      policies_(std::move(policies)),
+      root_(std::move(root)) {}
+
+Manager::~Manager() = default;
+
+Result<void> Manager::publish_node() {
+  Transition transition;
+  // Facts about the node are found anew at every start; who leases a core follows from the enclaves.
+  for (std::uint16_t type : {HOBBES_CORE, HOBBES_NUMA, HOBBES_NODE})
+    for (const hobbes_record* old : nis_->all(type)) transition.erase(old->id);
+  HOBBES_CHECK(nis_->commit(transition));
+  Transition fresh;
+  for (const Core& core : inventory_.cores) {
+    hobbes_record record = nis_->make(HOBBES_CORE, 0, "core" + std::to_string(core.id));
+    set_cpus(record.body.core.cpus, core.threads);
+    record.body.core.number = core.id;
+    record.body.core.package = core.package;
+    record.body.core.numa = core.numa;
+    record.body.core.l3 = core.l3;
+    bool online = !(core.threads & inventory_.usable).empty();
+    bool reserved = !(core.threads & policies_.reserved).empty();
+    record.state = !online ? HOBBES_CORE_OFFLINE : reserved ? HOBBES_CORE_RESERVED : HOBBES_CORE_FREE;
+    fresh.put(record);
+  }
+  for (const NumaNode& node : inventory_.nodes) {
+    hobbes_record record = nis_->make(HOBBES_NUMA, 0, "numa" + std::to_string(node.id));
+    record.body.numa.total = node.memory;
+    record.body.numa.reserved = node.memory / 100 * Limits().host_memory_percent;
+    set_cpus(record.body.numa.cpus, node.cpus);
+    record.body.numa.number = node.id;
+    record.body.numa.package = node.package;
+    fresh.put(record);
+  }
+  HOBBES_TRY(self, ProcessId::of(::getpid()));
+  hobbes_record node = nis_->make(HOBBES_NODE, 0, "node");
+  set_cpus(node.body.node.reserved_cpus, policies_.reserved);
+  node.body.node.daemon_pid = self.pid;
+  node.body.node.daemon_start_ticks = self.start_ticks;
+  node.body.node.cores = static_cast<std::uint32_t>(inventory_.cores.size());
+  node.body.node.packages = inventory_.packages;
+  node.body.node.numa_nodes = static_cast<std::uint32_t>(inventory_.nodes.size());
+  fresh.put(node);
+  fresh.put_document("node/inventory", to_json(inventory_));
+  return nis_->commit(fresh);
+}
+
+Result<void> Manager::adopt() {
+  HOBBES_CHECK(publish_node());
+  consume_release_notes();
+  std::vector<hobbes_record> enclaves;
+  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) enclaves.push_back(*record);
+  for (const hobbes_record& record : enclaves) {
+    Json document = nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object());
+    std::string folder = text_at(document, "root") + "/" + record.name;
+    bool ended = record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED;
+    if (::access(folder.c_str(), F_OK) != 0) {  // deleted while nobody kept the books
+      forget(record.id);
+      continue;
+    }
+    if (ended) continue;
+    Transition transition;
+    add_core_changes(transition, record, true);
+    HOBBES_CHECK(nis_->commit(transition));
+    cgroups_[record.id] = text_at(document, "cgroup");
+    if (record.state == HOBBES_CREATING) {
+      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")),
+                      static_cast<std::uint64_t>(number_at(document, "makerStart"))};
+      // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a dead one cannot.
+      if (!maker.alive()) clean_up(record);
+      continue;
+    }
+    spdlog::info("enclave '{}' re-adopted", record.name);
+    watch_enclave(record);
+  }
+  adopt_segments();
+  std::vector<hobbes_record> compositions;
+  for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
+  for (const hobbes_record& record : compositions) drop_composition(record.id, -1);
+  for (const std::string& name : nis_->document_names("volatile/operation/")) {
+    auto document = nis_->document(name);
+    if (!document) continue;
+    next_operation_ = std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(text_at(*document, "operation").c_str(), nullptr, 10)) + 1);
+    if (text_at(*document, "state") != "running") continue;
+    (*document)["state"] = "failed";
+    (*document)["error"] = to_json(Error{Code::unavailable, text_at(*document, "verb"), "hobbesd was restarted meanwhile", "see the enclave's state"});
+    Transition transition;
+    transition.put_document(name, *document);
+    HOBBES_CHECK(nis_->commit(transition));
+  }
+  for (const std::string& note : nis_->notes()) spdlog::warn("{}", note);
+  return {};
+}
+
+Result<Reply> Manager::node(const Json&) {
+  Json notes = nis_->notes();
+  return Reply{{{"inventory", to_json(inventory_)},
+                {"free", free_cpus(inventory_, leases(), {policies_.reserved, {}, 5}).text()},
+                {"reserved", policies_.reserved.text()},
+                {"records", nis_->size()},
+                {"sequence", nis_->sequence()},
+                {"pid", ::getpid()},
+                {"notes", notes}},
+               {}};
+}
+
+Result<Reply> Manager::handle(Session& session, const Json& request, std::vector<Fd>& fds) {
+  using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
+  static const std::map<std::string, Simple> table = {
+      {"plan", &Manager::plan},
+      {"enclave.reserve", &Manager::reserve},
+      {"enclave.commit", &Manager::commit_enclave},
+      {"enclave.event", &Manager::change_state},
+      {"enclave.resize", &Manager::resize},
+      {"enclave.release", &Manager::release},
+      {"enclave.describe", &Manager::describe},
+      {"segment.get", &Manager::get_segment},
+      {"segment.attach", &Manager::attach_segment},
+      {"segment.detach", &Manager::detach_segment},
+      {"segment.remove", &Manager::remove_segment},
+      {"composition.begin", &Manager::begin_composition},
+      {"composition.phase", &Manager::set_phases},
+      {"composition.keys", &Manager::put_keys},
+      {"composition.end", &Manager::end_composition},
+      {"operation.begin", &Manager::begin_operation},
+      {"operation.get", &Manager::operation}};
+  std::string op = text_at(request, "op");
+  if (op == "node") return node(request);
+  if (op == "ping") return Reply{Json::object(), {}};
+  if (op == "segment.make") return make_segment(session, request, fds);
+  auto at = table.find(op);
+  if (at == table.end())
+    return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
+  // Creating from inside an enclave needs its grant, like every other way to take resources.
+  if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
+  try {
+    return (this->*at->second)(session, request);
+  } catch (const Json::exception& e) {
+    return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
+  }
+}
+
+void Manager::tick() {
+  nis_->beat();
+  consume_release_notes();
+  std::vector<std::pair<std::uint64_t, int>> unknown;
+  for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
+  for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);
+  // Orphans of operations (enclave processes of REST clients) are reparented to us; reap those nobody else waits for.
+  siginfo_t info{};
+  while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
+    bool ours = false;
+    for (const auto& [name, operation] : operations_) ours = ours || operation.pid == info.si_pid;
+    if (ours) break;
+    ::waitpid(info.si_pid, nullptr, 0);
+    info = {};
+  }
+}
+
+}  // namespace hobbes

@@ -1,0 +1,143 @@
+// The node manager's mind: who holds what. Every change is one transition of the NIS. It runs in the event loop and never
+// blocks; what takes time (creating an enclave for a REST client) is done by hobbes-run, started as that client's user.
+#pragma once
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/process.h"
+#include "hobbesd/loop.h"
+#include "hobbesd/policy.h"
+#include "ipc/channel.h"
+#include "nis/nis.h"
+#include "partition/placement.h"
+#include "topology/inventory.h"
+
+namespace hobbes {
+
+/// What a connected program has begun and not finished; undone when it goes away.
+struct Session {
+  Peer peer;
+  std::set<std::uint64_t> reservations;  ///< enclaves still `creating`
+  std::set<std::uint64_t> compositions;
+};
+
+struct Reply {
+  Json body;
+  std::vector<Fd> fds;
+};
+
+class Manager {
+ public:
+  Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies, std::string root);
+  ~Manager();
+
+  /// Publishes the node, re-adopts what runs, repairs what was half done. Once, before the first request.
+  Result<void> adopt();
+  /// Answers one request; docs/CONTROL.md lists them.
+  Result<Reply> handle(Session& session, const Json& request, std::vector<Fd>& fds);
+  /// The connection closed: what it had begun is undone.
+  void leave(Session& session);
+  /// Once a second.
+  void tick();
+  [[nodiscard]] Nis& nis() { return *nis_; }
+
+ private:
+  struct Watch {
+    Fd pidfd;
+    std::uint64_t id;  ///< the record it belongs to
+  };
+  struct Held {
+    Fd fd;
+  };
+
+  // node
+  Result<void> publish_node();
+  Result<Reply> node(const Json& request);
+  Result<Reply> plan(Session& session, const Json& request);
+
+  // enclaves
+  Result<Reply> reserve(Session& session, const Json& request);
+  Result<Reply> commit_enclave(Session& session, const Json& request);
+  Result<Reply> change_state(Session& session, const Json& request);
+  Result<Reply> resize(Session& session, const Json& request);
+  Result<Reply> release(Session& session, const Json& request);
+  Result<Reply> describe(Session& session, const Json& request);
+  Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
+  Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const;
+  [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
+  [[nodiscard]] Limits limits_for(const Session& session) const;
+  Result<const hobbes_record*> enclave_of(const Session& session, const Json& request) const;
+  void add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const;
+  void watch_enclave(const hobbes_record& record);
+  void enclave_ended(std::uint64_t id);
+  void learn_exit_status(std::uint64_t id, int pidfd);
+  void clean_up(const hobbes_record& record);
+  void forget(std::uint64_t id);
+  void consume_release_notes();
+  [[nodiscard]] std::uint64_t enclave_containing(pid_t pid) const;
+  Result<void> check_grant(const Session& session, std::uint64_t target) const;
+
+  // segments (segments.cpp)
+  Result<Reply> make_segment(Session& session, const Json& request, std::vector<Fd>& fds);
+  Result<Reply> get_segment(Session& session, const Json& request);
+  Result<Reply> attach_segment(Session& session, const Json& request);
+  Result<Reply> detach_segment(Session& session, const Json& request);
+  Result<Reply> remove_segment(Session& session, const Json& request);
+  void adopt_segments();
+  void watch_process(pid_t pid);
+  void process_ended(pid_t pid);
+  void drop_segment(std::uint64_t id, Transition& transition);
+  Result<Fd> descriptor_of(const hobbes_record& segment);
+  [[nodiscard]] bool may(const Session& session, const hobbes_record& segment, bool write) const;
+
+  // compositions (compositions.cpp)
+  Result<Reply> begin_composition(Session& session, const Json& request);
+  Result<Reply> set_phases(Session& session, const Json& request);
+  Result<Reply> end_composition(Session& session, const Json& request);
+  Result<Reply> put_keys(Session& session, const Json& request);
+  void drop_composition(std::uint64_t id, int exit_status);
+
+  // operations (operations.cpp): verbs done by hobbes-run as the requester
+  Result<Reply> begin_operation(Session& session, const Json& request);
+  Result<Reply> operation(Session& session, const Json& request);
+  void operation_ended(const std::string& name);
+
+  struct Operation {
+    Json document;
+    pid_t pid = 0;
+    Fd pidfd, output;
+    std::string said;
+    std::string key;  ///< idempotency
+  };
+
+  Loop& loop_;
+  std::unique_ptr<Nis> nis_;
+  Inventory inventory_;
+  Policies policies_;
+  std::string root_;
+  std::map<std::uint64_t, Fd> enclave_watches_;  // enclave id -> pidfd
+  std::map<std::uint64_t, std::string> cgroups_; // enclave id -> control group
+  std::set<std::uint64_t> kill_asked_;
+  struct Ending {
+    Fd pidfd;
+    int tries = 0;
+  };
+  std::map<std::uint64_t, Ending> endings_;  // status not known yet
+  std::map<std::uint64_t, Fd> segment_fds_;
+  std::map<pid_t, Fd> process_watches_;
+  std::map<std::uint64_t, Mirror> shards_;
+  std::map<std::string, Operation> operations_;
+  std::uint64_t next_operation_ = 1;
+};
+
+/// An enclave record for people and REST, with what the record itself cannot hold from its document.
+Json enclave_json(const hobbes_record& record, const std::optional<Json>& document);
+CpuSet cpus_of(const std::uint64_t* words);
+void set_cpus(std::uint64_t* words, const CpuSet& cpus);
+
+}  // namespace hobbes

@@ -1,0 +1,68 @@
+#include "hobbesd/policy.h"
+
+#include "bundles/inspect.h"
+#include "core/file.h"
+
+namespace hobbes {
+namespace {
+
+Quota read_quota(const Inspect& at) {
+  Quota out;
+  if (!at.object()) return out;
+  at.only({"cores", "memory", "enclaves"});
+  if (auto n = at.at("cores").integer(0, INT64_MAX)) out.cores = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("memory").size()) out.memory = *n;
+  if (auto n = at.at("enclaves").integer(0, INT64_MAX)) out.enclaves = static_cast<std::uint64_t>(*n);
+  return out;
+}
+
+std::optional<uid_t> uid_named(const std::string& text) {
+  char* end = nullptr;
+  unsigned long uid = std::strtoul(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || uid >= 0xffffffffUL) return std::nullopt;
+  return static_cast<uid_t>(uid);
+}
+
+}  // namespace
+
+Quota Policies::of(uid_t uid) const {
+  if (uid == 0) return {UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  auto at = users.find(uid);
+  return at != users.end() ? at->second : standard;
+}
+
+Result<Policies> Policies::load(const std::string& path) {
+  Policies out;
+  auto text = Files::system().read(path);
+  if (!text) {
+    if (text.error().code == Code::not_found) return out;
+    return std::move(text).error();
+  }
+  HOBBES_TRY(json, parse_json(*text, path));
+  std::vector<Problem> problems;
+  Inspect at(&json, "", &problems);
+  at.only({"reservedCores", "quotas", "tokens"});
+  out.reserved = at.at("reservedCores").list().value_or(CpuSet());
+  Inspect quotas = at.at("quotas");
+  if (quotas.object()) {
+    quotas.only({"default", "users"});
+    if (quotas.at("default").present()) out.standard = read_quota(quotas.at("default"));
+    if (quotas.at("users").object())
+      for (const auto& [name, unused] : quotas.at("users").json().items()) {
+        if (auto uid = uid_named(name)) out.users[*uid] = read_quota(quotas.at("users").at(name));
+        else quotas.at("users").at(name).wrong("numeric user ids as keys");
+      }
+  }
+  for (const auto& [digest, user] : at.at("tokens").text_map()) {
+    auto uid = uid_named(user);
+    if (digest.size() != 64 || !uid)
+      at.at("tokens").at(digest).wrong("the SHA-256 of a token in hex, with a numeric user id as value");
+    else out.tokens[digest] = *uid;
+  }
+  if (!problems.empty())
+    return Error{Code::invalid, "read " + path, "it has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems),
+                 "mend them and restart hobbesd"};
+  return out;
+}
+
+}  // namespace hobbes

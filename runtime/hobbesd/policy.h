@@ -1,0 +1,31 @@
+// The site's rules: reserved cores and per-user quotas, from /etc/hobbes/hobbesd.json.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "core/cpu_set.h"
+#include "core/result.h"
+
+namespace hobbes {
+
+struct Quota {
+  std::uint64_t cores = UINT64_MAX;   ///< logical CPUs held at once
+  std::uint64_t memory = UINT64_MAX;  ///< bytes leased at once
+  std::uint64_t enclaves = 64;
+};
+
+struct Policies {
+  CpuSet reserved;                  ///< never leased
+  Quota standard;                   ///< of unprivileged users not named below
+  std::map<uid_t, Quota> users;
+  std::map<std::string, uid_t> tokens;  ///< SHA-256 of a REST token, hex -> user
+
+  [[nodiscard]] Quota of(uid_t uid) const;
+  /// A missing file is the default policy. Errors: Code::invalid with every problem.
+  static Result<Policies> load(const std::string& path);
+};
+
+}  // namespace hobbes

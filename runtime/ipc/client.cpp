@@ -1,0 +1,80 @@
+#include "ipc/client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/file.h"
+#include "core/paths.h"
+#include "core/process.h"
+
+namespace hobbes {
+namespace {
+
+// Starts hobbesd beside this program and returns when it listens. A lock makes racing starters one.
+Result<void> start_hobbesd() {
+  HOBBES_CHECK(make_directories(run_directory()));
+  std::string lock_path = run_directory() + "/start.lock";
+  Fd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return os_error("start hobbesd", errno);
+  if (Channel::connect(control_socket_path())) return {};
+  int ready[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0) return os_error("start hobbesd", errno);
+  Fd ready_read(ready[0]), ready_write(ready[1]);
+  std::string program = program_directory() + "/hobbesd";
+  if (::access(program.c_str(), X_OK) != 0) program = "/usr/sbin/hobbesd";
+  pid_t child = ::fork();
+  if (child < 0) return os_error("start hobbesd", errno);
+  if (child == 0) {
+    // A grandchild of its own session: it belongs to nobody's terminal, job or process group.
+    (void)::setsid();
+    if (::fork() != 0) ::_exit(0);
+    int null = ::open("/dev/null", O_RDWR);
+    for (int stream = 0; stream < 3; ++stream) ::dup2(null, stream);
+    if (::dup2(ready_write.get(), 3) == 3) {
+      ::fcntl(3, F_SETFD, 0);
+      ::syscall(436 /* close_range */, 4, ~0U, 0);
+      ::execl(program.c_str(), program.c_str(), "--ready-fd", "3", nullptr);
+    }
+    ::_exit(127);
+  }
+  ready_write.reset();
+  ::waitpid(child, nullptr, 0);
+  pollfd waiting{ready_read.get(), POLLIN, 0};
+  char word = 0;
+  if (::poll(&waiting, 1, 20000) <= 0 || ::read(ready_read.get(), &word, 1) != 1)
+    return Error{Code::unavailable, "start hobbesd", "it ended before it listened",
+                 "see " + run_directory() + "/hobbesd.log, or run `" + program + "` by hand"};
+  return {};
+}
+
+}  // namespace
+
+Result<Client> Client::connect(bool start_on_demand) {
+  auto channel = Channel::connect(control_socket_path());
+  if (channel) return Client(std::move(*channel));
+  bool absent = channel.error().code == Code::not_found || channel.error().code == Code::unavailable;
+  if (!absent || !start_on_demand) return std::move(channel).error();
+  if (::geteuid() != 0)
+    return Error{Code::unavailable, "reach hobbesd at " + control_socket_path(), "it does not run, and only root can start it",
+                 "ask the administrator to run `systemctl enable --now hobbesd.socket`"};
+  HOBBES_CHECK(start_hobbesd());
+  HOBBES_TRY(started, Channel::connect(control_socket_path()));
+  return Client(std::move(started));
+}
+
+Result<Message> Client::call(const std::string& op, Json request, const std::vector<int>& fds,
+                             std::chrono::milliseconds deadline) {
+  request["op"] = op;
+  HOBBES_CHECK(channel_.send(request, fds));
+  HOBBES_TRY(answer, channel_.receive(deadline));
+  if (!answer.body.value("ok", false)) return error_from(answer.body.value("error", Json::object()));
+  return std::move(answer);
+}
+
+}  // namespace hobbes

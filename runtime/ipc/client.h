@@ -1,0 +1,22 @@
+// A program's connection to hobbesd.
+#pragma once
+#include "ipc/channel.h"
+
+namespace hobbes {
+
+/// Closing it undoes what was begun and not finished over it. Not thread-safe.
+class Client {
+ public:
+  /// Connects; a privileged caller starts hobbesd when nobody listens (once, however many callers race).
+  /// Errors: Code::unavailable or Code::denied with whom to ask.
+  static Result<Client> connect(bool start_on_demand = true);
+  /// One request and its answer; hobbesd's refusal becomes the error.
+  Result<Message> call(const std::string& op, Json request, const std::vector<int>& fds = {},
+                       std::chrono::milliseconds deadline = std::chrono::milliseconds(30000));
+
+ private:
+  explicit Client(Channel channel) : channel_(std::move(channel)) {}
+  Channel channel_;
+};
+
+}  // namespace hobbes

@@ -1,0 +1,337 @@
+#include "partition/cgroup.h"
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "partition/device_filter.h"
+
+namespace hobbes {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The controllers Hobbes uses; blkio and cpuacct because engines read their counters at the group's path.
+const std::vector<std::string> used = {"cpuset", "cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"};
+
+void pause_briefly() {
+  timespec nap{0, 500'000};
+  ::nanosleep(&nap, nullptr);
+}
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+std::string number_text(std::int64_t value) { return value < 0 ? "max" : std::to_string(value); }
+
+// kernel documentation: v1 shares 2..262144 (default 1024) map to v2 weight 1..10000 (default 100).
+std::uint64_t weight_of_shares(std::uint64_t shares) {
+  if (shares < 2) return 1;
+  if (shares > 262144) return 10000;
+  return 1 + ((shares - 2) * 9999) / 262142;
+}
+
+}  // namespace
+
+CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& files) {
+  CgroupLayout layout;
+  std::istringstream lines(mountinfo);
+  std::string unified;
+  for (std::string line; std::getline(lines, line);) {
+    // 36 35 98:0 /root /mount/point options - type source super-options
+    std::size_t dash = line.find(" - ");
+    if (dash == std::string::npos) continue;
+    std::istringstream left(line.substr(0, dash)), right(line.substr(dash + 3));
+    std::string id, parent, device, root, point, type, source, options;
+    left >> id >> parent >> device >> root >> point;
+    right >> type >> source >> options;
+    if (type == "cgroup2" && unified.empty()) unified = point;
+    if (type != "cgroup") continue;
+    std::istringstream names("," + options);
+    for (std::string option; std::getline(names, option, ',');)
+      if (std::find(used.begin(), used.end(), option) != used.end()) layout.v1.emplace(option, point);
+  }
+  if (!unified.empty() && layout.v1.empty()) {
+    auto controllers = files.read(unified + "/cgroup.controllers");
+    if (controllers) layout.v2 = unified;
+  }
+  return layout;
+}
+
+Result<CgroupLayout> CgroupLayout::detect(const Files& files) {
+  HOBBES_TRY(text, files.read("/proc/self/mountinfo"));
+  return parse(text, files);
+}
+
+std::string Cgroup::directory(const std::string& controller) const {
+  if (!layout_.v2.empty()) return layout_.v2 + path_;
+  auto at = layout_.v1.find(controller);
+  return at == layout_.v1.end() ? std::string() : at->second + path_;
+}
+
+std::vector<std::string> Cgroup::directories() const {
+  if (!layout_.v2.empty()) return {layout_.v2 + path_};
+  std::vector<std::string> out;  // co-mounted controllers share one directory
+  for (const auto& [controller, mount] : layout_.v1)
+    if (std::find(out.begin(), out.end(), mount + path_) == out.end()) out.push_back(mount + path_);
+  return out;
+}
+
+Result<void> Cgroup::write(const std::string& controller, const std::string& file, const std::string& value) const {
+  std::string folder = directory(controller);
+  if (folder.empty())
+    return Error{Code::unavailable, "set " + file + " to " + value, "this node has no " + controller + " cgroup controller",
+                 "mount it, or take the setting out of the bundle"};
+  auto written = files_->write(folder + "/" + file, value);
+  if (!written) return std::move(written.error()).within("limit control group " + path_);
+  return {};
+}
+
+// A v1 cpuset group starts without cpus and mems and takes no process until it has both.
+Result<void> Cgroup::inherit_cpuset(const std::string& mount, const std::string& folder) const {
+  for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+    HOBBES_TRY(own, files_->read(folder + file));
+    if (!trimmed(own).empty()) continue;
+    std::string parent = folder.substr(0, folder.rfind('/'));
+    if (parent.size() < mount.size()) return {};
+    HOBBES_TRY(value, files_->read(parent + file));
+    HOBBES_CHECK(files_->write(folder + file, trimmed(value)));
+  }
+  return {};
+}
+
+Result<void> Cgroup::create() const {
+  auto make = [&](const std::string& mount) -> Result<void> {
+    bool is_cpuset = layout_.v2.empty() && layout_.v1.count("cpuset") != 0 && layout_.v1.at("cpuset") == mount;
+    for (std::size_t at = 1; at != std::string::npos;) {
+      at = path_.find('/', at);
+      std::string prefix = path_.substr(0, at);
+      if (at != std::string::npos) ++at;
+      std::string folder = mount + prefix;
+      auto made = files_->make_directory(folder);
+      if (!made && made.error().code != Code::exists)
+        return std::move(made.error()).within("create control group " + path_);
+      if (is_cpuset) HOBBES_CHECK(inherit_cpuset(mount, folder));
+      if (!layout_.v2.empty()) {
+        std::string parent = folder.substr(0, folder.rfind('/'));
+        HOBBES_TRY(available, files_->read(parent + "/cgroup.controllers"));
+        std::istringstream names(available);
+        for (std::string name; names >> name;)  // one the parent cannot enable is reported when a limit needs it
+          (void)files_->write(parent + "/cgroup.subtree_control", "+" + name);
+      }
+    }
+    return {};
+  };
+  auto all = [&]() -> Result<void> {
+    if (!layout_.v2.empty()) return make(layout_.v2);
+    for (const auto& [controller, mount] : layout_.v1) HOBBES_CHECK(make(mount));
+    return {};
+  };
+  // A concurrent remove() may take an emptied parent away between two mkdirs: one retry makes it again.
+  auto made = all();
+  if (!made && made.error().code == Code::not_found) made = all();
+  if (!made) {
+    (void)remove();
+    return made;
+  }
+  return {};
+}
+
+Result<void> Cgroup::apply(const oci::Resources& resources) const {
+  return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources);
+}
+
+Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
+  if (!r.cpus.empty()) HOBBES_CHECK(write("cpuset", "cpuset.cpus", r.cpus));
+  if (!r.mems.empty()) HOBBES_CHECK(write("cpuset", "cpuset.mems", r.mems));
+  if (r.memory_limit) {
+    // The kernel wants memory <= memory+swap at every moment, so growing and shrinking need opposite orders.
+    auto limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
+    bool with_swap = r.memory_swap && files_->exists(directory("memory") + "/memory.memsw.limit_in_bytes");
+    if (with_swap) {
+      HOBBES_CHECK(write("memory", "memory.memsw.limit_in_bytes", std::to_string(*r.memory_swap)));
+      if (!limit) limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
+    }
+    HOBBES_CHECK(std::move(limit));
+  }
+  if (r.memory_reservation)
+    HOBBES_CHECK(write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
+  if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
+  if (r.cpu_period && *r.cpu_period != 0)
+    HOBBES_CHECK(write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
+  if (r.cpu_quota && *r.cpu_quota != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
+  if (r.pids_limit)
+    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+  for (const oci::DeviceRule& rule : r.devices) {
+    auto number = [](std::optional<std::int64_t> n) { return n ? std::to_string(*n) : std::string("*"); };
+    std::string text = rule.type == 'a' ? "a *:* rwm"
+                                        : std::string(1, rule.type) + " " + number(rule.major) + ":" +
+                                              number(rule.minor) + " " + rule.access;
+    HOBBES_CHECK(write("devices", rule.allow ? "devices.allow" : "devices.deny", text));
+  }
+  return {};
+}
+
+Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
+  if (!r.cpus.empty()) HOBBES_CHECK(write("cpuset", "cpuset.cpus", r.cpus));
+  if (!r.mems.empty()) HOBBES_CHECK(write("cpuset", "cpuset.mems", r.mems));
+  if (r.memory_limit) HOBBES_CHECK(write("memory", "memory.max", number_text(*r.memory_limit)));
+  if (r.memory_swap && r.memory_limit && files_->exists(directory("memory") + "/memory.swap.max")) {
+    std::int64_t swap = *r.memory_swap < 0 ? -1 : std::max<std::int64_t>(0, *r.memory_swap - *r.memory_limit);
+    HOBBES_CHECK(write("memory", "memory.swap.max", number_text(swap)));
+  }
+  if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.low", number_text(*r.memory_reservation)));
+  if (r.cpu_shares && *r.cpu_shares != 0)
+    HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
+  if ((r.cpu_quota && *r.cpu_quota != 0) || (r.cpu_period && *r.cpu_period != 0))
+    HOBBES_CHECK(write("cpu", "cpu.max",
+                       number_text(r.cpu_quota.value_or(-1)) + " " + std::to_string(r.cpu_period.value_or(100000))));
+  if (r.pids_limit)
+    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+  if (!r.devices.empty()) HOBBES_CHECK(attach_device_filter(layout_.v2 + path_, r.devices));
+  for (const auto& [file, value] : r.unified) HOBBES_CHECK(write("", file, value));
+  return {};
+}
+
+Result<void> Cgroup::enter(pid_t pid) const {
+  for (const std::string& folder : directories()) {
+    auto moved = files_->write(folder + "/cgroup.procs", std::to_string(pid));
+    if (!moved)
+      return std::move(moved.error()).within("move process " + std::to_string(pid) + " into control group " + path_);
+  }
+  return {};
+}
+
+Result<void> Cgroup::freeze(bool frozen_wanted, std::chrono::milliseconds deadline) const {
+  if (layout_.v2.empty()) {
+    HOBBES_CHECK(write("freezer", "freezer.state", frozen_wanted ? "FROZEN" : "THAWED"));
+  } else {
+    HOBBES_CHECK(write("", "cgroup.freeze", frozen_wanted ? "1" : "0"));
+  }
+  for (auto end = Clock::now() + deadline; frozen() != frozen_wanted; pause_briefly()) {
+    if (Clock::now() > end)
+      return Error{Code::timeout, (frozen_wanted ? "freeze control group " : "thaw control group ") + path_,
+                   "the kernel did not finish within " + std::to_string(deadline.count()) + " ms", "try again"};
+    // A v1 freezer stuck in FREEZING makes progress only when asked again.
+    if (layout_.v2.empty() && frozen_wanted) (void)write("freezer", "freezer.state", "FROZEN");
+  }
+  return {};
+}
+
+bool Cgroup::frozen() const {
+  if (layout_.v2.empty()) {
+    auto state = files_->read(directory("freezer") + "/freezer.state");
+    return state && trimmed(*state) == "FROZEN";
+  }
+  auto events = files_->read(layout_.v2 + path_ + "/cgroup.events");
+  return events && events->find("frozen 1") != std::string::npos;
+}
+
+Result<std::vector<pid_t>> Cgroup::processes() const {
+  // One hierarchy is enough: a process enters all of them. Groups an enclave made below its own are read too.
+  std::vector<pid_t> out;
+  std::vector<std::string> all = directories();
+  std::string first = directory("pids").empty() && !all.empty() ? all.front() : directory("pids");
+  std::vector<std::string> pending = {first};
+  while (!pending.empty()) {
+    std::string folder = pending.back();
+    pending.pop_back();
+    auto text = files_->read(folder + "/cgroup.procs", 16 << 20);
+    if (!text) {
+      if (text.error().code == Code::not_found) continue;
+      return std::move(text).error();
+    }
+    std::istringstream numbers(*text);
+    for (pid_t pid = 0; numbers >> pid;) out.push_back(pid);
+    if (auto names = files_->list(folder))
+      for (const std::string& name : *names)
+        if (files_->exists(folder + "/" + name + "/cgroup.procs")) pending.push_back(folder + "/" + name);
+  }
+  return out;
+}
+
+Result<void> Cgroup::kill_all(std::chrono::milliseconds deadline) const {
+  for (auto end = Clock::now() + deadline;; pause_briefly()) {
+    HOBBES_TRY(pids, processes());
+    if (pids.empty()) return {};
+    for (pid_t pid : pids)
+      if (pid > 0) ::kill(pid, SIGKILL);
+    // A v1 frozen task dies only when thawed.
+    if (frozen()) (void)freeze(false);
+    if (Clock::now() > end)
+      return Error{Code::timeout, "kill the processes of control group " + path_,
+                   std::to_string(pids.size()) + " still run, the first is " + std::to_string(pids[0]),
+                   "see its state in /proc/" + std::to_string(pids[0]) + "/stack"};
+  }
+}
+
+Result<void> Cgroup::remove(std::chrono::milliseconds deadline) const {
+  auto end = Clock::now() + deadline;
+  for (const std::string& folder : directories()) {
+    // Children first; the enclave may have made some.
+    std::vector<std::string> order = {folder};
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      auto names = files_->list(order[i]);
+      if (!names) continue;
+      for (const std::string& name : *names)
+        if (files_->exists(order[i] + "/" + name + "/cgroup.procs")) order.push_back(order[i] + "/" + name);
+    }
+    for (auto at = order.rbegin(); at != order.rend(); ++at) {
+      for (;;) {  // a dying process keeps its group busy for a moment
+        auto removed = files_->remove_directory(*at);
+        if (removed) break;
+        if (removed.error().code != Code::busy || Clock::now() > end)
+          return std::move(removed.error()).within("remove control group " + path_);
+        pause_briefly();
+      }
+    }
+    // The shared parent of default paths goes with its last child.
+    std::string parent = folder.substr(0, folder.rfind('/'));
+    if (parent.size() > 7 && parent.substr(parent.size() - 7) == "/hobbes") (void)files_->remove_directory(parent);
+  }
+  return {};
+}
+
+bool Cgroup::exists() const {
+  for (const std::string& folder : directories())
+    if (files_->exists(folder)) return true;
+  return false;
+}
+
+std::map<std::string, std::uint64_t> Cgroup::statistics() const {
+  std::map<std::string, std::uint64_t> out;
+  auto take = [&](const std::string& name, const std::string& controller, const std::string& file) {
+    auto text = files_->read(directory(controller) + "/" + file);
+    if (text) out[name] = std::strtoull(text->c_str(), nullptr, 10);
+  };
+  auto take_field = [&](const std::string& name, const std::string& controller, const std::string& file,
+                        const std::string& field) {
+    auto text = files_->read(directory(controller) + "/" + file);
+    if (!text) return;
+    std::istringstream words(*text);
+    std::string key;
+    for (std::uint64_t value = 0; words >> key >> value;)
+      if (key == field) out[name] = value;
+  };
+  if (layout_.v2.empty()) {
+    take("memory.usage", "memory", "memory.usage_in_bytes");
+    take("memory.limit", "memory", "memory.limit_in_bytes");
+    take("cpu.usage_ns", "cpuacct", "cpuacct.usage");
+    take("pids.current", "pids", "pids.current");
+    take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
+  } else {
+    take("memory.usage", "memory", "memory.current");
+    take("memory.limit", "memory", "memory.max");
+    take("pids.current", "pids", "pids.current");
+    take_field("cpu.usage_us", "cpu", "cpu.stat", "usage_usec");
+    take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
+  }
+  return out;
+}
+
+}  // namespace hobbes

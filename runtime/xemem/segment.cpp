@@ -1,0 +1,160 @@
+#include "xemem/segment.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <sstream>
+#include <utility>
+
+#include "core/file.h"
+
+namespace hobbes {
+namespace {
+
+Result<Fd> make_memory(const std::string& name, std::uint64_t size, std::uint64_t page_size) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (page_size == 2U << 20U) flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+  if (page_size == 1U << 30U) flags |= MFD_HUGETLB | MFD_HUGE_1GB;
+  Fd fd(::memfd_create(("hobbes:" + name).c_str(), flags));
+  std::string attempt = "make segment '" + name + "'";
+  if (!fd) return os_error(attempt, errno, "huge pages of that size may be missing: see /sys/kernel/mm/hugepages");
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
+  // Nobody who attaches may pull the memory away from under the others.
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return os_error(attempt, errno);
+  return fd;
+}
+
+// Whether [start, start+size) is plain private anonymous memory, from proc(5) smaps.
+Result<void> check_convertible(const std::string& attempt, std::uintptr_t start, std::uint64_t size) {
+  HOBBES_TRY(tasks, Files::system().list("/proc/self/task"));
+  if (tasks.size() != 1)
+    return Error{Code::busy, attempt, std::to_string(tasks.size()) + " threads run and could write meanwhile",
+                 "make it before starting threads"};
+  HOBBES_TRY(text, Files::system().read("/proc/self/smaps", 64 << 20));
+  auto unsupported = [&](const std::string& why) {
+    return Error{Code::unsupported, attempt, why, "use memory from malloc or mmap(MAP_PRIVATE | MAP_ANONYMOUS)"};
+  };
+  std::istringstream lines(text);
+  std::uintptr_t covered = start;
+  bool inside = false;
+  for (std::string line; std::getline(lines, line);) {
+    std::uintptr_t first = 0, last = 0;
+    char permissions[8] = {}, path[256] = {};
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %255s", &first, &last, permissions, path) >= 3) {
+      inside = first <= covered && covered < last;
+      if (!inside) continue;
+      bool anonymous = path[0] == '\0' || std::strcmp(path, "[heap]") == 0 || std::strncmp(path, "[anon", 5) == 0;
+      if (permissions[3] != 'p' || !anonymous) return unsupported("a part of it is not private anonymous memory");
+      if (permissions[0] != 'r' || permissions[1] != 'w') return unsupported("a part of it is not readable and writable");
+      covered = last;
+    } else if (inside && line.rfind("VmFlags:", 0) == 0) {
+      for (const char* flag : {" lo ", " ht ", " io ", " pf "})
+        if ((line + " ").find(flag) != std::string::npos) return unsupported("a part of it is locked, huge or a device's");
+    }
+    if (covered >= start + size && inside && line.rfind("VmFlags:", 0) == 0) return {};
+  }
+  return covered >= start + size ? Result<void>() : unsupported("a part of it is not mapped");
+}
+
+std::uint64_t rounded(std::uint64_t size, std::uint64_t page) { return (size + page - 1) / page * page; }
+
+}  // namespace
+
+Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
+                                 const SegmentOptions& options) {
+  Segment out;
+  out.memory_ = std::move(memory);
+  out.base_ = base;
+  out.size_ = size;
+  HOBBES_TRY(client, Client::connect());
+  Json request = {{"name", name}, {"mode", options.mode}, {"persistent", options.persistent}, {"fd", out.memory_.get()}};
+  if (!options.enclaves.empty()) request["enclaves"] = options.enclaves;
+  HOBBES_TRY(made, client.call("segment.make", request, {out.memory_.get()}));
+  out.handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
+  out.remove_ = !options.persistent;
+  out.client_ = std::make_unique<Client>(std::move(client));
+  return out;
+}
+
+Result<Segment> Segment::make(const std::string& name, std::uint64_t size, const SegmentOptions& options) {
+  size = rounded(size, options.page_size != 0 ? options.page_size : 4096);
+  HOBBES_TRY(memory, make_memory(name, size, options.page_size));
+  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (base == MAP_FAILED) return os_error("map segment '" + name + "'", errno, "it may need more huge pages than are free");
+  return publish(name, std::move(memory), base, size, options);
+}
+
+Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint64_t size, const SegmentOptions& options) {
+  std::string attempt = "make existing memory segment '" + name + "'";
+  auto address = reinterpret_cast<std::uintptr_t>(start);
+  if (address % 4096 != 0 || size % 4096 != 0 || size == 0 || options.page_size != 0)
+    return Error{Code::invalid, attempt, "it does not start and end on normal page borders", "align it to 4096 bytes"};
+  HOBBES_CHECK(check_convertible(attempt, address, size));
+  HOBBES_TRY(memory, make_memory(name, size, 0));
+  // The copy, then the swap: with one thread nobody writes in between, and addresses stay as they are.
+  HOBBES_CHECK([&]() -> Result<void> {
+    const char* from = static_cast<const char*>(start);
+    for (std::uint64_t done = 0; done < size;) {
+      ssize_t n = ::pwrite(memory.get(), from + done, size - done, static_cast<off_t>(done));
+      if (n <= 0) return os_error(attempt, errno);
+      done += static_cast<std::uint64_t>(n);
+    }
+    return {};
+  }());
+  auto published = publish(name, std::move(memory), nullptr, size, options);
+  if (!published) return published;
+  void* base = ::mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, published->memory_.get(), 0);
+  if (base == MAP_FAILED) return os_error(attempt, errno);
+  published->base_ = base;
+  published->unmap_ = false;  // the memory stays the program's own
+  return published;
+}
+
+Result<Segment> Segment::attach(const std::string& name, bool writable) {
+  Segment out;
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(answer, client.call("segment.attach", {{"name", name}, {"access", writable ? "rw" : "ro"}}));
+  if (answer.fds.size() != 1) return Error{Code::corrupt, "attach segment '" + name + "'", "no memory came with the answer", ""};
+  out.memory_ = std::move(answer.fds[0]);
+  out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
+  out.handle_ = static_cast<std::uint64_t>(number_at(answer.body, "handle"));
+  out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
+  out.client_ = std::make_unique<Client>(std::move(client));
+  void* base = ::mmap(nullptr, out.size_, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, out.memory_.get(), 0);
+  if (base == MAP_FAILED) return os_error("map segment '" + name + "'", errno);
+  out.base_ = base;
+  return out;
+}
+
+Segment::Segment(Segment&& other) noexcept
+    : client_(std::move(other.client_)),
+      memory_(std::move(other.memory_)),
+      base_(std::exchange(other.base_, nullptr)),
+      size_(other.size_),
+      handle_(std::exchange(other.handle_, 0)),
+      attachment_(std::exchange(other.attachment_, 0)),
+      remove_(std::exchange(other.remove_, false)),
+      unmap_(other.unmap_) {}
+
+Segment& Segment::operator=(Segment&& other) noexcept {
+  if (this != &other) {
+    this->~Segment();
+    new (this) Segment(std::move(other));
+  }
+  return *this;
+}
+
+Segment::~Segment() {
+  if (base_ != nullptr && unmap_) ::munmap(base_, size_);
+  if (!client_) return;
+  if (attachment_ != 0) (void)client_->call("segment.detach", {{"attachment", attachment_}});
+  else if (remove_ && handle_ != 0) (void)client_->call("segment.remove", {{"handle", handle_}});
+}
+
+}  // namespace hobbes

@@ -1,0 +1,57 @@
+// XEMEM segments as their users see them: memory with a name that any enclave may attach, without a copy.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "ipc/client.h"
+
+namespace hobbes {
+
+struct SegmentOptions {
+  mode_t mode = 0600;           ///< who may read and write, as of chmod
+  std::uint64_t page_size = 0;  ///< 0: normal pages; else 2 MiB or 1 GiB huge pages
+  bool persistent = false;      ///< outlives its owner; only while hobbesd keeps running
+  std::vector<std::string> enclaves;  ///< only for programs of these enclaves; empty: any
+};
+
+/// One mapping of one segment. Move-only; destruction detaches (and, for the maker's, removes a segment that is not persistent).
+/// The mapping may be used by many threads; the object by one.
+class Segment {
+ public:
+  /// Makes and maps a segment of at least `size` bytes, zero-filled. Errors: Code::exists, Code::exhausted (no huge pages).
+  static Result<Segment> make(const std::string& name, std::uint64_t size, const SegmentOptions& options = {});
+  /// Turns existing private anonymous memory of this process into a segment, in place: [start, start+size) must be whole pages.
+  /// Errors: Code::busy unless this is the only thread; Code::unsupported for memory that is shared, locked or a file's.
+  static Result<Segment> make_of(const std::string& name, void* start, std::uint64_t size, const SegmentOptions& options = {});
+  /// Attaches by name. Errors: Code::not_found, Code::denied.
+  static Result<Segment> attach(const std::string& name, bool writable);
+
+  Segment(Segment&& other) noexcept;
+  Segment& operator=(Segment&& other) noexcept;
+  ~Segment();
+
+  [[nodiscard]] void* data() const { return base_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] std::uint64_t handle() const { return handle_; }
+
+ private:
+  Segment() = default;
+  static Result<Segment> publish(const std::string& name, Fd memory, void* base, std::uint64_t size, const SegmentOptions& options);
+
+  std::unique_ptr<Client> client_;
+  Fd memory_;
+  void* base_ = nullptr;
+  std::uint64_t size_ = 0;
+  std::uint64_t handle_ = 0;
+  std::uint64_t attachment_ = 0;  ///< 0: this is the maker's
+  bool remove_ = false;
+  bool unmap_ = true;
+};
+
+}  // namespace hobbes
