@@ -29,6 +29,8 @@ struct ExecRequest {
   std::string console_socket;
   int stdio[3] = {0, 1, 2};
   int preserve_fds = 0;
+  std::vector<int> passed_fds;   ///< become 3, 4, ... of the program, instead of preserve_fds
+  pid_t inner_pid = 0;           ///< wanted pid inside an enclave with a pid namespace of its own; 0: any
   bool die_with_parent = false;  ///< killed when the calling thread's process ends
   std::string cpus;              ///< bind to these inside the enclave's; empty: all of them
 };

@@ -22,7 +22,7 @@
 #include "core/paths.h"
 #include "core/size.h"
 #include "enclave/driver.h"
-#include "enclave/drivers/linux/hooks.h"
+#include "enclave/lifecycle.h"
 #include "hobbes-run/relay.h"
 #include "ipc/client.h"
 
@@ -35,39 +35,17 @@ std::string root_of(const Globals& globals) { return globals.root.empty() ? defa
 
 Result<EnclaveRecord> find(const Globals& globals, const std::string& id) { return EnclaveRecord::load(root_of(globals), id); }
 
-// Tells hobbesd what happened when it runs; the enclave itself does not depend on it.
-void notify(const EnclaveRecord& record, Json event) {
-  auto client = Client::connect(false);
-  if (!client || record.handle == 0) return;
-  event["handle"] = record.handle;
-  (void)client->call("enclave.event", std::move(event), {}, milliseconds(2000));
-}
-
-Json cores_json(const CoreRequest& cores) {
-  if (!cores.wanted()) return Json::object();
-  Json out = {{"policy", name_of(cores.policy)}, {"shared", cores.shared}};
-  if (cores.count > 0) out["count"] = cores.count;
-  if (cores.list) out["list"] = cores.list->text();
-  if (cores.numa) out["numa"] = *cores.numa;
+EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) {
+  EnclaveRequest out;
+  out.root = root_of(globals);
+  out.id = options.id;
+  out.bundle = options.bundle;
+  out.pid_file = options.pid_file;
+  out.console_socket = options.console_socket;
+  out.no_pivot = options.no_pivot;
+  out.no_new_keyring = options.no_new_keyring;
+  out.preserve_fds = options.preserve_fds;
   return out;
-}
-
-Json memory_json(const MemoryRequest& memory) {
-  if (memory.size == 0) return Json::object();
-  Json out = {{"size", memory.size}, {"pageSize", memory.page_size}};
-  if (memory.numa) out["numa"] = *memory.numa;
-  return out;
-}
-
-Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id) {
-  return {{"root", root},
-          {"id", id},
-          {"bundle", bundle.path},
-          {"kind", name_of(bundle.hobbes.kind)},
-          {"cores", cores_json(bundle.hobbes.cores)},
-          {"memory", memory_json(bundle.hobbes.memory)},
-          {"labels", bundle.hobbes.labels},
-          {"manage", name_of(bundle.hobbes.manage)}};
 }
 
 void print_placement(const Globals& globals, const std::string& id, const Json& placement) {
@@ -82,94 +60,6 @@ void print_placement(const Globals& globals, const std::string& id, const Json& 
   for (const auto& [node, bytes] : placement["memory"].items())
     std::cout << ", " << format_size(bytes.get<std::uint64_t>()) << " on NUMA node " << node;
   std::cout << "\n";
-}
-
-// create without the printing: the enclave process is this process's child afterwards.
-Result<EnclaveRecord> make_enclave(const Globals& globals, const CreateOptions& options) {
-  HOBBES_CHECK(check_id(options.id));
-  HOBBES_TRY(bundle, load_bundle(options.bundle));
-  const Driver& driver = driver_for(bundle.hobbes.kind);
-  if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
-  std::string root = root_of(globals);
-  HOBBES_TRY(client, Client::connect());
-  HOBBES_CHECK(EnclaveRecord::claim(root, options.id));
-
-  EnclaveRecord record;
-  record.root = root;
-  record.id = options.id;
-  record.bundle = bundle.path;
-  record.oci_version = bundle.oci.version;
-  record.kind = bundle.hobbes.kind;
-  record.created_s = ::time(nullptr);
-  record.owner = ::geteuid();
-  record.annotations = bundle.oci.annotations;
-  record.poststop = bundle.oci.hooks.poststop;
-
-  auto make = [&]() -> Result<void> {
-    HOBBES_CHECK(record.save());
-    HOBBES_TRY(reserved, client.call("enclave.reserve", reservation_of(bundle, root, options.id)));
-    record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
-    CreateRequest request{std::move(bundle),
-                          text_at(reserved.body, "cpus"),
-                          text_at(reserved.body, "mems"),
-                          static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal")),
-                          options.console_socket,
-                          options.no_pivot,
-                          options.no_new_keyring,
-                          options.preserve_fds,
-                          {}};
-    if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
-    HOBBES_CHECK(driver.create(request, record));
-    auto commit = [&]() -> Result<void> {
-      if (!options.pid_file.empty())
-        HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
-      HOBBES_TRY(committed, client.call("enclave.commit", {{"handle", record.handle},
-                                                           {"pid", record.process.pid},
-                                                           {"startTicks", record.process.start_ticks},
-                                                           {"cgroup", record.cgroup}}));
-      (void)committed;
-      return {};
-    };
-    auto committed = commit();
-    if (!committed) (void)driver.destroy(record, milliseconds(5000));
-    return committed;
-  };
-  auto made = make();
-  if (made) return record;
-  if (!options.pid_file.empty()) ::unlink(options.pid_file.c_str());
-  if (record.handle != 0) (void)client.call("enclave.release", {{"handle", record.handle}});
-  (void)remove_tree(record.folder());
-  return std::move(made).error();
-}
-
-Result<void> start_enclave(const EnclaveRecord& record) {
-  HOBBES_CHECK(driver_for(record.kind).start(record));
-  notify(record, {{"event", "started"}});
-  auto bundle_text = Files::system().read(record.folder() + "/config.json", json_size_limit);
-  if (!bundle_text) return {};
-  auto config = parse_json(*bundle_text, "config.json");
-  if (!config || !config->contains("hooks")) return {};
-  Validation validation = validate_config(record.bundle, *config);
-  if (!validation.bundle) return {};
-  // A failing poststart hook is a warning: the program already runs.
-  if (auto ran = run_hooks(validation.bundle->oci.hooks.poststart, "poststart", record.state()); !ran)
-    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
-  return {};
-}
-
-Result<void> remove_enclave(const EnclaveRecord& record) {
-  HOBBES_CHECK(driver_for(record.kind).destroy(record, milliseconds(10'000)));
-  if (auto ran = run_hooks(record.poststop, "poststop", record.state()); !ran)
-    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
-  HOBBES_CHECK(remove_tree(record.folder()));
-  if (record.handle == 0) return {};
-  auto client = Client::connect(false);
-  if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
-  if (client) return {};  // it knows no such enclave: nothing is held
-  // hobbesd is away: it finds the note when it is back. Losing the note too is harmless, since the folder is gone.
-  (void)make_directories(run_directory() + "/released", 01777);
-  (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
-  return {};
 }
 
 Result<int> signal_number(const std::string& text) {
@@ -225,7 +115,7 @@ Result<int> create(const Globals& globals, const CreateOptions& options) {
     print_placement(globals, options.id, planned.body);
     return 0;
   }
-  HOBBES_TRY(record, make_enclave(globals, options));
+  HOBBES_TRY(record, create_enclave(request_of(globals, options)));
   (void)record;
   return 0;
 }
@@ -239,7 +129,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
     relay.emplace(std::move(opened));
     options.console_socket = relay->socket_path();
   }
-  HOBBES_TRY(record, make_enclave(globals, options));
+  HOBBES_TRY(record, create_enclave(request_of(globals, options)));
   pid_t child = record.process.pid;
   if (relay) HOBBES_CHECK(relay->receive());
   if (auto started = start_enclave(record); !started) {
@@ -250,7 +140,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   }
   if (options.detach) return 0;
   int status = wait_for(child, relay ? &*relay : nullptr);
-  notify(record, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
+  notify_manager(record, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
   if (!options.keep) HOBBES_CHECK(remove_enclave(record));
   return exit_code_of(status);
 }
@@ -367,7 +257,7 @@ Result<int> ps(const Globals& globals, const std::string& id, const std::string&
 Result<int> kill(const Globals& globals, const std::string& id, const std::string& signal, bool all) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_TRY(number, signal_number(signal));
-  if (record.process.alive()) notify(record, {{"event", "killing"}});
+  if (record.process.alive()) notify_manager(record, {{"event", "killing"}});
   HOBBES_CHECK(driver_for(record.kind).signal(record, number, all));
   return 0;
 }
@@ -382,7 +272,7 @@ Result<int> remove(const Globals& globals, const std::string& id, bool force) {
   if (!force && now != Status::stopped && now != Status::created)
     return Error{Code::busy, "delete enclave '" + id + "'", "enclave is " + std::string(name_of(now)) + ", not stopped",
                  "stop it with `hobbes-run kill " + id + "`, or use --force"};
-  if (now != Status::stopped) notify(*record, {{"event", "killing"}});
+  if (now != Status::stopped) notify_manager(*record, {{"event", "killing"}});
   HOBBES_CHECK(remove_enclave(*record));
   return 0;
 }
@@ -390,14 +280,14 @@ Result<int> remove(const Globals& globals, const std::string& id, bool force) {
 Result<int> pause(const Globals& globals, const std::string& id) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_CHECK(driver_for(record.kind).pause(record));
-  notify(record, {{"event", "paused"}});
+  notify_manager(record, {{"event", "paused"}});
   return 0;
 }
 
 Result<int> resume(const Globals& globals, const std::string& id) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_CHECK(driver_for(record.kind).resume(record));
-  notify(record, {{"event", "resumed"}});
+  notify_manager(record, {{"event", "resumed"}});
   return 0;
 }
 

@@ -12,11 +12,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <sstream>
 
 #include "core/file.h"
 #include "core/identity.h"
 #include "enclave/drivers/linux/console.h"
-#include "enclave/drivers/linux/hooks.h"
+#include "enclave/hooks.h"
 #include "enclave/drivers/linux/init.h"
 #include "ipc/channel.h"
 #include "partition/cgroup.h"
@@ -133,6 +134,51 @@ pid_t clone_with(unsigned long flags) {
   args.flags = flags;
   args.exit_signal = SIGCHLD;
   return static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+}
+
+// fork() with a chosen pid in the children's pid namespace. The caller may have threads, whose locks a raw clone would copy, so an
+// intermediate process made by fork() does it; CLONE_PARENT makes the result our own child all the same.
+pid_t fork_as(pid_t inner_pid) {
+  int answer[2];
+  if (::pipe2(answer, O_CLOEXEC) != 0) return -1;
+  Fd read_end(answer[0]), write_end(answer[1]);
+  pid_t between = ::fork();
+  if (between == 0) {
+    // fork() was into the namespace too: this one's parent is outside, and so will the clone's be.
+    clone_args args{};
+    args.flags = CLONE_PARENT;
+    args.set_tid = reinterpret_cast<__u64>(&inner_pid);
+    args.set_tid_size = 1;
+    auto made = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+    if (made == 0) return 0;
+    int error = made < 0 ? errno : 0;
+    (void)!::write(write_end.get(), &error, sizeof error);
+    ::_exit(0);
+  }
+  write_end.reset();
+  if (between < 0) return -1;
+  int error = EIO;
+  (void)!::read(read_end.get(), &error, sizeof error);
+  ::waitpid(between, nullptr, 0);
+  if (error != 0) {
+    errno = error;
+    return -1;
+  }
+  // The new child is the one of ours that has this pid innermost.
+  std::istringstream numbers(Files::system().read("/proc/self/task/" + std::to_string(::gettid()) + "/children").value_or(""));
+  for (pid_t pid = 0; numbers >> pid;) {
+    auto status = Files::system().read("/proc/" + std::to_string(pid) + "/status");
+    if (!status) continue;
+    std::size_t at = status->find("NStgid:");
+    if (at == std::string::npos) continue;
+    std::istringstream fields(status->substr(at + 7, status->find('\n', at) - at - 7));
+    pid_t last = 0;
+    int depth = 0;
+    for (pid_t one = 0; fields >> one; ++depth) last = one;
+    if (depth > 1 && last == inner_pid) return pid;
+  }
+  errno = ESRCH;
+  return -1;
 }
 
 bool same_namespace(pid_t pid, const char* name) {
@@ -349,7 +395,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
       HOBBES_TRY(entered, ChildPidNamespace::enter("/proc/" + std::to_string(record.process.pid) + "/ns/pid"));
       born_in.emplace(std::move(entered));
     }
-    child = ::fork();
+    child = request.inner_pid == 0 ? ::fork() : fork_as(request.inner_pid);
   }
   if (child == 0) {
     pair.first.reset();

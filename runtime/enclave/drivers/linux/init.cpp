@@ -18,7 +18,7 @@
 #include "core/file.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
-#include "enclave/drivers/linux/hooks.h"
+#include "enclave/hooks.h"
 #include "ipc/channel.h"
 
 namespace hobbes {
@@ -224,7 +224,13 @@ void run_init(InitPlan& plan) {
 void run_exec(ExecPlan& plan) {
   const ExecRequest& request = *plan.request;
   const oci::Process& process = request.process;
-  Channel parent(std::move(plan.sync));
+  // Our own descriptors move up, out of the way of those that the program gets.
+  auto lifted = [](Fd fd) { return fd ? Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 512)) : Fd(); };
+  plan.target = lifted(std::move(plan.target));
+  plan.console = lifted(std::move(plan.console));
+  Channel parent(lifted(std::move(plan.sync)));
+  std::vector<int> passed;
+  for (int fd : request.passed_fds) passed.push_back(::fcntl(fd, F_DUPFD_CLOEXEC, 512));
   auto prepare_exec = [&]() -> Result<std::string> {
     HOBBES_CHECK(tell(parent, "born"));
     HOBBES_CHECK(bind_to(process.cpu_affinity_initial));
@@ -237,6 +243,8 @@ void run_exec(ExecPlan& plan) {
     for (int stream = 0; stream < 3; ++stream)
       if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0)
         return os_error("pass a standard stream", errno);
+    for (std::size_t i = 0; i < passed.size(); ++i)
+      if (::dup2(passed[i], static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
     HOBBES_CHECK(apply_limits(process));
     HOBBES_CHECK(bind_to(request.cpus));
@@ -249,7 +257,7 @@ void run_exec(ExecPlan& plan) {
   if (auto finished = finish(process, plan.seccomp); !finished) fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  fail(parent, execute(*program, process, {}, request.preserve_fds));
+  fail(parent, execute(*program, process, {}, std::max(request.preserve_fds, static_cast<int>(passed.size()))));
 }
 
 }  // namespace hobbes

@@ -1,4 +1,4 @@
-#include "enclave/drivers/linux/hooks.h"
+#include "enclave/hooks.h"
 
 #include "core/process.h"
 

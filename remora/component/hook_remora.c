@@ -1,0 +1,228 @@
+/* Open MPI "hook" component: gives every app of a composition its own MPI_COMM_WORLD.
+ *
+ * All apps are one PMIx namespace, so MPI_Init makes one world of all ranks (and shared memory is used between all of them). At the
+ * bottom of MPI_Init this component splits that world by app and exchanges the contents of the object every binary knows as
+ * MPI_COMM_WORLD with the app's communicator; the other object then holds the whole job and becomes MPI_COMM_UNIVERSE. An attribute on
+ * MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
+ *
+ * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell a rank that waits for ever from one
+ * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe REMORA_PHASE_FD: i MPI_Init entered, I left,
+ * f MPI_Finalize entered, F left.
+ */
+#include "ompi_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "ompi/communicator/communicator.h"
+#include "ompi/constants.h"
+#include "ompi/group/group.h"
+#include "ompi/mca/hook/base/base.h"
+#include "ompi/mca/hook/hook.h"
+#include "ompi/mca/pml/pml.h"
+#include "ompi/version.h"
+#include "opal/class/opal_pointer_array.h"
+#include "remora.h"
+#include "spaces.h"
+
+/* The exchange below names every field of the communicator; another release may have others. */
+#if OMPI_MAJOR_VERSION != 4 || OMPI_MINOR_VERSION != 1
+#error "hook_remora.c knows the communicator of Open MPI 4.1 only"
+#endif
+
+static ompi_communicator_t* universe; /* heap object; between the exchanges it holds the whole job */
+static int keyval = MPI_KEYVAL_INVALID;
+
+static void tell(char letter) {
+  const char* fd = getenv("REMORA_PHASE_FD");
+  if (fd != NULL) (void)!write(atoi(fd), &letter, 1);
+}
+
+static void die(const char* why) {
+  fprintf(stderr, "remora: cannot set up the communicators of this composition: %s\n", why);
+  PMPI_Abort(MPI_COMM_WORLD, 1);
+}
+
+/* ---- Counting messages: the point-to-point layer's entry points, each with one increment in front. Everything MPI sends or receives,
+ * collectives included, passes through them. */
+
+static uint64_t unshared_count;
+static volatile uint64_t* count = &unshared_count;
+static mca_pml_base_module_t plain; /* the layer as it was */
+
+static int counted_send(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag, mca_pml_base_send_mode_t mode,
+                        struct ompi_communicator_t* comm) {
+  ++*count;
+  return plain.pml_send(buffer, n, type, to, tag, mode, comm);
+}
+
+static int counted_isend(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag, mca_pml_base_send_mode_t mode,
+                         struct ompi_communicator_t* comm, struct ompi_request_t** request) {
+  ++*count;
+  return plain.pml_isend(buffer, n, type, to, tag, mode, comm, request);
+}
+
+static int counted_recv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag, struct ompi_communicator_t* comm,
+                        ompi_status_public_t* status) {
+  ++*count;
+  return plain.pml_recv(buffer, n, type, from, tag, comm, status);
+}
+
+static int counted_irecv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag, struct ompi_communicator_t* comm,
+                         struct ompi_request_t** request) {
+  ++*count;
+  return plain.pml_irecv(buffer, n, type, from, tag, comm, request);
+}
+
+static int counted_start(size_t n, struct ompi_request_t** requests) {
+  ++*count;
+  return plain.pml_start(n, requests);
+}
+
+static void count_messages(void) {
+  const char* path = getenv("REMORA_PROGRESS");
+  const char* rank = getenv("REMORA_RANK");
+  if (path == NULL || rank == NULL) return;
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return;
+  long number = atol(rank);
+  char* page = mmap(NULL, (size_t)(number + 1) * 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (page == MAP_FAILED) return;
+  count = (volatile uint64_t*)(void*)(page + number * 64);
+  plain = mca_pml;
+  mca_pml.pml_send = counted_send;
+  mca_pml.pml_isend = counted_isend;
+  mca_pml.pml_recv = counted_recv;
+  mca_pml.pml_irecv = counted_irecv;
+  mca_pml.pml_start = counted_start;
+}
+
+#define EXCHANGE(type, field)  \
+  do {                         \
+    type kept = a->field;      \
+    a->field = b->field;       \
+    b->field = kept;           \
+  } while (0)
+
+/* Stays in place: object header, lock, name, Fortran index, attributes, error handler, and what makes a handle predefined. */
+static void exchange(ompi_communicator_t* a, ompi_communicator_t* b) {
+  const uint32_t keep = OMPI_COMM_INTRINSIC | OMPI_COMM_NAMEISSET;
+  uint32_t flags_a = a->c_flags, flags_b = b->c_flags;
+  a->c_flags = (flags_b & ~keep) | (flags_a & keep);
+  b->c_flags = (flags_a & ~keep) | (flags_b & keep);
+  EXCHANGE(uint32_t, c_contextid);
+  EXCHANGE(int, c_my_rank);
+  EXCHANGE(uint32_t, c_assertions);
+  EXCHANGE(int, c_id_available);
+  EXCHANGE(int, c_id_start_index);
+  EXCHANGE(ompi_group_t*, c_local_group);
+  EXCHANGE(ompi_group_t*, c_remote_group);
+  EXCHANGE(struct ompi_communicator_t*, c_local_comm);
+  EXCHANGE(int, c_cube_dim);
+  EXCHANGE(struct mca_topo_base_module_t*, c_topo);
+  EXCHANGE(struct mca_pml_comm_t*, c_pml_comm);
+  EXCHANGE(mca_coll_base_comm_coll_t*, c_coll);
+  {
+    int32_t kept = a->c_nbc_tag;
+    a->c_nbc_tag = b->c_nbc_tag;
+    b->c_nbc_tag = kept;
+  }
+  opal_pointer_array_set_item(&ompi_mpi_communicators, (int)a->c_contextid, a);
+  opal_pointer_array_set_item(&ompi_mpi_communicators, (int)b->c_contextid, b);
+}
+
+static void name_it(ompi_communicator_t* comm, const char* name) {
+  strncpy(comm->c_name, name, MPI_MAX_OBJECT_NAME - 1);
+  comm->c_flags |= OMPI_COMM_NAMEISSET;
+}
+
+/* Runs first in MPI_Finalize, after the user's own callbacks (attributes are deleted last in, first out). */
+static int at_finalize(MPI_Comm comm, int key, void* value, void* extra) {
+  (void)comm, (void)key, (void)value, (void)extra;
+  if (universe == NULL) return MPI_SUCCESS;
+  for (int i = 1; i < remora_space_count; ++i)
+    if (remora_spaces[i].comm != MPI_COMM_NULL) PMPI_Comm_free(&remora_spaces[i].comm);
+  remora_space_count = 0;
+  remora_universe = MPI_COMM_NULL;
+  exchange(&ompi_mpi_comm_world.comm, universe);
+  MPI_Comm app = universe;
+  universe = NULL;
+  PMPI_Comm_free(&app);
+  return MPI_SUCCESS;
+}
+
+/* REMORA_SPACES is "universe=1;name=0;...": every space in one order on all ranks, with this rank's membership. */
+static void make_spaces(void) {
+  const char* at = getenv("REMORA_SPACES");
+  while (at != NULL && *at != '\0' && remora_space_count < REMORA_SPACE_LIMIT) {
+    const char* equals = strchr(at, '=');
+    struct remora_space* space = &remora_spaces[remora_space_count];
+    if (equals == NULL || (size_t)(equals - at) >= sizeof space->name) {
+      die("REMORA_SPACES is malformed");
+      return;
+    }
+    memcpy(space->name, at, (size_t)(equals - at));
+    space->name[equals - at] = '\0';
+    space->comm = MPI_COMM_NULL;
+    if (remora_space_count == 0) {
+      space->comm = universe;
+    } else if (PMPI_Comm_split(universe, equals[1] == '1' ? 0 : MPI_UNDEFINED, universe->c_my_rank, &space->comm) != MPI_SUCCESS) {
+      die("splitting off a named space failed");
+      return;
+    } else if (space->comm != MPI_COMM_NULL) {
+      name_it(space->comm, space->name);
+    }
+    ++remora_space_count;
+    at = strchr(equals, ';');
+    if (at != NULL) ++at;
+  }
+}
+
+static void init_top(int argc, char** argv, int requested, int* provided) {
+  (void)argc, (void)argv, (void)requested, (void)provided;
+  tell('i');
+}
+
+static void init_bottom(int argc, char** argv, int requested, int* provided) {
+  (void)argc, (void)argv, (void)requested, (void)provided;
+  const char* number = getenv("REMORA_APP_NUMBER");
+  ompi_communicator_t* world = &ompi_mpi_comm_world.comm;
+  if (number == NULL) return;
+  /* Another libmpi than the one this was compiled for would show a different picture here. */
+  if (world->c_contextid != 0 || world->c_f_to_c_index != 0 || strcmp(world->c_name, "MPI_COMM_WORLD") != 0 ||
+      world->c_local_group->grp_my_rank != world->c_my_rank) {
+    die("this Open MPI's communicator is laid out differently from that of " OMPI_VERSION);
+    return;
+  }
+  ompi_communicator_t* app = NULL;
+  if (ompi_comm_split(world, atoi(number), world->c_my_rank, &app, false) != OMPI_SUCCESS) {
+    die("splitting the world by app failed");
+    return;
+  }
+  PMPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, at_finalize, &keyval, NULL);
+  PMPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL);
+  exchange(world, app);
+  universe = app;
+  name_it(universe, "MPI_COMM_UNIVERSE");
+  remora_universe = universe;
+  make_spaces();
+  count_messages();
+  tell('I');
+}
+
+static void finalize_top(void) { tell('f'); }
+static void finalize_bottom(void) { tell('F'); }
+
+const ompi_hook_base_component_1_0_0_t mca_hook_remora_component = {
+    .hookm_version = {OMPI_HOOK_BASE_VERSION_1_0_0, .mca_component_name = "remora",
+                      MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION)},
+    .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
+    .hookm_mpi_init_top = init_top,
+    .hookm_mpi_init_bottom = init_bottom,
+    .hookm_mpi_finalize_top = finalize_top,
+    .hookm_mpi_finalize_bottom = finalize_bottom};

@@ -1,0 +1,661 @@
+#include "remora/launcher.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "core/process.h"
+#include "core/size.h"
+#include "enclave/driver.h"
+#include "abi/nis.h"
+#include "ipc/client.h"
+#include "remora/deadlock.h"
+#include "remora/pmix_server.h"
+#include "remora/stage.h"
+
+namespace hobbes {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds grace(2000);             // between SIGTERM and SIGKILL
+constexpr milliseconds deadlock_patience(3000);  // of a rank in MPI_Finalize before the others are looked at
+
+// A folder of this composition in shared memory; gone with the object.
+class Session {
+ public:
+  static Result<Session> make(const std::string& name) {
+    Session out;
+    // Dead launchers' folders are swept by name: the pid in it tells whether its maker lives.
+    sweep();
+    auto self = ProcessId::of(::getpid());
+    out.path_ = "/dev/shm/remora-" + std::to_string(::getpid()) + "-" + std::to_string(self ? self->start_ticks : 0) + "-" + name;
+    if (::mkdir(out.path_.c_str(), 0700) != 0) return os_error("make the composition's folder " + out.path_, errno);
+    HOBBES_CHECK(make_directories(out.path_ + "/shm", 01777));
+    ::chmod((out.path_ + "/shm").c_str(), 01777);
+    HOBBES_CHECK(make_directories(out.path_ + "/pmix", 0700));
+    return out;
+  }
+  Session(Session&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  Session& operator=(Session&&) = delete;
+  ~Session() {
+    if (!path_.empty()) (void)remove_tree(path_);
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  Session() = default;
+  static void sweep() {
+    auto names = Files::system().list("/dev/shm");
+    if (!names) return;
+    for (const std::string& name : *names) {
+      int pid = 0;
+      unsigned long long start = 0;
+      struct stat info{};
+      std::string path = "/dev/shm/" + name;
+      if (std::sscanf(name.c_str(), "remora-%d-%llu-", &pid, &start) != 2 || ::lstat(path.c_str(), &info) != 0) continue;
+      if (info.st_uid == ::geteuid() && !ProcessId{pid, start}.alive()) (void)remove_tree(path);
+    }
+  }
+  std::string path_;
+};
+
+// One counter per rank in a page all of them share; written by the hook component.
+class Progress {
+ public:
+  Result<void> make(const std::string& path, std::size_t ranks) {
+    Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    size_ = ranks * 64;
+    if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size_)) != 0) return os_error("make " + path, errno);
+    void* base = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd.get(), 0);
+    if (base == MAP_FAILED) return os_error("map " + path, errno);
+    base_ = static_cast<const std::uint64_t*>(base);
+    return {};
+  }
+  Progress() = default;
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() {
+    if (base_ != nullptr) ::munmap(const_cast<std::uint64_t*>(base_), size_);
+  }
+  [[nodiscard]] std::uint64_t messages(std::size_t rank) const {
+    return base_ != nullptr ? __atomic_load_n(base_ + rank * 8, __ATOMIC_RELAXED) : 0;
+  }
+
+ private:
+  const std::uint64_t* base_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+enum class Phase { planned, started, connected, in_init, running, in_finalize, finalized, ended };
+
+unsigned published_phase(Phase phase) {
+  switch (phase) {
+    case Phase::planned: return HOBBES_PHASE_PLANNED;
+    case Phase::started: return HOBBES_PHASE_STARTED;
+    case Phase::connected:
+    case Phase::in_init:
+    case Phase::running:
+    case Phase::in_finalize: return HOBBES_PHASE_CONNECTED;
+    case Phase::finalized: return HOBBES_PHASE_FINALIZED;
+    case Phase::ended: return HOBBES_PHASE_ENDED;
+  }
+  return HOBBES_PHASE_PLANNED;
+}
+
+struct Stream {
+  Fd fd;
+  std::string pending;  ///< a line not yet ended
+};
+
+struct Rank {
+  std::size_t app = 0;
+  unsigned app_rank = 0, global = 0;
+  std::uint64_t record = 0;
+  pid_t pid = 0;
+  Fd pidfd, phase_pipe;
+  Stream out, err;
+  Phase phase = Phase::planned;
+  bool connected = false, finalized = false, told_finalize = false;
+  int wait_status = 0;
+  Clock::time_point since;
+};
+
+class Launcher {
+ public:
+  Launcher(const Composition& composition, const LaunchOptions& options, Session session)
+      : composition_(composition), options_(options), session_(std::move(session)) {}
+
+  Result<int> run() {
+    HOBBES_CHECK(prepare());
+    HOBBES_CHECK(start_ranks());
+    watch();
+    finish();
+    return status_;
+  }
+
+ private:
+  void say(const std::string& text) const {
+    if (!options_.quiet) std::fprintf(stderr, "remora: %s\n", text.c_str());
+  }
+  [[nodiscard]] std::string name_of_rank(const Rank& rank) const {
+    return composition_.apps[rank.app].name + ":" + std::to_string(rank.app_rank);
+  }
+  [[nodiscard]] std::string full_name(const Rank& rank) const {
+    return "rank " + std::to_string(rank.app_rank) + " of app \"" + composition_.apps[rank.app].name + "\" in enclave \"" +
+           composition_.enclaves[composition_.apps[rank.app].enclave].name + "\" (pid " + std::to_string(rank.pid) + ")";
+  }
+
+  Result<void> prepare();
+  Result<void> start_ranks();
+  Result<void> start_rank(Rank& rank, const std::vector<std::string>& environment);
+  std::vector<std::string> environment_of(const Rank& rank) const;
+  [[nodiscard]] std::string cpus_of(const Rank& rank) const;
+  [[nodiscard]] unsigned ranks_in(std::size_t enclave) const;
+  void watch();
+  void add(int fd, std::uint64_t tag);
+  void handle_pmix();
+  void handle_phase(Rank& rank);
+  void handle_exit(Rank& rank);
+  void handle_signal();
+  void check_time();
+  void check_deadlock();
+  void read_stream(Rank& rank, Stream& stream, FILE* to);
+  void flush_stream(Rank& rank, Stream& stream, FILE* to, bool everything);
+  void fail(int status, const std::string& why);
+  void signal_all(int number);
+  void set_phase(Rank& rank, Phase phase);
+  void publish();
+  void finish();
+
+  const Composition& composition_;
+  const LaunchOptions& options_;
+  Session session_;
+  std::optional<Stage> stage_;
+  std::optional<Client> manager_;
+  std::uint64_t handle_ = 0;
+  std::unique_ptr<PmixServer> pmix_;
+  std::vector<Rank> ranks_;
+  sigset_t signals_{};
+  Fd signal_fd_, epoll_;
+  int status_ = 0;
+  bool failed_ = false, killed_ = false;
+  std::size_t living_ = 0;
+  Clock::time_point begun_ = Clock::now();
+  std::optional<Clock::time_point> deadline_, kill_at_, first_init_;
+  Progress progress_;
+  std::optional<DeadlockWatch> deadlock_;
+  Clock::time_point next_look_{};
+  std::vector<std::size_t> unpublished_;
+  Json keys_ = Json::object();
+};
+
+unsigned Launcher::ranks_in(std::size_t enclave) const {
+  unsigned sum = 0;
+  for (const CompositionApp& app : composition_.apps)
+    if (app.enclave == enclave) sum += app.ranks;
+  return sum;
+}
+
+Result<void> Launcher::prepare() {
+  // Before PMIx makes threads: they must not take these signals, and enclaves are made while there is one thread.
+  sigemptyset(&signals_);
+  for (int number : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&signals_, number);
+  ::sigprocmask(SIG_BLOCK, &signals_, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.keep));
+  stage_.emplace(std::move(stage));
+  for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
+    const Stage::Place& place = stage_->places()[i];
+    if (!place.needed) continue;
+    std::string apps;
+    for (const CompositionApp& app : composition_.apps)
+      if (app.enclave == i) apps += (apps.empty() ? "" : ", ") + app.name + " x" + std::to_string(app.ranks);
+    say("enclave \"" + composition_.enclaves[i].name + "\" (" + name_of(place.record.kind) + "): " +
+        (place.cpus.empty() ? "no cores of its own" : "CPUs " + place.cpus.text()) + ", " +
+        (place.memory == 0 ? "memory not limited" : format_size(place.memory)) + "; runs " + apps);
+  }
+
+  for (std::size_t a = 0; a < composition_.apps.size(); ++a)
+    for (unsigned i = 0; i < composition_.apps[a].ranks; ++i) {
+      Rank rank;
+      rank.app = a;
+      rank.app_rank = i;
+      rank.global = composition_.apps[a].first_rank + i;
+      ranks_.push_back(std::move(rank));
+    }
+  HOBBES_TRY(client, Client::connect());
+  manager_.emplace(std::move(client));
+  Json apps = Json::array();
+  for (const CompositionApp& app : composition_.apps)
+    apps.push_back({{"name", app.name}, {"enclave", stage_->places()[app.enclave].record.handle}, {"ranks", app.ranks}});
+  HOBBES_TRY(begun, manager_->call("composition.begin", {{"name", composition_.name}, {"apps", apps}}));
+  handle_ = static_cast<std::uint64_t>(number_at(begun.body, "handle"));
+  for (std::size_t i = 0; i < ranks_.size() && i < begun.body["processes"].size(); ++i)
+    ranks_[i].record = begun.body["processes"][i].get<std::uint64_t>();
+
+  HOBBES_CHECK(progress_.make(session_.path() + "/progress", ranks_.size()));
+  std::vector<PmixRank> members;
+  for (const Rank& rank : ranks_) members.push_back({static_cast<unsigned>(rank.app), rank.app_rank});
+  std::string job = "remora-" + std::to_string(::getpid()) + "-" + composition_.name;
+  HOBBES_TRY(server, PmixServer::start(job, session_.path() + "/pmix", members, static_cast<unsigned>(composition_.apps.size())));
+  pmix_ = std::move(server);
+  return {};
+}
+
+// Ranks get the enclave's cores in turn, whole shares while there are enough and one each otherwise.
+std::string Launcher::cpus_of(const Rank& rank) const {
+  const CompositionApp& app = composition_.apps[rank.app];
+  std::vector<unsigned> cpus = stage_->places()[app.enclave].cpus.members();
+  if (cpus.empty()) return {};
+  unsigned index = 0, sharers = 0;
+  for (const Rank& other : ranks_) {
+    const CompositionApp& others = composition_.apps[other.app];
+    if (others.enclave != app.enclave || !(others.cores == app.cores)) continue;
+    if (other.global < rank.global) ++index;
+    ++sharers;
+  }
+  if (!app.cores.empty()) {
+    std::vector<unsigned> chosen;
+    for (unsigned core : app.cores.members())
+      if (core < cpus.size()) chosen.push_back(cpus[core]);
+    if (!chosen.empty()) cpus = chosen;
+  }
+  CpuSet mine;
+  std::size_t share = cpus.size() / sharers;
+  if (share == 0) mine.add(cpus[index % cpus.size()]);
+  for (std::size_t i = 0; i < share; ++i) mine.add(cpus[index * share + i]);
+  return mine.text();
+}
+
+std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
+  const CompositionApp& app = composition_.apps[rank.app];
+  const Stage::Place& place = stage_->places()[app.enclave];
+  std::string spaces, apps;
+  for (const std::string& space : composition_.spaces) {
+    bool member = std::find(app.spaces.begin(), app.spaces.end(), space) != app.spaces.end();
+    spaces += (spaces.empty() ? "" : ";") + space + (member ? "=1" : "=0");
+  }
+  for (const CompositionApp& one : composition_.apps)
+    apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" + std::to_string(one.ranks);
+  std::string libraries = absolute(program_directory() + "/../lib");
+  std::string component = libraries + "/remora";
+  if (!Files::system().exists(component)) component = HOBBES_COMPONENT_DIR;
+  std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
+  std::vector<std::string> out = {
+      // Without the first four a rank silently becomes a job of its own.
+      "OMPI_MCA_ess=pmi", "OMPI_MCA_schizo=^orte", "OMPI_MCA_orte_externally_bound=1", "OMPI_MCA_hwloc_base_binding_policy=none",
+      "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
+      "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
+      "OMPI_MCA_btl_tcp_if_include=lo", "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
+      "PMIX_MCA_gds=hash",
+      "OMPI_COMM_WORLD_RANK=" + rank_text, "OMPI_COMM_WORLD_SIZE=" + size_text, "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
+      "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text, "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
+      "OMPI_UNIVERSE_SIZE=" + std::to_string(ranks_.size()),
+      "REMORA_COMPOSITION=" + composition_.name, "REMORA_APP=" + app.name, "REMORA_APP_NUMBER=" + std::to_string(rank.app),
+      "REMORA_APP_RANK=" + rank_text, "REMORA_APP_SIZE=" + size_text, "REMORA_RANK=" + std::to_string(rank.global),
+      "REMORA_SIZE=" + std::to_string(ranks_.size()), "REMORA_SPACES=" + spaces, "REMORA_APPS=" + apps, "REMORA_PHASE_FD=3",
+      "REMORA_PROGRESS=" + session_.path() + "/progress",
+      "HOBBES_ENCLAVE=" + place.record.id, "HOBBES_RUN_DIR=" + run_directory()};
+  bool crowded = false, strange_pids = false;
+  for (std::size_t i = 0; i < stage_->places().size(); ++i) {
+    const Stage::Place& other = stage_->places()[i];
+    std::size_t cores = other.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : other.cpus.count();
+    if (i == app.enclave && ranks_in(i) > cores) crowded = true;
+    strange_pids = strange_pids || (other.needed && other.own_pid_namespace);
+  }
+  if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
+  if (strange_pids) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+  return out;
+}
+
+Result<void> Launcher::start_ranks() {
+  signal_fd_.reset(::signalfd(-1, &signals_, SFD_CLOEXEC | SFD_NONBLOCK));
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!signal_fd_ || !epoll_) return os_error("watch the ranks", errno);
+  add(signal_fd_.get(), 0);
+  add(pmix_->descriptor(), 1);
+  begun_ = Clock::now();
+  if (options_.timeout.count() > 0) deadline_ = begun_ + options_.timeout;
+  for (Rank& rank : ranks_) {
+    HOBBES_TRY(environment, pmix_->environment_of(rank.global));
+    if (auto started = start_rank(rank, environment); !started) {
+      signal_all(SIGKILL);
+      for (Rank& other : ranks_)
+        if (other.pid > 0) ::waitpid(other.pid, nullptr, 0);
+      return std::move(started.error()).within("start " + name_of_rank(rank));
+    }
+  }
+  say(std::to_string(ranks_.size()) + " ranks of " + std::to_string(composition_.apps.size()) + " apps started");
+  publish();
+  return {};
+}
+
+Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pmix_environment) {
+  const CompositionApp& app = composition_.apps[rank.app];
+  const Stage::Place& place = stage_->places()[app.enclave];
+  int out[2], err[2], phase[2];
+  if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0 || ::pipe2(phase, O_CLOEXEC | O_NONBLOCK) != 0)
+    return os_error("make pipes", errno);
+  Fd out_write(out[1]), err_write(err[1]), phase_write(phase[1]);
+  rank.out.fd.reset(out[0]);
+  rank.err.fd.reset(err[0]);
+  rank.phase_pipe.reset(phase[0]);
+  for (const Fd* fd : {&rank.out.fd, &rank.err.fd}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
+  Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+
+  ExecRequest request;
+  request.process = place.process;
+  request.process.terminal = false;
+  request.process.user = {};
+  request.process.user.uid = ::getuid();
+  request.process.user.gid = ::getgid();
+  request.process.args = {app.path};
+  request.process.args.insert(request.process.args.end(), app.args.begin(), app.args.end());
+  request.process.cwd = app.directory;
+  // The enclave's own words first, then ours, then the composition's: the later one wins.
+  auto set = [&](const std::string& entry) {
+    std::string prefix = entry.substr(0, entry.find('=') + 1);
+    std::erase_if(request.process.env, [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
+    request.process.env.push_back(entry);
+  };
+  for (const auto* list : {&pmix_environment})
+    for (const std::string& entry : *list) set(entry);
+  for (const std::string& entry : environment_of(rank)) set(entry);
+  for (const std::string& entry : app.env) set(entry);
+  request.stdio[0] = static_cast<int>(rank.global) == options_.stdin_rank ? 0 : null.get();
+  request.stdio[1] = out_write.get();
+  request.stdio[2] = err_write.get();
+  request.passed_fds = {phase_write.get()};
+  request.die_with_parent = true;
+  request.cpus = cpus_of(rank);
+  if (place.own_pid_namespace) request.inner_pid = static_cast<pid_t>(20000 + rank.global);
+  HOBBES_TRY(pid, driver_for(place.record.kind).exec(place.record, request));
+  rank.pid = pid;
+  rank.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  rank.since = Clock::now();
+  ++living_;
+  set_phase(rank, Phase::started);
+  std::uint64_t tag = (rank.global + 1ULL) << 8U;
+  add(rank.out.fd.get(), tag | 1);
+  add(rank.err.fd.get(), tag | 2);
+  add(rank.phase_pipe.get(), tag | 3);
+  add(rank.pidfd.get(), tag | 4);
+  return {};
+}
+
+void Launcher::add(int fd, std::uint64_t tag) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = tag;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+}
+
+void Launcher::watch() {
+  while (living_ > 0) {
+    epoll_event events[64];
+    int n = ::epoll_wait(epoll_.get(), events, 64, 100);
+    for (int i = 0; i < n; ++i) {
+      std::uint64_t tag = events[i].data.u64;
+      if (tag == 0) handle_signal();
+      if (tag == 1) handle_pmix();
+      if (tag < 256) continue;
+      Rank& rank = ranks_[(tag >> 8U) - 1];
+      switch (tag & 0xffU) {
+        case 1: read_stream(rank, rank.out, stdout); break;
+        case 2: read_stream(rank, rank.err, stderr); break;
+        case 3: handle_phase(rank); break;
+        default: handle_exit(rank);
+      }
+    }
+    check_time();
+    publish();
+  }
+}
+
+void Launcher::read_stream(Rank& rank, Stream& stream, FILE* to) {
+  char chunk[65536];
+  ssize_t n = stream.fd ? ::read(stream.fd.get(), chunk, sizeof chunk) : 0;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n > 0) stream.pending.append(chunk, static_cast<std::size_t>(n));
+  flush_stream(rank, stream, to, n <= 0);
+  if (n <= 0) stream.fd.reset();
+}
+
+void Launcher::flush_stream(Rank& rank, Stream& stream, FILE* to, bool everything) {
+  std::string text;
+  std::string prefix = options_.prefix ? "[" + name_of_rank(rank) + "] " : "";
+  std::size_t begin = 0;
+  for (std::size_t end = 0; (end = stream.pending.find('\n', begin)) != std::string::npos; begin = end + 1)
+    text += prefix + stream.pending.substr(begin, end - begin + 1);
+  stream.pending.erase(0, begin);
+  // A line that never ends must not grow without bound.
+  if ((everything || stream.pending.size() > 65536) && !stream.pending.empty()) {
+    text += prefix + stream.pending + "\n";
+    stream.pending.clear();
+  }
+  if (text.empty()) return;
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
+void Launcher::handle_pmix() {
+  for (PmixEvent& event : pmix_->take()) {
+    if (event.rank >= ranks_.size()) continue;
+    Rank& rank = ranks_[event.rank];
+    switch (event.kind) {
+      case PmixEvent::Kind::connected:
+        rank.connected = true;
+        if (!first_init_) first_init_ = Clock::now();
+        if (rank.phase < Phase::connected) set_phase(rank, Phase::connected);
+        break;
+      case PmixEvent::Kind::finalized:
+        rank.finalized = true;
+        if (rank.phase < Phase::finalized) set_phase(rank, Phase::finalized);
+        break;
+      case PmixEvent::Kind::aborted:
+        fail(event.status != 0 ? event.status & 0xff : 1, full_name(rank) + " called MPI_Abort with code " + std::to_string(event.status));
+        break;
+      case PmixEvent::Kind::published: keys_[event.key] = event.text; break;
+    }
+  }
+}
+
+void Launcher::handle_phase(Rank& rank) {
+  char letters[64];
+  ssize_t n = ::read(rank.phase_pipe.get(), letters, sizeof letters);
+  if (n <= 0) {
+    if (n == 0 || errno != EAGAIN) rank.phase_pipe.reset();
+    return;
+  }
+  for (ssize_t i = 0; i < n; ++i) {
+    Phase phase = letters[i] == 'i' ? Phase::in_init : letters[i] == 'I' ? Phase::running : letters[i] == 'f' ? Phase::in_finalize : Phase::finalized;
+    if (letters[i] == 'i' && !first_init_) first_init_ = Clock::now();
+    if (letters[i] == 'f') rank.told_finalize = true;
+    if (phase > rank.phase) set_phase(rank, phase);
+  }
+}
+
+void Launcher::handle_exit(Rank& rank) {
+  if (rank.phase == Phase::ended) return;
+  if (::waitpid(rank.pid, &rank.wait_status, WNOHANG) != rank.pid) return;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
+  handle_pmix();  // what it said last may still be under way
+  if (rank.phase_pipe) handle_phase(rank);
+  for (int round = 0; round < 64 && rank.out.fd; ++round) read_stream(rank, rank.out, stdout);
+  for (int round = 0; round < 64 && rank.err.fd; ++round) read_stream(rank, rank.err, stderr);
+  flush_stream(rank, rank.out, stdout, true);
+  flush_stream(rank, rank.err, stderr, true);
+  bool good = rank.wait_status == 0;
+  bool unfinished = rank.connected && !rank.finalized && rank.phase != Phase::finalized;
+  bool others_in_mpi = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.connected; });
+  bool never_joined = good && !rank.connected && rank.phase < Phase::in_init && others_in_mpi;
+  --living_;
+  set_phase(rank, Phase::ended);
+  if (!good) fail(exit_code_of(rank.wait_status), full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
+  else if (unfinished) fail(1, full_name(rank) + " exited without MPI_Finalize");
+  else if (never_joined) fail(1, full_name(rank) + " exited without MPI_Init while others wait for it there");
+}
+
+void Launcher::fail(int status, const std::string& why) {
+  if (failed_) return;
+  failed_ = true;
+  status_ = status;
+  std::fprintf(stderr, "remora: %s; ending the composition\n", why.c_str());
+  signal_all(SIGTERM);
+  kill_at_ = Clock::now() + grace;
+}
+
+void Launcher::signal_all(int number) {
+  for (Rank& rank : ranks_)
+    if (rank.pid > 0 && rank.phase != Phase::ended && rank.pidfd) ::syscall(SYS_pidfd_send_signal, rank.pidfd.get(), number, nullptr, 0);
+}
+
+void Launcher::handle_signal() {
+  signalfd_siginfo info{};
+  while (::read(signal_fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    int number = static_cast<int>(info.ssi_signo);
+    if (number == SIGCHLD) {
+      for (Rank& rank : ranks_)
+        if (rank.pid > 0 && rank.phase != Phase::ended) handle_exit(rank);
+    } else if (number == SIGUSR1 || number == SIGUSR2) {
+      signal_all(number);
+    } else if (failed_) {
+      signal_all(SIGKILL);  // asked twice
+    } else {
+      const char* name = ::sigabbrev_np(number);
+      fail(128 + number, std::string("received SIG") + (name != nullptr ? name : "?"));
+    }
+  }
+}
+
+void Launcher::check_time() {
+  auto now = Clock::now();
+  if (kill_at_ && now > *kill_at_) {
+    kill_at_.reset();
+    signal_all(SIGKILL);
+  }
+  if (failed_) return;
+  if (deadline_ && now > *deadline_) {
+    std::string slow;
+    for (const Rank& rank : ranks_)
+      if (rank.phase != Phase::ended && slow.empty()) slow = full_name(rank);
+    fail(124, "the time limit of " + std::to_string(options_.timeout.count()) + " s has passed; " + slow + " still runs");
+    return;
+  }
+  if (first_init_ && now > *first_init_ + options_.init_timeout) {
+    for (const Rank& rank : ranks_) {
+      if (rank.phase == Phase::ended || rank.phase >= Phase::running) continue;
+      bool all_inside = std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.connected || r.phase >= Phase::in_init; });
+      if (all_inside && rank.phase == Phase::in_init) continue;  // they are on it together
+      std::string why = rank.connected ? " is in MPI_Init without the remora component (is its Open MPI another one?)"
+                                       : " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one";
+      fail(1, full_name(rank) + why);
+      return;
+    }
+  }
+  check_deadlock();
+}
+
+// Someone has entered MPI_Finalize; if all who have not are waiting inside MPI, and go on waiting in the very same call, nobody will ever
+// send what they wait for.
+void Launcher::check_deadlock() {
+  auto now = Clock::now();
+  if (now < next_look_) return;
+  next_look_ = now + milliseconds(700);
+  const Rank* leaver = nullptr;
+  std::vector<DeadlockWatch::Subject> others;
+  for (const Rank& rank : ranks_) {
+    if (rank.phase == Phase::ended || rank.phase == Phase::finalized) continue;
+    if (rank.phase == Phase::in_finalize) {
+      if (now - rank.since > deadlock_patience && (leaver == nullptr || rank.since < leaver->since)) leaver = &rank;
+    } else {
+      others.push_back({rank.pid, progress_.messages(rank.global)});
+    }
+  }
+  if (leaver == nullptr || others.empty()) {
+    deadlock_.reset();
+    return;
+  }
+  if (!deadlock_) deadlock_.emplace();
+  auto verdict = deadlock_->look(others);
+  if (!verdict) return;
+  for (const Rank& rank : ranks_)
+    if (rank.pid == verdict->pid)
+      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " + verdict->call + " for a message that cannot come");
+}
+
+void Launcher::set_phase(Rank& rank, Phase phase) {
+  rank.phase = phase;
+  rank.since = Clock::now();
+  unpublished_.push_back(rank.global);
+}
+
+// Tells the NIS what changed since the last time, many ranks in one transition.
+void Launcher::publish() {
+  if (!manager_) return;
+  if (!keys_.empty()) {
+    (void)manager_->call("composition.keys", {{"handle", handle_}, {"keys", keys_}}, {}, milliseconds(2000));
+    keys_ = Json::object();
+  }
+  if (unpublished_.empty()) return;
+  std::sort(unpublished_.begin(), unpublished_.end());
+  unpublished_.erase(std::unique(unpublished_.begin(), unpublished_.end()), unpublished_.end());
+  Json processes = Json::array();
+  for (std::size_t global : unpublished_) {
+    const Rank& rank = ranks_[global];
+    Json one = {{"id", rank.record}, {"phase", published_phase(rank.phase)}, {"pid", rank.pid}};
+    if (rank.phase == Phase::ended) one["exit"] = exit_code_of(rank.wait_status);
+    if (auto cpus = CpuSet::parse(cpus_of(rank)); cpus && !cpus->empty()) one["cpu"] = cpus->members().front();
+    processes.push_back(one);
+  }
+  unpublished_.clear();
+  // A restarted hobbesd has dropped the composition; the ranks run on without it.
+  if (auto told = manager_->call("composition.phase", {{"handle", handle_}, {"processes", processes}}, {}, milliseconds(2000)); !told) manager_.reset();
+}
+
+void Launcher::finish() {
+  publish();
+  if (manager_) (void)manager_->call("composition.end", {{"handle", handle_}, {"exit", status_}}, {}, milliseconds(2000));
+  double seconds = std::chrono::duration<double>(Clock::now() - begun_).count();
+  char text[64];
+  std::snprintf(text, sizeof text, "%.1f", seconds);
+  if (!failed_) say("composition \"" + composition_.name + "\" finished in " + text + " s");
+  pmix_.reset();
+  bool made = std::any_of(stage_->places().begin(), stage_->places().end(), [](const Stage::Place& p) { return p.made; });
+  stage_.reset();
+  if (made && !options_.keep) say("its enclaves are gone, their cores and memory are free");
+}
+
+}  // namespace
+
+Result<int> launch(const Composition& composition, const LaunchOptions& options) {
+  if (options.dry_run) {
+    HOBBES_TRY(text, Stage::plan(composition));
+    std::fputs(text.c_str(), stdout);
+    return 0;
+  }
+  HOBBES_TRY(session, Session::make(composition.name));
+  Launcher launcher(composition, options, std::move(session));
+  return launcher.run();
+}
+
+}  // namespace hobbes

@@ -1,0 +1,26 @@
+// Running a composition: enclaves, ranks, output, and an end that names who caused it.
+#pragma once
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "remora/composition.h"
+
+namespace hobbes {
+
+struct LaunchOptions {
+  std::chrono::seconds timeout{0};       ///< 0: none; afterwards exit status 124
+  std::chrono::seconds init_timeout{8};  ///< from the first rank in MPI_Init until the last must be there
+  int stdin_rank = 0;                    ///< universe rank that reads our standard input; -1: none
+  bool quiet = false;                    ///< no account of what happens, only the programs' output
+  bool prefix = true;                    ///< "[app:rank] " before each line
+  bool dry_run = false;                  ///< print the placement and take nothing
+  bool keep = false;                     ///< leave the enclaves it made
+};
+
+/// Runs to the end and returns the exit status of the first rank that failed, 0 when none did. Must be called while the process has one
+/// thread. Whatever happens, nothing it made is left behind. Errors: what kept it from starting.
+Result<int> launch(const Composition& composition, const LaunchOptions& options);
+
+}  // namespace hobbes

@@ -1,0 +1,173 @@
+// remora: runs composed MPI programs across enclaves.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+
+#include "core/json.h"
+#include "core/paths.h"
+#include "core/process.h"
+#include "nis/reader.h"
+#include "remora/composition.h"
+#include "remora/launcher.h"
+#include "remora/stacks.h"
+
+namespace hobbes {
+namespace {
+
+std::string list_of(const std::vector<unsigned>& numbers) {
+  CpuSet set;  // ranks are small numbers in the same list syntax
+  for (unsigned n : numbers)
+    if (n < CpuSet::capacity) set.add(n);
+  return set.text();
+}
+
+Result<int> validate(const std::string& file, bool json) {
+  HOBBES_TRY(check, check_composition_file(file));
+  const Composition& c = check.composition;
+  if (json) {
+    Json problems = Json::array(), spaces = Json::array(), apps = Json::array();
+    for (const CompositionProblem& p : check.problems)
+      problems.push_back({{"line", p.line}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}});
+    for (const std::string& space : c.spaces) spaces.push_back({{"name", space}, {"ranks", c.members(space)}});
+    for (const CompositionApp& app : c.apps)
+      apps.push_back({{"name", app.name}, {"enclave", c.enclaves[app.enclave].name}, {"firstRank", app.first_rank}, {"ranks", app.ranks}, {"spaces", app.spaces}});
+    std::cout << to_text({{"valid", check.problems.empty()}, {"problems", problems}, {"spaces", spaces}, {"apps", apps}, {"needs", check.needs}}, 2) << "\n";
+    return check.problems.empty() ? 0 : 1;
+  }
+  if (!check.problems.empty()) {
+    std::cout << file << ": " << check.problems.size() << " problem(s)\n" << report(file, check.problems) << "\n";
+    return 1;
+  }
+  std::cout << file << ": valid; " << c.ranks() << " ranks of " << c.apps.size() << " apps in " << c.enclaves.size() << " enclaves\n\nrank spaces\n";
+  for (const std::string& space : c.spaces) {
+    auto members = c.members(space);
+    std::printf("  %-20s %zu rank(s): %s\n", space.c_str(), members.size(), list_of(members).c_str());
+  }
+  std::fflush(stdout);
+  std::cout << "\napps\n";
+  std::cout.flush();
+  for (const CompositionApp& app : c.apps) {
+    std::string spaces;
+    for (const std::string& space : app.spaces) spaces += (spaces.empty() ? "" : ", ") + space;
+    std::printf("  %-20s ranks %u-%u in enclave %s, member of %s\n", app.name.c_str(), app.first_rank, app.first_rank + app.ranks - 1,
+                c.enclaves[app.enclave].name.c_str(), spaces.c_str());
+  }
+  if (!check.needs.empty()) std::printf("\n`remora run` would still need\n");
+  for (const std::string& need : check.needs) std::printf("  %s\n", need.c_str());
+  return 0;
+}
+
+const char* phase_name(std::uint32_t phase) {
+  static const char* const names[] = {"?", "planned", "started", "in MPI", "finalized", "ended"};
+  return names[phase < 6 ? phase : 0];
+}
+
+std::string enclave_name(NisReader& nis, std::uint64_t id) {
+  hobbes_record enclave;
+  return nis.by_id(id, &enclave) == NisReader::Status::good ? enclave.name : "-";
+}
+
+// Every rank of every composition (or of one), in order; with `stacks` also where each thread is.
+Result<int> show(const std::string& only, bool stacks, bool json) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  Json all = Json::array();
+  auto compositions = nis->all(HOBBES_COMPOSITION);
+  auto apps = nis->all(HOBBES_APP);
+  auto processes = nis->all(HOBBES_PROCESS);
+  std::sort(processes.begin(), processes.end(),
+            [](const auto& a, const auto& b) { return a.body.process.global_rank < b.body.process.global_rank; });
+  for (const hobbes_record& composition : compositions) {
+    if (!only.empty() && only != composition.name) continue;
+    if (!json)
+      std::printf("composition %s, %s, launcher %d\n%6s  %-16s %5s  %-24s %8s %4s  %s\n", composition.name, phase_name(composition.state),
+                  composition.body.composition.launcher_pid, "RANK", "APP", "RANK", "ENCLAVE", "PID", "CPU", "PHASE");
+    Json ranks = Json::array();
+    for (const hobbes_record& process : processes) {
+      const hobbes_process& body = process.body.process;
+      if (body.composition != composition.id) continue;
+      std::string app = "?";
+      for (const hobbes_record& one : apps)
+        if (one.id == body.app) app = one.name;
+      std::string enclave = enclave_name(*nis, process.enclave);
+      Json rank = {{"rank", body.global_rank}, {"app", app}, {"appRank", body.app_rank}, {"enclave", enclave}, {"pid", body.pid}, {"cpu", body.cpu}, {"phase", phase_name(process.state)}};
+      if (!json)
+        std::printf("%6u  %-16s %5u  %-24s %8d %4u  %s\n", body.global_rank, app.c_str(), body.app_rank, enclave.c_str(), body.pid, body.cpu, phase_name(process.state));
+      if (stacks && process.state != HOBBES_PHASE_ENDED && body.pid > 0) {
+        auto found = stacks_of(body.pid);
+        Json threads = Json::array();
+        if (!found && !json) std::printf("        %s\n", found.error().text().c_str());
+        for (const Stack& stack : std::move(found).value_or({})) {
+          Json frames = Json::array();
+          if (!json) std::printf("        thread %d\n", stack.thread);
+          for (const Frame& frame : stack.frames) {
+            frames.push_back(frame.symbol);
+            if (!json) std::printf("          %016lx %s\n", static_cast<unsigned long>(frame.address), frame.symbol.c_str());
+          }
+          threads.push_back({{"thread", stack.thread}, {"frames", frames}});
+        }
+        rank["threads"] = threads;
+      }
+      ranks.push_back(rank);
+    }
+    all.push_back({{"composition", composition.name}, {"launcher", composition.body.composition.launcher_pid}, {"phase", phase_name(composition.state)}, {"ranks", ranks}});
+  }
+  if (json) std::cout << to_text(all, 2) << "\n";
+  else if (all.empty()) std::printf("no composition%s runs\n", only.empty() ? "" : (" \"" + only + "\"").c_str());
+  return !only.empty() && all.empty() ? 1 : 0;
+}
+
+int run_program(int argc, char** argv) {
+  std::string file, name, stdin_rank = "0";
+  LaunchOptions options;
+  unsigned timeout = 0, init_timeout = 8;
+  bool json = false, no_prefix = false;
+  std::function<Result<int>()> action;
+  CLI::App app("remora: run composed MPI programs across enclaves", "remora");
+  app.set_version_flag("-v,--version", std::string("remora version ") + HOBBES_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit status of run: that of the first rank that failed, 128 + signal, 124 after --timeout, 0 when none failed.\nManual: man remora");
+  auto* run_verb = app.add_subcommand("run", "run a composition to its end");
+  run_verb->add_option("composition", file, "XML file")->required();
+  run_verb->add_option("--timeout", timeout, "end it after this many seconds, with status 124");
+  run_verb->add_option("--init-timeout", init_timeout, "seconds from the first rank in MPI_Init until the last must be there")->capture_default_str();
+  run_verb->add_option("--stdin", stdin_rank, "universe rank that reads standard input, or none")->capture_default_str();
+  run_verb->add_flag("-q,--quiet", options.quiet, "only the programs' output");
+  run_verb->add_flag("--no-prefix", no_prefix, "do not put [app:rank] before each line");
+  run_verb->add_flag("--dry-run", options.dry_run, "print the placement it would get and take nothing");
+  run_verb->add_flag("--keep", options.keep, "leave the enclaves it made");
+  run_verb->callback([&] {
+    action = [&]() -> Result<int> {
+      HOBBES_TRY(composition, load_composition(file));
+      options.timeout = std::chrono::seconds(timeout);
+      options.init_timeout = std::chrono::seconds(init_timeout);
+      options.prefix = !no_prefix;
+      options.stdin_rank = stdin_rank == "none" ? -1 : std::atoi(stdin_rank.c_str());
+      return launch(composition, options);
+    };
+  });
+  auto* validate_verb = app.add_subcommand("validate", "check a composition and print its rank spaces");
+  validate_verb->add_option("composition", file, "XML file")->required();
+  validate_verb->add_flag("--json", json, "machine-readable output");
+  validate_verb->callback([&] { action = [&] { return validate(file, json); }; });
+  for (const auto& [verb, help, stacks] : {std::tuple{"ps", "list ranks with their phases", false}, std::tuple{"where", "list ranks with their stacks", true}}) {
+    auto* sub = app.add_subcommand(verb, help);
+    sub->add_option("composition", name, "only this one");
+    sub->add_flag("--json", json, "machine-readable output");
+    sub->callback([&, with_stacks = stacks] { action = [&, with_stacks] { return show(name, with_stacks, json); }; });
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return e.get_exit_code() == 0 ? app.exit(e) : (app.exit(e), 2);
+  }
+  auto result = action();
+  if (result) return *result;
+  std::fprintf(stderr, "remora: %s\n", result.error().text().c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace hobbes
+
+int main(int argc, char** argv) { return hobbes::run_program(argc, argv); }

@@ -1,0 +1,465 @@
+#include "remora/pmix_server.h"
+
+#include <hwloc.h>
+#include <pmix.h>
+#include <pmix_server.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace hobbes {
+namespace {
+
+Error refused(const std::string& attempt, pmix_status_t status) {
+  return {Code::os, attempt, std::string("PMIx says ") + PMIx_Error_string(status), ""};
+}
+
+// A list of pmix_info_t that frees what it loaded.
+class InfoList {
+ public:
+  InfoList() = default;
+  InfoList(const InfoList&) = delete;
+  InfoList& operator=(const InfoList&) = delete;
+  ~InfoList() {
+    for (pmix_info_t& info : list_) PMIX_INFO_DESTRUCT(&info);
+  }
+  template <class T>
+  void add(const char* key, T value, pmix_data_type_t type) {
+    load(key, &value, type);
+  }
+  void add(const char* key, const std::string& text, pmix_data_type_t type = PMIX_STRING) { load(key, text.c_str(), type); }
+  void add(const char* key, const InfoList& inner) {
+    pmix_data_array_t array;
+    PMIX_DATA_ARRAY_CONSTRUCT(&array, inner.list_.size(), PMIX_INFO);
+    auto* items = static_cast<pmix_info_t*>(array.array);
+    for (std::size_t i = 0; i < inner.list_.size(); ++i) PMIX_INFO_XFER(&items[i], &inner.list_[i]);
+    load(key, &array, PMIX_DATA_ARRAY);
+    PMIX_DATA_ARRAY_DESTRUCT(&array);
+  }
+  pmix_info_t* data() { return list_.data(); }
+  [[nodiscard]] std::size_t size() const { return list_.size(); }
+
+ private:
+  void load(const char* key, const void* value, pmix_data_type_t type) {
+    pmix_info_t info;
+    PMIX_INFO_CONSTRUCT(&info);
+    PMIX_INFO_LOAD(&info, key, value, type);
+    list_.push_back(info);
+  }
+  std::vector<pmix_info_t> list_;
+};
+
+// Waits for one PMIx completion.
+class Completion {
+ public:
+  static void done(pmix_status_t status, void* self) {
+    auto* c = static_cast<Completion*>(self);
+    std::lock_guard guard(c->lock_);
+    c->status_ = status;
+    c->done_ = true;
+    c->changed_.notify_one();
+  }
+  /// `started` is what the call itself returned.
+  Result<void> wait(pmix_status_t started, const std::string& attempt) {
+    if (started == PMIX_OPERATION_SUCCEEDED) return {};
+    if (started != PMIX_SUCCESS) return refused(attempt, started);
+    std::unique_lock guard(lock_);
+    changed_.wait(guard, [&] { return done_; });
+    if (status_ != PMIX_SUCCESS && status_ != PMIX_OPERATION_SUCCEEDED) return refused(attempt, status_);
+    return {};
+  }
+
+ private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  pmix_status_t status_ = PMIX_SUCCESS;
+};
+
+// PMIx forbids calling its callbacks from inside a module function; they are called from this thread instead.
+class CallbackThread {
+ public:
+  void start() {
+    thread_ = std::thread([this] { run(); });
+  }
+  void post(std::function<void()> call) {
+    {
+      std::lock_guard guard(lock_);
+      queue_.push_back(std::move(call));
+    }
+    changed_.notify_one();
+  }
+  void finish() {
+    {
+      std::lock_guard guard(lock_);
+      stopping_ = true;
+    }
+    changed_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void run() {
+    std::unique_lock guard(lock_);
+    for (;;) {
+      changed_.wait(guard, [&] { return stopping_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      auto call = std::move(queue_.front());
+      queue_.pop_front();
+      guard.unlock();
+      call();
+      guard.lock();
+    }
+  }
+  std::mutex lock_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+struct Published {
+  pmix_proc_t owner;
+  pmix_value_t value;
+  bool first_read_only;
+};
+
+struct Waiting {
+  std::vector<std::string> keys;
+  pmix_lookup_cbfunc_t callback;
+  void* data;
+  std::chrono::steady_clock::time_point deadline;
+};
+
+class Server final : public PmixServer {
+ public:
+  Result<void> begin(const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks, unsigned apps);
+  ~Server() override;
+  Result<std::vector<std::string>> environment_of(unsigned rank) override;
+  [[nodiscard]] int descriptor() const override { return ready_.get(); }
+  std::vector<PmixEvent> take() override;
+
+  void say(PmixEvent event);
+  void publish(const pmix_proc_t* owner, const pmix_info_t* info, std::size_t count);
+  pmix_status_t lookup(char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data);
+  void unpublish(char** keys);
+  CallbackThread callbacks;
+
+ private:
+  bool answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data, bool partial);
+  void expire();
+
+  std::string job_;
+  bool serving_ = false;
+  Fd ready_;
+  std::mutex lock_;
+  std::vector<PmixEvent> events_;
+  std::mutex published_lock_;
+  std::map<std::string, Published> published_;
+  std::vector<Waiting> waiting_;
+};
+
+// The module's functions carry no user pointer.
+Server* the_server = nullptr;
+
+pmix_status_t on_connected(const pmix_proc_t* who, void*, pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+  the_server->say({PmixEvent::Kind::connected, who->rank, 0, "", ""});
+  return PMIX_OPERATION_SUCCEEDED;
+}
+
+pmix_status_t on_finalized(const pmix_proc_t* who, void*, pmix_op_cbfunc_t, void*) {
+  the_server->say({PmixEvent::Kind::finalized, who->rank, 0, "", ""});
+  return PMIX_OPERATION_SUCCEEDED;
+}
+
+pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* message, pmix_proc_t*, std::size_t,
+                       pmix_op_cbfunc_t callback, void* data) {
+  the_server->say({PmixEvent::Kind::aborted, who->rank, status, "", message != nullptr ? message : ""});
+  if (callback != nullptr) the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
+  return PMIX_SUCCESS;
+}
+
+// One host: the library has already waited for every participant.
+pmix_status_t on_fence(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t, char* bytes, std::size_t size,
+                       pmix_modex_cbfunc_t callback, void* data) {
+  the_server->callbacks.post([=] { callback(PMIX_SUCCESS, bytes, size, data, [](void* p) { std::free(p); }, bytes); });
+  return PMIX_SUCCESS;
+}
+
+pmix_status_t on_modex(const pmix_proc_t*, const pmix_info_t*, std::size_t, pmix_modex_cbfunc_t callback, void* data) {
+  the_server->callbacks.post([=] { callback(PMIX_ERR_NOT_FOUND, nullptr, 0, data, nullptr, nullptr); });
+  return PMIX_SUCCESS;
+}
+
+pmix_status_t on_publish(const pmix_proc_t* who, const pmix_info_t* info, std::size_t count, pmix_op_cbfunc_t callback, void* data) {
+  the_server->publish(who, info, count);
+  the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
+  return PMIX_SUCCESS;
+}
+
+pmix_status_t on_lookup(const pmix_proc_t*, char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data) {
+  return the_server->lookup(keys, info, count, callback, data);
+}
+
+pmix_status_t on_unpublish(const pmix_proc_t*, char** keys, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t callback, void* data) {
+  the_server->unpublish(keys);
+  the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
+  return PMIX_SUCCESS;
+}
+
+pmix_status_t on_connect(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t callback, void* data) {
+  the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
+  return PMIX_SUCCESS;
+}
+
+pmix_status_t on_register_events(pmix_status_t*, std::size_t, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+  return PMIX_OPERATION_SUCCEEDED;
+}
+pmix_status_t on_deregister_events(pmix_status_t*, std::size_t, pmix_op_cbfunc_t, void*) { return PMIX_OPERATION_SUCCEEDED; }
+pmix_status_t on_notify(pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+  return PMIX_OPERATION_SUCCEEDED;
+}
+pmix_status_t on_spawn(const pmix_proc_t*, const pmix_info_t*, std::size_t, const pmix_app_t*, std::size_t, pmix_spawn_cbfunc_t, void*) {
+  return PMIX_ERR_NOT_SUPPORTED;  // a composition's programs are those in its document
+}
+
+std::string topology_xml() {
+  hwloc_topology_t topology = nullptr;
+  std::string out;
+  if (hwloc_topology_init(&topology) != 0) return out;
+  hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
+  char* text = nullptr;
+  int length = 0;
+  if (hwloc_topology_load(topology) == 0 && hwloc_topology_export_xmlbuffer(topology, &text, &length, 0) == 0) {
+    out = text;
+    hwloc_free_xmlbuffer(topology, text);
+  }
+  hwloc_topology_destroy(topology);
+  return out;
+}
+
+Result<void> Server::begin(const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks, unsigned apps) {
+  job_ = job;
+  ready_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!ready_) return os_error("start the PMIx server", errno);
+  the_server = this;
+  callbacks.start();
+  ::setenv("PMIX_MCA_gds", "hash", 1);
+
+  pmix_server_module_t module;
+  std::memset(&module, 0, sizeof module);
+  module.client_connected2 = on_connected;
+  module.client_finalized = on_finalized;
+  module.abort = on_abort;
+  module.fence_nb = on_fence;
+  module.direct_modex = on_modex;
+  module.publish = on_publish;
+  module.lookup = on_lookup;
+  module.unpublish = on_unpublish;
+  module.connect = on_connect;
+  module.disconnect = on_connect;
+  module.register_events = on_register_events;
+  module.deregister_events = on_deregister_events;
+  module.notify_event = on_notify;
+  module.spawn = on_spawn;
+  InfoList options;
+  options.add(PMIX_SERVER_TMPDIR, directory);
+  options.add(PMIX_SERVER_NSPACE, job + "-server");
+  options.add(PMIX_SERVER_RANK, pmix_rank_t{0}, PMIX_PROC_RANK);
+  auto status = PMIx_server_init(&module, options.data(), options.size());
+  if (status != PMIX_SUCCESS) return refused("start the PMIx server", status);
+  serving_ = true;
+
+  char host[256] = "localhost";
+  ::gethostname(host, sizeof host - 1);
+  auto size = static_cast<std::uint32_t>(ranks.size());
+  std::string peers;
+  for (std::size_t i = 0; i < ranks.size(); ++i) peers += (i != 0 ? "," : "") + std::to_string(i);
+  char *nodes = nullptr, *processes = nullptr;
+  PMIx_generate_regex(host, &nodes);
+  PMIx_generate_ppn(peers.c_str(), &processes);
+  std::string job_directory = directory + "/" + job;
+  ::mkdir(job_directory.c_str(), 0700);
+
+  InfoList about;
+  about.add(PMIX_JOB_SIZE, size, PMIX_UINT32);
+  about.add(PMIX_MAX_PROCS, size, PMIX_UINT32);
+  about.add(PMIX_UNIV_SIZE, size, PMIX_UINT32);
+  about.add(PMIX_LOCAL_SIZE, size, PMIX_UINT32);
+  about.add(PMIX_NODE_SIZE, size, PMIX_UINT32);
+  about.add(PMIX_LOCAL_PEERS, peers);
+  about.add(PMIX_NODE_MAP, std::string(nodes), PMIX_REGEX);
+  about.add(PMIX_PROC_MAP, std::string(processes), PMIX_REGEX);
+  about.add(PMIX_JOB_NUM_APPS, std::uint32_t{apps}, PMIX_UINT32);
+  about.add(PMIX_NUM_NODES, std::uint32_t{1}, PMIX_UINT32);
+  about.add(PMIX_JOBID, job);
+  about.add(PMIX_LOCALLDR, pmix_rank_t{0}, PMIX_PROC_RANK);
+  about.add(PMIX_TMPDIR, directory);
+  about.add(PMIX_NSDIR, job_directory);
+  about.add(PMIX_TDIR_RMCLEAN, true, PMIX_BOOL);
+  about.add(PMIX_SPAWNED, false, PMIX_BOOL);
+  about.add("pmix.hwlocxml2", topology_xml());
+  for (std::uint32_t rank = 0; rank < size; ++rank) {
+    std::string own = job_directory + "/" + std::to_string(rank);
+    ::mkdir(own.c_str(), 0700);
+    InfoList process;
+    process.add(PMIX_RANK, pmix_rank_t{rank}, PMIX_PROC_RANK);
+    process.add(PMIX_LOCAL_RANK, static_cast<std::uint16_t>(rank), PMIX_UINT16);
+    process.add(PMIX_NODE_RANK, static_cast<std::uint16_t>(rank), PMIX_UINT16);
+    process.add(PMIX_APPNUM, std::uint32_t{ranks[rank].app}, PMIX_UINT32);
+    process.add(PMIX_APP_RANK, pmix_rank_t{ranks[rank].app_rank}, PMIX_PROC_RANK);
+    process.add(PMIX_GLOBAL_RANK, pmix_rank_t{rank}, PMIX_PROC_RANK);
+    process.add(PMIX_NODEID, std::uint32_t{0}, PMIX_UINT32);
+    process.add(PMIX_HOSTNAME, std::string(host));
+    process.add(PMIX_PROCDIR, own);
+    about.add(PMIX_PROC_DATA, process);
+  }
+  std::free(nodes);
+  std::free(processes);
+  Completion registered;
+  HOBBES_CHECK(registered.wait(PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(),
+                                                           Completion::done, &registered),
+                               "register the job"));
+  return {};
+}
+
+Server::~Server() {
+  if (serving_) {
+    Completion gone;
+    PMIx_server_deregister_nspace(job_.c_str(), Completion::done, &gone);
+    (void)gone.wait(PMIX_SUCCESS, "deregister the job");
+    PMIx_server_finalize();
+  }
+  callbacks.finish();
+  the_server = nullptr;
+}
+
+Result<std::vector<std::string>> Server::environment_of(unsigned rank) {
+  pmix_proc_t who;
+  PMIX_PROC_LOAD(&who, job_.c_str(), rank);
+  Completion registered;
+  HOBBES_CHECK(registered.wait(PMIx_server_register_client(&who, ::getuid(), ::getgid(), nullptr, Completion::done, &registered),
+                               "register rank " + std::to_string(rank)));
+  char** list = nullptr;
+  auto status = PMIx_server_setup_fork(&who, &list);
+  if (status != PMIX_SUCCESS) return refused("prepare rank " + std::to_string(rank), status);
+  std::vector<std::string> out;
+  for (char** at = list; at != nullptr && *at != nullptr; ++at) {
+    out.emplace_back(*at);
+    std::free(*at);
+  }
+  std::free(list);
+  return out;
+}
+
+void Server::say(PmixEvent event) {
+  {
+    std::lock_guard guard(lock_);
+    events_.push_back(std::move(event));
+  }
+  std::uint64_t one = 1;
+  (void)!::write(ready_.get(), &one, sizeof one);
+}
+
+std::vector<PmixEvent> Server::take() {
+  std::uint64_t count = 0;
+  (void)!::read(ready_.get(), &count, sizeof count);
+  expire();
+  std::lock_guard guard(lock_);
+  return std::exchange(events_, {});
+}
+
+bool Server::answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data, bool partial) {
+  std::vector<std::string> found;
+  for (const std::string& key : keys)
+    if (published_.count(key) != 0) found.push_back(key);
+  if (found.size() != keys.size() && !(partial && !found.empty())) return false;
+  std::size_t count = found.size();
+  pmix_pdata_t* answers = nullptr;
+  PMIX_PDATA_CREATE(answers, count);
+  for (std::size_t i = 0; i < count; ++i) {
+    Published& entry = published_[found[i]];
+    answers[i].proc = entry.owner;
+    std::strncpy(answers[i].key, found[i].c_str(), PMIX_MAX_KEYLEN);
+    (void)PMIx_Value_xfer(&answers[i].value, &entry.value);
+    if (entry.first_read_only) published_.erase(found[i]);
+  }
+  callbacks.post([=]() mutable {
+    callback(PMIX_SUCCESS, answers, count, data);
+    PMIX_PDATA_FREE(answers, count);
+  });
+  return true;
+}
+
+void Server::publish(const pmix_proc_t* owner, const pmix_info_t* info, std::size_t count) {
+  std::lock_guard guard(published_lock_);
+  bool first_read_only = false;
+  for (std::size_t i = 0; i < count; ++i)
+    if (PMIX_CHECK_KEY(&info[i], PMIX_PERSISTENCE)) first_read_only = info[i].value.data.persist == PMIX_PERSIST_FIRST_READ;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (std::strncmp(info[i].key, "pmix.", 5) == 0) continue;
+    Published entry{*owner, {}, first_read_only};
+    (void)PMIx_Value_xfer(&entry.value, &info[i].value);
+    published_[info[i].key] = entry;
+    const char* text = info[i].value.type == PMIX_STRING ? info[i].value.data.string : "";
+    say({PmixEvent::Kind::published, owner->rank, 0, info[i].key, text != nullptr ? text : ""});
+  }
+  for (auto at = waiting_.begin(); at != waiting_.end();)
+    at = answer(at->keys, at->callback, at->data, false) ? waiting_.erase(at) : at + 1;
+}
+
+pmix_status_t Server::lookup(char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data) {
+  std::lock_guard guard(published_lock_);
+  std::vector<std::string> wanted;
+  for (char** key = keys; key != nullptr && *key != nullptr; ++key) wanted.emplace_back(*key);
+  bool wait = false;
+  int seconds = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (PMIX_CHECK_KEY(&info[i], PMIX_WAIT)) wait = true;
+    if (PMIX_CHECK_KEY(&info[i], PMIX_TIMEOUT) && info[i].value.type == PMIX_INT) seconds = info[i].value.data.integer;
+  }
+  if (answer(wanted, callback, data, !wait)) return PMIX_SUCCESS;
+  if (!wait) return PMIX_ERR_NOT_FOUND;
+  auto deadline = seconds > 0 ? std::chrono::steady_clock::now() + std::chrono::seconds(seconds) : std::chrono::steady_clock::time_point::max();
+  waiting_.push_back({std::move(wanted), callback, data, deadline});
+  return PMIX_SUCCESS;
+}
+
+void Server::expire() {
+  std::lock_guard guard(published_lock_);
+  auto now = std::chrono::steady_clock::now();
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    if (at->deadline > now) {
+      ++at;
+      continue;
+    }
+    callbacks.post([callback = at->callback, data = at->data] { callback(PMIX_ERR_TIMEOUT, nullptr, 0, data); });
+    at = waiting_.erase(at);
+  }
+}
+
+void Server::unpublish(char** keys) {
+  std::lock_guard guard(published_lock_);
+  for (char** key = keys; key != nullptr && *key != nullptr; ++key) published_.erase(*key);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PmixServer>> PmixServer::start(const std::string& job, const std::string& directory,
+                                                      const std::vector<PmixRank>& ranks, unsigned apps) {
+  if (the_server != nullptr) return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
+  auto server = std::make_unique<Server>();
+  HOBBES_CHECK(server->begin(job, directory, ranks, apps));
+  return std::unique_ptr<PmixServer>(std::move(server));
+}
+
+}  // namespace hobbes

@@ -1,0 +1,135 @@
+#include "remora/stage.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/file.h"
+#include "core/paths.h"
+#include "core/process.h"
+#include "core/size.h"
+#include "enclave/lifecycle.h"
+
+namespace hobbes {
+namespace {
+
+Json bind_mount(const std::string& source, const std::string& destination, bool writable) {
+  return {{"destination", destination}, {"type", "bind"}, {"source", source}, {"options", {"bind", writable ? "rw" : "ro"}}};
+}
+
+// A bundle's configuration with what a composition adds: the shared memory, the session's folder and our libraries.
+Json staged_config(const Bundle& bundle, const std::string& session) {
+  Json config = bundle.config;
+  if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
+  Json mounts = Json::array();
+  for (const Json& mount : config.value("mounts", Json::array()))
+    if (text_at(mount, "destination") != "/dev/shm") mounts.push_back(mount);
+  mounts.push_back(bind_mount(session + "/shm", "/dev/shm", true));
+  mounts.push_back(bind_mount(session, session, true));
+  if (!bundle.hobbes.host_root) {
+    std::string libraries = program_directory() + "/../lib";
+    mounts.push_back(bind_mount(absolute(libraries), absolute(libraries), false));
+  }
+  config["mounts"] = mounts;
+  return config;
+}
+
+std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) {
+  return composition.name + "." + enclave.name;
+}
+
+Result<Stage::Place> borrow(const CompositionEnclave& enclave) {
+  Stage::Place place;
+  HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
+  Status now = record.status();
+  if (now != Status::running && now != Status::created)
+    return Error{Code::busy, "use enclave '" + enclave.existing + "'", "its status is " + std::string(name_of(now)), "start it first"};
+  HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
+  HOBBES_TRY(json, parse_json(text, "config.json"));
+  Validation validation = validate_config(record.bundle, json);
+  if (!validation.bundle) return Error{Code::corrupt, "use enclave '" + enclave.existing + "'", report(validation.problems), ""};
+  place.process = validation.bundle->oci.process.value_or(oci::Process());
+  for (const oci::Namespace& space : validation.bundle->oci.linux_.namespaces)
+    place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+  place.record = std::move(record);
+  return place;
+}
+
+// What was granted, from hobbesd: it alone knows the placement.
+Result<void> ask_placement(Stage::Place& place) {
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(answer, client.call("enclave.describe", {{"handle", place.record.handle}}));
+  HOBBES_TRY(cpus, CpuSet::parse(text_at(answer.body, "cpus")));
+  place.cpus = cpus;
+  place.memory = static_cast<std::uint64_t>(number_at(answer.body, "memory"));
+  return {};
+}
+
+Result<Stage::Place> make(const Composition& composition, const CompositionEnclave& enclave, const std::string& session) {
+  HOBBES_TRY(bundle, load_bundle(enclave.bundle));
+  std::string folder = session + "/bundle." + enclave.name;
+  HOBBES_CHECK(make_directories(folder, 0700));
+  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, session), 2), 0600));
+  EnclaveRequest request;
+  request.root = default_root();
+  request.id = enclave_id(composition, enclave);
+  request.bundle = folder;
+  Stage::Place place;
+  HOBBES_TRY(record, create_enclave(request));
+  place.record = std::move(record);
+  place.made = true;
+  place.process = bundle.oci.process.value_or(oci::Process());
+  for (const oci::Namespace& space : bundle.oci.linux_.namespaces)
+    place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+  return place;
+}
+
+}  // namespace
+
+Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, bool keep) {
+  Stage stage;
+  stage.keep_ = keep;
+  stage.places_.resize(composition.enclaves.size());
+  for (const CompositionApp& app : composition.apps) stage.places_[app.enclave].needed = true;
+  for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
+    const CompositionEnclave& enclave = composition.enclaves[i];
+    if (!stage.places_[i].needed) continue;
+    auto place = enclave.existing.empty() ? make(composition, enclave, session) : borrow(enclave);
+    if (!place) return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
+    stage.places_[i] = std::move(*place);
+    stage.places_[i].needed = true;
+    HOBBES_CHECK(ask_placement(stage.places_[i]));
+  }
+  return stage;
+}
+
+Result<std::string> Stage::plan(const Composition& composition) {
+  std::string out;
+  std::vector<bool> needed(composition.enclaves.size());
+  for (const CompositionApp& app : composition.apps) needed[app.enclave] = true;
+  for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
+    const CompositionEnclave& enclave = composition.enclaves[i];
+    if (!needed[i] || !enclave.existing.empty()) continue;
+    HOBBES_TRY(bundle, load_bundle(enclave.bundle));
+    HOBBES_TRY(client, Client::connect());
+    HOBBES_TRY(planned, client.call("plan", reservation_of(bundle, default_root(), enclave_id(composition, enclave))));
+    std::string cpus = text_at(planned.body, "cpus");
+    out += "enclave \"" + enclave.name + "\": kind " + name_of(bundle.hobbes.kind) + ", " +
+           (cpus.empty() ? "no cores of its own" : "CPUs " + cpus) + " of those free now, memory " +
+           format_size(static_cast<std::uint64_t>(number_at(planned.body, "memoryTotal"))) + "\n";
+  }
+  return out;
+}
+
+Stage::~Stage() {
+  if (keep_) return;
+  for (auto place = places_.rbegin(); place != places_.rend(); ++place) {
+    if (!place->made) continue;
+    notify_manager(place->record, {{"event", "killing"}});
+    if (auto removed = remove_enclave(place->record); !removed) std::fprintf(stderr, "remora: %s\n", removed.error().text().c_str());
+  }
+}
+
+}  // namespace hobbes

@@ -1,0 +1,43 @@
+// The enclaves of a composition: made from their bundles, or borrowed, and taken away again in reverse order.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "bundles/bundle.h"
+#include "enclave/record.h"
+#include "ipc/client.h"
+#include "remora/composition.h"
+
+namespace hobbes {
+
+/// RAII: its destruction removes what it made. Used from one thread.
+class Stage {
+ public:
+  struct Place {
+    EnclaveRecord record;
+    oci::Process process;       ///< the bundle's, a template for ranks
+    CpuSet cpus;                ///< empty: not leased
+    std::uint64_t memory = 0;
+    bool own_pid_namespace = false;
+    bool made = false;
+    bool needed = false;        ///< has apps of its own
+  };
+
+  /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each.
+  static Result<Stage> set_up(const Composition& composition, const std::string& session, bool keep);
+  /// What set_up would take, one line per enclave.
+  static Result<std::string> plan(const Composition& composition);
+  Stage(Stage&& other) noexcept = default;
+  Stage& operator=(Stage&&) = delete;
+  ~Stage();
+
+  /// In order of Composition::enclaves.
+  [[nodiscard]] const std::vector<Place>& places() const { return places_; }
+
+ private:
+  Stage() = default;
+  std::vector<Place> places_;
+  bool keep_ = false;
+};
+
+}  // namespace hobbes

@@ -1,0 +1,144 @@
+#include "enclave/lifecycle.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "enclave/driver.h"
+#include "enclave/hooks.h"
+#include "ipc/client.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+Json cores_json(const CoreRequest& cores) {
+  if (!cores.wanted()) return Json::object();
+  Json out = {{"policy", name_of(cores.policy)}, {"shared", cores.shared}};
+  if (cores.count > 0) out["count"] = cores.count;
+  if (cores.list) out["list"] = cores.list->text();
+  if (cores.numa) out["numa"] = *cores.numa;
+  return out;
+}
+
+Json memory_json(const MemoryRequest& memory) {
+  if (memory.size == 0) return Json::object();
+  Json out = {{"size", memory.size}, {"pageSize", memory.page_size}};
+  if (memory.numa) out["numa"] = *memory.numa;
+  return out;
+}
+
+}  // namespace
+
+Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id) {
+  return {{"root", root},
+          {"id", id},
+          {"bundle", bundle.path},
+          {"kind", name_of(bundle.hobbes.kind)},
+          {"cores", cores_json(bundle.hobbes.cores)},
+          {"memory", memory_json(bundle.hobbes.memory)},
+          {"labels", bundle.hobbes.labels},
+          {"manage", name_of(bundle.hobbes.manage)}};
+}
+
+// Tells hobbesd what happened when it runs; the enclave itself does not depend on it.
+void notify_manager(const EnclaveRecord& record, Json event) {
+  auto client = Client::connect(false);
+  if (!client || record.handle == 0) return;
+  event["handle"] = record.handle;
+  (void)client->call("enclave.event", std::move(event), {}, milliseconds(2000));
+}
+
+Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
+  HOBBES_CHECK(check_id(options.id));
+  HOBBES_TRY(bundle, load_bundle(options.bundle));
+  const Driver& driver = driver_for(bundle.hobbes.kind);
+  if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
+  const std::string& root = options.root;
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_CHECK(EnclaveRecord::claim(root, options.id));
+
+  EnclaveRecord record;
+  record.root = root;
+  record.id = options.id;
+  record.bundle = bundle.path;
+  record.oci_version = bundle.oci.version;
+  record.kind = bundle.hobbes.kind;
+  record.created_s = ::time(nullptr);
+  record.owner = ::geteuid();
+  record.annotations = bundle.oci.annotations;
+  record.poststop = bundle.oci.hooks.poststop;
+
+  auto make = [&]() -> Result<void> {
+    HOBBES_CHECK(record.save());
+    HOBBES_TRY(reserved, client.call("enclave.reserve", reservation_of(bundle, root, options.id)));
+    record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
+    CreateRequest request{std::move(bundle),
+                          text_at(reserved.body, "cpus"),
+                          text_at(reserved.body, "mems"),
+                          static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal")),
+                          options.console_socket,
+                          options.no_pivot,
+                          options.no_new_keyring,
+                          options.preserve_fds,
+                          {}};
+    if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
+    HOBBES_CHECK(driver.create(request, record));
+    auto commit = [&]() -> Result<void> {
+      if (!options.pid_file.empty())
+        HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
+      HOBBES_TRY(committed, client.call("enclave.commit", {{"handle", record.handle},
+                                                           {"pid", record.process.pid},
+                                                           {"startTicks", record.process.start_ticks},
+                                                           {"cgroup", record.cgroup}}));
+      (void)committed;
+      return {};
+    };
+    auto committed = commit();
+    if (!committed) (void)driver.destroy(record, milliseconds(5000));
+    return committed;
+  };
+  auto made = make();
+  if (made) return record;
+  if (!options.pid_file.empty()) ::unlink(options.pid_file.c_str());
+  if (record.handle != 0) (void)client.call("enclave.release", {{"handle", record.handle}});
+  (void)remove_tree(record.folder());
+  return std::move(made).error();
+}
+
+Result<void> start_enclave(const EnclaveRecord& record) {
+  HOBBES_CHECK(driver_for(record.kind).start(record));
+  notify_manager(record, {{"event", "started"}});
+  auto bundle_text = Files::system().read(record.folder() + "/config.json", json_size_limit);
+  if (!bundle_text) return {};
+  auto config = parse_json(*bundle_text, "config.json");
+  if (!config || !config->contains("hooks")) return {};
+  Validation validation = validate_config(record.bundle, *config);
+  if (!validation.bundle) return {};
+  // A failing poststart hook is a warning: the program already runs.
+  if (auto ran = run_hooks(validation.bundle->oci.hooks.poststart, "poststart", record.state()); !ran)
+    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  return {};
+}
+
+Result<void> remove_enclave(const EnclaveRecord& record) {
+  HOBBES_CHECK(driver_for(record.kind).destroy(record, milliseconds(10'000)));
+  if (auto ran = run_hooks(record.poststop, "poststop", record.state()); !ran)
+    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  HOBBES_CHECK(remove_tree(record.folder()));
+  if (record.handle == 0) return {};
+  auto client = Client::connect(false);
+  if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
+  if (client) return {};  // it knows no such enclave: nothing is held
+  // hobbesd is away: it finds the note when it is back. Losing the note too is harmless, since the folder is gone.
+  (void)make_directories(run_directory() + "/released", 01777);
+  (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
+  return {};
+}
+
+}  // namespace hobbes

@@ -1,0 +1,34 @@
+// Making, starting and removing an enclave of any kind: the driver does the work, hobbesd keeps the books, the record in between
+// lets anybody finish what was begun. hobbes-run and remora both come through here.
+#pragma once
+#include <string>
+
+#include "bundles/bundle.h"
+#include "core/json.h"
+#include "core/result.h"
+#include "enclave/record.h"
+
+namespace hobbes {
+
+struct EnclaveRequest {
+  std::string root, id;  ///< its identity
+  std::string bundle;    ///< folder
+  std::string pid_file, console_socket;
+  bool no_pivot = false, no_new_keyring = false;
+  int preserve_fds = 0;
+};
+
+/// Makes an enclave, ready to start. The enclave process is a child of the caller, which must have one thread. On failure the node
+/// is as if it had never been attempted. Errors: everything `load_bundle`, hobbesd's placement and the driver can say.
+Result<EnclaveRecord> create_enclave(const EnclaveRequest& request);
+/// Lets its program run, then runs the poststart hooks (whose failure is a warning).
+Result<void> start_enclave(const EnclaveRecord& record);
+/// Ends what runs, gives back what is held, runs the poststop hooks, and forgets it. Works when hobbesd is away.
+Result<void> remove_enclave(const EnclaveRecord& record);
+
+/// The body of an "enclave.reserve" or "plan" request for a bundle.
+Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id);
+/// Sends an "enclave.event" if hobbesd runs; the enclave does not depend on it.
+void notify_manager(const EnclaveRecord& record, Json event);
+
+}  // namespace hobbes
