@@ -205,6 +205,8 @@ class Reader {
     app.line = line_at(at.offset_debug());
     app.enclave = enclave;
     app.path = at.attribute("path").value();
+    // A path with a folder in it is relative to the document; a bare name is looked for in the enclave's PATH.
+    if (app.path.find('/') != std::string::npos && app.path.front() != '/') app.path = absolute(folder_ + "/" + app.path);
     app.name = at.attribute("name").value();
     if (app.name.empty()) app.name = app.path.empty() ? c.enclaves[enclave].name : app.path.substr(app.path.rfind('/') + 1);
     app.name += app.name == c.enclaves[enclave].name ? "" : instance_;

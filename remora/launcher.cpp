@@ -221,7 +221,7 @@ Result<void> Launcher::prepare() {
   ::sigprocmask(SIG_BLOCK, &signals_, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
-  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.keep));
+  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.keep));
   stage_.emplace(std::move(stage));
   for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
     const Stage::Place& place = stage_->places()[i];
@@ -315,6 +315,7 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
       "REMORA_SIZE=" + std::to_string(ranks_.size()), "REMORA_SPACES=" + spaces, "REMORA_APPS=" + apps, "REMORA_PHASE_FD=3",
       "REMORA_PROGRESS=" + session_.path() + "/progress",
       "HOBBES_ENCLAVE=" + place.record.id, "HOBBES_RUN_DIR=" + run_directory()};
+  if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
   bool crowded = false, strange_pids = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];

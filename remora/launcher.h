@@ -13,6 +13,7 @@ struct LaunchOptions {
   std::chrono::seconds timeout{0};       ///< 0: none; afterwards exit status 124
   std::chrono::seconds init_timeout{8};  ///< from the first rank in MPI_Init until the last must be there
   int stdin_rank = 0;                    ///< universe rank that reads our standard input; -1: none
+  std::string share;                     ///< folder that every enclave sees, writable, at the same path ($REMORA_SHARE); may be empty
   bool quiet = false;                    ///< no account of what happens, only the programs' output
   bool prefix = true;                    ///< "[app:rank] " before each line
   bool dry_run = false;                  ///< print the placement and take nothing

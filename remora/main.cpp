@@ -4,6 +4,7 @@
 #include <functional>
 #include <iostream>
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/paths.h"
 #include "core/process.h"
@@ -118,7 +119,7 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
 }
 
 int run_program(int argc, char** argv) {
-  std::string file, name, stdin_rank = "0";
+  std::string file, name, share, stdin_rank = "0";
   LaunchOptions options;
   unsigned timeout = 0, init_timeout = 8;
   bool json = false, no_prefix = false;
@@ -132,6 +133,7 @@ int run_program(int argc, char** argv) {
   run_verb->add_option("--timeout", timeout, "end it after this many seconds, with status 124");
   run_verb->add_option("--init-timeout", init_timeout, "seconds from the first rank in MPI_Init until the last must be there")->capture_default_str();
   run_verb->add_option("--stdin", stdin_rank, "universe rank that reads standard input, or none")->capture_default_str();
+  run_verb->add_option("--share", share, "folder that every enclave sees, writable, at the same path; its name is in $REMORA_SHARE")->check(CLI::ExistingDirectory);
   run_verb->add_flag("-q,--quiet", options.quiet, "only the programs' output");
   run_verb->add_flag("--no-prefix", no_prefix, "do not put [app:rank] before each line");
   run_verb->add_flag("--dry-run", options.dry_run, "print the placement it would get and take nothing");
@@ -142,6 +144,7 @@ int run_program(int argc, char** argv) {
       options.timeout = std::chrono::seconds(timeout);
       options.init_timeout = std::chrono::seconds(init_timeout);
       options.prefix = !no_prefix;
+      if (!share.empty()) options.share = absolute(share);
       options.stdin_rank = stdin_rank == "none" ? -1 : std::atoi(stdin_rank.c_str());
       return launch(composition, options);
     };

@@ -20,7 +20,7 @@ Json bind_mount(const std::string& source, const std::string& destination, bool 
 }
 
 // A bundle's configuration with what a composition adds: the shared memory, the session's folder and our libraries.
-Json staged_config(const Bundle& bundle, const std::string& session) {
+Json staged_config(const Bundle& bundle, const std::string& session, const std::string& share) {
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
   Json mounts = Json::array();
@@ -28,6 +28,7 @@ Json staged_config(const Bundle& bundle, const std::string& session) {
     if (text_at(mount, "destination") != "/dev/shm") mounts.push_back(mount);
   mounts.push_back(bind_mount(session + "/shm", "/dev/shm", true));
   mounts.push_back(bind_mount(session, session, true));
+  if (!share.empty()) mounts.push_back(bind_mount(share, share, true));
   if (!bundle.hobbes.host_root) {
     std::string libraries = program_directory() + "/../lib";
     mounts.push_back(bind_mount(absolute(libraries), absolute(libraries), false));
@@ -67,11 +68,12 @@ Result<void> ask_placement(Stage::Place& place) {
   return {};
 }
 
-Result<Stage::Place> make(const Composition& composition, const CompositionEnclave& enclave, const std::string& session) {
+Result<Stage::Place> make(const Composition& composition, const CompositionEnclave& enclave, const std::string& session,
+                         const std::string& share) {
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
   std::string folder = session + "/bundle." + enclave.name;
   HOBBES_CHECK(make_directories(folder, 0700));
-  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, session), 2), 0600));
+  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, session, share), 2), 0600));
   EnclaveRequest request;
   request.root = default_root();
   request.id = enclave_id(composition, enclave);
@@ -88,7 +90,7 @@ Result<Stage::Place> make(const Composition& composition, const CompositionEncla
 
 }  // namespace
 
-Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, bool keep) {
+Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, const std::string& share, bool keep) {
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());
@@ -96,7 +98,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
   for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
     const CompositionEnclave& enclave = composition.enclaves[i];
     if (!stage.places_[i].needed) continue;
-    auto place = enclave.existing.empty() ? make(composition, enclave, session) : borrow(enclave);
+    auto place = enclave.existing.empty() ? make(composition, enclave, session, share) : borrow(enclave);
     if (!place) return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
     stage.places_[i] = std::move(*place);
     stage.places_[i].needed = true;

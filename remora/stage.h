@@ -23,8 +23,9 @@ class Stage {
     bool needed = false;        ///< has apps of its own
   };
 
-  /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each.
-  static Result<Stage> set_up(const Composition& composition, const std::string& session, bool keep);
+  /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each;
+  /// so is `share`, a folder of the user's, when not empty.
+  static Result<Stage> set_up(const Composition& composition, const std::string& session, const std::string& share, bool keep);
   /// What set_up would take, one line per enclave.
   static Result<std::string> plan(const Composition& composition);
   Stage(Stage&& other) noexcept = default;

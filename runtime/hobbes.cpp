@@ -1,13 +1,18 @@
 // The C API over the C++ libraries: no logic of its own, only translation of errors and ownership.
 #include "hobbes.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "core/identity.h"
 #include "core/paths.h"
 #include "nis/reader.h"
+#include "xemem/segment.h"
 
 struct hobbes_nis {
   std::unique_ptr<hobbes::NisReader> reader;
@@ -39,6 +44,20 @@ int failed(const hobbes::Error& error) {
   last_error = error.text();
   errno = number_of(error.code);
   return -errno;
+}
+
+// What this process has open. Never destroyed: exit handlers of the program may still use its segments.
+struct Open {
+  std::mutex lock;
+  std::map<hobbes_segid, hobbes::Segment> made;
+  std::map<hobbes_apid, hobbes::SegmentAccess> accesses;
+  std::map<void*, std::size_t> mappings;
+  hobbes_apid last_access = 0;
+};
+
+Open& opened() {
+  static auto* open = new Open;
+  return *open;
 }
 
 int number_of(hobbes::NisReader::Status status) {
@@ -90,6 +109,88 @@ int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* o
 }
 
 uint64_t hobbes_nis_writer_silence(hobbes_nis* nis) { return nis->reader->writer_silence_ns(); }
+
+hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags, void** address) {
+  hobbes::SegmentOptions options;
+  options.mode = static_cast<mode_t>(mode);
+  options.page_size = (flags & HOBBES_HUGE_1G) != 0 ? 1U << 30U : (flags & HOBBES_HUGE_2M) != 0 ? 2U << 20U : 0;
+  options.persistent = (flags & HOBBES_PERSISTENT) != 0;
+  auto made = *address == nullptr ? hobbes::Segment::make(name, size, options) : hobbes::Segment::make_of(name, *address, size, options);
+  if (!made) return failed(made.error());
+  *address = made->data();
+  auto id = static_cast<hobbes_segid>(made->handle());
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  open.made.emplace(id, std::move(*made));
+  return id;
+}
+
+hobbes_segid hobbes_segment_search(const char* name) {
+  auto nis = hobbes::NisReader::open(hobbes::mirror_path());
+  if (!nis) return failed(nis.error());
+  hobbes_record record;
+  if ((*nis)->by_name(HOBBES_SEGMENT, 0, name, &record) != hobbes::NisReader::Status::good)
+    return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
+  return static_cast<hobbes_segid>(record.id);
+}
+
+hobbes_apid hobbes_segment_get(hobbes_segid segment, int access) {
+  auto got = hobbes::SegmentAccess::get(static_cast<std::uint64_t>(segment), access == HOBBES_RDWR);
+  if (!got) return failed(got.error());
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  hobbes_apid id = ++open.last_access;
+  open.accesses.emplace(id, std::move(*got));
+  return id;
+}
+
+int64_t hobbes_segment_size(hobbes_apid access) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.accesses.find(access);
+  return at == open.accesses.end() ? -EINVAL : static_cast<int64_t>(at->second.size());
+}
+
+void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.accesses.find(access);
+  if (at == open.accesses.end()) {
+    failed({hobbes::Code::invalid, "attach a segment", "the access id is unknown", "use one from hobbes_segment_get"});
+    return nullptr;
+  }
+  if (size == 0 && offset < at->second.size()) size = at->second.size() - offset;
+  auto mapped = at->second.map(offset, size);
+  if (!mapped) {
+    failed(mapped.error());
+    return nullptr;
+  }
+  open.mappings[*mapped] = size;
+  return *mapped;
+}
+
+int hobbes_segment_detach(void* address) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.mappings.find(address);
+  if (at == open.mappings.end()) return failed({hobbes::Code::invalid, "detach a segment", "nothing is attached there", ""});
+  ::munmap(address, at->second);
+  open.mappings.erase(at);
+  return 0;
+}
+
+int hobbes_segment_release(hobbes_apid access) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  return open.accesses.erase(access) == 1 ? 0 : failed({hobbes::Code::invalid, "release a segment", "the access id is unknown", ""});
+}
+
+int hobbes_segment_remove(hobbes_segid segment) {
+  auto client = hobbes::Client::connect(false);
+  if (!client) return failed(client.error());
+  auto removed = client->call("segment.remove", {{"handle", segment}});
+  return removed ? 0 : failed(removed.error());
+}
 
 uint64_t hobbes_root_scope(const char* root) {
   return hobbes::hash_of(root != nullptr ? std::string(root) : hobbes::default_root());

@@ -48,6 +48,35 @@ uint64_t hobbes_nis_writer_silence(hobbes_nis* nis);
 /* The scope of an enclave's name: the hash of its OCI state root (NULL: the default one). */
 uint64_t hobbes_root_scope(const char* root);
 
+/* ---- XEMEM: named shared segments, with the call set of XPMEM -------------------------------------------------------- */
+
+/* A segment id is good on the whole node; an access id in this process only. All calls may be made from any thread. */
+typedef int64_t hobbes_segid;
+typedef int64_t hobbes_apid;
+
+enum { HOBBES_RDONLY = 1, HOBBES_RDWR = 2 };
+enum { HOBBES_HUGE_2M = 1, HOBBES_HUGE_1G = 2, HOBBES_PERSISTENT = 4 };
+
+/* Makes a segment of `size` bytes (rounded up to pages) with `name` and permission bits `mode` (as of chmod, for the caller's uid and
+ * gid). *address NULL: new zeroed memory, whose place is stored there. Else: the existing private anonymous memory there becomes the
+ * segment, at the same address; it must be whole pages and the caller must have one thread (-EBUSY, -EOPNOTSUPP otherwise).
+ * The id, or -EEXIST, -EACCES, -ENOSPC (no huge pages), -ECONNREFUSED (no hobbesd). Gone with this process unless HOBBES_PERSISTENT. */
+hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags, void** address);
+/* The id of a name, or -ENOENT. */
+hobbes_segid hobbes_segment_search(const char* name);
+/* The right to attach, checked now and for good. -EACCES, -ENOENT. */
+hobbes_apid hobbes_segment_get(hobbes_segid segment, int access);
+/* The size in bytes of the segment behind an access id. */
+int64_t hobbes_segment_size(hobbes_apid access);
+/* Maps [offset, offset+size) of it (size 0: all from offset on), zero-copy, whole pages. NULL on failure, with errno. */
+void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size);
+/* Takes back an attach. */
+int hobbes_segment_detach(void* address);
+/* Gives a right back; what was attached with it stays mapped until detached. */
+int hobbes_segment_release(hobbes_apid access);
+/* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */
+int hobbes_segment_remove(hobbes_segid segment);
+
 #ifdef __cplusplus
 }
 #endif

@@ -78,7 +78,6 @@ Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base,
   HOBBES_TRY(made, client.call("segment.make", request, {out.memory_.get()}));
   out.handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
   out.remove_ = !options.persistent;
-  out.client_ = std::make_unique<Client>(std::move(client));
   return out;
 }
 
@@ -116,45 +115,53 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
   return published;
 }
 
-Result<Segment> Segment::attach(const std::string& name, bool writable) {
-  Segment out;
-  HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(answer, client.call("segment.attach", {{"name", name}, {"access", writable ? "rw" : "ro"}}));
-  if (answer.fds.size() != 1) return Error{Code::corrupt, "attach segment '" + name + "'", "no memory came with the answer", ""};
-  out.memory_ = std::move(answer.fds[0]);
-  out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
-  out.handle_ = static_cast<std::uint64_t>(number_at(answer.body, "handle"));
-  out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
-  out.client_ = std::make_unique<Client>(std::move(client));
-  void* base = ::mmap(nullptr, out.size_, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, out.memory_.get(), 0);
-  if (base == MAP_FAILED) return os_error("map segment '" + name + "'", errno);
-  out.base_ = base;
-  return out;
-}
-
 Segment::Segment(Segment&& other) noexcept
-    : client_(std::move(other.client_)),
-      memory_(std::move(other.memory_)),
+    : memory_(std::move(other.memory_)),
       base_(std::exchange(other.base_, nullptr)),
       size_(other.size_),
       handle_(std::exchange(other.handle_, 0)),
-      attachment_(std::exchange(other.attachment_, 0)),
       remove_(std::exchange(other.remove_, false)),
       unmap_(other.unmap_) {}
 
-Segment& Segment::operator=(Segment&& other) noexcept {
-  if (this != &other) {
-    this->~Segment();
-    new (this) Segment(std::move(other));
-  }
-  return *this;
-}
-
 Segment::~Segment() {
   if (base_ != nullptr && unmap_) ::munmap(base_, size_);
-  if (!client_) return;
-  if (attachment_ != 0) (void)client_->call("segment.detach", {{"attachment", attachment_}});
-  else if (remove_ && handle_ != 0) (void)client_->call("segment.remove", {{"handle", handle_}});
+  if (!remove_ || handle_ == 0) return;
+  if (auto client = Client::connect(false)) (void)client->call("segment.remove", {{"handle", handle_}});
+}
+
+Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable) {
+  SegmentAccess out;
+  request["access"] = writable ? "rw" : "ro";
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(answer, client.call("segment.attach", std::move(request)));
+  if (answer.fds.size() != 1) return Error{Code::corrupt, "get a segment", "no memory came with the answer", ""};
+  out.memory_ = std::move(answer.fds[0]);
+  out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
+  out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
+  out.writable_ = writable;
+  return out;
+}
+
+Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) { return ask({{"handle", handle}}, writable); }
+Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable) { return ask({{"name", name}}, writable); }
+
+SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
+    : memory_(std::move(other.memory_)),
+      size_(other.size_),
+      attachment_(std::exchange(other.attachment_, 0)),
+      writable_(other.writable_) {}
+
+SegmentAccess::~SegmentAccess() {
+  if (attachment_ == 0) return;
+  if (auto client = Client::connect(false)) (void)client->call("segment.detach", {{"attachment", attachment_}});
+}
+
+Result<void*> SegmentAccess::map(std::uint64_t offset, std::uint64_t size) const {
+  if (offset % 4096 != 0 || size == 0 || offset > size_ || size > size_ - offset)
+    return Error{Code::invalid, "attach a segment", "[" + std::to_string(offset) + ", +" + std::to_string(size) + ") is not inside its " + std::to_string(size_) + " bytes, from a page border on", ""};
+  void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory_.get(), static_cast<off_t>(offset));
+  if (base == MAP_FAILED) return os_error("attach a segment", errno);
+  return base;
 }
 
 }  // namespace hobbes

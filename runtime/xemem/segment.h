@@ -3,7 +3,6 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,8 +19,8 @@ struct SegmentOptions {
   std::vector<std::string> enclaves;  ///< only for programs of these enclaves; empty: any
 };
 
-/// One mapping of one segment. Move-only; destruction detaches (and, for the maker's, removes a segment that is not persistent).
-/// The mapping may be used by many threads; the object by one.
+/// A segment made by this process, mapped here. Move-only; destruction removes a segment that is not persistent.
+/// The memory may be used by many threads; the object by one.
 class Segment {
  public:
   /// Makes and maps a segment of at least `size` bytes, zero-filled. Errors: Code::exists, Code::exhausted (no huge pages).
@@ -29,11 +28,9 @@ class Segment {
   /// Turns existing private anonymous memory of this process into a segment, in place: [start, start+size) must be whole pages.
   /// Errors: Code::busy unless this is the only thread; Code::unsupported for memory that is shared, locked or a file's.
   static Result<Segment> make_of(const std::string& name, void* start, std::uint64_t size, const SegmentOptions& options = {});
-  /// Attaches by name. Errors: Code::not_found, Code::denied.
-  static Result<Segment> attach(const std::string& name, bool writable);
 
   Segment(Segment&& other) noexcept;
-  Segment& operator=(Segment&& other) noexcept;
+  Segment& operator=(Segment&& other) = delete;
   ~Segment();
 
   [[nodiscard]] void* data() const { return base_; }
@@ -44,14 +41,37 @@ class Segment {
   Segment() = default;
   static Result<Segment> publish(const std::string& name, Fd memory, void* base, std::uint64_t size, const SegmentOptions& options);
 
-  std::unique_ptr<Client> client_;
-  Fd memory_;
+  Fd memory_;  // kept open: a restarted hobbesd finds the memory through it
   void* base_ = nullptr;
   std::uint64_t size_ = 0;
   std::uint64_t handle_ = 0;
-  std::uint64_t attachment_ = 0;  ///< 0: this is the maker's
   bool remove_ = false;
   bool unmap_ = true;
+};
+
+/// The right to map a segment. Move-only; destruction gives the right back, mappings made with it stay.
+class SegmentAccess {
+ public:
+  /// Errors: Code::not_found, Code::denied, Code::unavailable (no hobbesd).
+  static Result<SegmentAccess> get(std::uint64_t handle, bool writable);
+  static Result<SegmentAccess> get(const std::string& name, bool writable);
+
+  SegmentAccess(SegmentAccess&& other) noexcept;
+  SegmentAccess& operator=(SegmentAccess&& other) = delete;
+  ~SegmentAccess();
+
+  /// Maps whole pages of it; the caller unmaps with munmap(2). Errors: Code::invalid outside the segment or off page borders.
+  Result<void*> map(std::uint64_t offset, std::uint64_t size) const;
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+
+ private:
+  SegmentAccess() = default;
+  static Result<SegmentAccess> ask(Json request, bool writable);
+
+  Fd memory_;
+  std::uint64_t size_ = 0;
+  std::uint64_t attachment_ = 0;
+  bool writable_ = false;
 };
 
 }  // namespace hobbes
