@@ -75,6 +75,7 @@ bool draw_curve(const std::string& path, const Curve& first, const Curve& mean, 
     picture.text(left - 28, y_of(g) + 5, 15, number(g, 0));
   }
   auto plot = [&](const Curve& curve, double red, double green, double blue, double width) {
+    cairo_new_path(c);
     cairo_set_source_rgb(c, red, green, blue);
     cairo_set_line_width(c, width);
     for (int bin = 0; bin < melt::rdf_bins; ++bin)

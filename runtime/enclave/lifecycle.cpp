@@ -57,6 +57,7 @@ void notify_manager(const EnclaveRecord& record, Json event) {
 Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   HOBBES_CHECK(check_id(options.id));
   HOBBES_TRY(bundle, load_bundle(options.bundle));
+  for (const auto& [key, value] : options.labels) bundle.hobbes.labels[key] = value;
   const Driver& driver = driver_for(bundle.hobbes.kind);
   if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
   const std::string& root = options.root;

@@ -16,6 +16,7 @@ struct EnclaveRequest {
   std::string pid_file, console_socket;
   bool no_pivot = false, no_new_keyring = false;
   int preserve_fds = 0;
+  std::map<std::string, std::string> labels;  ///< added to the bundle's
 };
 
 /// Makes an enclave, ready to start. The enclave process is a child of the caller, which must have one thread. On failure the node

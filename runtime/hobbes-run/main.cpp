@@ -39,6 +39,7 @@ void add_create_options(CLI::App* verb, CreateOptions& options) {
   verb->add_option("-b,--bundle", options.bundle, "folder with config.json")->capture_default_str();
   verb->add_option("--console-socket", options.console_socket, "socket that receives the terminal's master");
   verb->add_option("--pid-file", options.pid_file, "file that receives the enclave process's pid");
+  verb->add_option("--label", options.labels, "KEY=VALUE, added to the bundle's labels")->allow_extra_args(false);
   verb->add_flag("--no-pivot", options.no_pivot, "move the root instead of pivoting (ramdisk roots)");
   verb->add_flag("--no-new-keyring", options.no_new_keyring, "keep the caller's session keyring");
   verb->add_option("--preserve-fds", options.preserve_fds, "hand this many descriptors from 3 on to the program");

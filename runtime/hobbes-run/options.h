@@ -16,6 +16,7 @@ struct CreateOptions {
   std::string id, bundle = ".", console_socket, pid_file;
   bool no_pivot = false, no_new_keyring = false, dry_run = false, detach = false, keep = false;
   int preserve_fds = 0;
+  std::vector<std::string> labels;
 };
 
 struct ExecOptions {

@@ -45,6 +45,7 @@ EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) 
   out.no_pivot = options.no_pivot;
   out.no_new_keyring = options.no_new_keyring;
   out.preserve_fds = options.preserve_fds;
+  for (const std::string& label : options.labels) out.labels[label.substr(0, label.find('='))] = label.find('=') == std::string::npos ? "" : label.substr(label.find('=') + 1);
   return out;
 }
 

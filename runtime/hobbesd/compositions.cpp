@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "core/identity.h"
+#include "enclave/describe.h"
 #include "core/paths.h"
 #include "hobbesd/manager.h"
 #include "nis/view.h"

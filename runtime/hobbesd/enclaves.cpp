@@ -13,6 +13,7 @@
 #include "core/identity.h"
 #include "core/paths.h"
 #include "core/size.h"
+#include "enclave/describe.h"
 #include "enclave/record.h"
 #include "hobbesd/manager.h"
 
@@ -85,18 +86,6 @@ void set_placement(hobbes_enclave& body, const Placement& placement) {
 }
 
 }  // namespace
-
-CpuSet cpus_of(const std::uint64_t* words) {
-  CpuSet out;
-  for (unsigned cpu = 0; cpu < HOBBES_CPU_WORDS * 64; ++cpu)
-    if ((words[cpu / 64] >> (cpu % 64) & 1U) != 0) out.add(cpu);
-  return out;
-}
-
-void set_cpus(std::uint64_t* words, const CpuSet& cpus) {
-  std::fill(words, words + HOBBES_CPU_WORDS, 0);
-  for (unsigned cpu : cpus.members()) words[cpu / 64] |= std::uint64_t{1} << (cpu % 64);
-}
 
 std::vector<Lease> Manager::leases(std::uint64_t except) const {
   std::vector<Lease> out;
@@ -332,9 +321,15 @@ Result<Reply> Manager::release(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
-Result<Reply> Manager::describe(Session& session, const Json& request) {
+Result<Reply> Manager::describe_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
-  return Reply{enclave_json(*found, nis_->document(document_name(found->id))), {}};
+  return Reply{[&] {
+    Json out = describe(*found);
+    if (auto document = nis_->document(document_name(found->id)))
+      for (const char* key : {"root", "bundle", "labels", "annotations"})
+        if (document->contains(key)) out[key] = (*document)[key];
+    return out;
+  }(), {}};
 }
 
 void Manager::forget(std::uint64_t id) {
@@ -513,34 +508,6 @@ Result<void> Manager::check_grant(const Session& session, std::uint64_t target) 
   return Error{Code::denied, "manage the node from inside enclave '" + std::string(record != nullptr ? record->name : "?") + "'",
                grant == 1 ? "its grant covers only itself" : "its bundle grants no management",
                "set \"manage\": \"node\" in the hobbes object of its config.json"};
-}
-
-Json enclave_json(const hobbes_record& record, const std::optional<Json>& document) {
-  static const char* const states[] = {"?", "creating", "created", "running", "paused", "stopped", "crashed"};
-  const hobbes_enclave& body = record.body.enclave;
-  Json memory = Json::object();
-  std::uint64_t total = 0;
-  for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
-    if (body.memory[node] != 0) {
-      memory[std::to_string(node)] = body.memory[node];
-      total += body.memory[node];
-    }
-  Json out = {{"handle", hex(record.id)},
-              {"id", record.name},
-              {"kind", name_of(static_cast<Kind>(body.kind >= 1 && body.kind <= 3 ? body.kind : 1))},
-              {"state", states[record.state < 7 ? record.state : 0]},
-              {"pid", record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED ? 0 : body.pid},
-              {"uid", record.uid},
-              {"cpus", cpus_of(body.cpus).text()},
-              {"memory", total},
-              {"memoryByNode", memory},
-              {"createdNs", body.created_ns},
-              {"changedNs", record.changed_ns}};
-  if (body.exit_status >= 0) out["exitStatus"] = body.exit_status;
-  if (document)
-    for (const char* key : {"root", "bundle", "labels", "annotations"})
-      if (document->contains(key)) out[key] = (*document)[key];
-  return out;
 }
 
 }  // namespace hobbes

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "core/identity.h"
+#include "enclave/describe.h"
 
 namespace hobbes {
 
@@ -128,7 +129,7 @@ Result<Reply> Manager::handle(Session& session, const Json& request, std::vector
       {"enclave.event", &Manager::change_state},
       {"enclave.resize", &Manager::resize},
       {"enclave.release", &Manager::release},
-      {"enclave.describe", &Manager::describe},
+      {"enclave.describe", &Manager::describe_enclave},
       {"segment.get", &Manager::get_segment},
       {"segment.attach", &Manager::attach_segment},
       {"segment.detach", &Manager::detach_segment},

@@ -47,14 +47,6 @@ class Manager {
   [[nodiscard]] Nis& nis() { return *nis_; }
 
  private:
-  struct Watch {
-    Fd pidfd;
-    std::uint64_t id;  ///< the record it belongs to
-  };
-  struct Held {
-    Fd fd;
-  };
-
   // node
   Result<void> publish_node();
   Result<Reply> node(const Json& request);
@@ -66,7 +58,7 @@ class Manager {
   Result<Reply> change_state(Session& session, const Json& request);
   Result<Reply> resize(Session& session, const Json& request);
   Result<Reply> release(Session& session, const Json& request);
-  Result<Reply> describe(Session& session, const Json& request);
+  Result<Reply> describe_enclave(Session& session, const Json& request);
   Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
   Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const;
   [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
@@ -134,10 +126,5 @@ class Manager {
   std::map<std::string, Operation> operations_;
   std::uint64_t next_operation_ = 1;
 };
-
-/// An enclave record for people and REST, with what the record itself cannot hold from its document.
-Json enclave_json(const hobbes_record& record, const std::optional<Json>& document);
-CpuSet cpus_of(const std::uint64_t* words);
-void set_cpus(std::uint64_t* words, const CpuSet& cpus);
 
 }  // namespace hobbes

@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/identity.h"
+#include "enclave/describe.h"
 #include "hobbesd/manager.h"
 
 #include <spdlog/spdlog.h>
@@ -19,10 +20,9 @@ namespace {
 std::string document_name(std::uint64_t id) { return "volatile/segment/" + hex(id); }
 
 Json segment_json(const hobbes_record& record) {
-  const hobbes_segment& body = record.body.segment;
-  return {{"handle", record.id},      {"name", record.name},       {"size", body.size},
-          {"pageSize", body.page_size}, {"inode", body.inode},     {"owner", body.owner_pid},
-          {"mode", body.mode},        {"attachments", body.attachments}, {"persistent", (body.flags & 1U) != 0}};
+  Json out = describe(record);
+  out["handle"] = record.id;  // as a number: programs use it, people read the other form
+  return out;
 }
 
 // A second open file description of the same memory with only the rights asked for.

@@ -1,1 +1,189 @@
-int main(){}
+// hobbes: the node's shell. Shows what is there; with a command once, without one as an interactive prompt.
+#include <histedit.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <thread>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "enclave/record.h"
+#include "shell/views.h"
+
+namespace hobbes {
+namespace {
+
+const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events", "exit", "help", "node", "segments", "topology"};
+
+struct Request {
+  std::string command, id;
+  bool follow = false, json = false;
+};
+
+Result<int> events(const Request& request, const Style& style) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  std::uint64_t head = nis->sequence();
+  std::uint64_t sequence = request.follow || head < 50 ? (request.follow ? head : 0) : head - 50;
+  for (;;) {
+    hobbes_change change;
+    auto status = nis->wait(&sequence, &change, request.follow ? -1 : 0);
+    if (status == NisReader::Status::good) {
+      std::cout << change_view(*nis, change, style) << std::flush;
+    } else if (status == NisReader::Status::stale && nis->replaced()) {
+      HOBBES_TRY(again, NisReader::open(mirror_path()));
+      nis = std::move(again);
+    } else if (status == NisReader::Status::stale) {
+      sequence = nis->sequence();  // too slow: what was overwritten is lost, what is there now is shown by the other commands
+    } else if (!request.follow) {
+      return 0;
+    }
+  }
+}
+
+// What an enclave made through the REST API has printed; other enclaves' terminals belong to whoever made them.
+Result<int> console(const Request& request) {
+  std::string path = run_directory() + "/logs/" + hex(hash_of(default_root()), 8) + "-" + request.id + ".log";
+  std::ifstream log(path);
+  if (!log)
+    return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",
+                 "its creator has it: look at the terminal or log of the program that made it"};
+  for (;;) {
+    std::cout << log.rdbuf() << std::flush;
+    log.clear();
+    auto record = EnclaveRecord::load(default_root(), request.id);
+    if (!request.follow || !record || record->status() == Status::stopped) return 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+Result<int> act(const Request& request) {
+  Style style{::isatty(1) == 1 && std::getenv("NO_COLOR") == nullptr, request.json};
+  if (request.command == "events") return events(request, style);
+  if (request.command == "console") return console(request);
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  if (request.command == "node") std::cout << node_view(*nis, style);
+  if (request.command == "topology") std::cout << topology_view(*nis, style);
+  if (request.command == "enclaves") std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
+  if (request.command == "segments") std::cout << table_view(*nis, HOBBES_SEGMENT, style);
+  if (request.command == "apps") std::cout << table_view(*nis, HOBBES_APP, style);
+  if (request.command == "compositions") std::cout << table_view(*nis, HOBBES_COMPOSITION, style);
+  std::cout << std::flush;
+  return 0;
+}
+
+int run_command(int argc, const char* const* argv, bool& interactive) {
+  Request request;
+  CLI::App app("hobbes: look at the node, its enclaves and what they share", "hobbes");
+  app.set_version_flag("-v,--version", std::string("hobbes version ") + HOBBES_VERSION);
+  app.add_flag("--json", request.json, "machine-readable output");
+  app.require_subcommand(0, 1);
+  app.footer("Without a command: an interactive prompt with completion and history. Manual: man hobbes");
+  auto add = [&](const char* name, const char* help) {
+    auto* sub = app.add_subcommand(name, help);
+    sub->fallthrough();
+    sub->callback([&request, name] { request.command = name; });
+    return sub;
+  };
+  add("node", "cores, memory and what is going on");
+  add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them");
+  add("enclaves", "the enclaves");
+  add("segments", "the shared segments");
+  add("apps", "the apps of running compositions");
+  add("compositions", "the running compositions");
+  add("events", "the last changes, or all that come")->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  auto* console_verb = add("console", "what an enclave has printed");
+  console_verb->add_option("id", request.id, "the enclave's id")->required();
+  console_verb->add_flag("-f,--follow", request.follow, "wait for more until it ends");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    int code = app.exit(e);
+    return code == 0 ? 0 : 2;
+  }
+  if (request.command.empty()) {
+    if (interactive) return 0;
+    interactive = true;
+    return 0;
+  }
+  auto result = act(request);
+  if (result) return *result;
+  std::fprintf(stderr, "hobbes: %s\n", result.error().text().c_str());
+  return 1;
+}
+
+const char* prompt(EditLine*) { return "hobbes> "; }
+
+// Completes commands, and ids after `console`.
+unsigned char complete(EditLine* line, int) {
+  const LineInfo* info = el_line(line);
+  std::string before(info->buffer, static_cast<std::size_t>(info->cursor - info->buffer));
+  std::size_t start = before.rfind(' ') == std::string::npos ? 0 : before.rfind(' ') + 1;
+  std::string part = before.substr(start);
+  std::vector<std::string> candidates = words;
+  if (start > 0) {
+    candidates = {"--json", "--follow"};
+    if (before.rfind("console", 0) == 0)
+      for (const EnclaveRecord& record : EnclaveRecord::list(default_root())) candidates.push_back(record.id);
+  }
+  std::erase_if(candidates, [&](const std::string& word) { return word.rfind(part, 0) != 0; });
+  if (candidates.empty()) return CC_ERROR;
+  std::string common = candidates[0];
+  for (const std::string& word : candidates)
+    common = common.substr(0, static_cast<std::size_t>(std::mismatch(common.begin(), common.end(), word.begin(), word.end()).first - common.begin()));
+  if (candidates.size() == 1) common += ' ';
+  if (common.size() > part.size()) return el_insertstr(line, common.c_str() + part.size()) == 0 ? CC_REFRESH : CC_ERROR;
+  std::cout << "\n";
+  for (const std::string& word : candidates) std::cout << word << "  ";
+  std::cout << "\n" << std::flush;
+  return CC_REDISPLAY;
+}
+
+int prompt_loop() {
+  EditLine* line = el_init("hobbes", stdin, stdout, stderr);
+  History* history = history_init();
+  HistEvent event;
+  ::history(history, &event, H_SETSIZE, 1000);
+  std::string file = std::string(std::getenv("HOME") != nullptr ? std::getenv("HOME") : "/tmp") + "/.hobbes_history";
+  ::history(history, &event, H_LOAD, file.c_str());
+  el_set(line, EL_HIST, ::history, history);
+  el_set(line, EL_PROMPT, prompt);
+  el_set(line, EL_EDITOR, "emacs");
+  el_set(line, EL_SIGNAL, 1);
+  el_set(line, EL_ADDFN, "complete", "complete a word", complete);
+  el_set(line, EL_BIND, "^I", "complete", nullptr);
+  int count = 0;
+  while (const char* text = el_gets(line, &count)) {
+    if (count <= 0) break;
+    std::istringstream split{std::string(text)};
+    std::vector<std::string> parts = {"hobbes"};
+    for (std::string part; split >> part;) parts.push_back(part);
+    if (parts.size() == 1) continue;
+    ::history(history, &event, H_ENTER, text);
+    if (parts[1] == "exit" || parts[1] == "quit") break;
+    if (parts[1] == "help") parts[1] = "--help";
+    std::vector<const char*> argv;
+    for (const std::string& part : parts) argv.push_back(part.c_str());
+    bool interactive = true;
+    run_command(static_cast<int>(argv.size()), argv.data(), interactive);
+  }
+  ::history(history, &event, H_SAVE, file.c_str());
+  history_end(history);
+  el_end(line);
+  return 0;
+}
+
+}  // namespace
+}  // namespace hobbes
+
+int main(int argc, char** argv) {
+  bool interactive = false;
+  int code = hobbes::run_command(argc, argv, interactive);
+  return interactive ? hobbes::prompt_loop() : code;
+}

@@ -1,0 +1,114 @@
+#include "shell/views.h"
+
+#include <ctime>
+
+#include "core/size.h"
+#include "enclave/describe.h"
+
+namespace hobbes {
+namespace {
+
+struct Column {
+  const char* title;
+  const char* key;
+};
+
+const std::vector<Column>& columns_of(std::uint16_t type) {
+  static const std::vector<Column> enclaves = {{"ID", "id"}, {"KIND", "kind"}, {"STATE", "state"}, {"PID", "pid"}, {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"}};
+  static const std::vector<Column> segments = {{"NAME", "name"}, {"SIZE", "size"}, {"OWNER", "owner"}, {"ATTACHED", "attachments"}, {"PERSISTENT", "persistent"}, {"USER", "uid"}};
+  static const std::vector<Column> apps = {{"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"FIRST", "firstRank"}, {"ENCLAVE", "enclave"}};
+  static const std::vector<Column> compositions = {{"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"APPS", "apps"}, {"LAUNCHER", "launcher"}, {"USER", "uid"}};
+  switch (type) {
+    case HOBBES_ENCLAVE: return enclaves;
+    case HOBBES_SEGMENT: return segments;
+    case HOBBES_APP: return apps;
+    default: return compositions;
+  }
+}
+
+std::string cell(const Json& row, const char* key) {
+  auto at = row.find(key);
+  if (at == row.end()) return "-";
+  if (std::string(key) == "memory" || std::string(key) == "size") return at->get<std::uint64_t>() == 0 ? "-" : format_size(at->get<std::uint64_t>());
+  if (at->is_string()) return at->get<std::string>().empty() ? "-" : at->get<std::string>();
+  return to_text(*at);
+}
+
+}  // namespace
+
+std::string table_view(NisReader& nis, std::uint16_t type, const Style& style) {
+  Json rows = Json::array();
+  for (const hobbes_record& record : nis.all(type)) {
+    Json row = describe(record);
+    hobbes_record enclave;
+    if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good) row["enclave"] = enclave.name;
+    rows.push_back(row);
+  }
+  if (style.json) return to_text(rows, 2) + "\n";
+  const auto& columns = columns_of(type);
+  std::vector<std::size_t> widths;
+  for (const Column& column : columns) {
+    std::size_t width = std::string(column.title).size();
+    for (const Json& row : rows) width = std::max(width, cell(row, column.key).size());
+    widths.push_back(width);
+  }
+  auto line = [&](auto text_of) {
+    std::string out;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      std::string text = text_of(columns[i]);
+      out += text + (i + 1 < columns.size() ? std::string(widths[i] - text.size() + 2, ' ') : "");
+    }
+    return out + "\n";
+  };
+  std::string head = line([](const Column& column) { return std::string(column.title); });
+  std::string out = style.colour ? "\033[1m" + head + "\033[0m" : head;
+  for (const Json& row : rows) out += line([&](const Column& column) { return cell(row, column.key); });
+  return out;
+}
+
+std::string node_view(NisReader& nis, const Style& style) {
+  Json counts = Json::object();
+  hobbes_record record;
+  Json node = Json::object();
+  for (std::uint64_t cursor = 0; nis.next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
+    std::string type = name_of_type(record.type);
+    counts[type] = counts.value(type, 0) + 1;
+    if (record.type == HOBBES_NODE) node = describe(record);
+  }
+  std::uint64_t total = 0, leased = 0;
+  unsigned free_cores = 0;
+  for (const hobbes_record& numa : nis.all(HOBBES_NUMA)) {
+    total += numa.body.numa.total;
+    leased += numa.body.numa.leased;
+  }
+  for (const hobbes_record& core : nis.all(HOBBES_CORE)) free_cores += core.state == HOBBES_CORE_FREE ? 1 : 0;
+  double silence = static_cast<double>(nis.writer_silence_ns()) / 1e9;
+  bool alive = silence < 3;
+  if (style.json)
+    return to_text({{"node", node}, {"records", counts}, {"memory", total}, {"memoryLeased", leased}, {"freeCores", free_cores}, {"hobbesdAlive", alive}, {"hobbesdSilenceSeconds", silence}, {"sequence", nis.sequence()}}, 2) + "\n";
+  auto count = [&](const char* type) { return std::to_string(counts.value(type, 0)); };
+  std::string out;
+  out += "hobbesd       " + std::string(alive ? "running, pid " + std::to_string(number_at(node, "daemon")) : "silent for " + std::to_string(static_cast<long>(silence)) + " s; enclaves keep running") + "\n";
+  out += "cores         " + count("core") + ", " + std::to_string(free_cores) + " free\n";
+  out += "memory        " + format_size(total) + ", " + format_size(leased) + " leased\n";
+  out += "enclaves      " + count("enclave") + "\n";
+  out += "segments      " + count("segment") + "\n";
+  out += "compositions  " + count("composition") + "\n";
+  return out;
+}
+
+std::string change_view(NisReader& nis, const hobbes_change& change, const Style& style) {
+  Json json = describe(change);
+  hobbes_record record;
+  if (nis.by_id(change.id, &record) == NisReader::Status::good) json["name"] = record.name;
+  if (style.json) return to_text(json) + "\n";
+  char when[16];
+  auto seconds = static_cast<std::time_t>(change.time_ns / 1'000'000'000U);
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  std::strftime(when, sizeof when, "%H:%M:%S", &local);
+  std::string state = text_at(json, "state");
+  return std::string(when) + "  " + text_at(json, "kind") + "  " + text_at(json, "type") + "  " + text_at(json, "name", text_at(json, "handle")) + (state.empty() ? "" : "  " + state) + "\n";
+}
+
+}  // namespace hobbes

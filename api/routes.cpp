@@ -1,0 +1,369 @@
+#include "api/routes.h"
+
+#include <prometheus/registry.h>
+#include <prometheus/gauge.h>
+#include <prometheus/text_serializer.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "api/event_stream.h"
+#include "bundles/bundle.h"
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/json.h"
+#include "core/paths.h"
+#include "enclave/describe.h"
+#include "enclave/lifecycle.h"
+#include "ipc/client.h"
+#include "nis/reader.h"
+
+namespace hobbes {
+namespace {
+
+constexpr std::size_t page_most = 500;
+
+struct Call {
+  const httplib::Request& request;
+  httplib::Response& response;
+  Peer peer;
+  Json body;  ///< {} when there is none
+  [[nodiscard]] std::string id() const { return request.matches.size() > 1 ? std::string(request.matches[1]) : std::string(); }
+};
+
+int status_of(Code code) {
+  switch (code) {
+    case Code::invalid: return 400;
+    case Code::not_found: return 404;
+    case Code::exists:
+    case Code::busy: return 409;
+    case Code::denied: return 403;
+    case Code::exhausted: return 507;
+    case Code::unavailable: return 503;
+    case Code::unsupported: return 501;
+    case Code::timeout: return 504;
+    default: return 500;
+  }
+}
+
+// RFC 9457.
+void answer_problem(httplib::Response& response, const Error& error, int status = 0) {
+  response.status = status != 0 ? status : status_of(error.code);
+  Json out = {{"type", std::string("https://hobbes.invalid/problems/") + name_of(error.code)},
+              {"title", error.cause},
+              {"status", response.status},
+              {"detail", error.text()},
+              {"code", name_of(error.code)}};
+  if (!error.remedy.empty()) out["remedy"] = error.remedy;
+  response.set_content(to_text(out), "application/problem+json");
+}
+
+void answer(httplib::Response& response, const Json& json, int status = 200) {
+  response.status = status;
+  response.set_content(to_text(json) + "\n", "application/json");
+}
+
+Result<Json> ask(const Call& call, const std::string& op, Json request) {
+  HOBBES_TRY(client, Client::connect(false));
+  request["asUid"] = call.peer.uid;
+  request["asGid"] = call.peer.gid;
+  request["asPid"] = call.peer.pid;
+  HOBBES_TRY(message, client.call(op, std::move(request)));
+  message.body.erase("ok");
+  return std::move(message.body);
+}
+
+std::string root_of(const Call& call) {
+  return call.request.has_param("root") ? absolute(call.request.get_param_value("root")) : default_root();
+}
+
+// Starts a verb of hobbes-run and answers 202 with the operation.
+Result<void> operate(Call& call, const std::string& verb, const std::string& id, std::vector<std::string> arguments) {
+  std::string root = root_of(call);
+  std::vector<std::string> all = {"--root", root, verb};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  Json request = {{"verb", verb}, {"root", root}, {"id", id}, {"arguments", all}};
+  if (call.request.has_header("Idempotency-Key")) request["key"] = call.request.get_header_value("Idempotency-Key").substr(0, 200);
+  HOBBES_TRY(operation, ask(call, "operation.begin", request));
+  call.response.set_header("Location", "/v1/operations/" + text_at(operation, "operation"));
+  answer(call.response, operation, 202);
+  return {};
+}
+
+std::string etag_of(const Json& record) { return "\"" + hex(record.value("changedNs", std::uint64_t{0})) + "\""; }
+
+// If-Match against the record as it is now: somebody else's change is not overwritten unseen.
+Result<bool> matches(Call& call, const std::string& id) {
+  if (!call.request.has_header("If-Match")) return true;
+  HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", id}}));
+  std::string wanted = call.request.get_header_value("If-Match");
+  if (wanted == "*" || wanted == etag_of(record)) return true;
+  answer_problem(call.response, {Code::busy, "change enclave '" + id + "'", "it has changed since it was read", "read it again and decide anew"}, 412);
+  return false;
+}
+
+Result<void> get_node(Call& call) {
+  HOBBES_TRY(node, ask(call, "node", {}));
+  answer(call.response, node);
+  return {};
+}
+
+// Records of a type in pages: ?limit=, ?cursor= (opaque), and ?state=.
+Result<void> list_records(Call& call, std::uint16_t type) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  std::size_t limit = page_most;
+  if (call.request.has_param("limit")) {
+    int wanted = std::atoi(call.request.get_param_value("limit").c_str());
+    if (wanted < 1) return Error{Code::invalid, "list records", "limit is not a number above 0", "use 1 to " + std::to_string(page_most)};
+    limit = std::min(page_most, static_cast<std::size_t>(wanted));
+  }
+  std::uint64_t cursor = call.request.has_param("cursor") ? std::strtoull(call.request.get_param_value("cursor").c_str(), nullptr, 16) : 0;
+  std::string state = call.request.get_param_value("state");
+  std::string label = call.request.get_param_value("label");
+  Json items = Json::array();
+  hobbes_record record;
+  bool more = true;
+  while (items.size() < limit && (more = nis->next(type, &cursor, &record) == NisReader::Status::good)) {
+    Json item = describe(record);
+    if (!state.empty() && text_at(item, "state") != state) continue;
+    if (type == HOBBES_ENCLAVE) {
+      auto full = ask(call, "enclave.describe", {{"handle", record.id}});
+      if (full) item = std::move(*full);
+      if (!label.empty()) {
+        std::size_t equals = label.find('=');
+        Json labels = item.value("labels", Json::object());
+        auto at = labels.find(label.substr(0, equals));
+        bool same = at != labels.end() && (equals == std::string::npos || (at->is_string() && at->get<std::string>() == label.substr(equals + 1)));
+        if (!same) continue;
+      }
+    }
+    items.push_back(item);
+  }
+  Json out = {{"items", items}};
+  if (more) out["next"] = hex(cursor);
+  answer(call.response, out);
+  return {};
+}
+
+Result<void> get_topology(Call& call) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  Json out = {{"cores", Json::array()}, {"nodes", Json::array()}};
+  for (const hobbes_record& core : nis->all(HOBBES_CORE)) out["cores"].push_back(describe(core));
+  for (const hobbes_record& node : nis->all(HOBBES_NUMA)) out["nodes"].push_back(describe(node));
+  answer(call.response, out);
+  return {};
+}
+
+Result<void> create(Call& call) {
+  std::string id = text_at(call.body, "id"), bundle = text_at(call.body, "bundle");
+  HOBBES_CHECK(check_id(id));
+  if (bundle.empty() || bundle.front() != '/')
+    return Error{Code::invalid, "create enclave '" + id + "'", "\"bundle\" is no absolute path", "name the bundle's folder on this node"};
+  if (call.request.get_param_value("dryRun") == "true") {
+    HOBBES_TRY(validated, load_bundle(bundle));
+    HOBBES_TRY(placement, ask(call, "plan", reservation_of(validated, root_of(call), id)));
+    answer(call.response, placement);
+    return {};
+  }
+  std::vector<std::string> arguments = {"--bundle", bundle};
+  Json labels = call.body.value("labels", Json::object());
+  if (!labels.is_object()) return Error{Code::invalid, "create enclave '" + id + "'", "\"labels\" is no object", ""};
+  for (const auto& [key, value] : labels.items())
+    if (value.is_string()) {
+      arguments.emplace_back("--label");
+      arguments.push_back(key + "=" + value.get<std::string>());
+    }
+  arguments.push_back(id);
+  return operate(call, call.body.value("start", false) ? "run" : "create", id, [&] {
+    if (call.body.value("start", false)) arguments.insert(arguments.begin(), "--detach");
+    return arguments;
+  }());
+}
+
+Result<void> get_enclave(Call& call) {
+  HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
+  call.response.set_header("ETag", etag_of(record));
+  if (call.request.get_header_value("If-None-Match") == etag_of(record)) {
+    call.response.status = 304;
+    return {};
+  }
+  answer(call.response, record);
+  return {};
+}
+
+Result<void> change(Call& call) {
+  HOBBES_TRY(same, matches(call, call.id()));
+  if (!same) return {};
+  std::vector<std::string> arguments = {call.id()};
+  if (call.body.contains("cores")) {
+    std::int64_t count = number_at(call.body["cores"].is_object() ? call.body["cores"] : Json{{"count", call.body["cores"]}}, "count");
+    if (count < 1) return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"cores\" asks for no cores", "give {\"cores\": {\"count\": N}}"};
+    arguments.insert(arguments.end(), {"--cores", std::to_string(count)});
+  }
+  if (call.body.contains("memory")) {
+    const Json& memory = call.body["memory"].is_object() ? call.body["memory"].value("size", Json()) : call.body["memory"];
+    arguments.insert(arguments.end(), {"--memory-size", memory.is_string() ? memory.get<std::string>() : to_text(memory)});
+  }
+  if (arguments.size() == 1) return Error{Code::invalid, "change enclave '" + call.id() + "'", "the body names neither cores nor memory", ""};
+  if (call.request.get_param_value("dryRun") == "true") arguments.emplace_back("--dry-run");
+  return operate(call, "update", call.id(), arguments);
+}
+
+Result<void> remove(Call& call) {
+  HOBBES_TRY(same, matches(call, call.id()));
+  if (!same) return {};
+  std::vector<std::string> arguments = {call.id()};
+  if (call.request.get_param_value("force") == "true") arguments.emplace_back("--force");
+  return operate(call, "delete", call.id(), arguments);
+}
+
+Result<void> act(Call& call, const std::string& verb) {
+  std::vector<std::string> arguments = {call.id()};
+  if (verb == "kill") arguments.push_back(text_at(call.body, "signal", "TERM"));
+  if (verb == "exec") {
+    Json args = call.body.value("args", Json::array());
+    if (!args.is_array() || args.empty()) return Error{Code::invalid, "execute in '" + call.id() + "'", "\"args\" is no list of words", ""};
+    arguments = {};
+    if (std::string cwd = text_at(call.body, "cwd"); !cwd.empty()) arguments.insert(arguments.end(), {"--cwd", cwd});
+    Json environment = call.body.value("env", Json::array());
+    for (const Json& entry : environment)
+      if (entry.is_string()) arguments.insert(arguments.end(), {"--env", entry.get<std::string>()});
+    arguments.push_back(call.id());
+    for (const Json& word : args)
+      if (word.is_string()) arguments.push_back(word.get<std::string>());
+  }
+  return operate(call, verb, call.id(), arguments);
+}
+
+Result<void> get_logs(Call& call) {
+  HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
+  (void)record;  // found, and the caller's
+  std::string path = run_directory() + "/logs/" + hex(hash_of(root_of(call)), 8) + "-" + call.id() + ".log";
+  HOBBES_TRY(text, Files::system().read(path, 16 << 20));
+  call.response.set_content(text, "text/plain; charset=utf-8");
+  return {};
+}
+
+Result<void> get_operation(Call& call) {
+  HOBBES_TRY(operation, ask(call, "operation.get", {{"operation", call.id()}}));
+  answer(call.response, operation);
+  return {};
+}
+
+Result<void> get_metrics(Call& call) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  prometheus::Registry registry;
+  auto& enclaves = prometheus::BuildGauge().Name("hobbes_enclaves").Help("Enclaves by kind and state").Register(registry);
+  auto& cores = prometheus::BuildGauge().Name("hobbes_cores").Help("Cores by state").Register(registry);
+  auto& memory = prometheus::BuildGauge().Name("hobbes_memory_bytes").Help("Memory by NUMA node and use").Register(registry);
+  auto& records = prometheus::BuildGauge().Name("hobbes_nis_records").Help("Records in the node's mirror by type").Register(registry);
+  auto& sequence = prometheus::BuildGauge().Name("hobbes_nis_sequence").Help("Changes so far").Register(registry);
+  hobbes_record record;
+  for (std::uint64_t cursor = 0; nis->next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
+    records.Add({{"type", name_of_type(record.type)}}).Increment();
+    std::string state = name_of_state(record.type, record.state);
+    if (record.type == HOBBES_ENCLAVE) enclaves.Add({{"kind", text_at(describe(record), "kind")}, {"state", state}}).Increment();
+    if (record.type == HOBBES_CORE) cores.Add({{"state", state}}).Increment();
+    if (record.type == HOBBES_NUMA) {
+      std::string node = std::to_string(record.body.numa.number);
+      memory.Add({{"numa", node}, {"use", "total"}}).Set(static_cast<double>(record.body.numa.total));
+      memory.Add({{"numa", node}, {"use", "leased"}}).Set(static_cast<double>(record.body.numa.leased));
+    }
+  }
+  sequence.Add({}).Set(static_cast<double>(nis->sequence()));
+  call.response.set_content(prometheus::TextSerializer().Serialize(registry.Collect()), "text/plain; version=0.0.4; charset=utf-8");
+  return {};
+}
+
+struct Route {
+  const char* method;
+  const char* path;
+  std::function<Result<void>(Call&)> answer;
+};
+
+const std::vector<Route>& routes() {
+  static const std::vector<Route> table = [] {
+    std::vector<Route> out = {
+        {"GET", "/v1/node", get_node},
+        {"GET", "/v1/topology", get_topology},
+        {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }},
+        {"POST", "/v1/enclaves", create},
+        {"GET", "/v1/enclaves/{id}", get_enclave},
+        {"PATCH", "/v1/enclaves/{id}", change},
+        {"DELETE", "/v1/enclaves/{id}", remove},
+        {"GET", "/v1/enclaves/{id}/logs", get_logs},
+        {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }},
+        {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }},
+        {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }},
+        {"GET", "/v1/operations/{id}", get_operation},
+        {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response); }},
+        {"GET", "/metrics", get_metrics},
+        {"GET", "/openapi.yaml",
+         [](Call& c) -> Result<void> {
+           c.response.set_content(openapi_text(), "application/yaml");
+           return {};
+         }}};
+    for (const char* verb : {"start", "kill", "pause", "resume", "exec"})
+      out.push_back({"POST", "", [verb](Call& c) { return act(c, verb); }});
+    static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill", "/v1/enclaves/{id}/pause", "/v1/enclaves/{id}/resume", "/v1/enclaves/{id}/exec"};
+    for (std::size_t i = 0; i < 5; ++i) out[out.size() - 5 + i].path = paths[i];
+    return out;
+  }();
+  return table;
+}
+
+std::string pattern_of(const std::string& path) {
+  std::string out = path;
+  if (std::size_t at = out.find("{id}"); at != std::string::npos) out.replace(at, 4, "([^/]{1,127})");
+  return out;
+}
+
+void serve(const Route& route, const Identify& identify, const httplib::Request& request, httplib::Response& response) {
+  try {
+    auto peer = identify(request);
+    if (!peer) {
+      response.set_header("WWW-Authenticate", "Bearer");
+      answer_problem(response, peer.error(), 401);
+      return;
+    }
+    Call call{request, response, *peer, Json::object()};
+    if (!request.body.empty()) {
+      auto body = parse_json(request.body, "the request's body");
+      if (!body || !body->is_object()) {
+        answer_problem(response, body ? Error{Code::invalid, "read the request's body", "it is no JSON object", "send an object"} : body.error());
+        return;
+      }
+      call.body = std::move(*body);
+    }
+    if (auto answered = route.answer(call); !answered) answer_problem(response, answered.error());
+  } catch (const std::exception& e) {  // a field of an unexpected type
+    answer_problem(response, {Code::invalid, "answer the request", e.what(), "see /openapi.yaml"});
+  }
+}
+
+}  // namespace
+
+std::vector<RouteName> route_names() {
+  std::vector<RouteName> out;
+  for (const Route& route : routes()) out.push_back({route.method, route.path});
+  return out;
+}
+
+void add_routes(httplib::Server& server, const Identify& identify) {
+  for (const Route& route : routes()) {
+    auto handler = [&route, identify](const httplib::Request& request, httplib::Response& response) { serve(route, identify, request, response); };
+    std::string method = route.method, pattern = pattern_of(route.path);
+    if (method == "GET") server.Get(pattern, handler);
+    if (method == "POST") server.Post(pattern, handler);
+    if (method == "PATCH") server.Patch(pattern, handler);
+    if (method == "DELETE") server.Delete(pattern, handler);
+  }
+  server.set_payload_max_length(json_size_limit);
+  server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (!response.body.empty()) return;
+    const char* why = response.status == 404 ? "there is no such resource" : response.status == 413 ? "the body is too large" : "the request is malformed";
+    answer_problem(response, {Code::invalid, request.method + " " + request.path.substr(0, 100), why, "see /openapi.yaml"}, response.status);
+  });
+}
+
+}  // namespace hobbes

@@ -1,0 +1,29 @@
+// The table of what the REST API answers, and how each request is answered. openapi.yaml describes the same table; a test compares them.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <httplib.h>
+
+#include "core/result.h"
+#include "ipc/channel.h"
+
+namespace hobbes {
+
+/// Who sent a request: the Unix peer, or the user a token stands for.
+using Identify = std::function<Result<Peer>(const httplib::Request&)>;
+
+struct RouteName {
+  std::string method;  ///< "GET"
+  std::string path;    ///< as in OpenAPI: "/v1/enclaves/{id}"
+};
+
+/// Every route, in the order they are tried.
+std::vector<RouteName> route_names();
+/// Adds them all to a server. `identify` is called in the thread that serves the request.
+void add_routes(httplib::Server& server, const Identify& identify);
+/// The OpenAPI document.
+const char* openapi_text();
+
+}  // namespace hobbes
