@@ -54,18 +54,23 @@ Result<void> stream_events(const httplib::Request& request, httplib::Response& r
     std::uint64_t last = std::strtoull(request.get_header_value("Last-Event-ID").c_str(), nullptr, 10);
     hobbes_change next;
     bool lost = last > stream->sequence || (last < stream->sequence && [&] {
-      std::uint64_t probe = last;
-      return stream->nis->wait(&probe, &next, 0) != NisReader::Status::good;
-    }());
+                  std::uint64_t probe = last;
+                  return stream->nis->wait(&probe, &next, 0) != NisReader::Status::good;
+                }());
     if (lost) {
       response.status = 410;
-      response.set_content(to_text(Json{{"type", "https://hobbes.invalid/problems/overrun"}, {"title", "the events after " + std::to_string(last) + " are gone"}, {"status", 410}, {"remedy", "read the state anew and stream from now on"}}), "application/problem+json");
+      response.set_content(to_text(Json{{"type", "https://hobbes.invalid/problems/overrun"},
+                                        {"title", "the events after " + std::to_string(last) + " are gone"},
+                                        {"status", 410},
+                                        {"remedy", "read the state anew and stream from now on"}}),
+                           "application/problem+json");
       return {};
     }
     stream->sequence = last;
   }
   response.set_header("Cache-Control", "no-store");
-  response.set_chunked_content_provider("text/event-stream", [stream](std::size_t, httplib::DataSink& sink) { return step(*stream, sink); });
+  response.set_chunked_content_provider("text/event-stream",
+                                        [stream](std::size_t, httplib::DataSink& sink) { return step(*stream, sink); });
   return {};
 }
 

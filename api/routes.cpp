@@ -1,7 +1,7 @@
 #include "api/routes.h"
 
-#include <prometheus/registry.h>
 #include <prometheus/gauge.h>
+#include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <fstream>
@@ -33,16 +33,25 @@ struct Call {
 
 int status_of(Code code) {
   switch (code) {
-    case Code::invalid: return 400;
-    case Code::not_found: return 404;
+    case Code::invalid:
+      return 400;
+    case Code::not_found:
+      return 404;
     case Code::exists:
-    case Code::busy: return 409;
-    case Code::denied: return 403;
-    case Code::exhausted: return 507;
-    case Code::unavailable: return 503;
-    case Code::unsupported: return 501;
-    case Code::timeout: return 504;
-    default: return 500;
+    case Code::busy:
+      return 409;
+    case Code::denied:
+      return 403;
+    case Code::exhausted:
+      return 507;
+    case Code::unavailable:
+      return 503;
+    case Code::unsupported:
+      return 501;
+    case Code::timeout:
+      return 504;
+    default:
+      return 500;
   }
 }
 
@@ -98,7 +107,8 @@ Result<bool> matches(Call& call, const std::string& id) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", id}}));
   std::string wanted = call.request.get_header_value("If-Match");
   if (wanted == "*" || wanted == etag_of(record)) return true;
-  answer_problem(call.response, {Code::busy, "change enclave '" + id + "'", "it has changed since it was read", "read it again and decide anew"}, 412);
+  answer_problem(call.response,
+                 {Code::busy, "change enclave '" + id + "'", "it has changed since it was read", "read it again and decide anew"}, 412);
   return false;
 }
 
@@ -133,7 +143,8 @@ Result<void> list_records(Call& call, std::uint16_t type) {
         std::size_t equals = label.find('=');
         Json labels = item.value("labels", Json::object());
         auto at = labels.find(label.substr(0, equals));
-        bool same = at != labels.end() && (equals == std::string::npos || (at->is_string() && at->get<std::string>() == label.substr(equals + 1)));
+        bool same =
+            at != labels.end() && (equals == std::string::npos || (at->is_string() && at->get<std::string>() == label.substr(equals + 1)));
         if (!same) continue;
       }
     }
@@ -197,14 +208,16 @@ Result<void> change(Call& call) {
   std::vector<std::string> arguments = {call.id()};
   if (call.body.contains("cores")) {
     std::int64_t count = number_at(call.body["cores"].is_object() ? call.body["cores"] : Json{{"count", call.body["cores"]}}, "count");
-    if (count < 1) return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"cores\" asks for no cores", "give {\"cores\": {\"count\": N}}"};
+    if (count < 1)
+      return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"cores\" asks for no cores", "give {\"cores\": {\"count\": N}}"};
     arguments.insert(arguments.end(), {"--cores", std::to_string(count)});
   }
   if (call.body.contains("memory")) {
     const Json& memory = call.body["memory"].is_object() ? call.body["memory"].value("size", Json()) : call.body["memory"];
     arguments.insert(arguments.end(), {"--memory-size", memory.is_string() ? memory.get<std::string>() : to_text(memory)});
   }
-  if (arguments.size() == 1) return Error{Code::invalid, "change enclave '" + call.id() + "'", "the body names neither cores nor memory", ""};
+  if (arguments.size() == 1)
+    return Error{Code::invalid, "change enclave '" + call.id() + "'", "the body names neither cores nor memory", ""};
   if (call.request.get_param_value("dryRun") == "true") arguments.emplace_back("--dry-run");
   return operate(call, "update", call.id(), arguments);
 }
@@ -283,29 +296,28 @@ struct Route {
 
 const std::vector<Route>& routes() {
   static const std::vector<Route> table = [] {
-    std::vector<Route> out = {
-        {"GET", "/v1/node", get_node},
-        {"GET", "/v1/topology", get_topology},
-        {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }},
-        {"POST", "/v1/enclaves", create},
-        {"GET", "/v1/enclaves/{id}", get_enclave},
-        {"PATCH", "/v1/enclaves/{id}", change},
-        {"DELETE", "/v1/enclaves/{id}", remove},
-        {"GET", "/v1/enclaves/{id}/logs", get_logs},
-        {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }},
-        {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }},
-        {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }},
-        {"GET", "/v1/operations/{id}", get_operation},
-        {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response); }},
-        {"GET", "/metrics", get_metrics},
-        {"GET", "/openapi.yaml",
-         [](Call& c) -> Result<void> {
-           c.response.set_content(openapi_text(), "application/yaml");
-           return {};
-         }}};
+    std::vector<Route> out = {{"GET", "/v1/node", get_node},
+                              {"GET", "/v1/topology", get_topology},
+                              {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }},
+                              {"POST", "/v1/enclaves", create},
+                              {"GET", "/v1/enclaves/{id}", get_enclave},
+                              {"PATCH", "/v1/enclaves/{id}", change},
+                              {"DELETE", "/v1/enclaves/{id}", remove},
+                              {"GET", "/v1/enclaves/{id}/logs", get_logs},
+                              {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }},
+                              {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }},
+                              {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }},
+                              {"GET", "/v1/operations/{id}", get_operation},
+                              {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response); }},
+                              {"GET", "/metrics", get_metrics},
+                              {"GET", "/openapi.yaml", [](Call& c) -> Result<void> {
+                                 c.response.set_content(openapi_text(), "application/yaml");
+                                 return {};
+                               }}};
     for (const char* verb : {"start", "kill", "pause", "resume", "exec"})
       out.push_back({"POST", "", [verb](Call& c) { return act(c, verb); }});
-    static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill", "/v1/enclaves/{id}/pause", "/v1/enclaves/{id}/resume", "/v1/enclaves/{id}/exec"};
+    static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill", "/v1/enclaves/{id}/pause",
+                                        "/v1/enclaves/{id}/resume", "/v1/enclaves/{id}/exec"};
     for (std::size_t i = 0; i < 5; ++i) out[out.size() - 5 + i].path = paths[i];
     return out;
   }();
@@ -330,7 +342,8 @@ void serve(const Route& route, const Identify& identify, const httplib::Request&
     if (!request.body.empty()) {
       auto body = parse_json(request.body, "the request's body");
       if (!body || !body->is_object()) {
-        answer_problem(response, body ? Error{Code::invalid, "read the request's body", "it is no JSON object", "send an object"} : body.error());
+        answer_problem(response,
+                       body ? Error{Code::invalid, "read the request's body", "it is no JSON object", "send an object"} : body.error());
         return;
       }
       call.body = std::move(*body);
@@ -351,7 +364,9 @@ std::vector<RouteName> route_names() {
 
 void add_routes(httplib::Server& server, const Identify& identify) {
   for (const Route& route : routes()) {
-    auto handler = [&route, identify](const httplib::Request& request, httplib::Response& response) { serve(route, identify, request, response); };
+    auto handler = [&route, identify](const httplib::Request& request, httplib::Response& response) {
+      serve(route, identify, request, response);
+    };
     std::string method = route.method, pattern = pattern_of(route.path);
     if (method == "GET") server.Get(pattern, handler);
     if (method == "POST") server.Post(pattern, handler);
@@ -361,8 +376,11 @@ void add_routes(httplib::Server& server, const Identify& identify) {
   server.set_payload_max_length(json_size_limit);
   server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
-    const char* why = response.status == 404 ? "there is no such resource" : response.status == 413 ? "the body is too large" : "the request is malformed";
-    answer_problem(response, {Code::invalid, request.method + " " + request.path.substr(0, 100), why, "see /openapi.yaml"}, response.status);
+    const char* why = response.status == 404   ? "there is no such resource"
+                      : response.status == 413 ? "the body is too large"
+                                               : "the request is malformed";
+    answer_problem(response, {Code::invalid, request.method + " " + request.path.substr(0, 100), why, "see /openapi.yaml"},
+                   response.status);
   });
 }
 

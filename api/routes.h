@@ -1,10 +1,10 @@
 // The table of what the REST API answers, and how each request is answered. openapi.yaml describes the same table; a test compares them.
 #pragma once
+#include <httplib.h>
+
 #include <functional>
 #include <string>
 #include <vector>
-
-#include <httplib.h>
 
 #include "core/result.h"
 #include "ipc/channel.h"

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -26,14 +28,32 @@ constexpr std::size_t waiting_limit = 256;
 constexpr milliseconds request_deadline(10'000);  // for all of a request to arrive, however slowly it is sent
 constexpr milliseconds write_deadline(5'000);
 
-// Bytes of one Unix connection, with deadlines that a trickling client cannot stretch.
+// Bytes of one Unix connection, buffered, with deadlines that a trickling client cannot stretch.
 class UnixStream final : public httplib::Stream {
  public:
   explicit UnixStream(int fd) : fd_(fd) { begin_request(); }
-  void begin_request() { deadline_ = Clock::now() + request_deadline; }
-  [[nodiscard]] bool is_readable() const override { return wait(POLLIN, deadline_); }
+  void begin_request() {
+    deadline_ = Clock::now() + request_deadline;
+    header_.clear();
+    bodiless_ = false;
+  }
+  [[nodiscard]] bool is_readable() const override { return bodiless_ || !buffer_.empty() || wait(POLLIN, deadline_); }
   [[nodiscard]] bool is_writable() const override { return wait(POLLOUT, Clock::now() + write_deadline); }
-  ssize_t read(char* to, std::size_t size) override { return is_readable() ? ::recv(fd_, to, size, 0) : -1; }
+  ssize_t read(char* to, std::size_t size) override {
+    if (bodiless_) return 0;
+    if (buffer_.empty()) {
+      char chunk[16384];
+      ssize_t n = is_readable() ? ::recv(fd_, chunk, sizeof chunk, 0) : -1;
+      if (n <= 0) return n;
+      buffer_.assign(chunk, static_cast<std::size_t>(n));
+    }
+    std::size_t n = std::min(size, buffer_.size());
+    if (!header_ended()) n = std::min<std::size_t>(n, 1);  // httplib reads headers by the byte anyway
+    std::copy_n(buffer_.begin(), n, to);
+    if (!header_ended()) note_header(buffer_[0]);
+    buffer_.erase(0, n);
+    return static_cast<ssize_t>(n);
+  }
   ssize_t write(const char* from, std::size_t size) override { return is_writable() ? ::send(fd_, from, size, MSG_NOSIGNAL) : -1; }
   void get_remote_ip_and_port(std::string& ip, int& port) const override {
     ip = "unix";
@@ -43,6 +63,13 @@ class UnixStream final : public httplib::Stream {
   [[nodiscard]] socket_t socket() const override { return fd_; }
 
  private:
+  [[nodiscard]] bool header_ended() const { return header_.size() >= 4 && header_.compare(header_.size() - 4, 4, "\r\n\r\n") == 0; }
+  // RFC 9112, 6.3: without a length or a transfer coding a request has no body; httplib would wait for the connection's end.
+  void note_header(char c) {
+    header_ += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (header_ended())
+      bodiless_ = header_.find("\r\ncontent-length:") == std::string::npos && header_.find("\r\ntransfer-encoding:") == std::string::npos;
+  }
   [[nodiscard]] bool wait(short event, Clock::time_point until) const {
     auto left = std::chrono::duration_cast<milliseconds>(until - Clock::now()).count();
     pollfd one{fd_, event, 0};
@@ -50,6 +77,8 @@ class UnixStream final : public httplib::Stream {
   }
   int fd_;
   Clock::time_point deadline_;
+  std::string buffer_, header_;
+  bool bodiless_ = false;
 };
 
 thread_local Peer current_peer;
@@ -151,7 +180,8 @@ std::string sha256_hex(const std::string& text) {
 Identify by_token(std::map<std::string, uid_t> tokens) {
   return [tokens = std::move(tokens)](const httplib::Request& request) -> Result<Peer> {
     std::string header = request.get_header_value("Authorization");
-    Error refusal{Code::denied, "authenticate", "no known bearer token was sent", "send Authorization: Bearer TOKEN; the administrator lists its SHA-256 under \"tokens\" in /etc/hobbes/hobbesd.json"};
+    Error refusal{Code::denied, "authenticate", "no known bearer token was sent",
+                  "send Authorization: Bearer TOKEN; the administrator lists its SHA-256 under \"tokens\" in /etc/hobbes/hobbesd.json"};
     if (header.rfind("Bearer ", 0) != 0) return refusal;
     auto at = tokens.find(sha256_hex(header.substr(7)));
     if (at == tokens.end()) return refusal;
@@ -166,11 +196,13 @@ class Api final : public ApiServer {
     if (options.tcp_address.empty()) return {};
     std::string attempt = "serve REST at " + options.tcp_address;
     if (options.certificate.empty() || options.key.empty() || options.tokens.empty())
-      return Error{Code::invalid, attempt, "TCP needs TLS and tokens", "give --tls-certificate, --tls-key and \"tokens\" in the configuration"};
+      return Error{Code::invalid, attempt, "TCP needs TLS and tokens",
+                   "give --tls-certificate, --tls-key and \"tokens\" in the configuration"};
     std::size_t colon = options.tcp_address.rfind(':');
     if (colon == std::string::npos) return Error{Code::invalid, attempt, "it is not HOST:PORT", ""};
     tls_ = std::make_unique<httplib::SSLServer>(options.certificate.c_str(), options.key.c_str());
-    if (!tls_->is_valid()) return Error{Code::invalid, attempt, "the certificate or key cannot be used", "give PEM files that belong together"};
+    if (!tls_->is_valid())
+      return Error{Code::invalid, attempt, "the certificate or key cannot be used", "give PEM files that belong together"};
     tls_->new_task_queue = [] { return new httplib::ThreadPool(8); };
     tls_->set_read_timeout(5);
     tls_->set_write_timeout(5);

@@ -13,8 +13,8 @@
 namespace hobbes {
 
 struct ApiOptions {
-  std::string tcp_address;           ///< HOST:PORT, empty: Unix socket only
-  std::string certificate, key;      ///< PEM, needed with tcp_address
+  std::string tcp_address;              ///< HOST:PORT, empty: Unix socket only
+  std::string certificate, key;         ///< PEM, needed with tcp_address
   std::map<std::string, uid_t> tokens;  ///< SHA-256 hex of a bearer token -> user
 };
 

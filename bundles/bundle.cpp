@@ -64,12 +64,10 @@ CoreRequest read_cores(const Inspect& at) {
   CoreRequest cores;
   if (!at.object()) return cores;
   at.only({"count", "list", "numa", "policy", "shared"});
-  if (auto count = at.at("count").integer(1, static_cast<std::int64_t>(CpuSet::capacity)))
-    cores.count = static_cast<unsigned>(*count);
+  if (auto count = at.at("count").integer(1, static_cast<std::int64_t>(CpuSet::capacity))) cores.count = static_cast<unsigned>(*count);
   cores.list = at.at("list").list();
   if (cores.list && cores.list->empty()) at.at("list").wrong("at least one CPU");
-  if (at.at("list").present() && at.at("count").present())
-    at.wrong("either \"count\" or \"list\"", "remove one of them");
+  if (at.at("list").present() && at.at("count").present()) at.wrong("either \"count\" or \"list\"", "remove one of them");
   if (!at.at("list").present() && !at.at("count").present()) at.missing("count", "how many cores, or a \"list\"");
   if (auto numa = at.at("numa").integer(0, 1023)) cores.numa = static_cast<unsigned>(*numa);
   if (auto policy = at.at("policy").one_of(policy_names)) cores.policy = static_cast<Policy>(*policy);
@@ -89,8 +87,7 @@ MemoryRequest read_memory(const Inspect& at) {
   if (auto numa = at.at("numa").integer(0, 1023)) memory.numa = static_cast<unsigned>(*numa);
   if (auto page = at.at("pageSize").size()) {
     memory.page_size = *page;
-    if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U)
-      at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
+    if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U) at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
   }
   return memory;
 }
@@ -170,12 +167,12 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
 }
 
 void check_files(const Bundle& bundle, std::vector<Problem>& problems) {
-  struct stat info{};
+  struct stat info {};
   if (bundle.hobbes.kind == Kind::linux_ && !bundle.hobbes.host_root) {
     std::string rootfs = bundle.rootfs();
     if (::stat(rootfs.c_str(), &info) != 0)
-      problems.push_back({"/root/path", "\"" + bundle.oci.root_path + "\"", "an existing directory",
-                          rootfs + ": no such file or directory"});
+      problems.push_back(
+          {"/root/path", "\"" + bundle.oci.root_path + "\"", "an existing directory", rootfs + ": no such file or directory"});
     else if (!S_ISDIR(info.st_mode))
       problems.push_back({"/root/path", "\"" + bundle.oci.root_path + "\"", "a directory", rootfs + " is a file"});
   }
@@ -183,8 +180,8 @@ void check_files(const Bundle& bundle, std::vector<Problem>& problems) {
     std::string kernel = bundle.hobbes.image.kernel;
     if (kernel.front() != '/') kernel = bundle.path + "/" + kernel;
     if (::access(kernel.c_str(), R_OK) != 0)
-      problems.push_back({"/hobbes/image/kernel", "\"" + bundle.hobbes.image.kernel + "\"", "a readable file",
-                          kernel + ": no such file or directory"});
+      problems.push_back(
+          {"/hobbes/image/kernel", "\"" + bundle.hobbes.image.kernel + "\"", "a readable file", kernel + ": no such file or directory"});
   }
 }
 
@@ -223,8 +220,7 @@ Validation validate_config(const std::string& folder, const Json& config) {
     merge_annotation(name.substr(std::string(annotation_prefix).size()), text, at.at("annotations").at(name), section);
   }
   // A runtime-spec `vm` object alone already says which kind this is.
-  if (bundle.oci.vm && (section.is_null() || (section.is_object() && !section.contains("kind"))))
-    section["kind"] = "palacios";
+  if (bundle.oci.vm && (section.is_null() || (section.is_object() && !section.contains("kind")))) section["kind"] = "palacios";
   bundle.hobbes = read_hobbes(Inspect(&section, "/hobbes", &out.problems));
   bundle.hobbes.present = section.is_object();
   check_whole(at, bundle);
@@ -249,8 +245,7 @@ Result<Bundle> load_bundle(const std::string& folder) {
   HOBBES_TRY(validation, validate_bundle(folder));
   if (validation.bundle) return std::move(*validation.bundle);
   return Error{Code::invalid, "load bundle " + absolute(folder),
-               "config.json has " + std::to_string(validation.problems.size()) + " problem(s)\n" +
-                   report(validation.problems),
+               "config.json has " + std::to_string(validation.problems.size()) + " problem(s)\n" + report(validation.problems),
                "mend them and check with `hobbes-run validate --bundle " + absolute(folder) + "`"};
 }
 
@@ -279,8 +274,7 @@ std::optional<oci::Process> read_process(const Json& json, const std::string& po
   return problems.size() == before ? std::optional(std::move(process)) : std::nullopt;
 }
 
-std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer,
-                                             std::vector<Problem>& problems) {
+std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer, std::vector<Problem>& problems) {
   std::size_t before = problems.size();
   oci::Resources resources = inspect_resources(Inspect(&json, pointer, &problems));
   return problems.size() == before ? std::optional(std::move(resources)) : std::nullopt;

@@ -22,11 +22,11 @@ enum class Policy : std::uint8_t { compact, spread, local };
 const char* name_of(Policy policy);
 
 struct CoreRequest {
-  unsigned count = 0;           ///< physical cores (all their hardware threads), 0: none requested
-  std::optional<CpuSet> list;   ///< exactly these logical CPUs instead of a count
-  std::optional<unsigned> numa; ///< only from this NUMA node
+  unsigned count = 0;            ///< physical cores (all their hardware threads), 0: none requested
+  std::optional<CpuSet> list;    ///< exactly these logical CPUs instead of a count
+  std::optional<unsigned> numa;  ///< only from this NUMA node
   Policy policy = Policy::compact;
-  bool shared = false;          ///< may be given to other enclaves that say the same
+  bool shared = false;  ///< may be given to other enclaves that say the same
   [[nodiscard]] bool wanted() const { return count > 0 || list.has_value(); }
 };
 

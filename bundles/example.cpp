@@ -29,11 +29,9 @@ Json linux_example(bool host_root) {
         {"args", {"sh", "-c", "echo hello from an enclave; nproc"}},
         {"env", {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"}},
         {"cwd", "/"},
-        {"capabilities",
-         {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}},
+        {"capabilities", {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}},
         {"noNewPrivileges", true}}},
-      {"linux",
-       {{"namespaces", {{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}}}}},
+      {"linux", {{"namespaces", {{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}}}}},
       {"hobbes", {{"kind", "linux"}, {"cores", {{"count", 1}, {"policy", "compact"}}}, {"memory", {{"size", "256MiB"}}}}},
   };
   if (host_root) {

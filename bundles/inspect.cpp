@@ -147,8 +147,7 @@ void Inspect::each(const std::function<void(const Inspect&)>& visit) const {
     wrong("an array");
     return;
   }
-  for (std::size_t i = 0; i < json_->size(); ++i)
-    visit(Inspect(&(*json_)[i], pointer_ + "/" + std::to_string(i), problems_));
+  for (std::size_t i = 0; i < json_->size(); ++i) visit(Inspect(&(*json_)[i], pointer_ + "/" + std::to_string(i), problems_));
 }
 
 std::optional<std::size_t> Inspect::one_of(const std::vector<std::string>& names) const {
@@ -175,8 +174,7 @@ void Inspect::only(const std::vector<std::string>& known) const {
   for (const auto& [key, unused] : json_->items()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     std::string near = nearest(key, known);
-    at(key).wrong("only the keys " + joined(known),
-                  near.empty() ? "remove \"" + key + "\"" : "did you mean \"" + near + "\"?");
+    at(key).wrong("only the keys " + joined(known), near.empty() ? "remove \"" + key + "\"" : "did you mean \"" + near + "\"?");
   }
 }
 

@@ -81,18 +81,18 @@ struct Device {
 
 struct DeviceRule {
   bool allow = false;
-  char type = 'a';                              // 'a', 'c', 'b'
-  std::optional<std::int64_t> major, minor;     // absent: any
+  char type = 'a';                           // 'a', 'c', 'b'
+  std::optional<std::int64_t> major, minor;  // absent: any
   std::string access = "rwm";
 };
 
 struct Resources {
   std::optional<std::int64_t> memory_limit, memory_reservation, memory_swap;  // bytes, -1 unlimited
   std::optional<std::uint64_t> cpu_shares;
-  std::optional<std::int64_t> cpu_quota;   // microseconds per period, -1 unlimited
-  std::optional<std::uint64_t> cpu_period; // microseconds
-  std::string cpus, mems;                  // list syntax
-  std::optional<std::int64_t> pids_limit;  // <= 0 unlimited
+  std::optional<std::int64_t> cpu_quota;    // microseconds per period, -1 unlimited
+  std::optional<std::uint64_t> cpu_period;  // microseconds
+  std::string cpus, mems;                   // list syntax
+  std::optional<std::int64_t> pids_limit;   // <= 0 unlimited
   std::vector<DeviceRule> devices;
   std::map<std::string, std::string> unified;  // cgroup v2 file -> value
 };

@@ -11,10 +11,10 @@ namespace {
 
 constexpr std::int64_t id_most = 0xfffffffe;
 
-const std::vector<std::string> rlimit_names = {
-    "RLIMIT_CPU",     "RLIMIT_FSIZE",   "RLIMIT_DATA",     "RLIMIT_STACK",      "RLIMIT_CORE",  "RLIMIT_RSS",
-    "RLIMIT_NPROC",   "RLIMIT_NOFILE",  "RLIMIT_MEMLOCK",  "RLIMIT_AS",         "RLIMIT_LOCKS", "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE", "RLIMIT_NICE",   "RLIMIT_RTPRIO",   "RLIMIT_RTTIME"};
+const std::vector<std::string> rlimit_names = {"RLIMIT_CPU",      "RLIMIT_FSIZE", "RLIMIT_DATA",   "RLIMIT_STACK",
+                                               "RLIMIT_CORE",     "RLIMIT_RSS",   "RLIMIT_NPROC",  "RLIMIT_NOFILE",
+                                               "RLIMIT_MEMLOCK",  "RLIMIT_AS",    "RLIMIT_LOCKS",  "RLIMIT_SIGPENDING",
+                                               "RLIMIT_MSGQUEUE", "RLIMIT_NICE",  "RLIMIT_RTPRIO", "RLIMIT_RTTIME"};
 static_assert(RLIMIT_CPU == 0 && RLIMIT_NPROC == 6 && RLIMIT_NOFILE == 7 && RLIMIT_RTTIME == 15,
               "rlimit_names is indexed by the kernel's numbers");
 
@@ -61,8 +61,7 @@ std::vector<oci::IdMapping> id_mappings(const Inspect& at) {
       if (!item.at("size").present()) item.missing("size", "how many ids the mapping covers");
       return;
     }
-    out.push_back({static_cast<std::uint32_t>(*inside), static_cast<std::uint32_t>(*outside),
-                   static_cast<std::uint32_t>(*size)});
+    out.push_back({static_cast<std::uint32_t>(*inside), static_cast<std::uint32_t>(*outside), static_cast<std::uint32_t>(*size)});
   });
   return out;
 }
@@ -152,9 +151,9 @@ oci::Resources read_resources_at(const Inspect& at) {
   return out;
 }
 
-const std::vector<std::string> seccomp_actions = {
-    "SCMP_ACT_KILL",  "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",  "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW",        "SCMP_ACT_LOG",         "SCMP_ACT_NOTIFY"};
+const std::vector<std::string> seccomp_actions = {"SCMP_ACT_KILL",  "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+                                                  "SCMP_ACT_TRAP",  "SCMP_ACT_ERRNO",        "SCMP_ACT_TRACE",
+                                                  "SCMP_ACT_ALLOW", "SCMP_ACT_LOG",          "SCMP_ACT_NOTIFY"};
 const std::vector<std::string> seccomp_operators = {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE",       "SCMP_CMP_EQ",
                                                     "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"};
 
@@ -218,11 +217,10 @@ oci::Linux read_linux(const Inspect& at) {
     at.at("uidMappings").wrong("mappings together with a user namespace", "add {\"type\": \"user\"} to namespaces");
   at.at("devices").each([&](const Inspect& item) { out.devices.push_back(read_device(item)); });
   out.cgroups_path = at.at("cgroupsPath").text().value_or("");
-  if (("/" + out.cgroups_path + "/").find("/../") != std::string::npos)
-    at.at("cgroupsPath").wrong("a path without ..");
+  if (("/" + out.cgroups_path + "/").find("/../") != std::string::npos) at.at("cgroupsPath").wrong("a path without ..");
   out.resources = read_resources_at(at.at("resources"));
-  const std::vector<std::string> propagations = {"shared",   "slave",  "private",  "unbindable",
-                                                 "rshared",  "rslave", "rprivate", "runbindable"};
+  const std::vector<std::string> propagations = {"shared",  "slave",  "private",  "unbindable",
+                                                 "rshared", "rslave", "rprivate", "runbindable"};
   if (auto index = at.at("rootfsPropagation").text(); index && !index->empty()) {
     if (auto known = at.at("rootfsPropagation").one_of(propagations)) out.rootfs_propagation = propagations[*known];
   }
@@ -265,8 +263,7 @@ oci::Process inspect_process(const Inspect& at) {
   process.user = read_user(at.at("user"));
   if (!at.at("args").present()) at.missing("args", "an array with the program and its arguments");
   process.args = at.at("args").texts();
-  if (at.at("args").present() && (process.args.empty() || process.args[0].empty()))
-    at.at("args").wrong("at least the program's name");
+  if (at.at("args").present() && (process.args.empty() || process.args[0].empty())) at.at("args").wrong("at least the program's name");
   process.env = at.at("env").texts();
   for (std::size_t i = 0; i < process.env.size(); ++i) {
     std::size_t equals = process.env[i].find('=');

@@ -66,8 +66,10 @@ class Reader {
     collect_spaces(root);
     for (pugi::xml_node child : root.children()) {
       if (child.type() != pugi::node_element) continue;
-      if (std::string(child.name()) == "enclave") read_enclave(child, -1, {c.universe});
-      else wrong(child, "<" + std::string(child.name()) + ">", "<enclave> inside <composition>", "put apps inside an enclave");
+      if (std::string(child.name()) == "enclave")
+        read_enclave(child, -1, {c.universe});
+      else
+        wrong(child, "<" + std::string(child.name()) + ">", "<enclave> inside <composition>", "put apps inside an enclave");
     }
     if (c.apps.empty() && out_.problems.empty()) wrong(root, "no app", "at least one <app> inside an <enclave>", "add one");
     unsigned rank = 0;
@@ -101,9 +103,11 @@ class Reader {
       unsigned line = line_at(static_cast<std::ptrdiff_t>(at));
       if (closing) {
         if (open.empty() || open.back().first != name) {
-          std::string found = open.empty() ? "</" + name + "> without an open element"
-                                           : "</" + name + "> on line " + std::to_string(line) + " while <" + open.back().first + "> is open";
-          std::string remedy = open.empty() ? "remove it" : "close it with </" + open.back().first + "> or write <" + open.back().first + "/>";
+          std::string found = open.empty()
+                                  ? "</" + name + "> without an open element"
+                                  : "</" + name + "> on line " + std::to_string(line) + " while <" + open.back().first + "> is open";
+          std::string remedy =
+              open.empty() ? "remove it" : "close it with </" + open.back().first + "> or write <" + open.back().first + "/>";
           out_.problems.push_back({open.empty() ? line : open.back().second, found, "every element closed inside its parent", remedy});
           return;
         }
@@ -147,7 +151,8 @@ class Reader {
     if (!check_id(name)) wrong(at, "mpiComm=\"" + name.substr(0, 40) + "\"", "letters, digits and _ + - .", "rename it");
     if (std::find(spaces.begin(), spaces.end(), name) != spaces.end())
       wrong(at, "the space \"" + name + "\" a second time", "each space named once", "rename one of the two");
-    else spaces.push_back(name);
+    else
+      spaces.push_back(name);
   }
 
   void collect_spaces(pugi::xml_node at) {
@@ -160,7 +165,8 @@ class Reader {
   void read_enclave(pugi::xml_node at, int parent, const std::vector<std::string>& spaces) {
     only_attributes(at, {"name", "num", "bundle", "use", "mpiComm"});
     std::string name = at.attribute("name").value();
-    if (name.empty() || !check_id(name)) wrong(at, "name=\"" + name.substr(0, 40) + "\"", "a name of letters, digits and _ + - .", "name the enclave");
+    if (name.empty() || !check_id(name))
+      wrong(at, "name=\"" + name.substr(0, 40) + "\"", "a name of letters, digits and _ + - .", "name the enclave");
     // Instances of an outer enclave bring their inner ones again, told apart by their suffix.
     if (!enclave_names_.insert(name + instance_).second)
       wrong(at, "a second enclave \"" + name + "\"", "each name once", "rename it, or use num");
@@ -177,7 +183,8 @@ class Reader {
       if (num > 1) instance_ += "." + std::to_string(i);
       if (out_.composition.enclaves.size() > 1024) return;
       std::size_t index = out_.composition.enclaves.size();
-      out_.composition.enclaves.push_back({name + instance_, bundle.empty() ? "" : absolute(bundle), existing, space, parent, line_at(at.offset_debug())});
+      out_.composition.enclaves.push_back(
+          {name + instance_, bundle.empty() ? "" : absolute(bundle), existing, space, parent, line_at(at.offset_debug())});
       bool has_apps = false;
       for (pugi::xml_node child : at.children()) {
         if (child.type() != pugi::node_element) continue;
@@ -192,7 +199,8 @@ class Reader {
         }
       }
       if (has_apps && bundle.empty() && existing.empty())
-        out_.needs.push_back("enclave \"" + name + "\" (line " + std::to_string(line_at(at.offset_debug())) + ") needs bundle=\"FOLDER\" or use=\"ID\"");
+        out_.needs.push_back("enclave \"" + name + "\" (line " + std::to_string(line_at(at.offset_debug())) +
+                             ") needs bundle=\"FOLDER\" or use=\"ID\"");
       instance_ = before;
       if (!out_.problems.empty()) return;  // further instances would only repeat them
     }
@@ -212,15 +220,18 @@ class Reader {
     app.name += app.name == c.enclaves[enclave].name ? "" : instance_;
     if (!check_id(app.name)) wrong(at, "name=\"" + app.name.substr(0, 40) + "\"", "letters, digits and _ + - .", "rename it");
     for (const CompositionApp& other : c.apps)
-      if (other.name == app.name) wrong(at, "a second app \"" + app.name + "\"", "each app named once", "give it a name=\"...\" of its own");
+      if (other.name == app.name)
+        wrong(at, "a second app \"" + app.name + "\"", "each app named once", "give it a name=\"...\" of its own");
     if (app.path.empty()) out_.needs.push_back("app \"" + app.name + "\" (line " + std::to_string(app.line) + ") needs path=\"PROGRAM\"");
     app.directory = at.attribute("cwd").as_string("/");
     if (app.directory.empty() || app.directory[0] != '/') wrong(at, "cwd=\"" + app.directory + "\"", "an absolute path", "");
     app.ranks = number(at, "ranks", 1, composition_rank_limit, 1);
     if (pugi::xml_attribute cores = at.attribute("cores")) {
       auto list = CpuSet::parse(cores.value());
-      if (list && !list->empty()) app.cores = *list;
-      else wrong(at, "cores=\"" + std::string(cores.value()) + "\"", "a list such as 0-1, counted inside the enclave", "");
+      if (list && !list->empty())
+        app.cores = *list;
+      else
+        wrong(at, "cores=\"" + std::string(cores.value()) + "\"", "a list such as 0-1, counted inside the enclave", "");
     }
     split_words(at.attribute("argv").value(), app.args);
     app.spaces = spaces;
@@ -300,11 +311,13 @@ CompositionCheck check_composition(const std::string& text, const std::string& n
   CompositionCheck out;
   out.composition.name = name;
   if (text.size() > composition_size_limit) {
-    out.problems.push_back({0, std::to_string(text.size()) + " bytes", "at most " + std::to_string(composition_size_limit), "make it smaller"});
+    out.problems.push_back(
+        {0, std::to_string(text.size()) + " bytes", "at most " + std::to_string(composition_size_limit), "make it smaller"});
   } else if (!is_utf8(text) || text.find('\0') != std::string::npos) {
     out.problems.push_back({0, "bytes that are not UTF-8 text", "UTF-8", "save the file as UTF-8"});
   } else if (depth_of(text) > composition_depth_limit) {
-    out.problems.push_back({0, "elements nested " + std::to_string(depth_of(text)) + " deep", "at most " + std::to_string(composition_depth_limit), "nest less"});
+    out.problems.push_back({0, "elements nested " + std::to_string(depth_of(text)) + " deep",
+                            "at most " + std::to_string(composition_depth_limit), "nest less"});
   } else {
     Reader(text, folder, out).read();
   }
@@ -326,7 +339,8 @@ Result<CompositionCheck> check_composition_file(const std::string& path) {
 Result<Composition> load_composition(const std::string& path) {
   HOBBES_TRY(check, check_composition_file(path));
   if (!check.problems.empty())
-    return Error{Code::invalid, "load composition " + path, std::to_string(check.problems.size()) + " problem(s)\n" + report(path, check.problems),
+    return Error{Code::invalid, "load composition " + path,
+                 std::to_string(check.problems.size()) + " problem(s)\n" + report(path, check.problems),
                  "mend them and check with `remora validate " + path + "`"};
   if (!check.needs.empty()) {
     std::string all;

@@ -11,11 +11,11 @@
 namespace hobbes {
 
 struct CompositionEnclave {
-  std::string name;    ///< of this instance: "sim", or "sim.0", "sim.1" when num > 1
-  std::string bundle;  ///< absolute folder; empty when `existing`
+  std::string name;      ///< of this instance: "sim", or "sim.0", "sim.1" when num > 1
+  std::string bundle;    ///< absolute folder; empty when `existing`
   std::string existing;  ///< id of an enclave to use instead of making one
-  std::string space;   ///< rank space of everything beneath; may be empty
-  int parent = -1;     ///< index, -1: the composition itself
+  std::string space;     ///< rank space of everything beneath; may be empty
+  int parent = -1;       ///< index, -1: the composition itself
   unsigned line = 0;
 };
 
@@ -23,10 +23,10 @@ struct CompositionApp {
   std::string name;  ///< unique in the composition
   std::string path;
   std::vector<std::string> args;
-  std::vector<std::string> env;     ///< "K=V"
+  std::vector<std::string> env;  ///< "K=V"
   std::string directory;
   unsigned ranks = 1;
-  CpuSet cores;                     ///< of its enclave, counted from 0; empty: all
+  CpuSet cores;  ///< of its enclave, counted from 0; empty: all
   std::size_t enclave = 0;
   std::vector<std::string> spaces;  ///< every named space it is a member of, outermost first
   unsigned first_rank = 0;          ///< in the universe

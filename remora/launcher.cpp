@@ -17,13 +17,13 @@
 #include <cstdio>
 #include <optional>
 
+#include "abi/nis.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
 #include "core/process.h"
 #include "core/size.h"
 #include "enclave/driver.h"
-#include "abi/nis.h"
 #include "ipc/client.h"
 #include "remora/deadlock.h"
 #include "remora/pmix_server.h"
@@ -35,7 +35,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds grace(2000);             // between SIGTERM and SIGKILL
+constexpr milliseconds grace(2000);              // between SIGTERM and SIGKILL
 constexpr milliseconds deadlock_patience(3000);  // of a rank in MPI_Finalize before the others are looked at
 
 // A folder of this composition in shared memory; gone with the object.
@@ -68,7 +68,7 @@ class Session {
     for (const std::string& name : *names) {
       int pid = 0;
       unsigned long long start = 0;
-      struct stat info{};
+      struct stat info {};
       std::string path = "/dev/shm/" + name;
       if (std::sscanf(name.c_str(), "remora-%d-%llu-", &pid, &start) != 2 || ::lstat(path.c_str(), &info) != 0) continue;
       if (info.st_uid == ::geteuid() && !ProcessId{pid, start}.alive()) (void)remove_tree(path);
@@ -108,14 +108,19 @@ enum class Phase { planned, started, connected, in_init, running, in_finalize, f
 
 unsigned published_phase(Phase phase) {
   switch (phase) {
-    case Phase::planned: return HOBBES_PHASE_PLANNED;
-    case Phase::started: return HOBBES_PHASE_STARTED;
+    case Phase::planned:
+      return HOBBES_PHASE_PLANNED;
+    case Phase::started:
+      return HOBBES_PHASE_STARTED;
     case Phase::connected:
     case Phase::in_init:
     case Phase::running:
-    case Phase::in_finalize: return HOBBES_PHASE_CONNECTED;
-    case Phase::finalized: return HOBBES_PHASE_FINALIZED;
-    case Phase::ended: return HOBBES_PHASE_ENDED;
+    case Phase::in_finalize:
+      return HOBBES_PHASE_CONNECTED;
+    case Phase::finalized:
+      return HOBBES_PHASE_FINALIZED;
+    case Phase::ended:
+      return HOBBES_PHASE_ENDED;
   }
   return HOBBES_PHASE_PLANNED;
 }
@@ -229,8 +234,8 @@ Result<void> Launcher::prepare() {
     std::string apps;
     for (const CompositionApp& app : composition_.apps)
       if (app.enclave == i) apps += (apps.empty() ? "" : ", ") + app.name + " x" + std::to_string(app.ranks);
-    say("enclave \"" + composition_.enclaves[i].name + "\" (" + name_of(place.record.kind) + "): " +
-        (place.cpus.empty() ? "no cores of its own" : "CPUs " + place.cpus.text()) + ", " +
+    say("enclave \"" + composition_.enclaves[i].name + "\" (" + name_of(place.record.kind) +
+        "): " + (place.cpus.empty() ? "no cores of its own" : "CPUs " + place.cpus.text()) + ", " +
         (place.memory == 0 ? "memory not limited" : format_size(place.memory)) + "; runs " + apps);
   }
 
@@ -300,21 +305,35 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
   std::string component = libraries + "/remora";
   if (!Files::system().exists(component)) component = HOBBES_COMPONENT_DIR;
   std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
-  std::vector<std::string> out = {
-      // Without the first four a rank silently becomes a job of its own.
-      "OMPI_MCA_ess=pmi", "OMPI_MCA_schizo=^orte", "OMPI_MCA_orte_externally_bound=1", "OMPI_MCA_hwloc_base_binding_policy=none",
-      "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
-      "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
-      "OMPI_MCA_btl_tcp_if_include=lo", "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
-      "PMIX_MCA_gds=hash",
-      "OMPI_COMM_WORLD_RANK=" + rank_text, "OMPI_COMM_WORLD_SIZE=" + size_text, "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
-      "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text, "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
-      "OMPI_UNIVERSE_SIZE=" + std::to_string(ranks_.size()),
-      "REMORA_COMPOSITION=" + composition_.name, "REMORA_APP=" + app.name, "REMORA_APP_NUMBER=" + std::to_string(rank.app),
-      "REMORA_APP_RANK=" + rank_text, "REMORA_APP_SIZE=" + size_text, "REMORA_RANK=" + std::to_string(rank.global),
-      "REMORA_SIZE=" + std::to_string(ranks_.size()), "REMORA_SPACES=" + spaces, "REMORA_APPS=" + apps, "REMORA_PHASE_FD=3",
-      "REMORA_PROGRESS=" + session_.path() + "/progress",
-      "HOBBES_ENCLAVE=" + place.record.id, "HOBBES_RUN_DIR=" + run_directory()};
+  std::vector<std::string> out = {// Without the first four a rank silently becomes a job of its own.
+                                  "OMPI_MCA_ess=pmi",
+                                  "OMPI_MCA_schizo=^orte",
+                                  "OMPI_MCA_orte_externally_bound=1",
+                                  "OMPI_MCA_hwloc_base_binding_policy=none",
+                                  "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
+                                  "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
+                                  "OMPI_MCA_btl_tcp_if_include=lo",
+                                  "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
+                                  "PMIX_MCA_gds=hash",
+                                  "OMPI_COMM_WORLD_RANK=" + rank_text,
+                                  "OMPI_COMM_WORLD_SIZE=" + size_text,
+                                  "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
+                                  "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
+                                  "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
+                                  "OMPI_UNIVERSE_SIZE=" + std::to_string(ranks_.size()),
+                                  "REMORA_COMPOSITION=" + composition_.name,
+                                  "REMORA_APP=" + app.name,
+                                  "REMORA_APP_NUMBER=" + std::to_string(rank.app),
+                                  "REMORA_APP_RANK=" + rank_text,
+                                  "REMORA_APP_SIZE=" + size_text,
+                                  "REMORA_RANK=" + std::to_string(rank.global),
+                                  "REMORA_SIZE=" + std::to_string(ranks_.size()),
+                                  "REMORA_SPACES=" + spaces,
+                                  "REMORA_APPS=" + apps,
+                                  "REMORA_PHASE_FD=3",
+                                  "REMORA_PROGRESS=" + session_.path() + "/progress",
+                                  "HOBBES_ENCLAVE=" + place.record.id,
+                                  "HOBBES_RUN_DIR=" + run_directory()};
   if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
   bool crowded = false, strange_pids = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
@@ -421,10 +440,17 @@ void Launcher::watch() {
       if (tag < 256) continue;
       Rank& rank = ranks_[(tag >> 8U) - 1];
       switch (tag & 0xffU) {
-        case 1: read_stream(rank, rank.out, stdout); break;
-        case 2: read_stream(rank, rank.err, stderr); break;
-        case 3: handle_phase(rank); break;
-        default: handle_exit(rank);
+        case 1:
+          read_stream(rank, rank.out, stdout);
+          break;
+        case 2:
+          read_stream(rank, rank.err, stderr);
+          break;
+        case 3:
+          handle_phase(rank);
+          break;
+        default:
+          handle_exit(rank);
       }
     }
     check_time();
@@ -475,7 +501,9 @@ void Launcher::handle_pmix() {
       case PmixEvent::Kind::aborted:
         fail(event.status != 0 ? event.status & 0xff : 1, full_name(rank) + " called MPI_Abort with code " + std::to_string(event.status));
         break;
-      case PmixEvent::Kind::published: keys_[event.key] = event.text; break;
+      case PmixEvent::Kind::published:
+        keys_[event.key] = event.text;
+        break;
     }
   }
 }
@@ -488,7 +516,10 @@ void Launcher::handle_phase(Rank& rank) {
     return;
   }
   for (ssize_t i = 0; i < n; ++i) {
-    Phase phase = letters[i] == 'i' ? Phase::in_init : letters[i] == 'I' ? Phase::running : letters[i] == 'f' ? Phase::in_finalize : Phase::finalized;
+    Phase phase = letters[i] == 'i'   ? Phase::in_init
+                  : letters[i] == 'I' ? Phase::running
+                  : letters[i] == 'f' ? Phase::in_finalize
+                                      : Phase::finalized;
     if (letters[i] == 'i' && !first_init_) first_init_ = Clock::now();
     if (letters[i] == 'f') rank.told_finalize = true;
     if (phase > rank.phase) set_phase(rank, phase);
@@ -511,9 +542,12 @@ void Launcher::handle_exit(Rank& rank) {
   bool never_joined = good && !rank.connected && rank.phase < Phase::in_init && others_in_mpi;
   --living_;
   set_phase(rank, Phase::ended);
-  if (!good) fail(exit_code_of(rank.wait_status), full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
-  else if (unfinished) fail(1, full_name(rank) + " exited without MPI_Finalize");
-  else if (never_joined) fail(1, full_name(rank) + " exited without MPI_Init while others wait for it there");
+  if (!good)
+    fail(exit_code_of(rank.wait_status), full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
+  else if (unfinished)
+    fail(1, full_name(rank) + " exited without MPI_Finalize");
+  else if (never_joined)
+    fail(1, full_name(rank) + " exited without MPI_Init while others wait for it there");
 }
 
 void Launcher::fail(int status, const std::string& why) {
@@ -567,8 +601,9 @@ void Launcher::check_time() {
       if (rank.phase == Phase::ended || rank.phase >= Phase::running) continue;
       bool all_inside = std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.connected || r.phase >= Phase::in_init; });
       if (all_inside && rank.phase == Phase::in_init) continue;  // they are on it together
-      std::string why = rank.connected ? " is in MPI_Init without the remora component (is its Open MPI another one?)"
-                                       : " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one";
+      std::string why = rank.connected
+                            ? " is in MPI_Init without the remora component (is its Open MPI another one?)"
+                            : " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one";
       fail(1, full_name(rank) + why);
       return;
     }
@@ -601,7 +636,8 @@ void Launcher::check_deadlock() {
   if (!verdict) return;
   for (const Rank& rank : ranks_)
     if (rank.pid == verdict->pid)
-      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " + verdict->call + " for a message that cannot come");
+      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " + verdict->call +
+                  " for a message that cannot come");
 }
 
 void Launcher::set_phase(Rank& rank, Phase phase) {
@@ -630,7 +666,8 @@ void Launcher::publish() {
   }
   unpublished_.clear();
   // A restarted hobbesd has dropped the composition; the ranks run on without it.
-  if (auto told = manager_->call("composition.phase", {{"handle", handle_}, {"processes", processes}}, {}, milliseconds(2000)); !told) manager_.reset();
+  if (auto told = manager_->call("composition.phase", {{"handle", handle_}, {"processes", processes}}, {}, milliseconds(2000)); !told)
+    manager_.reset();
 }
 
 void Launcher::finish() {

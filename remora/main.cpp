@@ -32,15 +32,23 @@ Result<int> validate(const std::string& file, bool json) {
       problems.push_back({{"line", p.line}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}});
     for (const std::string& space : c.spaces) spaces.push_back({{"name", space}, {"ranks", c.members(space)}});
     for (const CompositionApp& app : c.apps)
-      apps.push_back({{"name", app.name}, {"enclave", c.enclaves[app.enclave].name}, {"firstRank", app.first_rank}, {"ranks", app.ranks}, {"spaces", app.spaces}});
-    std::cout << to_text({{"valid", check.problems.empty()}, {"problems", problems}, {"spaces", spaces}, {"apps", apps}, {"needs", check.needs}}, 2) << "\n";
+      apps.push_back({{"name", app.name},
+                      {"enclave", c.enclaves[app.enclave].name},
+                      {"firstRank", app.first_rank},
+                      {"ranks", app.ranks},
+                      {"spaces", app.spaces}});
+    std::cout
+        << to_text({{"valid", check.problems.empty()}, {"problems", problems}, {"spaces", spaces}, {"apps", apps}, {"needs", check.needs}},
+                   2)
+        << "\n";
     return check.problems.empty() ? 0 : 1;
   }
   if (!check.problems.empty()) {
     std::cout << file << ": " << check.problems.size() << " problem(s)\n" << report(file, check.problems) << "\n";
     return 1;
   }
-  std::cout << file << ": valid; " << c.ranks() << " ranks of " << c.apps.size() << " apps in " << c.enclaves.size() << " enclaves\n\nrank spaces\n";
+  std::cout << file << ": valid; " << c.ranks() << " ranks of " << c.apps.size() << " apps in " << c.enclaves.size()
+            << " enclaves\n\nrank spaces\n";
   for (const std::string& space : c.spaces) {
     auto members = c.members(space);
     std::printf("  %-20s %zu rank(s): %s\n", space.c_str(), members.size(), list_of(members).c_str());
@@ -91,9 +99,11 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
       for (const hobbes_record& one : apps)
         if (one.id == body.app) app = one.name;
       std::string enclave = enclave_name(*nis, process.enclave);
-      Json rank = {{"rank", body.global_rank}, {"app", app}, {"appRank", body.app_rank}, {"enclave", enclave}, {"pid", body.pid}, {"cpu", body.cpu}, {"phase", phase_name(process.state)}};
+      Json rank = {{"rank", body.global_rank}, {"app", app},      {"appRank", body.app_rank},          {"enclave", enclave},
+                   {"pid", body.pid},          {"cpu", body.cpu}, {"phase", phase_name(process.state)}};
       if (!json)
-        std::printf("%6u  %-16s %5u  %-24s %8d %4u  %s\n", body.global_rank, app.c_str(), body.app_rank, enclave.c_str(), body.pid, body.cpu, phase_name(process.state));
+        std::printf("%6u  %-16s %5u  %-24s %8d %4u  %s\n", body.global_rank, app.c_str(), body.app_rank, enclave.c_str(), body.pid,
+                    body.cpu, phase_name(process.state));
       if (stacks && process.state != HOBBES_PHASE_ENDED && body.pid > 0) {
         auto found = stacks_of(body.pid);
         Json threads = Json::array();
@@ -111,10 +121,15 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
       }
       ranks.push_back(rank);
     }
-    all.push_back({{"composition", composition.name}, {"launcher", composition.body.composition.launcher_pid}, {"phase", phase_name(composition.state)}, {"ranks", ranks}});
+    all.push_back({{"composition", composition.name},
+                   {"launcher", composition.body.composition.launcher_pid},
+                   {"phase", phase_name(composition.state)},
+                   {"ranks", ranks}});
   }
-  if (json) std::cout << to_text(all, 2) << "\n";
-  else if (all.empty()) std::printf("no composition%s runs\n", only.empty() ? "" : (" \"" + only + "\"").c_str());
+  if (json)
+    std::cout << to_text(all, 2) << "\n";
+  else if (all.empty())
+    std::printf("no composition%s runs\n", only.empty() ? "" : (" \"" + only + "\"").c_str());
   return !only.empty() && all.empty() ? 1 : 0;
 }
 
@@ -127,13 +142,16 @@ int run_program(int argc, char** argv) {
   CLI::App app("remora: run composed MPI programs across enclaves", "remora");
   app.set_version_flag("-v,--version", std::string("remora version ") + HOBBES_VERSION);
   app.require_subcommand(1);
-  app.footer("Exit status of run: that of the first rank that failed, 128 + signal, 124 after --timeout, 0 when none failed.\nManual: man remora");
+  app.footer(
+      "Exit status of run: that of the first rank that failed, 128 + signal, 124 after --timeout, 0 when none failed.\nManual: man remora");
   auto* run_verb = app.add_subcommand("run", "run a composition to its end");
   run_verb->add_option("composition", file, "XML file")->required();
   run_verb->add_option("--timeout", timeout, "end it after this many seconds, with status 124");
-  run_verb->add_option("--init-timeout", init_timeout, "seconds from the first rank in MPI_Init until the last must be there")->capture_default_str();
+  run_verb->add_option("--init-timeout", init_timeout, "seconds from the first rank in MPI_Init until the last must be there")
+      ->capture_default_str();
   run_verb->add_option("--stdin", stdin_rank, "universe rank that reads standard input, or none")->capture_default_str();
-  run_verb->add_option("--share", share, "folder that every enclave sees, writable, at the same path; its name is in $REMORA_SHARE")->check(CLI::ExistingDirectory);
+  run_verb->add_option("--share", share, "folder that every enclave sees, writable, at the same path; its name is in $REMORA_SHARE")
+      ->check(CLI::ExistingDirectory);
   run_verb->add_flag("-q,--quiet", options.quiet, "only the programs' output");
   run_verb->add_flag("--no-prefix", no_prefix, "do not put [app:rank] before each line");
   run_verb->add_flag("--dry-run", options.dry_run, "print the placement it would get and take nothing");
@@ -153,7 +171,8 @@ int run_program(int argc, char** argv) {
   validate_verb->add_option("composition", file, "XML file")->required();
   validate_verb->add_flag("--json", json, "machine-readable output");
   validate_verb->callback([&] { action = [&] { return validate(file, json); }; });
-  for (const auto& [verb, help, stacks] : {std::tuple{"ps", "list ranks with their phases", false}, std::tuple{"where", "list ranks with their stacks", true}}) {
+  for (const auto& [verb, help, stacks] :
+       {std::tuple{"ps", "list ranks with their phases", false}, std::tuple{"where", "list ranks with their stacks", true}}) {
     auto* sub = app.add_subcommand(verb, help);
     sub->add_option("composition", name, "only this one");
     sub->add_flag("--json", json, "machine-readable output");

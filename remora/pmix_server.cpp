@@ -181,8 +181,8 @@ pmix_status_t on_finalized(const pmix_proc_t* who, void*, pmix_op_cbfunc_t, void
   return PMIX_OPERATION_SUCCEEDED;
 }
 
-pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* message, pmix_proc_t*, std::size_t,
-                       pmix_op_cbfunc_t callback, void* data) {
+pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* message, pmix_proc_t*, std::size_t, pmix_op_cbfunc_t callback,
+                       void* data) {
   the_server->say({PmixEvent::Kind::aborted, who->rank, status, "", message != nullptr ? message : ""});
   if (callback != nullptr) the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
   return PMIX_SUCCESS;
@@ -191,7 +191,10 @@ pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* me
 // One host: the library has already waited for every participant.
 pmix_status_t on_fence(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t, char* bytes, std::size_t size,
                        pmix_modex_cbfunc_t callback, void* data) {
-  the_server->callbacks.post([=] { callback(PMIX_SUCCESS, bytes, size, data, [](void* p) { std::free(p); }, bytes); });
+  the_server->callbacks.post([=] {
+    callback(
+        PMIX_SUCCESS, bytes, size, data, [](void* p) { std::free(p); }, bytes);
+  });
   return PMIX_SUCCESS;
 }
 
@@ -206,7 +209,8 @@ pmix_status_t on_publish(const pmix_proc_t* who, const pmix_info_t* info, std::s
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_lookup(const pmix_proc_t*, char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data) {
+pmix_status_t on_lookup(const pmix_proc_t*, char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback,
+                        void* data) {
   return the_server->lookup(keys, info, count, callback, data);
 }
 
@@ -326,9 +330,9 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
   std::free(nodes);
   std::free(processes);
   Completion registered;
-  HOBBES_CHECK(registered.wait(PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(),
-                                                           Completion::done, &registered),
-                               "register the job"));
+  HOBBES_CHECK(registered.wait(
+      PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(), Completion::done, &registered),
+      "register the job"));
   return {};
 }
 
@@ -429,7 +433,8 @@ pmix_status_t Server::lookup(char** keys, const pmix_info_t* info, std::size_t c
   }
   if (answer(wanted, callback, data, !wait)) return PMIX_SUCCESS;
   if (!wait) return PMIX_ERR_NOT_FOUND;
-  auto deadline = seconds > 0 ? std::chrono::steady_clock::now() + std::chrono::seconds(seconds) : std::chrono::steady_clock::time_point::max();
+  auto deadline =
+      seconds > 0 ? std::chrono::steady_clock::now() + std::chrono::seconds(seconds) : std::chrono::steady_clock::time_point::max();
   waiting_.push_back({std::move(wanted), callback, data, deadline});
   return PMIX_SUCCESS;
 }

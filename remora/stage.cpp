@@ -37,9 +37,7 @@ Json staged_config(const Bundle& bundle, const std::string& session, const std::
   return config;
 }
 
-std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) {
-  return composition.name + "." + enclave.name;
-}
+std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
 
 Result<Stage::Place> borrow(const CompositionEnclave& enclave) {
   Stage::Place place;
@@ -69,7 +67,7 @@ Result<void> ask_placement(Stage::Place& place) {
 }
 
 Result<Stage::Place> make(const Composition& composition, const CompositionEnclave& enclave, const std::string& session,
-                         const std::string& share) {
+                          const std::string& share) {
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
   std::string folder = session + "/bundle." + enclave.name;
   HOBBES_CHECK(make_directories(folder, 0700));
@@ -83,8 +81,7 @@ Result<Stage::Place> make(const Composition& composition, const CompositionEncla
   place.record = std::move(record);
   place.made = true;
   place.process = bundle.oci.process.value_or(oci::Process());
-  for (const oci::Namespace& space : bundle.oci.linux_.namespaces)
-    place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+  for (const oci::Namespace& space : bundle.oci.linux_.namespaces) place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
   return place;
 }
 
@@ -99,7 +96,8 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
     const CompositionEnclave& enclave = composition.enclaves[i];
     if (!stage.places_[i].needed) continue;
     auto place = enclave.existing.empty() ? make(composition, enclave, session, share) : borrow(enclave);
-    if (!place) return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
+    if (!place)
+      return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
     stage.places_[i] = std::move(*place);
     stage.places_[i].needed = true;
     HOBBES_CHECK(ask_placement(stage.places_[i]));

@@ -15,12 +15,12 @@ class Stage {
  public:
   struct Place {
     EnclaveRecord record;
-    oci::Process process;       ///< the bundle's, a template for ranks
-    CpuSet cpus;                ///< empty: not leased
+    oci::Process process;  ///< the bundle's, a template for ranks
+    CpuSet cpus;           ///< empty: not leased
     std::uint64_t memory = 0;
     bool own_pid_namespace = false;
     bool made = false;
-    bool needed = false;        ///< has apps of its own
+    bool needed = false;  ///< has apps of its own
   };
 
   /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each;

@@ -25,17 +25,28 @@ thread_local std::string last_error;
 int number_of(hobbes::Code code) {
   using hobbes::Code;
   switch (code) {
-    case Code::invalid: return EINVAL;
-    case Code::not_found: return ENOENT;
-    case Code::exists: return EEXIST;
-    case Code::busy: return EBUSY;
-    case Code::denied: return EACCES;
-    case Code::exhausted: return ENOSPC;
-    case Code::unavailable: return ECONNREFUSED;
-    case Code::unsupported: return EOPNOTSUPP;
-    case Code::timeout: return ETIMEDOUT;
-    case Code::corrupt: return EBADMSG;
-    case Code::os: return EIO;
+    case Code::invalid:
+      return EINVAL;
+    case Code::not_found:
+      return ENOENT;
+    case Code::exists:
+      return EEXIST;
+    case Code::busy:
+      return EBUSY;
+    case Code::denied:
+      return EACCES;
+    case Code::exhausted:
+      return ENOSPC;
+    case Code::unavailable:
+      return ECONNREFUSED;
+    case Code::unsupported:
+      return EOPNOTSUPP;
+    case Code::timeout:
+      return ETIMEDOUT;
+    case Code::corrupt:
+      return EBADMSG;
+    case Code::os:
+      return EIO;
   }
   return EIO;
 }
@@ -62,9 +73,12 @@ Open& opened() {
 
 int number_of(hobbes::NisReader::Status status) {
   switch (status) {
-    case hobbes::NisReader::Status::good: return 0;
-    case hobbes::NisReader::Status::absent: return -ENOENT;
-    default: return -EBADMSG;
+    case hobbes::NisReader::Status::good:
+      return 0;
+    case hobbes::NisReader::Status::absent:
+      return -ENOENT;
+    default:
+      return -EBADMSG;
   }
 }
 
@@ -85,12 +99,9 @@ hobbes_nis* hobbes_nis_open(const char* path) {
 
 void hobbes_nis_close(hobbes_nis* nis) { delete nis; }
 
-int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out) {
-  return number_of(nis->reader->by_id(id, out));
-}
+int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out) { return number_of(nis->reader->by_id(id, out)); }
 
-int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope, const char* name,
-                       struct hobbes_record* out) {
+int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope, const char* name, struct hobbes_record* out) {
   return number_of(nis->reader->by_name(static_cast<std::uint16_t>(type), scope, name, out));
 }
 
@@ -102,9 +113,12 @@ uint64_t hobbes_nis_sequence(hobbes_nis* nis) { return nis->reader->sequence(); 
 
 int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* out, int timeout_ms) {
   switch (nis->reader->wait(sequence, out, timeout_ms)) {
-    case hobbes::NisReader::Status::good: return 0;
-    case hobbes::NisReader::Status::absent: return -ETIMEDOUT;
-    default: return nis->reader->replaced() ? -ESTALE : -EOVERFLOW;
+    case hobbes::NisReader::Status::good:
+      return 0;
+    case hobbes::NisReader::Status::absent:
+      return -ETIMEDOUT;
+    default:
+      return nis->reader->replaced() ? -ESTALE : -EOVERFLOW;
   }
 }
 
@@ -130,7 +144,8 @@ hobbes_segid hobbes_segment_search(const char* name) {
   if (!nis) return failed(nis.error());
   hobbes_record record;
   if ((*nis)->by_name(HOBBES_SEGMENT, 0, name, &record) != hobbes::NisReader::Status::good)
-    return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
+    return failed(
+        {hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
   return static_cast<hobbes_segid>(record.id);
 }
 
@@ -192,8 +207,6 @@ int hobbes_segment_remove(hobbes_segid segment) {
   return removed ? 0 : failed(removed.error());
 }
 
-uint64_t hobbes_root_scope(const char* root) {
-  return hobbes::hash_of(root != nullptr ? std::string(root) : hobbes::default_root());
-}
+uint64_t hobbes_root_scope(const char* root) { return hobbes::hash_of(root != nullptr ? std::string(root) : hobbes::default_root()); }
 
 }  // extern "C"

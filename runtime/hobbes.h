@@ -31,8 +31,7 @@ void hobbes_nis_close(hobbes_nis* nis); /* NULL is allowed */
 
 /* Each copies one consistent record to *out. -ENOENT: there is none. No lock is taken; the writer is never delayed. */
 int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out);
-int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope, const char* name,
-                       struct hobbes_record* out);
+int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope, const char* name, struct hobbes_record* out);
 /* Iterates: start with *cursor = 0; type HOBBES_FREE means any. -ENOENT at the end. */
 int hobbes_nis_next(hobbes_nis* nis, enum hobbes_record_type type, uint64_t* cursor, struct hobbes_record* out);
 

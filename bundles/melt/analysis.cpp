@@ -33,7 +33,8 @@ int main(int argc, char** argv) {
       auto peak = std::max_element(structure.rdf.begin(), structure.rdf.end());
       double r = (static_cast<double>(peak - structure.rdf.begin()) + 0.5) * melt::rdf_range / melt::rdf_bins;
       std::printf("%llu frames analysed; at the last step the first peak is at r = %.3f sigma, height %.2f, %.2f bonds per atom\n",
-                  static_cast<unsigned long long>(announcement.number + 1), r, *peak, 2.0 * static_cast<double>(structure.bonds) / segment.atoms);
+                  static_cast<unsigned long long>(announcement.number + 1), r, *peak,
+                  2.0 * static_cast<double>(structure.bonds) / segment.atoms);
     }
   }
   MPI_Finalize();

@@ -9,9 +9,9 @@ constexpr std::uint32_t frame_version = 1;
 constexpr std::uint32_t atom_limit = 100000;
 
 struct Frame {
-  std::uint64_t number;     ///< 0, 1, 2, ...
+  std::uint64_t number;  ///< 0, 1, 2, ...
   std::int64_t step;
-  double low[3], high[3];   ///< the periodic box; positions may lie slightly outside
+  double low[3], high[3];  ///< the periodic box; positions may lie slightly outside
   double position[atom_limit][3];
 };
 
@@ -35,8 +35,8 @@ struct Announcement {
 enum Tag { announcement_tag = 1, acknowledgement_tag = 2, result_tag = 3 };
 
 constexpr int rdf_bins = 100;
-constexpr double rdf_range = 2.5;     ///< sigma; the force's cut-off, as far as LAMMPS's own compute rdf looks
-constexpr double bond_length = 1.5;   ///< sigma
+constexpr double rdf_range = 2.5;    ///< sigma; the force's cut-off, as far as LAMMPS's own compute rdf looks
+constexpr double bond_length = 1.5;  ///< sigma
 
 /// Sent from analysis to tool for every frame.
 struct Result {

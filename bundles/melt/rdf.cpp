@@ -20,10 +20,9 @@ Structure analyse(const Frame& frame, std::uint32_t atoms) {
     inside -= std::floor(inside);  // atoms drift out of the box between two neighbour list builds
     return std::min(cells[d] - 1, static_cast<int>(inside * cells[d]));
   };
-  auto index = [&](int x, int y, int z) {
-    return static_cast<std::size_t>((z * cells[1] + y) * cells[0] + x);
-  };
-  std::vector<std::vector<std::uint32_t>> members(static_cast<std::size_t>(cells[0]) * static_cast<std::size_t>(cells[1]) * static_cast<std::size_t>(cells[2]));
+  auto index = [&](int x, int y, int z) { return static_cast<std::size_t>((z * cells[1] + y) * cells[0] + x); };
+  std::vector<std::vector<std::uint32_t>> members(static_cast<std::size_t>(cells[0]) * static_cast<std::size_t>(cells[1]) *
+                                                  static_cast<std::size_t>(cells[2]));
   for (std::uint32_t i = 0; i < atoms; ++i) {
     const double* p = frame.position[i];
     members[index(cell_at(p, 0), cell_at(p, 1), cell_at(p, 2))].push_back(i);

@@ -2,8 +2,8 @@
 // segment "melt", without stopping for those who read them unless they are two frames behind.
 //   melt-simulation [steps] [every] [input file] [file for LAMMPS's own rdf of the last frame]
 #define LAMMPS_LIB_MPI
-#include <mpi.h>
 #include <lammps/library.h>
+#include <mpi.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -59,7 +59,8 @@ int main(int argc, char** argv) {
   if (argc > 4) {
     lammps_command(lammps, ("compute own_rdf all rdf " + std::to_string(melt::rdf_bins)).c_str());
     std::string every_text = std::to_string(every);
-    lammps_command(lammps, ("fix own_rdf all ave/time " + every_text + " 1 " + every_text + " c_own_rdf[*] file " + argv[4] + " mode vector").c_str());
+    lammps_command(
+        lammps, ("fix own_rdf all ave/time " + every_text + " 1 " + every_text + " c_own_rdf[*] file " + argv[4] + " mode vector").c_str());
   }
   auto atoms = static_cast<std::uint32_t>(lammps_get_natoms(lammps));
   if (atoms > melt::atom_limit) die("too many atoms");
@@ -72,7 +73,8 @@ int main(int argc, char** argv) {
     shared->magic = melt::frame_magic;
     shared->version = melt::frame_version;
     shared->atoms = atoms;
-    std::printf("%u atoms, %d steps, a frame every %d steps in segment \"melt\" (%zu KiB)\n", atoms, steps, every, sizeof(melt::Segment) / 1024);
+    std::printf("%u atoms, %d steps, a frame every %d steps in segment \"melt\" (%zu KiB)\n", atoms, steps, every,
+                sizeof(melt::Segment) / 1024);
     std::fflush(stdout);
   }
   MPI_Barrier(MPI_COMM_UNIVERSE);  // from here on the segment can be attached
@@ -88,7 +90,8 @@ int main(int argc, char** argv) {
     bool report = number % std::max(1, frames / 5) == 0;
     double temperature = report ? lammps_get_thermo(lammps, temperature_name) : 0;  // all ranks take part
     if (rank != 0) continue;
-    melt::Announcement announcement{static_cast<std::uint64_t>(number), static_cast<std::int64_t>(number) * every, steps, number == frames ? 1 : 0, 0};
+    melt::Announcement announcement{static_cast<std::uint64_t>(number), static_cast<std::int64_t>(number) * every, steps,
+                                    number == frames ? 1 : 0, 0};
     // The place for this frame is free when all have let go of the frame before the last.
     for (int reader : to) {
       std::uint64_t done = 0;

@@ -86,7 +86,8 @@ bool draw_curve(const std::string& path, const Curve& first, const Curve& mean, 
   plot(mean, 0.10, 0.35, 0.70, 3);
   cairo_set_source_rgb(c, 0.1, 0.1, 0.1);
   picture.text(left, 40, 20, "Radial distribution function of the Lennard-Jones melt");
-  picture.text(left, 60, 14, "blue: mean over " + std::to_string(steps) + " steps of the liquid; grey: the crystal it started from (clipped)");
+  picture.text(left, 60, 14,
+               "blue: mean over " + std::to_string(steps) + " steps of the liquid; grey: the crystal it started from (clipped)");
   picture.text((left + right) / 2, bottom + 52, 16, "distance r / sigma", true);
   picture.text(12, top - 14, 16, "g(r)");
   return picture.save(path);
@@ -134,7 +135,8 @@ int main(int argc, char** argv) {
   MPI_Barrier(MPI_COMM_UNIVERSE);  // the segment is there
   const melt::Segment& segment = melt::attach_frames("melt-tool");
   int app = 0, simulation = 0, analysis = 0, ranks = 0;
-  if (remora_app("simulation", &app, &simulation, &ranks) != 0 || remora_app("analysis", &app, &analysis, &ranks) != 0) MPI_Abort(MPI_COMM_WORLD, 1);
+  if (remora_app("simulation", &app, &simulation, &ranks) != 0 || remora_app("analysis", &app, &analysis, &ranks) != 0)
+    MPI_Abort(MPI_COMM_WORLD, 1);
 
   std::unique_ptr<std::FILE, decltype(&std::fclose)> table(std::fopen((folder + "/rdf.csv").c_str(), "w"), &std::fclose);
   if (!table) {
@@ -154,7 +156,8 @@ int main(int argc, char** argv) {
     MPI_Recv(&announcement, sizeof announcement, MPI_BYTE, simulation, melt::announcement_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
     MPI_Recv(&result, sizeof result, MPI_BYTE, analysis, melt::result_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
     last = announcement.last == 1;
-    std::fprintf(table.get(), "%llu,%lld,%llu", static_cast<unsigned long long>(result.number), static_cast<long long>(result.step), static_cast<unsigned long long>(result.bonds));
+    std::fprintf(table.get(), "%llu,%lld,%llu", static_cast<unsigned long long>(result.number), static_cast<long long>(result.step),
+                 static_cast<unsigned long long>(result.bonds));
     for (double g : result.rdf) std::fprintf(table.get(), ",%.9g", g);
     std::fprintf(table.get(), "\n");
     if (result.number == 0) std::copy(std::begin(result.rdf), std::end(result.rdf), first.begin());
@@ -164,7 +167,8 @@ int main(int argc, char** argv) {
     }
     int percent = announcement.last_step > 0 ? static_cast<int>(100 * announcement.step / announcement.last_step) : 100;
     if (percent >= told) {
-      std::printf("%3d %%  step %lld, %llu bonds\n", percent, static_cast<long long>(result.step), static_cast<unsigned long long>(result.bonds));
+      std::printf("%3d %%  step %lld, %llu bonds\n", percent, static_cast<long long>(result.step),
+                  static_cast<unsigned long long>(result.bonds));
       std::fflush(stdout);
       told = percent / 10 * 10 + 10;
     }
@@ -172,8 +176,11 @@ int main(int argc, char** argv) {
       for (double& g : sum) g /= static_cast<double>(averaged);
       bool drawn = draw_curve(folder + "/rdf.png", first, sum, announcement.last_step) &&
                    draw_atoms(folder + "/atoms.png", segment.frame[announcement.number % 2], segment.atoms);
-      if (!drawn) std::fprintf(stderr, "melt-tool: cannot write the pictures to %s\n", folder.c_str());
-      else std::printf("wrote %s/rdf.png, atoms.png and rdf.csv (%llu frames)\n", folder.c_str(), static_cast<unsigned long long>(announcement.number + 1));
+      if (!drawn)
+        std::fprintf(stderr, "melt-tool: cannot write the pictures to %s\n", folder.c_str());
+      else
+        std::printf("wrote %s/rdf.png, atoms.png and rdf.csv (%llu frames)\n", folder.c_str(),
+                    static_cast<unsigned long long>(announcement.number + 1));
     }
     MPI_Send(&announcement.number, 1, MPI_UINT64_T, simulation, melt::acknowledgement_tag, MPI_COMM_UNIVERSE);
   }

@@ -6,15 +6,13 @@
  * MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
  *
  * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell a rank that waits for ever from one
- * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe REMORA_PHASE_FD: i MPI_Init entered, I left,
- * f MPI_Finalize entered, F left.
+ * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe REMORA_PHASE_FD: i MPI_Init
+ * entered, I left, f MPI_Finalize entered, F left.
  */
-#include "ompi_config.h"
-
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,6 +23,7 @@
 #include "ompi/mca/hook/hook.h"
 #include "ompi/mca/pml/pml.h"
 #include "ompi/version.h"
+#include "ompi_config.h"
 #include "opal/class/opal_pointer_array.h"
 #include "remora.h"
 #include "spaces.h"
@@ -102,11 +101,11 @@ static void count_messages(void) {
   mca_pml.pml_start = counted_start;
 }
 
-#define EXCHANGE(type, field)  \
-  do {                         \
-    type kept = a->field;      \
-    a->field = b->field;       \
-    b->field = kept;           \
+#define EXCHANGE(type, field) \
+  do {                        \
+    type kept = a->field;     \
+    a->field = b->field;      \
+    b->field = kept;          \
   } while (0)
 
 /* Stays in place: object header, lock, name, Fortran index, attributes, error handler, and what makes a handle predefined. */

@@ -54,23 +54,23 @@ enum hobbes_enclave_state {
 enum hobbes_core_state { HOBBES_CORE_FREE = 1, HOBBES_CORE_LEASED = 2, HOBBES_CORE_RESERVED = 3, HOBBES_CORE_OFFLINE = 4 };
 
 enum hobbes_phase { /* of a rank, and of an app or composition as the least of its ranks */
-  HOBBES_PHASE_PLANNED = 1,
-  HOBBES_PHASE_STARTED = 2,   /* process exists */
-  HOBBES_PHASE_CONNECTED = 3, /* inside MPI_Init or beyond */
-  HOBBES_PHASE_FINALIZED = 4, /* left MPI_Finalize */
-  HOBBES_PHASE_ENDED = 5
+                    HOBBES_PHASE_PLANNED = 1,
+                    HOBBES_PHASE_STARTED = 2,   /* process exists */
+                    HOBBES_PHASE_CONNECTED = 3, /* inside MPI_Init or beyond */
+                    HOBBES_PHASE_FINALIZED = 4, /* left MPI_Finalize */
+                    HOBBES_PHASE_ENDED = 5
 };
 
 struct hobbes_enclave {
   uint32_t kind; /* 1 linux, 2 kitten, 3 palacios */
   int32_t pid;
-  uint64_t start_ticks;                /* with pid: the enclave process's identity */
-  uint64_t cpus[HOBBES_CPU_WORDS];     /* bit n of word n/64: logical CPU n */
-  uint64_t memory[HOBBES_NUMA_NODES];  /* leased bytes per NUMA node */
-  uint64_t heartbeat_ns;               /* CLOCK_BOOTTIME of the last sign of life */
-  uint64_t created_ns;                 /* CLOCK_REALTIME */
-  int32_t exit_status;                 /* as shells report it; -1 unknown */
-  uint32_t flags;                      /* bit 0: shares its cores; bits 8-9: manage grant */
+  uint64_t start_ticks;               /* with pid: the enclave process's identity */
+  uint64_t cpus[HOBBES_CPU_WORDS];    /* bit n of word n/64: logical CPU n */
+  uint64_t memory[HOBBES_NUMA_NODES]; /* leased bytes per NUMA node */
+  uint64_t heartbeat_ns;              /* CLOCK_BOOTTIME of the last sign of life */
+  uint64_t created_ns;                /* CLOCK_REALTIME */
+  int32_t exit_status;                /* as shells report it; -1 unknown */
+  uint32_t flags;                     /* bit 0: shares its cores; bits 8-9: manage grant */
 };
 
 struct hobbes_app {
@@ -108,10 +108,10 @@ struct hobbes_segment {
   uint64_t inode;           /* of the memory object: equal inodes are the same pages */
   uint64_t owner_start_ticks;
   int32_t owner_pid;
-  int32_t owner_fd;  /* in the owner, for re-adoption */
-  uint32_t mode;     /* permission bits as of chmod, for uid, gid, others */
+  int32_t owner_fd; /* in the owner, for re-adoption */
+  uint32_t mode;    /* permission bits as of chmod, for uid, gid, others */
   uint32_t attachments;
-  uint32_t flags;    /* bit 0 persistent */
+  uint32_t flags; /* bit 0 persistent */
   uint32_t pad;
 };
 
@@ -148,9 +148,9 @@ struct hobbes_record {
   uint16_t size;  /* bytes of this struct its writer knew */
   uint32_t state; /* by type: enum hobbes_enclave_state, hobbes_core_state, hobbes_phase; 0 where there is none */
   uint32_t uid, gid;
-  uint64_t scope;      /* names are unique per (type, scope); enclaves: hash of the state root */
-  uint64_t changed_ns; /* CLOCK_REALTIME of the last change */
-  uint64_t enclave;    /* the enclave it belongs to, 0: none */
+  uint64_t scope;              /* names are unique per (type, scope); enclaves: hash of the state root */
+  uint64_t changed_ns;         /* CLOCK_REALTIME of the last change */
+  uint64_t enclave;            /* the enclave it belongs to, 0: none */
   char name[HOBBES_NAME_SIZE]; /* NUL-terminated */
   union {
     struct hobbes_enclave enclave;
@@ -184,13 +184,13 @@ struct hobbes_nis_header {
   uint32_t slot_size;   /* bytes from one slot to the next */
   uint32_t record_size; /* bytes of one copy inside a slot */
   uint32_t change_size;
-  uint32_t signal;      /* futex word: low half of log_head */
+  uint32_t signal;                       /* futex word: low half of log_head */
   uint64_t log_offset, log_capacity;     /* entries; a power of two */
   uint64_t index_offset, index_capacity; /* 8-byte entries; a power of two */
   uint64_t slots_offset;
-  uint64_t slots;    /* how many the file holds now; grows */
-  uint64_t log_head; /* sequence of the newest change */
-  uint64_t retired;  /* 1: another file has taken this one's place, open that */
+  uint64_t slots;               /* how many the file holds now; grows */
+  uint64_t log_head;            /* sequence of the newest change */
+  uint64_t retired;             /* 1: another file has taken this one's place, open that */
   uint64_t writer_heartbeat_ns; /* CLOCK_BOOTTIME, at least once a second */
   uint8_t boot_id[40];
 };

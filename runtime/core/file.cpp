@@ -25,8 +25,7 @@ class SystemFiles final : public Files {
       if (n < 0) return os_error("read " + path, errno);
       if (n == 0) return out;
       out.append(chunk, static_cast<std::size_t>(n));
-      if (out.size() > limit)
-        return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
+      if (out.size() > limit) return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
     }
   }
 
@@ -34,10 +33,11 @@ class SystemFiles final : public Files {
     Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
     if (!fd) return os_error("write " + path, errno);
     ssize_t n = 0;
-    do { n = ::write(fd.get(), text.data(), text.size()); } while (n < 0 && errno == EINTR);
+    do {
+      n = ::write(fd.get(), text.data(), text.size());
+    } while (n < 0 && errno == EINTR);
     if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
-    if (static_cast<std::size_t>(n) != text.size())
-      return Error{Code::os, "write " + path, "the kernel took only a part", ""};
+    if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, "write " + path, "the kernel took only a part", ""};
     return {};
   }
 

@@ -37,9 +37,7 @@ Result<Json> parse_json(std::string_view text, const std::string& what) {
   }
 }
 
-std::string to_text(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
-}
+std::string to_text(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
 
 std::string text_at(const Json& json, const char* key, const std::string& fallback) {
   auto at = json.find(key);
@@ -58,8 +56,7 @@ Json to_json(const Error& error) {
 }
 
 Error error_from(const Json& json) {
-  return {code_named(text_at(json, "code")), text_at(json, "attempt", "act"), text_at(json, "cause", "unknown"),
-          text_at(json, "remedy")};
+  return {code_named(text_at(json, "code")), text_at(json, "attempt", "act"), text_at(json, "cause", "unknown"), text_at(json, "remedy")};
 }
 
 }  // namespace hobbes

@@ -74,9 +74,7 @@ char process_state(pid_t pid) {
   return stat ? stat->state : '\0';
 }
 
-int exit_code_of(int wait_status) {
-  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-}
+int exit_code_of(int wait_status) { return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status); }
 
 std::string describe_wait_status(int wait_status) {
   if (!WIFSIGNALED(wait_status)) return "exit code " + std::to_string(WEXITSTATUS(wait_status));
@@ -110,8 +108,7 @@ Result<Outcome> run(const Command& command) {
     bool good = ::dup2(in_read.get(), 0) == 0 && ::dup2(out_write.get(), 1) == 1 && ::dup2(err_write.get(), 2) == 2;
     good = good && (command.directory.empty() || ::chdir(command.directory.c_str()) == 0);
     if (good && command.uid) {
-      good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) &&
-             ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
+      good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) && ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
              ::setresuid(*command.uid, *command.uid, *command.uid) == 0;
     }
     if (good) ::execvpe(argv[0], argv.data(), command.environment ? environment.data() : environ);

@@ -6,35 +6,45 @@
 
 namespace hobbes {
 namespace {
-constexpr std::array<const char*, 11> code_names = {"invalid",     "not-found",   "exists",  "busy",
-                                                    "denied",      "exhausted",   "unavailable", "unsupported",
-                                                    "timeout",     "corrupt",     "os"};
+constexpr std::array<const char*, 11> code_names = {"invalid",     "not-found",   "exists",  "busy",    "denied", "exhausted",
+                                                    "unavailable", "unsupported", "timeout", "corrupt", "os"};
 
 Code code_of_errno(int number) {
   switch (number) {
     case ENOENT:
-    case ESRCH: return Code::not_found;
-    case EEXIST: return Code::exists;
-    case EBUSY: return Code::busy;
+    case ESRCH:
+      return Code::not_found;
+    case EEXIST:
+      return Code::exists;
+    case EBUSY:
+      return Code::busy;
     case EPERM:
-    case EACCES: return Code::denied;
+    case EACCES:
+      return Code::denied;
     case ENOSPC:
     case ENOMEM:
     case EDQUOT:
     case EMFILE:
-    case ENFILE: return Code::exhausted;
-    case ETIMEDOUT: return Code::timeout;
-    default: return Code::os;
+    case ENFILE:
+      return Code::exhausted;
+    case ETIMEDOUT:
+      return Code::timeout;
+    default:
+      return Code::os;
   }
 }
 
 // Container engines classify failures by these lower-case phrases, so they are spelled here and not left to the locale.
 std::string phrase_of_errno(int number) {
   switch (number) {
-    case ENOENT: return "no such file or directory";
-    case EACCES: return "permission denied";
-    case EPERM: return "operation not permitted";
-    default: return std::strerror(number);
+    case ENOENT:
+      return "no such file or directory";
+    case EACCES:
+      return "permission denied";
+    case EPERM:
+      return "operation not permitted";
+    default:
+      return std::strerror(number);
   }
 }
 }  // namespace

@@ -85,8 +85,8 @@ class [[nodiscard]] Result<void> {
 #define HOBBES_JOIN2(a, b) a##b
 #define HOBBES_JOIN(a, b) HOBBES_JOIN2(a, b)
 /// Declares `name` as the value of `expression`, or returns its error from the enclosing function.
-#define HOBBES_TRY(name, expression)                                         \
-  auto HOBBES_JOIN(name, _result) = (expression);                            \
+#define HOBBES_TRY(name, expression)                                                     \
+  auto HOBBES_JOIN(name, _result) = (expression);                                        \
   if (!HOBBES_JOIN(name, _result)) return std::move(HOBBES_JOIN(name, _result)).error(); \
   auto& name = *HOBBES_JOIN(name, _result)
 /// Returns the error of `expression` from the enclosing function, if there is one.

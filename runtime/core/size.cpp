@@ -21,14 +21,23 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   if (!unit.empty() && unit != "B") {
     switch (unit.front()) {
       case 'k':
-      case 'K': shift = 10; break;
+      case 'K':
+        shift = 10;
+        break;
       case 'm':
-      case 'M': shift = 20; break;
+      case 'M':
+        shift = 20;
+        break;
       case 'g':
-      case 'G': shift = 30; break;
+      case 'G':
+        shift = 30;
+        break;
       case 't':
-      case 'T': shift = 40; break;
-      default: return bad("the unit is unknown");
+      case 'T':
+        shift = 40;
+        break;
+      default:
+        return bad("the unit is unknown");
     }
     std::string_view rest = unit.substr(1);
     if (!rest.empty() && rest != "B" && rest != "iB" && rest != "i") return bad("the unit is unknown");

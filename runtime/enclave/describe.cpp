@@ -33,8 +33,12 @@ Json enclave(const hobbes_record& record) {
 
 Json segment(const hobbes_record& record) {
   const hobbes_segment& body = record.body.segment;
-  return {{"size", body.size},   {"pageSize", body.page_size},       {"inode", body.inode},
-          {"owner", body.owner_pid}, {"mode", body.mode},            {"attachments", body.attachments},
+  return {{"size", body.size},
+          {"pageSize", body.page_size},
+          {"inode", body.inode},
+          {"owner", body.owner_pid},
+          {"mode", body.mode},
+          {"attachments", body.attachments},
           {"persistent", (body.flags & 1U) != 0}};
 }
 
@@ -53,8 +57,8 @@ void set_cpus(std::uint64_t* words, const CpuSet& cpus) {
 }
 
 const char* name_of_type(std::uint16_t type) {
-  static constexpr std::array<const char*, HOBBES_RECORD_TYPES> names = {
-      "free", "enclave", "app", "process", "core", "numa", "segment", "attachment", "composition", "key", "node"};
+  static constexpr std::array<const char*, HOBBES_RECORD_TYPES> names = {"free",    "enclave",    "app",         "process", "core", "numa",
+                                                                         "segment", "attachment", "composition", "key",     "node"};
   return type < names.size() ? names[type] : "?";
 }
 
@@ -71,8 +75,12 @@ const char* name_of_state(std::uint16_t type, std::uint32_t state) {
 Json describe(const hobbes_record& record) {
   Json out = Json::object();
   switch (record.type) {
-    case HOBBES_ENCLAVE: out = enclave(record); break;
-    case HOBBES_SEGMENT: out = segment(record); break;
+    case HOBBES_ENCLAVE:
+      out = enclave(record);
+      break;
+    case HOBBES_SEGMENT:
+      out = segment(record);
+      break;
     case HOBBES_APP: {
       const hobbes_app& body = record.body.app;
       out = {{"composition", hex(body.composition)}, {"number", body.number}, {"ranks", body.ranks}, {"firstRank", body.first_rank}};
@@ -80,7 +88,12 @@ Json describe(const hobbes_record& record) {
     }
     case HOBBES_PROCESS: {
       const hobbes_process& body = record.body.process;
-      out = {{"composition", hex(body.composition)}, {"app", hex(body.app)}, {"pid", body.pid}, {"appRank", body.app_rank}, {"rank", body.global_rank}, {"cpu", body.cpu}};
+      out = {{"composition", hex(body.composition)},
+             {"app", hex(body.app)},
+             {"pid", body.pid},
+             {"appRank", body.app_rank},
+             {"rank", body.global_rank},
+             {"cpu", body.cpu}};
       if (body.exit_status >= 0) out["exitStatus"] = body.exit_status;
       break;
     }
@@ -96,7 +109,8 @@ Json describe(const hobbes_record& record) {
     }
     case HOBBES_NUMA: {
       const hobbes_numa& body = record.body.numa;
-      out = {{"number", body.number}, {"package", body.package}, {"total", body.total}, {"leased", body.leased}, {"reserved", body.reserved}, {"cpus", cpus_of(body.cpus).text()}};
+      out = {{"number", body.number}, {"package", body.package},   {"total", body.total},
+             {"leased", body.leased}, {"reserved", body.reserved}, {"cpus", cpus_of(body.cpus).text()}};
       break;
     }
     case HOBBES_ATTACHMENT: {
@@ -106,10 +120,15 @@ Json describe(const hobbes_record& record) {
     }
     case HOBBES_NODE: {
       const hobbes_node& body = record.body.node;
-      out = {{"daemon", body.daemon_pid}, {"cores", body.cores}, {"packages", body.packages}, {"numaNodes", body.numa_nodes}, {"reserved", cpus_of(body.reserved_cpus).text()}};
+      out = {{"daemon", body.daemon_pid},
+             {"cores", body.cores},
+             {"packages", body.packages},
+             {"numaNodes", body.numa_nodes},
+             {"reserved", cpus_of(body.reserved_cpus).text()}};
       break;
     }
-    default: return out;
+    default:
+      return out;
   }
   out["handle"] = hex(record.id);
   out["name"] = record.name;

@@ -38,9 +38,12 @@ const Driver& driver_for(Kind kind) {
   static const AbsentDriver kitten("kitten", "this build has no co-kernel driver", "use kind linux");
   static const AbsentDriver palacios("palacios", "this build has no virtual machine driver", "use kind linux");
   switch (kind) {
-    case Kind::kitten: return kitten;
-    case Kind::palacios: return palacios;
-    case Kind::linux_: break;
+    case Kind::kitten:
+      return kitten;
+    case Kind::palacios:
+      return palacios;
+    case Kind::linux_:
+      break;
   }
   return linux_driver;
 }

@@ -15,12 +15,12 @@ namespace hobbes {
 
 struct CreateRequest {
   Bundle bundle;
-  std::string cpus, mems;       ///< leased, list syntax; empty: the bundle's own words count
-  std::uint64_t memory = 0;     ///< leased bytes, 0: no limit from Hobbes
-  std::string console_socket;   ///< where the pseudo-terminal's master is sent
+  std::string cpus, mems;      ///< leased, list syntax; empty: the bundle's own words count
+  std::uint64_t memory = 0;    ///< leased bytes, 0: no limit from Hobbes
+  std::string console_socket;  ///< where the pseudo-terminal's master is sent
   bool no_pivot = false;
   bool no_new_keyring = false;
-  int preserve_fds = 0;         ///< descriptors 3 .. 3+n-1 are handed to the program
+  int preserve_fds = 0;                        ///< descriptors 3 .. 3+n-1 are handed to the program
   std::vector<std::string> extra_environment;  ///< "K=V", set over the bundle's
 };
 

@@ -22,8 +22,7 @@ Result<void> run_hooks(const std::vector<oci::Hook>& hooks, const std::string& s
     if (outcome->wait_status != 0) {
       std::string words = outcome->err.substr(outcome->err.size() > 500 ? outcome->err.size() - 500 : 0);
       while (!words.empty() && words.back() == '\n') words.pop_back();
-      return Error{Code::os, attempt, describe_wait_status(outcome->wait_status) + (words.empty() ? "" : ": " + words),
-                   ""};
+      return Error{Code::os, attempt, describe_wait_status(outcome->wait_status) + (words.empty() ? "" : ": " + words), ""};
     }
   }
   return {};

@@ -91,8 +91,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
     HOBBES_CHECK(driver.create(request, record));
     auto commit = [&]() -> Result<void> {
-      if (!options.pid_file.empty())
-        HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
+      if (!options.pid_file.empty()) HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
       HOBBES_TRY(committed, client.call("enclave.commit", {{"handle", record.handle},
                                                            {"pid", record.process.pid},
                                                            {"startTicks", record.process.start_ticks},

@@ -35,18 +35,21 @@ std::vector<std::string> strings_at(const Json& json, const char* key) {
 
 const char* name_of(Status status) {
   switch (status) {
-    case Status::creating: return "creating";
-    case Status::created: return "created";
-    case Status::running: return "running";
-    case Status::paused: return "paused";
-    case Status::stopped: return "stopped";
+    case Status::creating:
+      return "creating";
+    case Status::created:
+      return "created";
+    case Status::running:
+      return "running";
+    case Status::paused:
+      return "paused";
+    case Status::stopped:
+      return "stopped";
   }
   return "stopped";
 }
 
-std::string default_cgroup(const std::string& root, const std::string& id) {
-  return "/hobbes/" + hex(hash_of(root), 8) + "-" + id;
-}
+std::string default_cgroup(const std::string& root, const std::string& id) { return "/hobbes/" + hex(hash_of(root), 8) + "-" + id; }
 
 Status EnclaveRecord::status() const {
   if (!prepared) return process.pid == 0 || process.alive() ? Status::creating : Status::stopped;

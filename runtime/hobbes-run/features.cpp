@@ -12,8 +12,8 @@ Result<int> features() {
   Json kinds = Json::object();
   for (Kind kind : {Kind::linux_, Kind::kitten, Kind::palacios}) {
     auto obstacle = driver_for(kind).obstacle();
-    kinds[name_of(kind)] = obstacle ? Json{{"available", false}, {"why", obstacle->cause}, {"remedy", obstacle->remedy}}
-                                    : Json{{"available", true}};
+    kinds[name_of(kind)] =
+        obstacle ? Json{{"available", false}, {"why", obstacle->cause}, {"remedy", obstacle->remedy}} : Json{{"available", true}};
   }
   auto layout = CgroupLayout::detect();
   Json out = {
@@ -21,10 +21,10 @@ Result<int> features() {
       {"ociVersionMax", "1.3.0"},
       {"hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
       {"mountOptions",
-       {"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "mand", "noatime", "nodev",
-        "nodiratime", "noexec", "nomand", "norelatime", "nostrictatime", "nosuid", "private", "rbind", "relatime",
-        "remount", "ro", "rprivate", "rro", "rshared", "rslave", "runbindable", "rw", "shared", "slave", "strictatime",
-        "suid", "sync", "tmpcopyup", "unbindable"}},
+       {"async",   "atime",    "bind",       "defaults",    "dev",      "diratime",   "dirsync",       "exec",      "mand",
+        "noatime", "nodev",    "nodiratime", "noexec",      "nomand",   "norelatime", "nostrictatime", "nosuid",    "private",
+        "rbind",   "relatime", "remount",    "ro",          "rprivate", "rro",        "rshared",       "rslave",    "runbindable",
+        "rw",      "shared",   "slave",      "strictatime", "suid",     "sync",       "tmpcopyup",     "unbindable"}},
       {"linux",
        {{"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}},
         {"cgroup",
@@ -32,10 +32,9 @@ Result<int> features() {
         {"seccomp",
          {{"enabled", true},
           {"actions",
-           {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-            "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
-          {"operators",
-           {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}},
+           {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
+            "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
+          {"operators", {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}},
           {"archs", {"SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32"}}}},
         {"apparmor", {{"enabled", false}}},
         {"selinux", {{"enabled", false}}}}},

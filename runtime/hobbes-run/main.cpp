@@ -67,8 +67,9 @@ int run_program(int argc, char** argv) {
   app.add_option("--cgroup-manager", globals.cgroup_manager, "accepted for compatibility");
   app.add_option("--rootless", globals.rootless, "accepted for compatibility");
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 done; 1 failed; 2 wrong usage; 126, 127 the program cannot be executed or found;\n"
-             "run and exec return the program's own status. Manual: man hobbes-run");
+  app.footer(
+      "Exit codes: 0 done; 1 failed; 2 wrong usage; 126, 127 the program cannot be executed or found;\n"
+      "run and exec return the program's own status. Manual: man hobbes-run");
 
   auto verb = [&](const char* name, const char* help, std::function<Result<int>()> act) {
     CLI::App* sub = app.add_subcommand(name, help);

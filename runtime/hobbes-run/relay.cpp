@@ -73,8 +73,10 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   char chunk[4096];
   if ((ours.revents & (POLLIN | POLLHUP)) != 0) {
     ssize_t n = ::read(0, chunk, sizeof chunk);
-    if (n > 0) (void)write_all(master_.get(), {chunk, static_cast<std::size_t>(n)}, "the enclave's terminal");
-    else input_open_ = false;
+    if (n > 0)
+      (void)write_all(master_.get(), {chunk, static_cast<std::size_t>(n)}, "the enclave's terminal");
+    else
+      input_open_ = false;
   }
   if ((theirs.revents & POLLIN) != 0) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);

@@ -45,7 +45,8 @@ EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) 
   out.no_pivot = options.no_pivot;
   out.no_new_keyring = options.no_new_keyring;
   out.preserve_fds = options.preserve_fds;
-  for (const std::string& label : options.labels) out.labels[label.substr(0, label.find('='))] = label.find('=') == std::string::npos ? "" : label.substr(label.find('=') + 1);
+  for (const std::string& label : options.labels)
+    out.labels[label.substr(0, label.find('='))] = label.find('=') == std::string::npos ? "" : label.substr(label.find('=') + 1);
   return out;
 }
 
@@ -93,8 +94,10 @@ int wait_for(pid_t child, Relay* relay) {
     if ((watched[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
       (void)!::read(signal_fd.get(), &info, sizeof info);
-      if (info.ssi_signo == SIGWINCH && relay != nullptr) relay->resize();
-      else ::kill(child, static_cast<int>(info.ssi_signo));
+      if (info.ssi_signo == SIGWINCH && relay != nullptr)
+        relay->resize();
+      else
+        ::kill(child, static_cast<int>(info.ssi_signo));
     }
     if ((watched[0].revents & POLLIN) != 0) break;
   }

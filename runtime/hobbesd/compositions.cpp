@@ -1,14 +1,13 @@
 // The manager's requests about compositions: the map of ranks to apps, enclaves and processes, and their private keys.
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/identity.h"
-#include "enclave/describe.h"
 #include "core/paths.h"
+#include "enclave/describe.h"
 #include "hobbesd/manager.h"
 #include "nis/view.h"
-
-#include <spdlog/spdlog.h>
 
 namespace hobbes {
 namespace {
@@ -69,8 +68,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
 // {"op":"composition.phase","handle":H,"processes":[{"id","phase","pid","cpu","exit"}]}
 Result<Reply> Manager::set_phases(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
-  if (session.compositions.count(handle) == 0)
-    return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
+  if (session.compositions.count(handle) == 0) return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
   Transition transition;
   std::map<std::uint64_t, std::uint32_t> changed;
   for (const Json& one : request.value("processes", Json::array())) {
@@ -142,8 +140,7 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
 
 Result<Reply> Manager::end_composition(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
-  if (session.compositions.erase(handle) == 0)
-    return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
+  if (session.compositions.erase(handle) == 0) return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
   drop_composition(handle, static_cast<int>(number_at(request, "exit", -1)));
   return Reply{Json::object(), {}};
 }

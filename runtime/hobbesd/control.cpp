@@ -1,11 +1,10 @@
 #include "hobbesd/control.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-
-#include <spdlog/spdlog.h>
 
 namespace hobbes {
 namespace {

@@ -1,6 +1,7 @@
 // The manager's requests about enclaves: reserve, commit, change, resize, release; and what happens when one ends.
 #include <fcntl.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,8 +18,6 @@
 #include "enclave/record.h"
 #include "hobbesd/manager.h"
 
-#include <spdlog/spdlog.h>
-
 namespace hobbes {
 namespace {
 
@@ -30,9 +29,7 @@ std::uint64_t clock_ns(clockid_t clock) {
 
 std::string document_name(std::uint64_t id) { return "volatile/enclave/" + hex(id); }
 
-bool holds_resources(const hobbes_record& record) {
-  return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED;
-}
+bool holds_resources(const hobbes_record& record) { return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED; }
 
 // linux/pidfd.h of Linux 6.15 and newer; older headers lack it and older kernels answer ENOTTY.
 struct PidfdInfo {
@@ -51,10 +48,7 @@ Json placement_json(const Placement& placement) {
     memory[std::to_string(node)] = bytes;
     total += bytes;
   }
-  return {{"cpus", placement.cpus.text()},
-          {"mems", placement.nodes().text()},
-          {"memory", memory},
-          {"memoryTotal", total}};
+  return {{"cpus", placement.cpus.text()}, {"mems", placement.nodes().text()}, {"memory", memory}, {"memoryTotal", total}};
 }
 
 CoreRequest core_request(const Json& json) {
@@ -202,8 +196,10 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
 
 Result<const hobbes_record*> Manager::enclave_of(const Session& session, const Json& request) const {
   const hobbes_record* record = nullptr;
-  if (request.contains("handle")) record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
-  else record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", root_)), text_at(request, "id"));
+  if (request.contains("handle"))
+    record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
+  else
+    record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", root_)), text_at(request, "id"));
   std::string name = record != nullptr ? record->name : text_at(request, "id", "?");
   if (record == nullptr || record->type != HOBBES_ENCLAVE)
     return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist", "see `hobbes enclaves`"};
@@ -217,8 +213,7 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   hobbes_record record = *found;
   if (record.state != HOBBES_CREATING)
     return Error{Code::busy, "commit enclave '" + std::string(record.name) + "'", "it is not being created", ""};
-  ProcessId process{static_cast<pid_t>(number_at(request, "pid")),
-                    static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+  ProcessId process{static_cast<pid_t>(number_at(request, "pid")), static_cast<std::uint64_t>(number_at(request, "startTicks"))};
   record.state = HOBBES_CREATED;
   record.body.enclave.pid = process.pid;
   record.body.enclave.start_ticks = process.start_ticks;
@@ -270,8 +265,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
 Result<Reply> Manager::resize(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   hobbes_record record = *found;
-  if (!holds_resources(record))
-    return Error{Code::busy, "resize enclave '" + std::string(record.name) + "'", "it does not run", ""};
+  if (!holds_resources(record)) return Error{Code::busy, "resize enclave '" + std::string(record.name) + "'", "it does not run", ""};
   hobbes_enclave& body = record.body.enclave;
   // What is not mentioned stays as it is; a count keeps the cores already held where it can.
   Json wanted = request;
@@ -324,12 +318,13 @@ Result<Reply> Manager::release(Session& session, const Json& request) {
 Result<Reply> Manager::describe_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   return Reply{[&] {
-    Json out = describe(*found);
-    if (auto document = nis_->document(document_name(found->id)))
-      for (const char* key : {"root", "bundle", "labels", "annotations"})
-        if (document->contains(key)) out[key] = (*document)[key];
-    return out;
-  }(), {}};
+                 Json out = describe(*found);
+                 if (auto document = nis_->document(document_name(found->id)))
+                   for (const char* key : {"root", "bundle", "labels", "annotations"})
+                     if (document->contains(key)) out[key] = (*document)[key];
+                 return out;
+               }(),
+               {}};
 }
 
 void Manager::forget(std::uint64_t id) {
@@ -372,7 +367,8 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
     if (number >= HOBBES_NUMA_NODES || enclave.body.enclave.memory[number] == 0) continue;
     hobbes_record changed = *numa;
     std::uint64_t bytes = enclave.body.enclave.memory[number];
-    changed.body.numa.leased = held ? changed.body.numa.leased + bytes : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
+    changed.body.numa.leased =
+        held ? changed.body.numa.leased + bytes : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
     transition.put(changed);
   }
 }
@@ -476,7 +472,7 @@ void Manager::consume_release_notes() {
   auto names = Files::system().list(folder);
   if (!names) return;
   for (const std::string& name : *names) {
-    struct stat info{};
+    struct stat info {};
     std::string path = folder + "/" + name;
     if (::lstat(path.c_str(), &info) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str(), nullptr, 16));

@@ -1,6 +1,9 @@
 // hobbesd: the node manager's process.
 #include <fcntl.h>
 #include <signal.h>
+#include <spdlog/sinks/rotating_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -8,10 +11,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-
-#include <spdlog/sinks/rotating_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include "api/server.h"
 #include "core/file.h"

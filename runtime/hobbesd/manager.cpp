@@ -1,10 +1,9 @@
 #include "hobbesd/manager.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <spdlog/spdlog.h>
 
 #include "core/identity.h"
 #include "enclave/describe.h"
@@ -12,11 +11,7 @@
 namespace hobbes {
 
 Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies, std::string root)
-    : loop_(loop),
-      nis_(std::move(nis)),
-      inventory_(std::move(inventory)),
-      policies_(std::move(policies)),
-      root_(std::move(root)) {}
+    : loop_(loop), nis_(std::move(nis)), inventory_(std::move(inventory)), policies_(std::move(policies)), root_(std::move(root)) {}
 
 Manager::~Manager() = default;
 
@@ -80,8 +75,7 @@ Result<void> Manager::adopt() {
     HOBBES_CHECK(nis_->commit(transition));
     cgroups_[record.id] = text_at(document, "cgroup");
     if (record.state == HOBBES_CREATING) {
-      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")),
-                      static_cast<std::uint64_t>(number_at(document, "makerStart"))};
+      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")), static_cast<std::uint64_t>(number_at(document, "makerStart"))};
       // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a dead one cannot.
       if (!maker.alive()) clean_up(record);
       continue;
@@ -96,10 +90,12 @@ Result<void> Manager::adopt() {
   for (const std::string& name : nis_->document_names("volatile/operation/")) {
     auto document = nis_->document(name);
     if (!document) continue;
-    next_operation_ = std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(text_at(*document, "operation").c_str(), nullptr, 10)) + 1);
+    next_operation_ =
+        std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(text_at(*document, "operation").c_str(), nullptr, 10)) + 1);
     if (text_at(*document, "state") != "running") continue;
     (*document)["state"] = "failed";
-    (*document)["error"] = to_json(Error{Code::unavailable, text_at(*document, "verb"), "hobbesd was restarted meanwhile", "see the enclave's state"});
+    (*document)["error"] =
+        to_json(Error{Code::unavailable, text_at(*document, "verb"), "hobbesd was restarted meanwhile", "see the enclave's state"});
     Transition transition;
     transition.put_document(name, *document);
     HOBBES_CHECK(nis_->commit(transition));
@@ -122,31 +118,29 @@ Result<Reply> Manager::node(const Json&) {
 
 Result<Reply> Manager::handle(Session& session, const Json& request, std::vector<Fd>& fds) {
   using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
-  static const std::map<std::string, Simple> table = {
-      {"plan", &Manager::plan},
-      {"enclave.reserve", &Manager::reserve},
-      {"enclave.commit", &Manager::commit_enclave},
-      {"enclave.event", &Manager::change_state},
-      {"enclave.resize", &Manager::resize},
-      {"enclave.release", &Manager::release},
-      {"enclave.describe", &Manager::describe_enclave},
-      {"segment.get", &Manager::get_segment},
-      {"segment.attach", &Manager::attach_segment},
-      {"segment.detach", &Manager::detach_segment},
-      {"segment.remove", &Manager::remove_segment},
-      {"composition.begin", &Manager::begin_composition},
-      {"composition.phase", &Manager::set_phases},
-      {"composition.keys", &Manager::put_keys},
-      {"composition.end", &Manager::end_composition},
-      {"operation.begin", &Manager::begin_operation},
-      {"operation.get", &Manager::operation}};
+  static const std::map<std::string, Simple> table = {{"plan", &Manager::plan},
+                                                      {"enclave.reserve", &Manager::reserve},
+                                                      {"enclave.commit", &Manager::commit_enclave},
+                                                      {"enclave.event", &Manager::change_state},
+                                                      {"enclave.resize", &Manager::resize},
+                                                      {"enclave.release", &Manager::release},
+                                                      {"enclave.describe", &Manager::describe_enclave},
+                                                      {"segment.get", &Manager::get_segment},
+                                                      {"segment.attach", &Manager::attach_segment},
+                                                      {"segment.detach", &Manager::detach_segment},
+                                                      {"segment.remove", &Manager::remove_segment},
+                                                      {"composition.begin", &Manager::begin_composition},
+                                                      {"composition.phase", &Manager::set_phases},
+                                                      {"composition.keys", &Manager::put_keys},
+                                                      {"composition.end", &Manager::end_composition},
+                                                      {"operation.begin", &Manager::begin_operation},
+                                                      {"operation.get", &Manager::operation}};
   std::string op = text_at(request, "op");
   if (op == "node") return node(request);
   if (op == "ping") return Reply{Json::object(), {}};
   if (op == "segment.make") return make_segment(session, request, fds);
   auto at = table.find(op);
-  if (at == table.end())
-    return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
+  if (at == table.end()) return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
   // Creating from inside an enclave needs its grant, like every other way to take resources.
   if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
   try {

@@ -112,8 +112,8 @@ class Manager {
   Inventory inventory_;
   Policies policies_;
   std::string root_;
-  std::map<std::uint64_t, Fd> enclave_watches_;  // enclave id -> pidfd
-  std::map<std::uint64_t, std::string> cgroups_; // enclave id -> control group
+  std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
+  std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
   std::set<std::uint64_t> kill_asked_;
   struct Ending {
     Fd pidfd;

@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,16 +16,14 @@
 #include "core/paths.h"
 #include "hobbesd/manager.h"
 
-#include <spdlog/spdlog.h>
-
 namespace hobbes {
 namespace {
 
 constexpr std::size_t operations_kept = 1000;
 
 std::vector<std::string> environment_of(uid_t uid) {
-  std::vector<std::string> out = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                                  "HOBBES_RUN_DIR=" + run_directory(), "HOBBES_STATE_DIR=" + state_directory()};
+  std::vector<std::string> out = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOBBES_RUN_DIR=" + run_directory(),
+                                  "HOBBES_STATE_DIR=" + state_directory()};
   if (const passwd* user = ::getpwuid(uid)) {
     out.push_back("HOME=" + std::string(user->pw_dir));
     out.push_back("USER=" + std::string(user->pw_name));
@@ -91,8 +90,7 @@ Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   Transition transition;
   transition.put_document("volatile/operation/" + name, operation.document);
   if (!key.empty())
-    transition.put_document("volatile/key/" + std::to_string(session.peer.uid) + "/" + key,
-                            {{"request", request}, {"operation", name}});
+    transition.put_document("volatile/key/" + std::to_string(session.peer.uid) + "/" + key, {{"request", request}, {"operation", name}});
   HOBBES_CHECK(nis_->commit(transition));
 
   pid_t child = ::fork();
@@ -144,7 +142,8 @@ void Manager::operation_ended(const std::string& name) {
       begin = end + 1;
     }
     Json message = parse_json(last, "log").value_or(Json::object());
-    document["error"] = message.contains("error") ? message["error"] : to_json(Error{Code::os, text_at(document, "verb"), describe_wait_status(status), ""});
+    document["error"] = message.contains("error") ? message["error"]
+                                                  : to_json(Error{Code::os, text_at(document, "verb"), describe_wait_status(status), ""});
   }
   ::unlink((run_directory() + "/logs/operation-" + name + ".json").c_str());
   if (text_at(document, "log").find("/operation-") != std::string::npos) ::unlink(text_at(document, "log").c_str());

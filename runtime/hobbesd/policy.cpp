@@ -49,15 +49,18 @@ Result<Policies> Policies::load(const std::string& path) {
     if (quotas.at("default").present()) out.standard = read_quota(quotas.at("default"));
     if (quotas.at("users").object())
       for (const auto& [name, unused] : quotas.at("users").json().items()) {
-        if (auto uid = uid_named(name)) out.users[*uid] = read_quota(quotas.at("users").at(name));
-        else quotas.at("users").at(name).wrong("numeric user ids as keys");
+        if (auto uid = uid_named(name))
+          out.users[*uid] = read_quota(quotas.at("users").at(name));
+        else
+          quotas.at("users").at(name).wrong("numeric user ids as keys");
       }
   }
   for (const auto& [digest, user] : at.at("tokens").text_map()) {
     auto uid = uid_named(user);
     if (digest.size() != 64 || !uid)
       at.at("tokens").at(digest).wrong("the SHA-256 of a token in hex, with a numeric user id as value");
-    else out.tokens[digest] = *uid;
+    else
+      out.tokens[digest] = *uid;
   }
   if (!problems.empty())
     return Error{Code::invalid, "read " + path, "it has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems),

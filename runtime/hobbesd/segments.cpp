@@ -1,6 +1,7 @@
 // The manager's requests about XEMEM segments. hobbesd keeps a descriptor of every segment and hands out copies; it never
 // maps or reads one.
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -11,8 +12,6 @@
 #include "core/identity.h"
 #include "enclave/describe.h"
 #include "hobbesd/manager.h"
-
-#include <spdlog/spdlog.h>
 
 namespace hobbes {
 namespace {
@@ -52,7 +51,7 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
   if (nis_->by_name(HOBBES_SEGMENT, 0, name) != nullptr)
     return Error{Code::exists, attempt, "the name is taken", "choose another name, or remove the other segment"};
   if (fds.size() != 1) return Error{Code::invalid, attempt, "one memory descriptor is needed", ""};
-  struct stat info{};
+  struct stat info {};
   int seals = ::fcntl(fds[0].get(), F_GET_SEALS);
   if (::fstat(fds[0].get(), &info) != 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0)
     return Error{Code::invalid, attempt, "the descriptor is not memory sealed against shrinking",
@@ -83,9 +82,8 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
 
 Result<Reply> Manager::get_segment(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
-  const hobbes_record* record = request.contains("handle")
-                                    ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
-                                    : nis_->by_name(HOBBES_SEGMENT, 0, name);
+  const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
+                                                           : nis_->by_name(HOBBES_SEGMENT, 0, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
     return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
   bool write = text_at(request, "access", "rw") != "ro";
@@ -99,8 +97,7 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
     bool listed = false;
     for (const Json& one : document->value("enclaves", Json::array()))
       listed = listed || (enclave != nullptr && one.is_string() && one.get<std::string>() == enclave->name);
-    if (!listed)
-      return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
+    if (!listed) return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
   }
   return Reply{segment_json(*record), {}};
 }
@@ -166,14 +163,13 @@ void Manager::drop_segment(std::uint64_t id, Transition& transition) {
 
 Result<Reply> Manager::remove_segment(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
-  const hobbes_record* record = request.contains("handle")
-                                    ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
-                                    : nis_->by_name(HOBBES_SEGMENT, 0, name);
+  const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
+                                                           : nis_->by_name(HOBBES_SEGMENT, 0, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
     return Error{Code::not_found, "remove segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
   if (session.peer.uid != 0 && session.peer.uid != record->uid)
-    return Error{Code::denied, "remove segment '" + std::string(record->name) + "'",
-                 "it belongs to user " + std::to_string(record->uid), ""};
+    return Error{Code::denied, "remove segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid),
+                 ""};
   Transition transition;
   drop_segment(record->id, transition);
   HOBBES_CHECK(nis_->commit(transition));
@@ -230,7 +226,7 @@ void Manager::adopt_segments() {
       std::string path = "/proc/" + std::to_string(body.owner_pid) + "/fd/" + std::to_string(body.owner_fd);
       fd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     }
-    struct stat info{};
+    struct stat info {};
     if (fd && ::fstat(fd.get(), &info) == 0 && info.st_ino == body.inode) {
       segment_fds_[segment.id] = std::move(fd);
       watch_process(body.owner_pid);

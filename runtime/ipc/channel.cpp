@@ -17,8 +17,7 @@ Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return Error{Code::invalid, "use socket " + path, "the path is longer than 107 characters",
-                 "set HOBBES_RUN_DIR to a shorter one"};
+    return Error{Code::invalid, "use socket " + path, "the path is longer than 107 characters", "set HOBBES_RUN_DIR to a shorter one"};
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -30,8 +29,7 @@ Result<Channel> Channel::connect(const std::string& path) {
   Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!fd) return os_error("open a socket", errno);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == ECONNREFUSED)
-      return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there", "start hobbesd"};
+    if (errno == ECONNREFUSED) return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there", "start hobbesd"};
     return os_error("reach hobbesd at " + path, errno, "start hobbesd, or ask the administrator to");
   }
   return Channel(std::move(fd));
@@ -57,7 +55,9 @@ Result<void> Channel::send(const Json& body, const std::vector<int>& fds) {
     std::memcpy(CMSG_DATA(rights), fds.data(), sizeof(int) * fds.size());
   }
   ssize_t n = 0;
-  do { n = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL); } while (n < 0 && errno == EINTR);
+  do {
+    n = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
   if (n < 0) return os_error("send a message", errno);
   return {};
 }
@@ -84,7 +84,9 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
   header.msg_control = control;
   header.msg_controllen = sizeof control;
   ssize_t n = 0;
-  do { n = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC); } while (n < 0 && errno == EINTR);
+  do {
+    n = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
+  } while (n < 0 && errno == EINTR);
   if (n < 0) return os_error("receive a message", errno);
   Message message;
   for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
@@ -99,8 +101,7 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
   if (n == 0)
     return Error{Code::unavailable, "receive a message", "the other side closed the connection",
                  "see whether hobbesd is alive with `hobbes node`"};
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-    return Error{Code::invalid, "receive a message", "it is larger than allowed", ""};
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return Error{Code::invalid, "receive a message", "it is larger than allowed", ""};
   text.resize(static_cast<std::size_t>(n));
   HOBBES_TRY(body, parse_json(text, "a control message"));
   if (!body.is_object()) return Error{Code::invalid, "receive a message", "it is no JSON object", ""};
@@ -111,8 +112,7 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
 Result<Peer> Channel::peer() const {
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
-    return os_error("ask who the peer is", errno);
+  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
   return Peer{credentials.pid, credentials.uid, credentials.gid};
 }
 
@@ -121,13 +121,11 @@ Result<Fd> listen_at(const std::string& path, mode_t mode, int type) {
   const auto* where = reinterpret_cast<const sockaddr*>(&address);
   Fd probe(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (probe && ::connect(probe.get(), where, sizeof address) == 0)
-    return Error{Code::busy, "listen at " + path, "another process listens there",
-                 "stop it, or set HOBBES_RUN_DIR to another folder"};
+    return Error{Code::busy, "listen at " + path, "another process listens there", "stop it, or set HOBBES_RUN_DIR to another folder"};
   ::unlink(path.c_str());
   Fd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return os_error("open a socket", errno);
-  if (::bind(fd.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), mode) != 0 ||
-      ::listen(fd.get(), 512) != 0)
+  if (::bind(fd.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), 512) != 0)
     return os_error("listen at " + path, errno);
   return fd;
 }

@@ -68,8 +68,7 @@ Result<Client> Client::connect(bool start_on_demand) {
   return Client(std::move(started));
 }
 
-Result<Message> Client::call(const std::string& op, Json request, const std::vector<int>& fds,
-                             std::chrono::milliseconds deadline) {
+Result<Message> Client::call(const std::string& op, Json request, const std::vector<int>& fds, std::chrono::milliseconds deadline) {
   request["op"] = op;
   HOBBES_CHECK(channel_.send(request, fds));
   HOBBES_TRY(answer, channel_.receive(deadline));

@@ -99,15 +99,12 @@ Result<Mirror> Mirror::open(const std::string& path, mode_t mode, const MirrorSh
   Mirror old;
   old.path_ = path;
   old.fd_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  struct stat info{};
-  if (old.fd_ && ::fstat(old.fd_.get(), &info) == 0 && info.st_size >= 4096 &&
-      old.map(static_cast<std::size_t>(info.st_size))) {
+  struct stat info {};
+  if (old.fd_ && ::fstat(old.fd_.get(), &info) == 0 && info.st_size >= 4096 && old.map(static_cast<std::size_t>(info.st_size))) {
     const hobbes_nis_header& h = old.header();
-    bool sound = NisView(old.base_, old.size_).check() == NisView::Status::good && h.retired == 0 &&
-                 h.minor == shape.minor && h.record_size == shape.record_size && h.slots >= 1 &&
-                 h.slots <= (old.size_ - h.slots_offset) / h.slot_size &&
-                 std::strncmp(reinterpret_cast<const char*>(h.boot_id), boot_id().value_or("?").c_str(),
-                              sizeof h.boot_id) == 0;
+    bool sound = NisView(old.base_, old.size_).check() == NisView::Status::good && h.retired == 0 && h.minor == shape.minor &&
+                 h.record_size == shape.record_size && h.slots >= 1 && h.slots <= (old.size_ - h.slots_offset) / h.slot_size &&
+                 std::strncmp(reinterpret_cast<const char*>(h.boot_id), boot_id().value_or("?").c_str(), sizeof h.boot_id) == 0;
     if (sound) {
       old.beat();
       return old;
@@ -147,8 +144,8 @@ void Mirror::write_slot(std::uint64_t number, const hobbes_record& record) {
 void Mirror::log(const hobbes_record& record, std::uint16_t kind) {
   hobbes_nis_header& h = header();
   std::uint64_t sequence = load(&h.log_head) + 1;
-  auto* entry = reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(base_) + h.log_offset +
-                                                 (sequence & (h.log_capacity - 1)) * h.change_size);
+  auto* entry =
+      reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(base_) + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
   hobbes_change change{sequence, record.id, record.type, kind, record.state, now_ns(CLOCK_REALTIME)};
   const auto* from = reinterpret_cast<const std::uint64_t*>(&change);
   store(entry, 0);
@@ -240,7 +237,8 @@ void Mirror::continue_from(std::uint64_t sequence) {
 }
 
 bool Mirror::intact() const {
-  struct stat mine{}, named{};
+  struct stat mine {
+  }, named{};
   return ::fstat(fd_.get(), &mine) == 0 && ::stat(path_.c_str(), &named) == 0 && mine.st_ino == named.st_ino &&
          mine.st_dev == named.st_dev && static_cast<std::size_t>(mine.st_size) >= size_;
 }

@@ -37,8 +37,8 @@ class Mirror {
   Result<void> publish(const hobbes_record& record);
   /// Frees the slot of a record and logs it; nothing happens when it is not there.
   void erase(std::uint64_t id);
-  void beat();                      ///< says the writer lives
-  void retire();                    ///< tells readers to open the path again
+  void beat();                                 ///< says the writer lives
+  void retire();                               ///< tells readers to open the path again
   void continue_from(std::uint64_t sequence);  ///< the next change gets at least sequence + 1
   [[nodiscard]] std::uint64_t sequence() const;
   /// Whether the path still names this file, whole: someone may have deleted or cut it.

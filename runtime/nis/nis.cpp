@@ -16,9 +16,7 @@ namespace {
 // Keys of the store. Records: "r/" + slot; documents: "d/" + name; "m/..." is about the store itself.
 std::string record_key(std::uint32_t slot) { return "r/" + hex(slot, 8); }
 
-std::string name_key(std::uint16_t type, std::uint64_t scope, const std::string& name) {
-  return hex(type, 4) + hex(scope) + name;
-}
+std::string name_key(std::uint16_t type, std::uint64_t scope, const std::string& name) { return hex(type, 4) + hex(scope) + name; }
 std::string name_key(const hobbes_record& r) { return name_key(r.type, r.scope, r.name); }
 
 std::uint32_t slot_of(std::uint64_t id) { return static_cast<std::uint32_t>(id); }
@@ -30,8 +28,7 @@ std::uint64_t wall_clock_ns() {
 }
 
 bool is_diskless(const Error& error) {
-  return error.code == Code::denied || error.code == Code::exhausted ||
-         error.cause.find("Read-only file system") != std::string::npos ||
+  return error.code == Code::denied || error.code == Code::exhausted || error.cause.find("Read-only file system") != std::string::npos ||
          error.cause.find("Not a directory") != std::string::npos;
 }
 
@@ -42,8 +39,7 @@ void set_name(hobbes_record& record, const std::string& name) {
   std::strncpy(record.name, name.c_str(), sizeof record.name - 1);
 }
 
-Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const std::string& run_directory,
-                                       const MirrorShape& shape) {
+Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const std::string& run_directory, const MirrorShape& shape) {
   std::unique_ptr<Nis> nis(new Nis);
   nis->mirror_path_ = run_directory + "/nis";
   nis->shape_ = shape;
@@ -61,16 +57,14 @@ Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const
       if (auto survivor = NisReader::open(nis->mirror_path_); store && survivor) {
         Batch batch;
         for (const hobbes_record& record : (*survivor)->all(HOBBES_FREE))
-          batch.puts.emplace_back(record_key(slot_of(record.id)),
-                                  std::string(reinterpret_cast<const char*>(&record), sizeof record));
+          batch.puts.emplace_back(record_key(slot_of(record.id)), std::string(reinterpret_cast<const char*>(&record), sizeof record));
         batch.puts.emplace_back("m/boot", boot);
         HOBBES_CHECK((*store)->write(batch));
       }
     }
   }
   if (!store && is_diskless(store.error())) {
-    nis->notes_.push_back(store.error().text() + "; the state is kept in " + run_directory +
-                          " and history will not outlive a reboot");
+    nis->notes_.push_back(store.error().text() + "; the state is kept in " + run_directory + " and history will not outlive a reboot");
     store = Store::open(run_directory + "/nis.db");
   }
   if (!store) return std::move(store).error();
@@ -125,8 +119,9 @@ Result<void> Nis::load(const std::string& boot) {
 }
 
 Result<void> Nis::rebuild_mirror() {
+  // A fresh mirror goes on counting where the lost one stopped, or somewhat later: a sequence number never comes twice.
   auto sequence = store_->read("m/sequence");
-  if (sequence) mirror_->continue_from(std::strtoull(sequence->c_str(), nullptr, 10));
+  if (sequence && mirror_->sequence() == 0) mirror_->continue_from(std::strtoull(sequence->c_str(), nullptr, 10));
   // The store is the truth: whatever else the mirror shows goes away, whatever it lacks appears.
   NisView view(mirror_->base(), mirror_->size());
   hobbes_record shown;
@@ -163,15 +158,13 @@ Result<void> Nis::commit(Transition& transition) {
   std::uint64_t now = wall_clock_ns();
   for (hobbes_record& record : transition.puts_) {
     record.changed_ns = now;
-    batch.puts.emplace_back(record_key(slot_of(record.id)),
-                            std::string(reinterpret_cast<const char*>(&record), sizeof record));
+    batch.puts.emplace_back(record_key(slot_of(record.id)), std::string(reinterpret_cast<const char*>(&record), sizeof record));
   }
   for (std::uint64_t id : transition.erased_)
     if (by_id(id) != nullptr) batch.deletes.push_back(record_key(slot_of(id)));
   for (const auto& [name, document] : transition.documents_) batch.puts.emplace_back("d/" + name, to_text(document));
   for (const std::string& name : transition.erased_documents_) batch.deletes.push_back("d/" + name);
-  batch.puts.emplace_back("m/sequence", std::to_string(mirror_->sequence() + transition.puts_.size() +
-                                                       transition.erased_.size()));
+  batch.puts.emplace_back("m/sequence", std::to_string(mirror_->sequence() + transition.puts_.size() + transition.erased_.size()));
   auto written = store_->write(batch);
   if (!written) {
     for (const hobbes_record& record : transition.puts_)
@@ -224,8 +217,7 @@ std::optional<Json> Nis::document(const std::string& name) const {
 
 std::vector<std::string> Nis::document_names(const std::string& prefix) const {
   std::vector<std::string> out;
-  (void)store_->each("d/" + prefix,
-                     [&](std::string_view key, std::string_view) { out.emplace_back(key.substr(2)); });
+  (void)store_->each("d/" + prefix, [&](std::string_view key, std::string_view) { out.emplace_back(key.substr(2)); });
   return out;
 }
 

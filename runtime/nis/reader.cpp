@@ -12,15 +12,13 @@
 #include <chrono>
 #include <cstring>
 
-
 namespace hobbes {
 
 Result<std::unique_ptr<NisReader>> NisReader::open(const std::string& path) {
   std::unique_ptr<NisReader> out(new NisReader);
   out->path_ = path;
   out->fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!out->fd_)
-    return os_error("open the node's mirror " + path, errno, "start hobbesd, or ask the administrator to");
+  if (!out->fd_) return os_error("open the node's mirror " + path, errno, "start hobbesd, or ask the administrator to");
   HOBBES_CHECK(out->map());
   return out;
 }
@@ -30,7 +28,7 @@ NisReader::~NisReader() {
 }
 
 Result<void> NisReader::map() {
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd_.get(), &info) != 0) return os_error("open the node's mirror " + path_, errno);
   auto corrupt = [&] {
     return Error{Code::corrupt, "open the node's mirror " + path_, "it is cut short or not a mirror of this version",
@@ -52,7 +50,7 @@ Result<void> NisReader::map() {
 
 bool NisReader::extend() {
   std::lock_guard lock(growing_);
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd_.get(), &info) != 0) return false;
   // Another thread may have mapped the grown file meanwhile; a file that did not grow has nothing more to show.
   if (static_cast<std::size_t>(info.st_size) == mappings_.back()->size) return true;
@@ -86,9 +84,9 @@ std::vector<hobbes_record> NisReader::all(std::uint16_t type) {
 
 bool NisReader::replaced() {
   if (view().retired()) return true;
-  struct stat mine{}, named{};
-  return ::fstat(fd_.get(), &mine) != 0 || ::stat(path_.c_str(), &named) != 0 || mine.st_ino != named.st_ino ||
-         mine.st_dev != named.st_dev;
+  struct stat mine {
+  }, named{};
+  return ::fstat(fd_.get(), &mine) != 0 || ::stat(path_.c_str(), &named) != 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev;
 }
 
 NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, int timeout_ms) {

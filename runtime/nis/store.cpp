@@ -25,8 +25,7 @@ Error error_of(const rocksdb::Status& status, const std::string& attempt) {
 
 class RocksStore final : public Store {
  public:
-  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string directory)
-      : db_(std::move(db)), directory_(std::move(directory)) {}
+  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string directory) : db_(std::move(db)), directory_(std::move(directory)) {}
 
   Result<void> write(const Batch& batch) override {
     rocksdb::WriteBatch writes;
@@ -48,8 +47,7 @@ class RocksStore final : public Store {
     return value;
   }
 
-  Result<void> each(const std::string& prefix,
-                    const std::function<void(std::string_view, std::string_view)>& visit) override {
+  Result<void> each(const std::string& prefix, const std::function<void(std::string_view, std::string_view)>& visit) override {
     std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(rocksdb::ReadOptions()));
     for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next())
       visit(at->key().ToStringView(), at->value().ToStringView());

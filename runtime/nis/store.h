@@ -25,8 +25,7 @@ class Store {
   virtual Result<void> write(const Batch& batch) = 0;
   virtual Result<std::string> read(const std::string& key) = 0;  ///< Code::not_found
   /// Visits keys that start with `prefix` in order.
-  virtual Result<void> each(const std::string& prefix,
-                            const std::function<void(std::string_view key, std::string_view value)>& visit) = 0;
+  virtual Result<void> each(const std::string& prefix, const std::function<void(std::string_view key, std::string_view value)>& visit) = 0;
 
   /// Opens or makes a RocksDB database in `directory`. Errors: Code::busy when another process holds it, Code::corrupt,
   /// Code::denied (read-only), Code::exhausted (full).

@@ -22,15 +22,15 @@ class NisView {
     if (base_ == nullptr || size_ < sizeof(hobbes_nis_header)) return Status::corrupt;
     const hobbes_nis_header& h = header();
     if (h.magic != HOBBES_NIS_MAGIC || h.major != HOBBES_NIS_MAJOR) return Status::corrupt;
-    bool shape = h.header_size >= sizeof(hobbes_nis_header) && h.record_size >= record_minimum &&
-                 h.record_size % 8 == 0 && h.change_size >= sizeof(hobbes_change) && h.change_size % 8 == 0 &&
-                 h.slot_size >= sizeof(hobbes_nis_slot_head) + 2ULL * h.record_size && h.slot_size % 8 == 0 &&
-                 h.slot_size <= 1U << 20U && power_of_two(h.log_capacity) && power_of_two(h.index_capacity) &&
-                 h.log_capacity <= 1U << 24U && h.index_capacity <= 1U << 26U;
+    bool shape = h.header_size >= sizeof(hobbes_nis_header) && h.record_size >= record_minimum && h.record_size % 8 == 0 &&
+                 h.change_size >= sizeof(hobbes_change) && h.change_size % 8 == 0 &&
+                 h.slot_size >= sizeof(hobbes_nis_slot_head) + 2ULL * h.record_size && h.slot_size % 8 == 0 && h.slot_size <= 1U << 20U &&
+                 power_of_two(h.log_capacity) && power_of_two(h.index_capacity) && h.log_capacity <= 1U << 24U &&
+                 h.index_capacity <= 1U << 26U;
     if (!shape) return Status::corrupt;
-    bool inside = h.log_offset % 8 == 0 && h.index_offset % 8 == 0 && h.slots_offset % 64 == 0 &&
-                  h.log_offset <= size_ && h.log_capacity * h.change_size <= size_ - h.log_offset &&
-                  h.index_offset <= size_ && h.index_capacity * 8 <= size_ - h.index_offset && h.slots_offset <= size_;
+    bool inside = h.log_offset % 8 == 0 && h.index_offset % 8 == 0 && h.slots_offset % 64 == 0 && h.log_offset <= size_ &&
+                  h.log_capacity * h.change_size <= size_ - h.log_offset && h.index_offset <= size_ &&
+                  h.index_capacity * 8 <= size_ - h.index_offset && h.slots_offset <= size_;
     return inside ? Status::good : Status::corrupt;
   }
 
@@ -51,8 +51,7 @@ class NisView {
     std::size_t words = (h.record_size < sizeof(hobbes_record) ? h.record_size : sizeof(hobbes_record)) / 8;
     for (;;) {
       std::uint64_t before = load(version);
-      const auto* from = reinterpret_cast<const std::uint64_t*>(place + sizeof(hobbes_nis_slot_head) +
-                                                                (before & 1U) * h.record_size);
+      const auto* from = reinterpret_cast<const std::uint64_t*>(place + sizeof(hobbes_nis_slot_head) + (before & 1U) * h.record_size);
       auto* to = reinterpret_cast<std::uint64_t*>(out);
       for (std::size_t i = 0; i < words; ++i) to[i] = load(from + i);
       for (std::size_t i = words; i < sizeof(hobbes_record) / 8; ++i) to[i] = 0;
@@ -98,8 +97,7 @@ class NisView {
   Status change(std::uint64_t sequence, hobbes_change* out) const {
     const hobbes_nis_header& h = header();
     if (sequence == 0 || sequence > head()) return Status::absent;
-    const auto* from = reinterpret_cast<const std::uint64_t*>(
-        base_ + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
+    const auto* from = reinterpret_cast<const std::uint64_t*>(base_ + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
     auto* to = reinterpret_cast<std::uint64_t*>(out);
     for (std::size_t i = 0; i < sizeof(hobbes_change) / 8; ++i) to[i] = load(from + i);
     return out->sequence == sequence && load(from) == sequence ? Status::good : Status::stale;

@@ -114,8 +114,7 @@ Result<void> Cgroup::create() const {
       if (at != std::string::npos) ++at;
       std::string folder = mount + prefix;
       auto made = files_->make_directory(folder);
-      if (!made && made.error().code != Code::exists)
-        return std::move(made.error()).within("create control group " + path_);
+      if (!made && made.error().code != Code::exists) return std::move(made.error()).within("create control group " + path_);
       if (is_cpuset) HOBBES_CHECK(inherit_cpuset(mount, folder));
       if (!layout_.v2.empty()) {
         std::string parent = folder.substr(0, folder.rfind('/'));
@@ -142,9 +141,7 @@ Result<void> Cgroup::create() const {
   return {};
 }
 
-Result<void> Cgroup::apply(const oci::Resources& resources) const {
-  return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources);
-}
+Result<void> Cgroup::apply(const oci::Resources& resources) const { return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources); }
 
 Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
   if (!r.cpus.empty()) HOBBES_CHECK(write("cpuset", "cpuset.cpus", r.cpus));
@@ -159,19 +156,16 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
     }
     HOBBES_CHECK(std::move(limit));
   }
-  if (r.memory_reservation)
-    HOBBES_CHECK(write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
+  if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
   if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
-  if (r.cpu_period && *r.cpu_period != 0)
-    HOBBES_CHECK(write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
+  if (r.cpu_period && *r.cpu_period != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
   if (r.cpu_quota && *r.cpu_quota != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
-  if (r.pids_limit)
-    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+  if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   for (const oci::DeviceRule& rule : r.devices) {
     auto number = [](std::optional<std::int64_t> n) { return n ? std::to_string(*n) : std::string("*"); };
-    std::string text = rule.type == 'a' ? "a *:* rwm"
-                                        : std::string(1, rule.type) + " " + number(rule.major) + ":" +
-                                              number(rule.minor) + " " + rule.access;
+    std::string text = rule.type == 'a'
+                           ? "a *:* rwm"
+                           : std::string(1, rule.type) + " " + number(rule.major) + ":" + number(rule.minor) + " " + rule.access;
     HOBBES_CHECK(write("devices", rule.allow ? "devices.allow" : "devices.deny", text));
   }
   return {};
@@ -186,13 +180,10 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
     HOBBES_CHECK(write("memory", "memory.swap.max", number_text(swap)));
   }
   if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.low", number_text(*r.memory_reservation)));
-  if (r.cpu_shares && *r.cpu_shares != 0)
-    HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
+  if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
   if ((r.cpu_quota && *r.cpu_quota != 0) || (r.cpu_period && *r.cpu_period != 0))
-    HOBBES_CHECK(write("cpu", "cpu.max",
-                       number_text(r.cpu_quota.value_or(-1)) + " " + std::to_string(r.cpu_period.value_or(100000))));
-  if (r.pids_limit)
-    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+    HOBBES_CHECK(write("cpu", "cpu.max", number_text(r.cpu_quota.value_or(-1)) + " " + std::to_string(r.cpu_period.value_or(100000))));
+  if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   if (!r.devices.empty()) HOBBES_CHECK(attach_device_filter(layout_.v2 + path_, r.devices));
   for (const auto& [file, value] : r.unified) HOBBES_CHECK(write("", file, value));
   return {};
@@ -201,8 +192,7 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
 Result<void> Cgroup::enter(pid_t pid) const {
   for (const std::string& folder : directories()) {
     auto moved = files_->write(folder + "/cgroup.procs", std::to_string(pid));
-    if (!moved)
-      return std::move(moved.error()).within("move process " + std::to_string(pid) + " into control group " + path_);
+    if (!moved) return std::move(moved.error()).within("move process " + std::to_string(pid) + " into control group " + path_);
   }
   return {};
 }
@@ -309,8 +299,7 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     auto text = files_->read(directory(controller) + "/" + file);
     if (text) out[name] = std::strtoull(text->c_str(), nullptr, 10);
   };
-  auto take_field = [&](const std::string& name, const std::string& controller, const std::string& file,
-                        const std::string& field) {
+  auto take_field = [&](const std::string& name, const std::string& controller, const std::string& file, const std::string& field) {
     auto text = files_->read(directory(controller) + "/" + file);
     if (!text) return;
     std::istringstream words(*text);

@@ -27,20 +27,15 @@ bpf_insn load_word(int destination, int source, int offset) {
   return instruction(BPF_LDX | BPF_MEM | BPF_W, destination, source, offset, 0);
 }
 bpf_insn set(int destination, int value) { return instruction(BPF_ALU64 | BPF_MOV | BPF_K, destination, 0, 0, value); }
-bpf_insn copy(int destination, int source) {
-  return instruction(BPF_ALU64 | BPF_MOV | BPF_X, destination, source, 0, 0);
-}
+bpf_insn copy(int destination, int source) { return instruction(BPF_ALU64 | BPF_MOV | BPF_X, destination, source, 0, 0); }
 bpf_insn mask(int destination, int value) { return instruction(BPF_ALU64 | BPF_AND | BPF_K, destination, 0, 0, value); }
-bpf_insn shift_right(int destination, int bits) {
-  return instruction(BPF_ALU64 | BPF_RSH | BPF_K, destination, 0, 0, bits);
-}
+bpf_insn shift_right(int destination, int bits) { return instruction(BPF_ALU64 | BPF_RSH | BPF_K, destination, 0, 0, bits); }
 bpf_insn skip_unless_equal(int reg, int value) { return instruction(BPF_JMP | BPF_JNE | BPF_K, reg, 0, 0, value); }
 bpf_insn leave() { return instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
 int bits_of(const std::string& access) {
   int bits = 0;
-  for (char c : access)
-    bits |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
+  for (char c : access) bits |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
   return bits;
 }
 
@@ -78,9 +73,8 @@ std::vector<bpf_insn> block(const oci::DeviceRule& rule) {
 }  // namespace
 
 std::vector<bpf_insn> device_program(const std::vector<oci::DeviceRule>& rules) {
-  std::vector<bpf_insn> out = {
-      load_word(type_register, 1, 0), copy(access_register, type_register), mask(type_register, 0xffff),
-      shift_right(access_register, 16), load_word(major_register, 1, 4), load_word(minor_register, 1, 8)};
+  std::vector<bpf_insn> out = {load_word(type_register, 1, 0),   copy(access_register, type_register), mask(type_register, 0xffff),
+                               shift_right(access_register, 16), load_word(major_register, 1, 4),      load_word(minor_register, 1, 8)};
   // The last matching rule decides, so blocks are tried from the last to the first.
   for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) {
     auto body = block(*rule);

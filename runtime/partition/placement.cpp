@@ -54,8 +54,7 @@ std::vector<const Core*> pack(const std::vector<const Core*>& cores, unsigned co
   for (const auto& group : groups) {
     auto wanted = static_cast<unsigned>(std::min<std::size_t>(count - out.size(), group.size()));
     if (wanted == 0) break;
-    auto chosen = by_node ? pack(group, wanted, false)
-                          : std::vector<const Core*>(group.begin(), group.begin() + wanted);
+    auto chosen = by_node ? pack(group, wanted, false) : std::vector<const Core*>(group.begin(), group.begin() + wanted);
     out.insert(out.end(), chosen.begin(), chosen.end());
   }
   return out;
@@ -83,8 +82,8 @@ std::vector<const Core*> spread(const std::vector<const Core*>& cores, unsigned 
   return order;
 }
 
-Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const CpuSet& wanted,
-                           const std::vector<Lease>& leases, const Limits& limits) {
+Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const CpuSet& wanted, const std::vector<Lease>& leases,
+                           const Limits& limits) {
   CpuSet unknown = wanted - inventory.all_cpus();
   if (!unknown.empty())
     return Error{Code::invalid, "place cores " + wanted.text(), "this node has no CPU " + unknown.text(),
@@ -96,9 +95,8 @@ Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const
   return wanted;
 }
 
-Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free, const CoreRequest& request,
-                            std::optional<unsigned> only_node, const std::vector<Lease>& leases,
-                            const Limits& limits) {
+Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free, const CoreRequest& request, std::optional<unsigned> only_node,
+                            const std::vector<Lease>& leases, const Limits& limits) {
   std::vector<const Core*> available;
   for (const Core& core : inventory.cores) {
     bool whole = (core.threads - free).empty() && !core.threads.empty();
@@ -110,16 +108,14 @@ Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free, cons
                  std::to_string(available.size()) + " whole core(s) free" + where + " (CPUs " + quoted(free) + ")",
                  holders(leases, limits) + "; ask for fewer or delete an enclave"};
   }
-  auto chosen =
-      request.policy == Policy::spread ? spread(available, request.count) : pack(available, request.count, true);
+  auto chosen = request.policy == Policy::spread ? spread(available, request.count) : pack(available, request.count, true);
   CpuSet cpus;
   for (const Core* core : chosen) cpus = cpus | core->threads;
   return cpus;
 }
 
-Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& inventory, const std::vector<Lease>& leases,
-                                                        const Limits& limits, const MemoryRequest& request,
-                                                        const CpuSet& near, bool single) {
+Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits,
+                                                        const MemoryRequest& request, const CpuSet& near, bool single) {
   std::map<unsigned, std::uint64_t> out;
   if (request.size == 0) return out;
   // Rounded up to whole pages of the size asked for.
@@ -174,8 +170,8 @@ CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases, c
   return candidates(inventory, leases, limits, false);
 }
 
-Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits,
-                        const CoreRequest& cores, const MemoryRequest& memory) {
+Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits, const CoreRequest& cores,
+                        const MemoryRequest& memory) {
   for (const auto& numa : {cores.numa, memory.numa})
     if (numa && inventory.node(*numa) == nullptr)
       return Error{Code::invalid, "place on NUMA node " + std::to_string(*numa), "this node has no such NUMA node",

@@ -20,8 +20,8 @@ struct Lease {
 
 /// What may be given out at all.
 struct Limits {
-  CpuSet reserved;   ///< the host's own cores
-  CpuSet permitted;  ///< the caller's cpuset; empty: no further limit
+  CpuSet reserved;                        ///< the host's own cores
+  CpuSet permitted;                       ///< the caller's cpuset; empty: no further limit
   std::uint64_t host_memory_percent = 5;  ///< of every node, never leased
 };
 
@@ -37,8 +37,8 @@ struct Placement {
 ///  - spread:  round robin over NUMA nodes, then caches: the most bandwidth per core;
 ///  - local:   cores and memory of one single NUMA node.
 /// Errors: Code::exhausted, saying what is free and who holds the rest; Code::invalid for a CPU or node that does not exist.
-Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits,
-                        const CoreRequest& cores, const MemoryRequest& memory);
+Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits, const CoreRequest& cores,
+                        const MemoryRequest& memory);
 
 /// Bytes of a node that may still be leased.
 std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits);

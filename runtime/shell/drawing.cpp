@@ -44,7 +44,9 @@ std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cor
         continue;
       }
       std::string owner = owner_of(nis, *cores[i]);
-      names += fitted(" core " + std::to_string(cores[i]->body.core.number) + " cpu " + cpus_of(cores[i]->body.core.cpus).text(), cell_width) + "|";
+      names +=
+          fitted(" core " + std::to_string(cores[i]->body.core.number) + " cpu " + cpus_of(cores[i]->body.core.cpus).text(), cell_width) +
+          "|";
       owners += painted(fitted(" " + owner, cell_width), owner, style.colour) + "|";
     }
     out += names + "\n" + owners + "\n";
@@ -84,8 +86,8 @@ std::string topology_view(NisReader& nis, const Style& style) {
       bool memory_only = inside.empty() && cpus_of(body.cpus).empty() && body.package == package;
       if (inside.empty() && !memory_only) continue;
       out += line + "  | " +
-             fitted("NUMA node " + std::to_string(body.number) + ": " + format_size(body.total) + " memory, " + format_size(body.leased) + " leased" +
-                        (memory_only ? ", no cores" : ""),
+             fitted("NUMA node " + std::to_string(body.number) + ": " + format_size(body.total) + " memory, " + format_size(body.leased) +
+                        " leased" + (memory_only ? ", no cores" : ""),
                     row_cells * (cell_width + 1) - 2) +
              "|\n";
       if (!memory_only) out += line + rows_of(nis, inside, style);

@@ -20,7 +20,8 @@
 namespace hobbes {
 namespace {
 
-const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events", "exit", "help", "node", "segments", "topology"};
+const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events",
+                                        "exit", "help",         "node",    "segments", "topology"};
 
 struct Request {
   std::string command, id;
@@ -136,7 +137,8 @@ unsigned char complete(EditLine* line, int) {
   if (candidates.empty()) return CC_ERROR;
   std::string common = candidates[0];
   for (const std::string& word : candidates)
-    common = common.substr(0, static_cast<std::size_t>(std::mismatch(common.begin(), common.end(), word.begin(), word.end()).first - common.begin()));
+    common = common.substr(
+        0, static_cast<std::size_t>(std::mismatch(common.begin(), common.end(), word.begin(), word.end()).first - common.begin()));
   if (candidates.size() == 1) common += ' ';
   if (common.size() > part.size()) return el_insertstr(line, common.c_str() + part.size()) == 0 ? CC_REFRESH : CC_ERROR;
   std::cout << "\n";

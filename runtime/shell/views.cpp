@@ -14,22 +14,31 @@ struct Column {
 };
 
 const std::vector<Column>& columns_of(std::uint16_t type) {
-  static const std::vector<Column> enclaves = {{"ID", "id"}, {"KIND", "kind"}, {"STATE", "state"}, {"PID", "pid"}, {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"}};
-  static const std::vector<Column> segments = {{"NAME", "name"}, {"SIZE", "size"}, {"OWNER", "owner"}, {"ATTACHED", "attachments"}, {"PERSISTENT", "persistent"}, {"USER", "uid"}};
-  static const std::vector<Column> apps = {{"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"FIRST", "firstRank"}, {"ENCLAVE", "enclave"}};
-  static const std::vector<Column> compositions = {{"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"APPS", "apps"}, {"LAUNCHER", "launcher"}, {"USER", "uid"}};
+  static const std::vector<Column> enclaves = {{"ID", "id"},     {"KIND", "kind"},     {"STATE", "state"}, {"PID", "pid"},
+                                               {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"}};
+  static const std::vector<Column> segments = {
+      {"NAME", "name"}, {"SIZE", "size"}, {"OWNER", "owner"}, {"ATTACHED", "attachments"}, {"PERSISTENT", "persistent"}, {"USER", "uid"}};
+  static const std::vector<Column> apps = {
+      {"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"FIRST", "firstRank"}, {"ENCLAVE", "enclave"}};
+  static const std::vector<Column> compositions = {{"NAME", "name"}, {"STATE", "state"},       {"RANKS", "ranks"},
+                                                   {"APPS", "apps"}, {"LAUNCHER", "launcher"}, {"USER", "uid"}};
   switch (type) {
-    case HOBBES_ENCLAVE: return enclaves;
-    case HOBBES_SEGMENT: return segments;
-    case HOBBES_APP: return apps;
-    default: return compositions;
+    case HOBBES_ENCLAVE:
+      return enclaves;
+    case HOBBES_SEGMENT:
+      return segments;
+    case HOBBES_APP:
+      return apps;
+    default:
+      return compositions;
   }
 }
 
 std::string cell(const Json& row, const char* key) {
   auto at = row.find(key);
   if (at == row.end()) return "-";
-  if (std::string(key) == "memory" || std::string(key) == "size") return at->get<std::uint64_t>() == 0 ? "-" : format_size(at->get<std::uint64_t>());
+  if (std::string(key) == "memory" || std::string(key) == "size")
+    return at->get<std::uint64_t>() == 0 ? "-" : format_size(at->get<std::uint64_t>());
   if (at->is_string()) return at->get<std::string>().empty() ? "-" : at->get<std::string>();
   return to_text(*at);
 }
@@ -41,7 +50,8 @@ std::string table_view(NisReader& nis, std::uint16_t type, const Style& style) {
   for (const hobbes_record& record : nis.all(type)) {
     Json row = describe(record);
     hobbes_record enclave;
-    if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good) row["enclave"] = enclave.name;
+    if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good)
+      row["enclave"] = enclave.name;
     rows.push_back(row);
   }
   if (style.json) return to_text(rows, 2) + "\n";
@@ -85,10 +95,22 @@ std::string node_view(NisReader& nis, const Style& style) {
   double silence = static_cast<double>(nis.writer_silence_ns()) / 1e9;
   bool alive = silence < 3;
   if (style.json)
-    return to_text({{"node", node}, {"records", counts}, {"memory", total}, {"memoryLeased", leased}, {"freeCores", free_cores}, {"hobbesdAlive", alive}, {"hobbesdSilenceSeconds", silence}, {"sequence", nis.sequence()}}, 2) + "\n";
+    return to_text({{"node", node},
+                    {"records", counts},
+                    {"memory", total},
+                    {"memoryLeased", leased},
+                    {"freeCores", free_cores},
+                    {"hobbesdAlive", alive},
+                    {"hobbesdSilenceSeconds", silence},
+                    {"sequence", nis.sequence()}},
+                   2) +
+           "\n";
   auto count = [&](const char* type) { return std::to_string(counts.value(type, 0)); };
   std::string out;
-  out += "hobbesd       " + std::string(alive ? "running, pid " + std::to_string(number_at(node, "daemon")) : "silent for " + std::to_string(static_cast<long>(silence)) + " s; enclaves keep running") + "\n";
+  out += "hobbesd       " +
+         std::string(alive ? "running, pid " + std::to_string(number_at(node, "daemon"))
+                           : "silent for " + std::to_string(static_cast<long>(silence)) + " s; enclaves keep running") +
+         "\n";
   out += "cores         " + count("core") + ", " + std::to_string(free_cores) + " free\n";
   out += "memory        " + format_size(total) + ", " + format_size(leased) + " leased\n";
   out += "enclaves      " + count("enclave") + "\n";
@@ -108,7 +130,8 @@ std::string change_view(NisReader& nis, const hobbes_change& change, const Style
   ::localtime_r(&seconds, &local);
   std::strftime(when, sizeof when, "%H:%M:%S", &local);
   std::string state = text_at(json, "state");
-  return std::string(when) + "  " + text_at(json, "kind") + "  " + text_at(json, "type") + "  " + text_at(json, "name", text_at(json, "handle")) + (state.empty() ? "" : "  " + state) + "\n";
+  return std::string(when) + "  " + text_at(json, "kind") + "  " + text_at(json, "type") + "  " +
+         text_at(json, "name", text_at(json, "handle")) + (state.empty() ? "" : "  " + state) + "\n";
 }
 
 }  // namespace hobbes

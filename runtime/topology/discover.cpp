@@ -13,24 +13,19 @@ using Topology = std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destro
 CpuSet cpus_of(hwloc_const_bitmap_t bitmap) {
   CpuSet out;
   if (bitmap == nullptr) return out;
-  for (int cpu = hwloc_bitmap_first(bitmap); cpu >= 0 && cpu < static_cast<int>(CpuSet::capacity);
-       cpu = hwloc_bitmap_next(bitmap, cpu))
+  for (int cpu = hwloc_bitmap_first(bitmap); cpu >= 0 && cpu < static_cast<int>(CpuSet::capacity); cpu = hwloc_bitmap_next(bitmap, cpu))
     out.add(static_cast<unsigned>(cpu));
   return out;
 }
 
 unsigned package_of(hwloc_topology_t topology, hwloc_obj_t object) {
-  hwloc_obj_t package = object->type == HWLOC_OBJ_PACKAGE
-                            ? object
-                            : hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_PACKAGE, object);
+  hwloc_obj_t package = object->type == HWLOC_OBJ_PACKAGE ? object : hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_PACKAGE, object);
   return package != nullptr ? package->logical_index : 0;
 }
 
 // The nearest node with memory: the first local one, since a memory-only node (HBM, CXL) comes after its DRAM sibling.
 unsigned numa_of(hwloc_obj_t core) {
-  return core->nodeset != nullptr && hwloc_bitmap_first(core->nodeset) >= 0
-             ? static_cast<unsigned>(hwloc_bitmap_first(core->nodeset))
-             : 0;
+  return core->nodeset != nullptr && hwloc_bitmap_first(core->nodeset) >= 0 ? static_cast<unsigned>(hwloc_bitmap_first(core->nodeset)) : 0;
 }
 
 std::string model_of(hwloc_topology_t topology) {
@@ -70,11 +65,10 @@ Result<Inventory> discover(const std::string& source) {
   }
   if (out.cores.empty()) {  // some virtual machines and synthetic descriptions have no core level
     for (hwloc_obj_t pu = nullptr; (pu = hwloc_get_next_obj_by_type(raw, HWLOC_OBJ_PU, pu)) != nullptr;)
-      out.cores.push_back({static_cast<unsigned>(out.cores.size()), package_of(raw, pu), numa_of(pu),
-                           package_of(raw, pu), cpus_of(pu->cpuset)});
+      out.cores.push_back(
+          {static_cast<unsigned>(out.cores.size()), package_of(raw, pu), numa_of(pu), package_of(raw, pu), cpus_of(pu->cpuset)});
   }
-  if (out.cores.empty())
-    return Error{Code::unavailable, "discover the topology", "hwloc reports no cores", "check `lstopo`"};
+  if (out.cores.empty()) return Error{Code::unavailable, "discover the topology", "hwloc reports no cores", "check `lstopo`"};
   for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(raw, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
     NumaNode found{node->os_index, package_of(raw, node), node->attr->numanode.local_memory, {}};
     for (const Core& core : out.cores)

@@ -19,7 +19,7 @@ struct Core {
 };
 
 struct NumaNode {
-  unsigned id = 0;           ///< operating-system node number
+  unsigned id = 0;  ///< operating-system node number
   unsigned package = 0;
   std::uint64_t memory = 0;  ///< bytes
   CpuSet cpus;               ///< empty for a memory-only node

@@ -66,8 +66,7 @@ std::uint64_t rounded(std::uint64_t size, std::uint64_t page) { return (size + p
 
 }  // namespace
 
-Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
-                                 const SegmentOptions& options) {
+Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size, const SegmentOptions& options) {
   Segment out;
   out.memory_ = std::move(memory);
   out.base_ = base;
@@ -146,10 +145,7 @@ Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) { 
 Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable) { return ask({{"name", name}}, writable); }
 
 SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
-    : memory_(std::move(other.memory_)),
-      size_(other.size_),
-      attachment_(std::exchange(other.attachment_, 0)),
-      writable_(other.writable_) {}
+    : memory_(std::move(other.memory_)), size_(other.size_), attachment_(std::exchange(other.attachment_, 0)), writable_(other.writable_) {}
 
 SegmentAccess::~SegmentAccess() {
   if (attachment_ == 0) return;
@@ -158,7 +154,10 @@ SegmentAccess::~SegmentAccess() {
 
 Result<void*> SegmentAccess::map(std::uint64_t offset, std::uint64_t size) const {
   if (offset % 4096 != 0 || size == 0 || offset > size_ || size > size_ - offset)
-    return Error{Code::invalid, "attach a segment", "[" + std::to_string(offset) + ", +" + std::to_string(size) + ") is not inside its " + std::to_string(size_) + " bytes, from a page border on", ""};
+    return Error{Code::invalid, "attach a segment",
+                 "[" + std::to_string(offset) + ", +" + std::to_string(size) + ") is not inside its " + std::to_string(size_) +
+                     " bytes, from a page border on",
+                 ""};
   void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory_.get(), static_cast<off_t>(offset));
   if (base == MAP_FAILED) return os_error("attach a segment", errno);
   return base;

@@ -13,9 +13,9 @@
 namespace hobbes {
 
 struct SegmentOptions {
-  mode_t mode = 0600;           ///< who may read and write, as of chmod
-  std::uint64_t page_size = 0;  ///< 0: normal pages; else 2 MiB or 1 GiB huge pages
-  bool persistent = false;      ///< outlives its owner; only while hobbesd keeps running
+  mode_t mode = 0600;                 ///< who may read and write, as of chmod
+  std::uint64_t page_size = 0;        ///< 0: normal pages; else 2 MiB or 1 GiB huge pages
+  bool persistent = false;            ///< outlives its owner; only while hobbesd keeps running
   std::vector<std::string> enclaves;  ///< only for programs of these enclaves; empty: any
 };
 

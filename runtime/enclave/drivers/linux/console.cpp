@@ -26,8 +26,7 @@ Result<Fd> connect_console(const std::string& path) {
   return fd;
 }
 
-Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize>& size, uid_t owner,
-                          bool at_dev_console) {
+Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize>& size, uid_t owner, bool at_dev_console) {
   Fd master(::open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!master) master.reset(::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!master) return os_error("open a pseudo-terminal", errno, "mount devpts at /dev/pts in the bundle");
@@ -45,8 +44,7 @@ Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize
   }
   if (at_dev_console) {
     Fd file(::open("/dev/console", O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
-    if (::mount(name.c_str(), "/dev/console", nullptr, MS_BIND, nullptr) != 0)
-      return os_error("bind the terminal to /dev/console", errno);
+    if (::mount(name.c_str(), "/dev/console", nullptr, MS_BIND, nullptr) != 0) return os_error("bind the terminal to /dev/console", errno);
   }
   // The protocol of console sockets: the terminal's name as data, its master as SCM_RIGHTS.
   iovec part{name.data(), name.size()};

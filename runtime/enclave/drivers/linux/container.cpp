@@ -17,8 +17,8 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "enclave/drivers/linux/console.h"
-#include "enclave/hooks.h"
 #include "enclave/drivers/linux/init.h"
+#include "enclave/hooks.h"
 #include "ipc/channel.h"
 #include "partition/cgroup.h"
 
@@ -74,10 +74,8 @@ std::string map_text(const std::vector<oci::IdMapping>& maps) {
 Result<void> write_id_maps(pid_t child, const oci::Linux& linux_config) {
   std::string folder = "/proc/" + std::to_string(child);
   if (::geteuid() != 0) HOBBES_CHECK(Files::system().write(folder + "/setgroups", "deny"));
-  if (!linux_config.uid_mappings.empty())
-    HOBBES_CHECK(Files::system().write(folder + "/uid_map", map_text(linux_config.uid_mappings)));
-  if (!linux_config.gid_mappings.empty())
-    HOBBES_CHECK(Files::system().write(folder + "/gid_map", map_text(linux_config.gid_mappings)));
+  if (!linux_config.uid_mappings.empty()) HOBBES_CHECK(Files::system().write(folder + "/uid_map", map_text(linux_config.uid_mappings)));
+  if (!linux_config.gid_mappings.empty()) HOBBES_CHECK(Files::system().write(folder + "/gid_map", map_text(linux_config.gid_mappings)));
   return {};
 }
 
@@ -88,8 +86,7 @@ Result<void> expect(Channel& child, const std::string& stage) {
     return Error{Code::os, "prepare the enclave process", "it ended before it was " + stage,
                  "see the kernel log for an out-of-memory kill"};
   if (auto error = message->body.find("error"); error != message->body.end()) return error_from(*error);
-  if (text_at(message->body, "stage") != stage)
-    return Error{Code::corrupt, "prepare the enclave process", "it spoke out of turn", ""};
+  if (text_at(message->body, "stage") != stage) return Error{Code::corrupt, "prepare the enclave process", "it spoke out of turn", ""};
   return {};
 }
 
@@ -114,8 +111,7 @@ class ChildPidNamespace {
     ChildPidNamespace out;
     out.own_.reset(::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
     Fd wanted(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!wanted || !out.own_ || ::setns(wanted.get(), CLONE_NEWPID) != 0)
-      return os_error("join the pid namespace " + path, errno);
+    if (!wanted || !out.own_ || ::setns(wanted.get(), CLONE_NEWPID) != 0) return os_error("join the pid namespace " + path, errno);
     return out;
   }
   ChildPidNamespace(ChildPidNamespace&&) = default;
@@ -182,15 +178,16 @@ pid_t fork_as(pid_t inner_pid) {
 }
 
 bool same_namespace(pid_t pid, const char* name) {
-  struct stat mine{}, theirs{};
+  struct stat mine {
+  }, theirs{};
   std::string path = std::string("/ns/") + name;
-  return ::stat(("/proc/self" + path).c_str(), &mine) == 0 &&
-         ::stat(("/proc/" + std::to_string(pid) + path).c_str(), &theirs) == 0 && mine.st_ino == theirs.st_ino;
+  return ::stat(("/proc/self" + path).c_str(), &mine) == 0 && ::stat(("/proc/" + std::to_string(pid) + path).c_str(), &theirs) == 0 &&
+         mine.st_ino == theirs.st_ino;
 }
 
 Error not_running(const EnclaveRecord& record, const std::string& verb) {
-  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " +
-          std::string(name_of(record.status())), "see `hobbes-run state " + record.id + "`"};
+  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
+          "see `hobbes-run state " + record.id + "`"};
 }
 
 Result<Bundle> bundle_of(const EnclaveRecord& record) {
@@ -230,14 +227,21 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
       flags |= flag;
     }
   }
-  bool own_mounts = (flags & CLONE_NEWNS) != 0 ||
-                    std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "mount"; });
+  bool own_mounts =
+      (flags & CLONE_NEWNS) != 0 || std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "mount"; });
   if (!own_mounts)
     return Error{Code::invalid, "create enclave '" + record.id + "'", "the bundle asks for no mount namespace",
                  "add {\"type\": \"mount\"} to linux.namespaces"};
   plan.map_root = (flags & CLONE_NEWUSER) != 0;
-  plan.rootfs = {&bundle, record.folder() + "/rootfs", "", &cgroup, &layout, plan.map_root, (flags & CLONE_NEWPID) != 0,
-                 plan.late_namespaces != 0, bundle.hobbes.present};
+  plan.rootfs = {&bundle,
+                 record.folder() + "/rootfs",
+                 "",
+                 &cgroup,
+                 &layout,
+                 plan.map_root,
+                 (flags & CLONE_NEWPID) != 0,
+                 plan.late_namespaces != 0,
+                 bundle.hobbes.present};
   if (oci.process->terminal) {
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
@@ -311,8 +315,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
 Result<void> LinuxDriver::start(const EnclaveRecord& record) const {
   if (record.status() != Status::created)
     return Error{Code::busy, "start enclave '" + record.id + "'",
-                 "its status is " + std::string(name_of(record.status())) + ", not created",
-                 "create a new one with `hobbes-run create`"};
+                 "its status is " + std::string(name_of(record.status())) + ", not created", "create a new one with `hobbes-run create`"};
   auto starter = Channel::connect(record.start_socket());
   if (!starter) {
     ::unlink(record.start_socket().c_str());  // it runs: an earlier start died before it could say so
@@ -353,8 +356,7 @@ Result<void> LinuxDriver::pause(const EnclaveRecord& record) const {
 }
 
 Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
-  if (record.status() != Status::paused)
-    return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
+  if (record.status() != Status::paused) return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
   HOBBES_TRY(cgroup, cgroup_of(record));
   return cgroup.freeze(false);
 }
@@ -379,9 +381,9 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
   }
-  static constexpr std::pair<const char*, unsigned long> spaces[] = {
-      {"mnt", CLONE_NEWNS}, {"ipc", CLONE_NEWIPC},   {"uts", CLONE_NEWUTS},
-      {"net", CLONE_NEWNET}, {"user", CLONE_NEWUSER}, {"cgroup", CLONE_NEWCGROUP}};
+  static constexpr std::pair<const char*, unsigned long> spaces[] = {{"mnt", CLONE_NEWNS},    {"ipc", CLONE_NEWIPC},
+                                                                     {"uts", CLONE_NEWUTS},   {"net", CLONE_NEWNET},
+                                                                     {"user", CLONE_NEWUSER}, {"cgroup", CLONE_NEWCGROUP}};
   for (const auto& [name, flag] : spaces)
     if (!same_namespace(record.process.pid, name)) plan.namespaces |= flag;
   HOBBES_TRY(pair, socket_pair());
@@ -432,8 +434,7 @@ std::map<std::string, std::uint64_t> LinuxDriver::statistics(const EnclaveRecord
 
 Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   if (record.process.alive()) {
-    if (auto process = record.process.open())
-      (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+    if (auto process = record.process.open()) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
   }
   if (record.cgroup.empty()) return {};
   HOBBES_TRY(cgroup, cgroup_of(record));

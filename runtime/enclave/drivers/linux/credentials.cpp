@@ -54,11 +54,10 @@ Result<void> apply_limits(const oci::Process& process) {
   for (const oci::Rlimit& limit : process.rlimits) {
     rlimit value{limit.soft, limit.hard};
     if (::setrlimit(static_cast<__rlimit_resource>(limit.resource), &value) != 0)
-      return os_error("set resource limit " + std::to_string(limit.resource) + " to " + std::to_string(limit.soft),
-                      errno, "ask for at most the caller's own limit");
+      return os_error("set resource limit " + std::to_string(limit.resource) + " to " + std::to_string(limit.soft), errno,
+                      "ask for at most the caller's own limit");
   }
-  if (process.oom_score_adj)
-    HOBBES_CHECK(Files::system().write("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
+  if (process.oom_score_adj) HOBBES_CHECK(Files::system().write("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
   return {};
 }
 

@@ -55,8 +55,7 @@ Result<void> bind_to(const std::string& list) {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   for (unsigned cpu : cpus.members()) CPU_SET(cpu, &mask);
-  if (::sched_setaffinity(0, sizeof mask, &mask) != 0)
-    return os_error("bind to CPUs " + list, errno, "name CPUs of the enclave");
+  if (::sched_setaffinity(0, sizeof mask, &mask) != 0) return os_error("bind to CPUs " + list, errno, "name CPUs of the enclave");
   return {};
 }
 
@@ -64,7 +63,7 @@ Result<void> bind_to(const std::string& list) {
 Result<std::string> find_program(const oci::Process& process) {
   const std::string& name = process.args[0];
   auto usable = [](const std::string& path) -> Result<void> {
-    struct stat info{};
+    struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return os_error("execute " + path, errno);
     if (S_ISDIR(info.st_mode)) return Error{Code::denied, "execute " + path, "is a directory: permission denied", ""};
     if ((info.st_mode & 0111) == 0) return os_error("execute " + path, EACCES, "make it executable");
@@ -97,8 +96,7 @@ Result<void> finish(const oci::Process& process, const std::optional<SeccompProg
   // Without no_new_privs only a privileged thread may load a filter, so it comes before the privileges go.
   if (seccomp && !process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
   HOBBES_CHECK(become(process));
-  if (process.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-    return os_error("set no_new_privs", errno);
+  if (process.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error("set no_new_privs", errno);
   if (seccomp && process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
   return {};
 }
@@ -165,8 +163,7 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
     return os_error("become root of the user namespace", errno, "map container id 0 in uidMappings and gidMappings");
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
   (void)::setsid();
-  if (!plan.request->no_new_keyring)
-    (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
+  if (!plan.request->no_new_keyring) (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
   if (plan.late_namespaces != 0 && ::unshare(static_cast<int>(plan.late_namespaces)) != 0)
     return os_error("make the control group namespace", errno);
   for (const oci::Namespace& space : bundle.oci.linux_.namespaces)
@@ -177,8 +174,7 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   HOBBES_CHECK(tell(parent, "mounted"));  // prestart and createRuntime hooks run in the parent
   HOBBES_CHECK(run_hooks(bundle.oci.hooks.create_container, "createContainer", plan.state));
   HOBBES_CHECK(enter_rootfs(plan.rootfs, root, plan.request->no_pivot));
-  if (process.terminal)
-    HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, !bundle.hobbes.host_root));
+  if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, !bundle.hobbes.host_root));
   HOBBES_CHECK(seal_rootfs(plan.rootfs));
   HOBBES_CHECK(apply_limits(process));
   HOBBES_CHECK(bind_to(process.cpu_affinity_final));
@@ -212,7 +208,9 @@ void run_init(InitPlan& plan) {
   if (auto told = parent.send({{"stage", "ready"}}); !told) ::_exit(1);
 
   int connection = -1;
-  do { connection = ::accept4(plan.start.get(), nullptr, nullptr, SOCK_CLOEXEC); } while (connection < 0 && errno == EINTR);
+  do {
+    connection = ::accept4(plan.start.get(), nullptr, nullptr, SOCK_CLOEXEC);
+  } while (connection < 0 && errno == EINTR);
   if (connection < 0) ::_exit(1);
   Channel starter((Fd(connection)));
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
@@ -241,8 +239,7 @@ void run_exec(ExecPlan& plan) {
       return os_error("become root of the enclave's user namespace", errno);
     (void)::setsid();
     for (int stream = 0; stream < 3; ++stream)
-      if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0)
-        return os_error("pass a standard stream", errno);
+      if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0) return os_error("pass a standard stream", errno);
     for (std::size_t i = 0; i < passed.size(); ++i)
       if (::dup2(passed[i], static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));

@@ -14,21 +14,21 @@ namespace hobbes {
 struct InitPlan {
   const CreateRequest* request = nullptr;
   RootfsRequest rootfs;
-  std::vector<oci::Namespace> joined;       ///< with a path
-  unsigned long late_namespaces = 0;        ///< CLONE_NEW* made after entering the control group
+  std::vector<oci::Namespace> joined;  ///< with a path
+  unsigned long late_namespaces = 0;   ///< CLONE_NEW* made after entering the control group
   std::optional<SeccompProgram> seccomp;
-  Json state;                               ///< for hooks
-  Fd sync;                                  ///< to the parent
-  Fd start;                                 ///< listening; `start` connects here
+  Json state;  ///< for hooks
+  Fd sync;     ///< to the parent
+  Fd start;    ///< listening; `start` connects here
   Fd console;
-  bool map_root = false;                    ///< become user 0 of the new user namespace first
+  bool map_root = false;  ///< become user 0 of the new user namespace first
 };
 
 /// What the parent prepared for a further process in a running enclave.
 struct ExecPlan {
   const ExecRequest* request = nullptr;
-  Fd target;                                ///< pidfd of the enclave process
-  unsigned long namespaces = 0;             ///< CLONE_NEW* to join
+  Fd target;                     ///< pidfd of the enclave process
+  unsigned long namespaces = 0;  ///< CLONE_NEW* to join
   std::optional<SeccompProgram> seccomp;
   Fd sync, console;
 };

@@ -29,37 +29,47 @@ struct OptionFlag {
 };
 
 const std::map<std::string, OptionFlag>& option_flags() {
-  static const std::map<std::string, OptionFlag> table = {
-      {"ro", {false, MS_RDONLY}},           {"rw", {true, MS_RDONLY}},
-      {"nosuid", {false, MS_NOSUID}},       {"suid", {true, MS_NOSUID}},
-      {"nodev", {false, MS_NODEV}},         {"dev", {true, MS_NODEV}},
-      {"noexec", {false, MS_NOEXEC}},       {"exec", {true, MS_NOEXEC}},
-      {"sync", {false, MS_SYNCHRONOUS}},    {"async", {true, MS_SYNCHRONOUS}},
-      {"dirsync", {false, MS_DIRSYNC}},     {"remount", {false, MS_REMOUNT}},
-      {"mand", {false, MS_MANDLOCK}},       {"nomand", {true, MS_MANDLOCK}},
-      {"noatime", {false, MS_NOATIME}},     {"atime", {true, MS_NOATIME}},
-      {"nodiratime", {false, MS_NODIRATIME}}, {"diratime", {true, MS_NODIRATIME}},
-      {"relatime", {false, MS_RELATIME}},   {"norelatime", {true, MS_RELATIME}},
-      {"strictatime", {false, MS_STRICTATIME}}, {"nostrictatime", {true, MS_STRICTATIME}},
-      {"bind", {false, MS_BIND}},           {"rbind", {false, MS_BIND | MS_REC}},
-      {"silent", {false, MS_SILENT}},       {"loud", {true, MS_SILENT}},
-      {"defaults", {false, 0}}};
+  static const std::map<std::string, OptionFlag> table = {{"ro", {false, MS_RDONLY}},
+                                                          {"rw", {true, MS_RDONLY}},
+                                                          {"nosuid", {false, MS_NOSUID}},
+                                                          {"suid", {true, MS_NOSUID}},
+                                                          {"nodev", {false, MS_NODEV}},
+                                                          {"dev", {true, MS_NODEV}},
+                                                          {"noexec", {false, MS_NOEXEC}},
+                                                          {"exec", {true, MS_NOEXEC}},
+                                                          {"sync", {false, MS_SYNCHRONOUS}},
+                                                          {"async", {true, MS_SYNCHRONOUS}},
+                                                          {"dirsync", {false, MS_DIRSYNC}},
+                                                          {"remount", {false, MS_REMOUNT}},
+                                                          {"mand", {false, MS_MANDLOCK}},
+                                                          {"nomand", {true, MS_MANDLOCK}},
+                                                          {"noatime", {false, MS_NOATIME}},
+                                                          {"atime", {true, MS_NOATIME}},
+                                                          {"nodiratime", {false, MS_NODIRATIME}},
+                                                          {"diratime", {true, MS_NODIRATIME}},
+                                                          {"relatime", {false, MS_RELATIME}},
+                                                          {"norelatime", {true, MS_RELATIME}},
+                                                          {"strictatime", {false, MS_STRICTATIME}},
+                                                          {"nostrictatime", {true, MS_STRICTATIME}},
+                                                          {"bind", {false, MS_BIND}},
+                                                          {"rbind", {false, MS_BIND | MS_REC}},
+                                                          {"silent", {false, MS_SILENT}},
+                                                          {"loud", {true, MS_SILENT}},
+                                                          {"defaults", {false, 0}}};
   return table;
 }
 
 const std::map<std::string, unsigned long>& propagation_flags() {
   static const std::map<std::string, unsigned long> table = {
-      {"private", MS_PRIVATE},           {"rprivate", MS_PRIVATE | MS_REC},
-      {"shared", MS_SHARED},             {"rshared", MS_SHARED | MS_REC},
-      {"slave", MS_SLAVE},               {"rslave", MS_SLAVE | MS_REC},
-      {"unbindable", MS_UNBINDABLE},     {"runbindable", MS_UNBINDABLE | MS_REC}};
+      {"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"shared", MS_SHARED},         {"rshared", MS_SHARED | MS_REC},
+      {"slave", MS_SLAVE},     {"rslave", MS_SLAVE | MS_REC},     {"unbindable", MS_UNBINDABLE}, {"runbindable", MS_UNBINDABLE | MS_REC}};
   return table;
 }
 
 std::string descriptor_path(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
-Result<void> mount_call(const char* source, const std::string& target, const char* type, unsigned long flags,
-                        const char* data, const std::string& what) {
+Result<void> mount_call(const char* source, const std::string& target, const char* type, unsigned long flags, const char* data,
+                        const std::string& what) {
   if (::mount(source, target.c_str(), type, flags, data) != 0) return os_error("mount " + what, errno);
   return {};
 }
@@ -75,7 +85,7 @@ Result<Fd> open_beneath(int root, const std::string& path, std::uint64_t flags) 
 
 // Flags a bind remount must keep: in a user namespace the kernel locks them.
 unsigned long kept_flags(const std::string& path) {
-  struct statvfs info{};
+  struct statvfs info {};
   if (::statvfs(path.c_str(), &info) != 0) return 0;
   unsigned long out = 0;
   if ((info.f_flag & ST_RDONLY) != 0) out |= MS_RDONLY;
@@ -96,13 +106,11 @@ Result<void> make_readonly_recursively(const std::string& path) {
   return {};
 }
 
-Result<void> bind_mount(const std::string& root, const std::string& source, const std::string& destination,
-                        unsigned long flags) {
-  struct stat info{};
+Result<void> bind_mount(const std::string& root, const std::string& source, const std::string& destination, unsigned long flags) {
+  struct stat info {};
   if (::stat(source.c_str(), &info) != 0) return os_error("mount " + source + " at " + destination, errno);
   HOBBES_TRY(target, open_target(root, destination, !S_ISDIR(info.st_mode)));
-  return mount_call(source.c_str(), descriptor_path(target), nullptr, MS_BIND | flags, nullptr,
-                    source + " at " + destination);
+  return mount_call(source.c_str(), descriptor_path(target), nullptr, MS_BIND | flags, nullptr, source + " at " + destination);
 }
 
 class Builder {
@@ -119,8 +127,8 @@ class Builder {
     const char* source = m.source.empty() ? m.type.c_str() : m.source.c_str();
     Fd before;
     if (options.copy_up) before = std::move(target);
-    auto mounted = mount_call(source, where, m.type.c_str(), options.flags & ~static_cast<unsigned long>(MS_RDONLY),
-                              options.data.c_str(), what);
+    auto mounted =
+        mount_call(source, where, m.type.c_str(), options.flags & ~static_cast<unsigned long>(MS_RDONLY), options.data.c_str(), what);
     // sysfs needs the network namespace's owner; the host's own, read-only, is the usual stand-in.
     if (!mounted && m.type == "sysfs" && mounted.error().code == Code::denied)
       mounted = mount_call("/sys", where, nullptr, MS_BIND | MS_REC, nullptr, what);
@@ -130,8 +138,7 @@ class Builder {
     if (options.copy_up) HOBBES_CHECK(copy_up(before, inside));
     if ((options.flags & MS_RDONLY) != 0)
       HOBBES_CHECK(mount_call(nullptr, descriptor_path(inside), nullptr,
-                              MS_REMOUNT | MS_BIND | options.flags | kept_flags(descriptor_path(inside)), nullptr,
-                              what + " read-only"));
+                              MS_REMOUNT | MS_BIND | options.flags | kept_flags(descriptor_path(inside)), nullptr, what + " read-only"));
     return propagate(descriptor_path(inside), options, what);
   }
 
@@ -140,19 +147,14 @@ class Builder {
       const char* path;
       unsigned major, minor;
     };
-    static constexpr std::array<Standard, 6> devices = {{{"/dev/null", 1, 3},
-                                                         {"/dev/zero", 1, 5},
-                                                         {"/dev/full", 1, 7},
-                                                         {"/dev/random", 1, 8},
-                                                         {"/dev/urandom", 1, 9},
-                                                         {"/dev/tty", 5, 0}}};
-    for (const Standard& d : devices)
-      HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
+    static constexpr std::array<Standard, 6> devices = {
+        {{"/dev/null", 1, 3}, {"/dev/zero", 1, 5}, {"/dev/full", 1, 7}, {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0}}};
+    for (const Standard& d : devices) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
     for (const oci::Device& d : request_.bundle->oci.linux_.devices) HOBBES_CHECK(make_device(d));
     HOBBES_TRY(dev, open_target(root_, "/dev", false));
-    for (const auto& [name, target] : {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"},
-                                       std::pair{"stdout", "/proc/self/fd/1"}, std::pair{"stderr", "/proc/self/fd/2"},
-                                       std::pair{"ptmx", "pts/ptmx"}})
+    for (const auto& [name, target] :
+         {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"}, std::pair{"stdout", "/proc/self/fd/1"},
+          std::pair{"stderr", "/proc/self/fd/2"}, std::pair{"ptmx", "pts/ptmx"}})
       if (::symlinkat(target, dev.get(), name) != 0 && errno != EEXIST && errno != EROFS)
         return os_error("link /dev/" + std::string(name), errno);
     return {};
@@ -163,14 +165,13 @@ class Builder {
     std::string source = m.source;
     if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
     HOBBES_CHECK(bind_mount(root_, source, m.destination, options.flags & MS_REC));
-    struct stat info{};
+    struct stat info {};
     bool file = ::stat(source.c_str(), &info) == 0 && !S_ISDIR(info.st_mode);
     HOBBES_TRY(target, open_target(root_, m.destination, file));
     std::string where = descriptor_path(target);
     unsigned long extra = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
     if (extra != 0 || options.clear != 0)
-      HOBBES_CHECK(mount_call(nullptr, where, nullptr,
-                              MS_REMOUNT | MS_BIND | extra | (kept_flags(where) & ~options.clear), nullptr,
+      HOBBES_CHECK(mount_call(nullptr, where, nullptr, MS_REMOUNT | MS_BIND | extra | (kept_flags(where) & ~options.clear), nullptr,
                               m.source + " at " + m.destination + " with its options"));
     if (options.recursive_readonly) HOBBES_CHECK(make_readonly_recursively(where));
     return propagate(where, options, m.destination);
@@ -201,20 +202,17 @@ class Builder {
     };
     if (!layout.v2.empty()) {
       HOBBES_TRY(target, open_target(root_, m.destination, false));
-      if (request_.cgroup_namespace &&
-          mount_call("cgroup", descriptor_path(target), "cgroup2", options.flags, nullptr, m.destination))
+      if (request_.cgroup_namespace && mount_call("cgroup", descriptor_path(target), "cgroup2", options.flags, nullptr, m.destination))
         return {};
       return bind_readonly(layout.v2 + request_.cgroup->path(), m.destination);
     }
     HOBBES_TRY(target, open_target(root_, m.destination, false));
-    HOBBES_CHECK(mount_call("tmpfs", descriptor_path(target), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755",
-                            m.destination));
+    HOBBES_CHECK(mount_call("tmpfs", descriptor_path(target), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755", m.destination));
     for (const auto& [controller, mount_point] : layout.v1)
       HOBBES_CHECK(bind_readonly(mount_point + request_.cgroup->path(), m.destination + "/" + controller));
     if (readonly) {
       HOBBES_TRY(inside, open_target(root_, m.destination, false));
-      HOBBES_CHECK(mount_call(nullptr, descriptor_path(inside), nullptr, MS_REMOUNT | MS_BIND | options.flags, nullptr,
-                              m.destination));
+      HOBBES_CHECK(mount_call(nullptr, descriptor_path(inside), nullptr, MS_REMOUNT | MS_BIND | options.flags, nullptr, m.destination));
     }
     return {};
   }
@@ -248,12 +246,10 @@ Result<std::string> build_host_root(const RootfsRequest& request) {
   HOBBES_CHECK(make_readonly_recursively(root));
   if (request.new_pid_namespace)
     HOBBES_CHECK(mount_call("proc", root + "/proc", "proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, nullptr, "proc"));
-  HOBBES_CHECK(
-      mount_call("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", "a private /tmp"));
+  HOBBES_CHECK(mount_call("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", "a private /tmp"));
   std::string shared = request.shared_memory.empty() ? "/dev/shm" : request.shared_memory;
   HOBBES_CHECK(mount_call(shared.c_str(), root + "/dev/shm", nullptr, MS_BIND, nullptr, shared + " at /dev/shm"));
-  HOBBES_CHECK(mount_call(nullptr, root + "/dev/shm", nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, nullptr,
-                          "/dev/shm writable"));
+  HOBBES_CHECK(mount_call(nullptr, root + "/dev/shm", nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, nullptr, "/dev/shm writable"));
   // Pseudo-terminals need a writable devpts.
   (void)::mount(nullptr, (root + "/dev/pts").c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC, nullptr);
   return root;
@@ -296,8 +292,7 @@ Result<Fd> open_target(const std::string& root, const std::string& path, bool fi
     if (!open_beneath(at.get(), next, O_PATH)) {
       HOBBES_TRY(parent, open_beneath(at.get(), done.empty() ? "/" : done, O_PATH | O_DIRECTORY));
       bool leaf = end >= path.size();
-      int rc = leaf && file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0)
-                            : ::mkdirat(parent.get(), part.c_str(), 0755);
+      int rc = leaf && file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0) : ::mkdirat(parent.get(), part.c_str(), 0755);
       if (rc != 0 && errno != EEXIST) return os_error("make " + next + " in the root file system", errno);
     }
     done = next;
@@ -359,16 +354,14 @@ Result<void> seal_rootfs(const RootfsRequest& request) {
     HOBBES_CHECK(Files::system().write(path, value));
   }
   if (oci.root_readonly)
-    HOBBES_CHECK(mount_call(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags("/"), nullptr,
-                            "the root read-only"));
+    HOBBES_CHECK(mount_call(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags("/"), nullptr, "the root read-only"));
   for (const std::string& path : oci.linux_.readonly_paths) {
     if (::access(path.c_str(), F_OK) != 0) continue;
     HOBBES_CHECK(mount_call(path.c_str(), path, nullptr, MS_BIND | MS_REC, nullptr, path));
-    HOBBES_CHECK(mount_call(nullptr, path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(path), nullptr,
-                            path + " read-only"));
+    HOBBES_CHECK(mount_call(nullptr, path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(path), nullptr, path + " read-only"));
   }
   for (const std::string& path : oci.linux_.masked_paths) {
-    struct stat info{};
+    struct stat info {};
     if (::stat(path.c_str(), &info) != 0) continue;
     if (S_ISDIR(info.st_mode)) {
       HOBBES_CHECK(mount_call("tmpfs", path, "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1", path + " masked"));

@@ -11,8 +11,8 @@ namespace hobbes {
 
 struct RootfsRequest {
   const Bundle* bundle = nullptr;
-  std::string staging;         ///< an empty directory of ours, the mount point in host-root mode
-  std::string shared_memory;   ///< bound to /dev/shm in host-root mode; empty: the host's own
+  std::string staging;        ///< an empty directory of ours, the mount point in host-root mode
+  std::string shared_memory;  ///< bound to /dev/shm in host-root mode; empty: the host's own
   const Cgroup* cgroup = nullptr;
   const CgroupLayout* layout = nullptr;
   bool user_namespace = false;
@@ -27,8 +27,8 @@ struct MountOptions {
   unsigned long clear = 0;        ///< MS_* named with their "no" form
   unsigned long propagation = 0;  ///< MS_PRIVATE, ... with MS_REC
   bool recursive_readonly = false;
-  bool copy_up = false;           ///< tmpcopyup
-  std::string data;               ///< the rest, for the file system
+  bool copy_up = false;  ///< tmpcopyup
+  std::string data;      ///< the rest, for the file system
 };
 MountOptions parse_mount_options(const std::vector<std::string>& options);
 

@@ -29,18 +29,17 @@ Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint
   if (name == "SCMP_ACT_TRACE") return SCMP_ACT_TRACE(value);
   if (name == "SCMP_ACT_ALLOW") return SCMP_ACT_ALLOW;
   if (name == "SCMP_ACT_LOG") return SCMP_ACT_LOG;
-  return Error{Code::unsupported, "compile the seccomp profile", "the action " + name + " is not supported",
-               "use another action"};
+  return Error{Code::unsupported, "compile the seccomp profile", "the action " + name + " is not supported", "use another action"};
 }
 
 scmp_compare operator_of(const std::string& name) {
   static const std::array<std::pair<const char*, scmp_compare>, 7> table = {{{"SCMP_CMP_NE", SCMP_CMP_NE},
-                                                                            {"SCMP_CMP_LT", SCMP_CMP_LT},
-                                                                            {"SCMP_CMP_LE", SCMP_CMP_LE},
-                                                                            {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-                                                                            {"SCMP_CMP_GE", SCMP_CMP_GE},
-                                                                            {"SCMP_CMP_GT", SCMP_CMP_GT},
-                                                                            {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}}};
+                                                                             {"SCMP_CMP_LT", SCMP_CMP_LT},
+                                                                             {"SCMP_CMP_LE", SCMP_CMP_LE},
+                                                                             {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+                                                                             {"SCMP_CMP_GE", SCMP_CMP_GE},
+                                                                             {"SCMP_CMP_GT", SCMP_CMP_GT},
+                                                                             {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}}};
   for (const auto& [text, value] : table)
     if (name == text) return value;
   return SCMP_CMP_EQ;
@@ -48,8 +47,7 @@ scmp_compare operator_of(const std::string& name) {
 
 Result<void> add_rule(scmp_filter_ctx context, const oci::SeccompRule& rule, std::uint32_t action) {
   std::vector<scmp_arg_cmp> compares;
-  for (const oci::SeccompArg& arg : rule.args)
-    compares.push_back({arg.index, operator_of(arg.op), arg.value, arg.value_two});
+  for (const oci::SeccompArg& arg : rule.args) compares.push_back({arg.index, operator_of(arg.op), arg.value, arg.value_two});
   std::vector<unsigned> indexes;
   for (const oci::SeccompArg& arg : rule.args) indexes.push_back(arg.index);
   std::sort(indexes.begin(), indexes.end());
@@ -113,15 +111,51 @@ oci::Seccomp default_seccomp() {
   oci::SeccompRule deny;
   deny.action = "SCMP_ACT_ERRNO";
   deny.errno_ret = EPERM;
-  deny.names = {"acct",          "add_key",        "bpf",            "clock_adjtime",     "clock_settime",
-                "create_module", "delete_module",  "finit_module",   "fsconfig",          "fsmount",
-                "fsopen",        "fspick",         "init_module",    "ioperm",            "iopl",
-                "kexec_file_load", "kexec_load",   "keyctl",         "lookup_dcookie",    "mount",
-                "mount_setattr", "move_mount",     "nfsservctl",     "open_by_handle_at", "open_tree",
-                "perf_event_open", "pivot_root",   "quotactl",       "reboot",            "request_key",
-                "setns",         "settimeofday",   "stime",          "swapoff",           "swapon",
-                "sysfs",         "umount",         "umount2",        "unshare",           "uselib",
-                "userfaultfd",   "ustat",          "vhangup",        "vm86",              "vm86old"};
+  deny.names = {"acct",
+                "add_key",
+                "bpf",
+                "clock_adjtime",
+                "clock_settime",
+                "create_module",
+                "delete_module",
+                "finit_module",
+                "fsconfig",
+                "fsmount",
+                "fsopen",
+                "fspick",
+                "init_module",
+                "ioperm",
+                "iopl",
+                "kexec_file_load",
+                "kexec_load",
+                "keyctl",
+                "lookup_dcookie",
+                "mount",
+                "mount_setattr",
+                "move_mount",
+                "nfsservctl",
+                "open_by_handle_at",
+                "open_tree",
+                "perf_event_open",
+                "pivot_root",
+                "quotactl",
+                "reboot",
+                "request_key",
+                "setns",
+                "settimeofday",
+                "stime",
+                "swapoff",
+                "swapon",
+                "sysfs",
+                "umount",
+                "umount2",
+                "unshare",
+                "uselib",
+                "userfaultfd",
+                "ustat",
+                "vhangup",
+                "vm86",
+                "vm86old"};
   out.syscalls.push_back(deny);
   oci::SeccompRule namespaces = deny;  // clone with a CLONE_NEW* flag; clone3 hides its flags in memory and stays for threads
   namespaces.names = {"clone"};
@@ -133,10 +167,8 @@ oci::Seccomp default_seccomp() {
 }
 
 Result<void> load_seccomp(const SeccompProgram& program) {
-  sock_fprog filter{static_cast<unsigned short>(program.instructions.size()),
-                    const_cast<sock_filter*>(program.instructions.data())};
-  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter) != 0)
-    return os_error("load the seccomp profile", errno);
+  sock_fprog filter{static_cast<unsigned short>(program.instructions.size()), const_cast<sock_filter*>(program.instructions.data())};
+  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter) != 0) return os_error("load the seccomp profile", errno);
   return {};
 }
 

@@ -1,0 +1,120 @@
+#include "bundles/bundle.h"
+
+#include <gtest/gtest.h>
+
+namespace hobbes {
+namespace {
+
+Json valid() { return example_config(Kind::linux_, true); }
+
+bool mentions(const std::vector<Problem>& problems, const std::string& pointer) {
+  for (const Problem& p : problems)
+    if (p.pointer == pointer) return true;
+  return false;
+}
+
+TEST(Bundle, EveryExampleIsValid) {
+  for (Kind kind : {Kind::linux_, Kind::kitten, Kind::palacios}) {
+    auto validation = validate_config("/b", example_config(kind, false));
+    ASSERT_TRUE(validation.bundle) << report(validation.problems);
+    EXPECT_EQ(validation.bundle->hobbes.kind, kind);
+  }
+  EXPECT_TRUE(validate_config("/b", valid()).bundle);
+}
+
+TEST(Bundle, AllProblemsAreReportedAtOnceWithPointers) {
+  Json config = valid();
+  config["process"]["args"] = Json::array();
+  config["process"]["cwd"] = "relative";
+  config["hobbes"]["cores"]["count"] = "two";
+  config["hobbes"]["memory"]["size"] = "12 parsecs";
+  config["linux"]["namespaces"].push_back({{"type", "pid"}});
+  auto validation = validate_config("/b", config);
+  EXPECT_FALSE(validation.bundle);
+  for (const char* pointer : {"/process/args", "/process/cwd", "/hobbes/cores/count", "/hobbes/memory/size", "/linux/namespaces/4/type"})
+    EXPECT_TRUE(mentions(validation.problems, pointer)) << pointer << "\n" << report(validation.problems);
+  for (const Problem& p : validation.problems) {
+    EXPECT_FALSE(p.found.empty());
+    EXPECT_FALSE(p.allowed.empty());
+  }
+}
+
+TEST(Bundle, UnknownOciFieldsAreKeptAndIgnored) {
+  Json config = valid();
+  config["zzz"] = {{"a", 1}};
+  config["process"]["future"] = true;
+  auto validation = validate_config("/b", config);
+  ASSERT_TRUE(validation.bundle) << report(validation.problems);
+  EXPECT_EQ(validation.bundle->config["zzz"]["a"], 1);
+}
+
+TEST(Bundle, UnknownHobbesKeysAreErrorsWithASuggestion) {
+  Json config = valid();
+  config["hobbes"]["core"] = {{"count", 1}};
+  auto validation = validate_config("/b", config);
+  ASSERT_EQ(validation.problems.size(), 1U);
+  EXPECT_EQ(validation.problems[0].pointer, "/hobbes/core");
+  EXPECT_NE(validation.problems[0].remedy.find("cores"), std::string::npos);
+}
+
+TEST(Bundle, AnnotationsAreEquivalentToTheObject) {
+  Json object = valid();
+  object["hobbes"] = {{"kind", "linux"},
+                      {"root", "host"},
+                      {"cores", {{"count", 2}, {"policy", "spread"}}},
+                      {"memory", {{"size", "1GiB"}, {"numa", 0}}},
+                      {"segments", {{{"name", "a"}, {"size", "1MiB"}}}},
+                      {"labels", {{"team.name", "x"}}}};
+  Json annotated = valid();
+  annotated.erase("hobbes");
+  annotated["annotations"] = {{"org.hobbes.kind", "linux"},
+                              {"org.hobbes.root", "host"},
+                              {"org.hobbes.cores.count", "2"},
+                              {"org.hobbes.cores.policy", "spread"},
+                              {"org.hobbes.memory.size", "1GiB"},
+                              {"org.hobbes.memory.numa", "0"},
+                              {"org.hobbes.segments", R"([{"name":"a","size":"1MiB"}])"},
+                              {"org.hobbes.labels.team.name", "x"}};
+  auto a = validate_config("/b", object), b = validate_config("/b", annotated);
+  ASSERT_TRUE(a.bundle) << report(a.problems);
+  ASSERT_TRUE(b.bundle) << report(b.problems);
+  EXPECT_EQ(a.bundle->hobbes.cores.count, b.bundle->hobbes.cores.count);
+  EXPECT_EQ(a.bundle->hobbes.cores.policy, b.bundle->hobbes.cores.policy);
+  EXPECT_EQ(a.bundle->hobbes.memory.size, b.bundle->hobbes.memory.size);
+  EXPECT_EQ(a.bundle->hobbes.memory.numa, b.bundle->hobbes.memory.numa);
+  EXPECT_EQ(a.bundle->hobbes.segments.size(), b.bundle->hobbes.segments.size());
+  EXPECT_EQ(a.bundle->hobbes.labels, b.bundle->hobbes.labels);
+}
+
+TEST(Bundle, AnAnnotationThatContradictsTheObjectIsAnError) {
+  Json config = valid();
+  config["annotations"] = {{"org.hobbes.cores.count", "7"}};
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/annotations/org.hobbes.cores.count"));
+}
+
+TEST(Bundle, AVmObjectMakesItPalacios) {
+  Json config = {{"ociVersion", "1.3.0"},
+                 {"vm", {{"kernel", {{"path", "/vmlinuz"}}}}},
+                 {"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "128MiB"}}}}}};
+  auto validation = validate_config("/b", config);
+  ASSERT_TRUE(validation.bundle) << report(validation.problems);
+  EXPECT_EQ(validation.bundle->hobbes.kind, Kind::palacios);
+}
+
+TEST(Bundle, DocumentsThatAreNoObjectsAreRefused) {
+  for (const Json& config : {Json(), Json(3), Json("x"), Json::array()}) EXPECT_FALSE(validate_config("/b", config).problems.empty());
+}
+
+TEST(Json, HostileDocumentsAreRefusedWithTheReason) {
+  std::string deep(100000, '[');
+  EXPECT_NE(parse_json(deep, "x").error().cause.find("nests deeper"), std::string::npos);
+  EXPECT_NE(parse_json(R"({"a":1,"a":2})", "x").error().cause.find("twice"), std::string::npos);
+  EXPECT_FALSE(parse_json("{\"a\":\"\xff\xfe\"}", "x"));
+  EXPECT_FALSE(parse_json("", "x"));
+  EXPECT_FALSE(parse_json("{} trailing", "x"));
+  EXPECT_FALSE(parse_json(std::string(json_size_limit + 1, ' '), "x"));
+  EXPECT_NE(parse_json("{\n \"a\": }", "x").error().cause.find("line 2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hobbes

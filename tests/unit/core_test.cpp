@@ -1,0 +1,89 @@
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/cpu_set.h"
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/process.h"
+#include "core/size.h"
+
+namespace hobbes {
+namespace {
+
+TEST(CpuSet, ListsAreReadAndWrittenInTheKernelsForm) {
+  EXPECT_EQ(CpuSet::parse("0-3,8,10-11")->text(), "0-3,8,10-11");
+  EXPECT_EQ(CpuSet::parse("")->count(), 0U);
+  EXPECT_EQ(CpuSet::parse("3,1,2\n")->text(), "1-3");
+  for (const char* bad : {"1,", "a", "3-1", "1024", "1-", "-1", "1--2", "1 2"}) EXPECT_FALSE(CpuSet::parse(bad)) << bad;
+}
+
+TEST(Size, UnitsArePowersOf1024) {
+  EXPECT_EQ(*parse_size("512MiB"), 512U << 20U);
+  EXPECT_EQ(*parse_size("1 GiB"), 1U << 30U);
+  EXPECT_EQ(*parse_size("2g"), 2ULL << 30U);
+  EXPECT_EQ(*parse_size("4096"), 4096U);
+  for (const char* bad : {"", "MiB", "1XB", "-1", "99999999999999999999", "99999999999T", "1MiBB"}) EXPECT_FALSE(parse_size(bad)) << bad;
+  EXPECT_EQ(format_size(1536), "1.5 KiB");
+  EXPECT_EQ(format_size(512U << 20U), "512 MiB");
+}
+
+TEST(Identity, IdsThatAreNoFileNamesAreRefused) {
+  EXPECT_TRUE(check_id("a-b_c+d.e"));
+  for (const std::string& bad : {std::string(), std::string(".."), std::string("a/b"), std::string("-x"), std::string("a b"),
+                                 std::string(128, 'a'), std::string("a\0b", 3)})
+    EXPECT_FALSE(check_id(bad)) << bad;
+}
+
+TEST(Process, AnIdentityEndsWithItsProcess) {
+  pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  auto id = ProcessId::of(child);
+  ASSERT_TRUE(id);
+  EXPECT_TRUE(id->alive());
+  EXPECT_FALSE((ProcessId{child, id->start_ticks + 1}).alive());
+  ::kill(child, SIGKILL);
+  siginfo_t info{};
+  ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);
+  EXPECT_FALSE(id->alive()) << "a zombie is not alive";
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(id->open());
+}
+
+TEST(Process, RunReturnsOutputStatusAndTimeouts) {
+  Command command;
+  command.argv = {"sh", "-c", "cat; echo oops >&2; exit 3"};
+  command.input = "hello";
+  auto outcome = run(command);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->out, "hello");
+  EXPECT_EQ(outcome->err, "oops\n");
+  EXPECT_EQ(exit_code_of(outcome->wait_status), 3);
+  command.argv = {"sleep", "60"};
+  command.deadline = std::chrono::milliseconds(50);
+  EXPECT_TRUE(run(command)->timed_out);
+  command.argv = {"/no/such/program"};
+  EXPECT_EQ(run(command).error().code, Code::not_found);
+}
+
+TEST(File, ReplaceIsAtomicAndRemoveTreeDoesNotFollowLinks) {
+  char name[] = "/tmp/hobbes-test.XXXXXX";
+  std::string folder = ::mkdtemp(name);
+  ASSERT_TRUE(replace_file(folder + "/f", "one"));
+  ASSERT_TRUE(replace_file(folder + "/f", "two"));
+  EXPECT_EQ(*Files::system().read(folder + "/f"), "two");
+  ASSERT_TRUE(make_directories(folder + "/keep"));
+  ASSERT_TRUE(make_directories(folder + "/tree/deep"));
+  ASSERT_EQ(::symlink((folder + "/keep").c_str(), (folder + "/tree/deep/link").c_str()), 0);
+  ASSERT_TRUE(remove_tree(folder + "/tree"));
+  EXPECT_TRUE(Files::system().exists(folder + "/keep"));
+  EXPECT_FALSE(Files::system().exists(folder + "/tree"));
+  EXPECT_EQ(Files::system().list(folder)->size(), 2U) << "no temporary file is left";
+  ASSERT_TRUE(remove_tree(folder));
+}
+
+}  // namespace
+}  // namespace hobbes
