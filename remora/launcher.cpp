@@ -597,16 +597,16 @@ void Launcher::check_time() {
     return;
   }
   if (first_init_ && now > *first_init_ + options_.init_timeout) {
-    for (const Rank& rank : ranks_) {
-      if (rank.phase == Phase::ended || rank.phase >= Phase::running) continue;
-      bool all_inside = std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.connected || r.phase >= Phase::in_init; });
-      if (all_inside && rank.phase == Phase::in_init) continue;  // they are on it together
-      std::string why = rank.connected
-                            ? " is in MPI_Init without the remora component (is its Open MPI another one?)"
-                            : " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one";
-      fail(1, full_name(rank) + why);
-      return;
+    auto late = [](const Rank& r) { return r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
+    auto strange = [](const Rank& r) { return r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };
+    auto culprit = std::find_if(ranks_.begin(), ranks_.end(), late);
+    if (culprit != ranks_.end()) {
+      fail(1, full_name(*culprit) + " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one");
+    } else if (culprit = std::find_if(ranks_.begin(), ranks_.end(), strange); culprit != ranks_.end()) {
+      fail(1, full_name(*culprit) + " is in MPI_Init without the remora component (is its Open MPI another one?)");
     }
+    first_init_.reset();  // looked at once: from here on all are inside
+    if (failed_) return;
   }
   check_deadlock();
 }

@@ -76,6 +76,7 @@ Result<Stage::Place> make(const Composition& composition, const CompositionEncla
   request.root = default_root();
   request.id = enclave_id(composition, enclave);
   request.bundle = folder;
+  request.bound = true;
   Stage::Place place;
   HOBBES_TRY(record, create_enclave(request));
   place.record = std::move(record);

@@ -77,7 +77,9 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
 
   auto make = [&]() -> Result<void> {
     HOBBES_CHECK(record.save());
-    HOBBES_TRY(reserved, client.call("enclave.reserve", reservation_of(bundle, root, options.id)));
+    Json reservation = reservation_of(bundle, root, options.id);
+    reservation["bound"] = options.bound;
+    HOBBES_TRY(reserved, client.call("enclave.reserve", std::move(reservation)));
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
     CreateRequest request{std::move(bundle),
                           text_at(reserved.body, "cpus"),

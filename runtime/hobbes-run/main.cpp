@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <functional>
+#include <set>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -43,6 +44,24 @@ void add_create_options(CLI::App* verb, CreateOptions& options) {
   verb->add_flag("--no-pivot", options.no_pivot, "move the root instead of pivoting (ramdisk roots)");
   verb->add_flag("--no-new-keyring", options.no_new_keyring, "keep the caller's session keyring");
   verb->add_option("--preserve-fds", options.preserve_fds, "hand this many descriptors from 3 on to the program");
+}
+
+// `exec [options] ID PROGRAM ARGS...`: from the program on, words are its own, whatever they look like. Takes them off the end of the
+// command line and returns them.
+std::vector<std::string> take_command(int& argc, char** argv) {
+  static const std::set<std::string> with_value = {"-p", "--process", "--console-socket", "--pid-file", "--cwd", "-u", "--user", "-e", "--env", "-c", "--cap", "--preserve-fds"};
+  static const std::set<std::string> global_with_value = {"--root", "--log", "--log-format", "--log-level", "--cgroup-manager", "--rootless"};
+  int at = 1;
+  for (; at < argc && argv[at][0] == '-'; ++at)
+    if (global_with_value.count(argv[at]) != 0) ++at;
+  if (at >= argc || std::string(argv[at]) != "exec") return {};
+  for (++at; at < argc && argv[at][0] == '-'; ++at)
+    if (with_value.count(argv[at]) != 0) ++at;
+  ++at;  // the id
+  std::vector<std::string> command;
+  for (int i = at; i < argc; ++i) command.emplace_back(argv[i]);
+  argc = std::min(argc, at);
+  return command;
 }
 
 int run_program(int argc, char** argv) {
@@ -93,8 +112,6 @@ int run_program(int argc, char** argv) {
 
   auto* exec_verb = verb("exec", "run another program inside a running enclave", [&] { return exec(globals, exec_options); });
   exec_verb->add_option("id", exec_options.id, "the enclave's id")->required();
-  exec_verb->add_option("command", exec_options.command, "the program and its arguments");
-  exec_verb->prefix_command();
   exec_verb->add_option("-p,--process", exec_options.process_file, "JSON file with an OCI process object");
   exec_verb->add_option("--console-socket", exec_options.console_socket, "socket that receives the terminal's master");
   exec_verb->add_option("--pid-file", exec_options.pid_file, "file that receives the program's pid");
@@ -149,6 +166,8 @@ int run_program(int argc, char** argv) {
   auto* validate_verb = verb("validate", "check a bundle without touching the node", [&] { return validate(globals, bundle); });
   validate_verb->add_option("-b,--bundle,bundle", bundle, "folder with config.json")->capture_default_str();
 
+  exec_options.command = take_command(argc, argv);
+  exec_verb->footer("The program and its arguments follow the id.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

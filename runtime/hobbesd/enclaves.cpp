@@ -181,7 +181,8 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
                    {"labels", request.value("labels", Json::object())},
                    {"annotations", request.value("annotations", Json::object())},
                    {"makerPid", maker.pid},
-                   {"makerStart", maker.start_ticks}};
+                   {"makerStart", maker.start_ticks},
+                   {"bound", request.value("bound", false)}};
   Transition transition;
   transition.put(record);
   transition.put_document(document_name(record.id), document);
@@ -226,6 +227,7 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   HOBBES_CHECK(nis_->commit(transition));
   session.reservations.erase(record.id);
   cgroups_[record.id] = text_at(request, "cgroup");
+  watch_maker(record.id, document);
   watch_enclave(record);
   spdlog::info("enclave '{}' created: pid {}", record.name, process.pid);
   return Reply{Json::object(), {}};
@@ -341,6 +343,7 @@ void Manager::forget(std::uint64_t id) {
     enclave_watches_.erase(at);
   }
   cgroups_.erase(id);
+  makers_.erase(id);
   kill_asked_.erase(id);
   endings_.erase(id);
 }
@@ -382,6 +385,14 @@ void Manager::watch_enclave(const hobbes_record& record) {
   }
   int fd = pidfd->get();
   if (loop_.watch(fd, [this, id] { enclave_ended(id); })) enclave_watches_[id] = std::move(*pidfd);
+}
+
+// An enclave bound to the process that made it goes with it.
+void Manager::watch_maker(std::uint64_t id, const Json& document) {
+  if (!document.value("bound", false)) return;
+  auto maker = static_cast<pid_t>(number_at(document, "makerPid"));
+  makers_[id] = maker;
+  watch_process(maker);
 }
 
 void Manager::enclave_ended(std::uint64_t id) {

@@ -81,6 +81,7 @@ Result<void> Manager::adopt() {
       continue;
     }
     spdlog::info("enclave '{}' re-adopted", record.name);
+    watch_maker(record.id, document);
     watch_enclave(record);
   }
   adopt_segments();

@@ -66,6 +66,7 @@ class Manager {
   Result<const hobbes_record*> enclave_of(const Session& session, const Json& request) const;
   void add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const;
   void watch_enclave(const hobbes_record& record);
+  void watch_maker(std::uint64_t id, const Json& document);
   void enclave_ended(std::uint64_t id);
   void learn_exit_status(std::uint64_t id, int pidfd);
   void clean_up(const hobbes_record& record);
@@ -114,6 +115,7 @@ class Manager {
   std::string root_;
   std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
+  std::map<std::uint64_t, pid_t> makers_;        // enclave id -> the process it is bound to
   std::set<std::uint64_t> kill_asked_;
   struct Ending {
     Fd pidfd;

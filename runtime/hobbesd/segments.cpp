@@ -194,6 +194,16 @@ void Manager::process_ended(pid_t pid) {
     loop_.unwatch(at->second.get());
     process_watches_.erase(at);
   }
+  for (auto at = makers_.begin(); at != makers_.end();) {
+    const hobbes_record* bound = at->second == pid ? nis_->by_id(at->first) : nullptr;
+    if (bound == nullptr) {
+      ++at;
+      continue;
+    }
+    at = makers_.erase(at);
+    kill_asked_.insert(bound->id);
+    clean_up(*bound);
+  }
   Transition transition;
   std::map<std::uint64_t, std::uint32_t> detached;
   for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) {

@@ -319,9 +319,12 @@ Result<std::string> build_rootfs(const RootfsRequest& request) {
   Builder builder(request, root);
   for (const oci::Mount& m : bundle.oci.mounts) HOBBES_CHECK(builder.mount(m));
   if (!bundle.hobbes.host_root) HOBBES_CHECK(builder.default_devices());
-  if (request.with_run_directory && !bundle.hobbes.host_root) {
-    HOBBES_CHECK(bind_mount(root, run_directory(), "/run/hobbes", MS_REC));
-    HOBBES_CHECK(make_readonly_recursively(root + "/run/hobbes"));
+  // The mirror and hobbesd's socket: at their standard place in an image, where they are in the host's tree unless /tmp hides them.
+  bool hidden = run_directory().rfind("/tmp/", 0) == 0;
+  if (request.with_run_directory && (!bundle.hobbes.host_root || hidden)) {
+    std::string place = bundle.hobbes.host_root ? run_directory() : "/run/hobbes";
+    HOBBES_CHECK(bind_mount(root, run_directory(), place, MS_REC));
+    HOBBES_CHECK(make_readonly_recursively(root + place));
   }
   return root;
 }

@@ -1,0 +1,254 @@
+// Compositions against the real Open MPI.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <map>
+
+#include "core/file.h"
+#include "node_harness.h"
+
+namespace hobbes::test {
+namespace {
+
+const std::string programs = HOBBES_BUILD_DIR "/tests/programs/";
+
+// Two sibling enclaves of one core each; `inner` are the apps of the second, `outer` those of the first.
+std::string composition(const Node& node, const std::string& outer, const std::string& inner, const Json& patch = {}) {
+  Json base = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}}, {"process", {{"capabilities", nullptr}}}};
+  if (!patch.is_null()) base.merge_patch(patch);
+  node.bundle("one", "true", base);
+  node.bundle("two", "true", base);
+  std::string path = node.folder() + "/c.xml";
+  EXPECT_TRUE(replace_file(path, "<composition name=\"test\" mpiComm=\"universe\">\n<enclave name=\"one\" bundle=\"one\" mpiComm=\"first\">" + outer +
+                                     "</enclave>\n<enclave name=\"two\" bundle=\"two\" mpiComm=\"second\">" + inner + "</enclave>\n</composition>\n"));
+  return path;
+}
+
+std::string app(const std::string& name, const std::string& program, int ranks, const std::string& arguments = {}) {
+  return "<app name=\"" + name + "\" path=\"" + programs + program + "\" ranks=\"" + std::to_string(ranks) + "\" argv=\"" + arguments + "\"/>";
+}
+
+int count(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+void expect_nothing_left(const Node& node) {
+  node.expect_clean();
+  for (const std::string& name : Files::system().list("/dev/shm").value_or({})) EXPECT_EQ(name.find("-test"), std::string::npos) << "/dev/shm/" << name;
+}
+
+TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
+  Node node;
+  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 2, "first=2 second=0"), app("b", "universe", 1, "first=0 second=2") + app("c", "universe", 1, "first=0 second=2"))});
+  EXPECT_EQ(count(out, "ok "), 4) << out;
+  EXPECT_NE(out.find("[a:1] ok 1/4"), std::string::npos) << out;
+  expect_nothing_left(node);
+}
+
+TEST(Remora, UnmodifiedProgramsInCAndCxxAndFortranSeeTheirOwnWorld) {
+  Node node;
+  std::string out = node.good({"remora", "run", composition(node, app("c", "plain-c", 2) + app("cxx", "plain-cxx", 2), app("fortran", "plain-fortran", 2))});
+  for (const char* line : {"C rank 1 of 2", "C++ rank 1 of 2", "Fortran rank 1 of 2", "Fortran rank 0 of 2"}) EXPECT_NE(out.find(line), std::string::npos) << line << "\n" << out;
+  expect_nothing_left(node);
+}
+
+TEST(Remora, EnclavesWithPidNamespacesOfTheirOwnExchangeLargeMessages) {
+  Node node;
+  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "pid"}}}}}}};
+  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 2), app("b", "universe", 2), patch)});
+  EXPECT_EQ(count(out, "ok "), 4) << out;
+  expect_nothing_left(node);
+}
+
+TEST(Remora, EightRanksOnTwoCoresYieldToEachOther) {
+  Node node;
+  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 4), app("b", "universe", 4))});
+  EXPECT_EQ(count(out, "ok "), 8) << out;
+}
+
+TEST(Remora, InstancesOfAnEnclaveAreEnclavesOfTheirOwn) {
+  Node node;
+  std::string path = composition(node, app("a", "universe", 1), app("b", "universe", 1));
+  std::string text = *Files::system().read(path);
+  text = text.substr(0, text.find("<enclave name=\"one\"")) + "<enclave name=\"many\" num=\"2\" bundle=\"one\" mpiComm=\"many\">" + app("x", "universe", 2, "many=4") + "</enclave></composition>";
+  ASSERT_TRUE(replace_file(path, text));
+  EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 4);
+  expect_nothing_left(node);
+}
+
+TEST(Remora, AnExistingEnclaveIsUsedAndLeftAsItWas) {
+  Node node;
+  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}}, {"process", {{"capabilities", nullptr}}}};
+  node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("old", "exec sleep 1000", patch), "old"});
+  std::string path = node.folder() + "/c.xml";
+  ASSERT_TRUE(replace_file(path, "<composition name=\"test\"><enclave name=\"e\" use=\"old\">" + app("x", "universe", 2) + "</enclave></composition>"));
+  EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 2);
+  EXPECT_EQ(text_at(node.enclave("old"), "state"), "running");
+  node.good({"hobbes-run", "delete", "--force", "old"});
+  expect_nothing_left(node);
+}
+
+struct Failure {
+  const char* how;
+  int status;
+  const char* says;
+};
+
+class RemoraFailure : public ::testing::TestWithParam<Failure> {};
+
+TEST_P(RemoraFailure, EndsWithinTenSecondsWithTheCulpritNamed) {
+  Node node;
+  Failure failure = GetParam();
+  std::string path = composition(node, app("good", "misbehave", 2, failure.how), app("bad", "misbehave", 1, failure.how));
+  auto begin = std::chrono::steady_clock::now();
+  Outcome outcome = node.run({"remora", "run", path}, 30);
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  EXPECT_EQ(exit_code_of(outcome.wait_status), failure.status) << outcome.err;
+  EXPECT_NE(outcome.err.find("app \"bad\" in enclave \"two\""), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find(failure.says), std::string::npos) << outcome.err;
+  EXPECT_LT(seconds, 13) << "10 s from the fault, and the time to start and clean up";
+  expect_nothing_left(node);
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, RemoraFailure,
+                         ::testing::Values(Failure{"abort", 42, "called MPI_Abort with code 42"}, Failure{"kill", 137, "signal 9"}, Failure{"segv", 139, "signal 11"},
+                                           Failure{"exit3", 3, "exit code 3"}, Failure{"exit0", 1, "without MPI_Finalize"}, Failure{"never-init-exit", 1, "without MPI_Init"},
+                                           Failure{"never-init-hang", 1, "has not reached MPI_Init"}, Failure{"finalize-early", 1, "is in MPI_Finalize while"}),
+                         [](const auto& test) {
+                           std::string name = test.param.how;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+TEST(Remora, ALongWaitInFinalizeIsNoDeadlock) {
+  Node node;
+  node.good({"remora", "run", composition(node, app("a", "misbehave", 2, "late"), app("b", "misbehave", 1, "late"))}, 40);
+}
+
+TEST(Remora, ATimeLimitEndsItWithStatus124) {
+  Node node;
+  Outcome outcome = node.run({"remora", "run", "--timeout", "2", composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"))});
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 124);
+  EXPECT_NE(outcome.err.find("time limit of 2 s"), std::string::npos) << outcome.err;
+  expect_nothing_left(node);
+}
+
+TEST(Remora, StandardInputGoesToTheRankThatIsNamed) {
+  Node node;
+  std::string path = composition(node, app("a", "misbehave", 1, "stdin"), app("b", "misbehave", 1, "stdin"));
+  Outcome outcome = node.run({"sh", "-c", "echo a line | " HOBBES_BUILD_DIR "/bin/remora run --stdin 1 " + path});
+  EXPECT_NE(outcome.out.find("[b:0] read a line"), std::string::npos) << outcome.out << outcome.err;
+  EXPECT_EQ(outcome.out.find("[a:0] read"), std::string::npos);
+}
+
+TEST(Remora, SignalsEndItAndAKilledLauncherLeavesNothing) {
+  Node node;
+  std::string path = composition(node, app("a", "misbehave", 2, "term"), app("b", "misbehave", 1, "term"));
+  for (int number : {SIGTERM, SIGINT, SIGKILL}) {
+    std::string out = node.folder() + "/out";
+    pid_t child = ::fork();
+    if (child == 0) {
+      if (std::freopen(out.c_str(), "w", stdout) == nullptr || std::freopen("/dev/null", "w", stderr) == nullptr) ::_exit(1);
+      ::execl(HOBBES_BUILD_DIR "/bin/remora", "remora", "run", path.c_str(), nullptr);
+      ::_exit(1);
+    }
+    EXPECT_TRUE(eventually([&] { return count(Files::system().read(out).value_or(""), "ready") == 3; }, 20));
+    EXPECT_TRUE(eventually([&] { return count(node.run({"remora", "ps"}).out, "in MPI") >= 3; }));
+    ::kill(child, number);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(exit_code_of(status), 128 + number);
+    EXPECT_EQ(node.run({"remora", "ps"}).out, "no composition runs\n");
+    EXPECT_EQ(node.run({"pgrep", "-f", programs + "misbehave"}).out, "") << "ranks are left";
+    if (number != SIGKILL) continue;
+    EXPECT_TRUE(eventually([&] { return node.run({"hobbes", "enclaves", "--json"}).out == "[]\n"; })) << "enclaves go with their launcher";
+    node.good({"remora", "run", composition(node, app("a", "plain-c", 1), app("b", "plain-c", 1))});
+  }
+  expect_nothing_left(node);
+}
+
+TEST(Remora, WhereShowsTheStacksOfARunningComposition) {
+  Node node;
+  std::string path = composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"));
+  pid_t child = ::fork();
+  if (child == 0) {
+    if (std::freopen("/dev/null", "w", stdout) == nullptr) ::_exit(1);
+    ::execl(HOBBES_BUILD_DIR "/bin/remora", "remora", "run", "-q", path.c_str(), nullptr);
+    ::_exit(1);
+  }
+  EXPECT_TRUE(eventually([&] { return node.run({"remora", "where"}).out.find("pause") != std::string::npos; }, 20)) << node.run({"remora", "where"}).out;
+  ::kill(child, SIGTERM);
+  ::waitpid(child, nullptr, 0);
+}
+
+TEST(Remora, ThePosterIsRefusedAsPrintedAndValidWhenMended) {
+  Node node;
+  const std::string fixtures = HOBBES_SOURCE_DIR "/tests/fixtures/";
+  Outcome printed = node.run({"remora", "validate", fixtures + "poster-composition-as-printed.xml"});
+  EXPECT_EQ(exit_code_of(printed.wait_status), 1);
+  EXPECT_NE(printed.out.find(":7: found </app>"), std::string::npos) << printed.out;
+  std::string mended = node.good({"remora", "validate", fixtures + "poster-composition-mended.xml"});
+  for (const char* space : {"universe", "simulation", "analysis", "tool"}) EXPECT_NE(mended.find("  " + std::string(space)), std::string::npos) << mended;
+  EXPECT_NE(mended.find("`remora run` would still need"), std::string::npos);
+  EXPECT_EQ(exit_code_of(node.run({"remora", "run", fixtures + "poster-composition-mended.xml"}).wait_status), 1);
+}
+
+// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps. Tolerance: LAMMPS counts pairs of its neighbour list,
+// which may be up to 20 steps old at its outer edge; inside, both count the same pairs in the same bins.
+TEST(Melt, TheRdfAgreesWithLammpsOwn) {
+  Node node;
+  std::string share = node.folder() + "/share";
+  ASSERT_TRUE(make_directories(share, 0777));
+  std::string folder = HOBBES_BUILD_DIR "/share/hobbes/melt";
+  std::string xml = *Files::system().read(folder + "/composition.xml");
+  auto replace = [&](const std::string& from, const std::string& to) {
+    for (std::size_t at = xml.find(from); at != std::string::npos; at = xml.find(from, at + to.size())) xml.replace(at, from.size(), to);
+  };
+  replace("../../../libexec", HOBBES_BUILD_DIR "/libexec");
+  replace("bundle=\"", "bundle=\"" + folder + "/");
+  replace("argv=\"20000 100\"", "argv=\"400 100 /usr/share/lammps/examples/melt/in.melt " + share + "/lammps.rdf\"");
+  ASSERT_TRUE(replace_file(node.folder() + "/melt.xml", xml));
+  node.good({"remora", "run", "--share", share, node.folder() + "/melt.xml"}, 90);
+
+  std::ifstream theirs(share + "/lammps.rdf"), ours(share + "/rdf.csv");
+  std::map<long, std::vector<double>> reference;
+  for (std::string line; std::getline(theirs, line);) {
+    if (line[0] == '#') continue;
+    long step = 0, rows = 0;
+    ASSERT_EQ(std::sscanf(line.c_str(), "%ld %ld", &step, &rows), 2) << line;
+    for (long i = 0; i < rows; ++i) {
+      std::getline(theirs, line);
+      double row = 0, r = 0, g = 0;
+      ASSERT_EQ(std::sscanf(line.c_str(), "%lf %lf %lf", &row, &r, &g), 3) << line;
+      reference[step].push_back(g);
+    }
+  }
+  std::string line;
+  std::getline(ours, line);
+  int compared = 0;
+  while (std::getline(ours, line)) {
+    std::vector<double> fields;
+    for (std::size_t at = 0; at < line.size();) {
+      std::size_t end = std::min(line.find(',', at), line.size());
+      fields.push_back(std::stod(line.substr(at, end - at)));
+      at = end + 1;
+    }
+    auto at = reference.find(static_cast<long>(fields[1]));
+    if (at == reference.end() || at->first == 0) continue;
+    ASSERT_EQ(at->second.size(), fields.size() - 3);
+    for (std::size_t bin = 0; bin + 3 < fields.size(); ++bin)
+      EXPECT_NEAR(fields[bin + 3], at->second[bin], 0.002 + 0.005 * at->second[bin]) << "step " << at->first << " bin " << bin;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 4);
+  for (const char* file : {"rdf.png", "atoms.png"}) EXPECT_GT(Files::system().read(share + "/" + file, 16 << 20).value_or("").size(), 10000U) << file;
+  node.expect_clean();
+}
+
+}  // namespace
+}  // namespace hobbes::test

@@ -1,0 +1,119 @@
+// Segments between processes and enclaves: the C API against hobbesd.
+#include <signal.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "core/file.h"
+#include "node_harness.h"
+#include "xemem/segment.h"
+
+namespace hobbes::test {
+namespace {
+
+const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
+
+std::uint64_t frame_of(const void* address) {
+  std::uint64_t entry = 0;
+  int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(::pread(fd, &entry, sizeof entry, static_cast<off_t>(reinterpret_cast<std::uintptr_t>(address) / 4096 * 8)), 8);
+  ::close(fd);
+  return entry & ((std::uint64_t{1} << 55U) - 1);
+}
+
+TEST(Xemem, AnAttachmentIsTheSamePageFrames) {
+  Node node;
+  node.wake_daemon();
+  auto segment = Segment::make("s", 10000);
+  ASSERT_TRUE(segment) << segment.error().text();
+  EXPECT_EQ(segment->size(), 12288U);
+  std::strcpy(static_cast<char*>(segment->data()), "shared");
+  std::string out = node.good({peer, "attach", "s", "rw"});
+  EXPECT_EQ(out, "shared " + std::to_string(frame_of(segment->data())) + " 12288\n");
+  EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
+}
+
+TEST(Xemem, AProgramInsideAnEnclaveAttachesTheHostsSegment) {
+  Node node;
+  node.wake_daemon();
+  auto segment = Segment::make("s", 4096);
+  ASSERT_TRUE(segment);
+  std::strcpy(static_cast<char*>(segment->data()), "outside");
+  std::string out = node.good({"hobbes-run", "run", "--bundle", node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw", {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}), "e"});
+  EXPECT_EQ(out, "outside " + std::to_string(frame_of(segment->data())) + " 4096\n");
+  EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
+}
+
+TEST(Xemem, PermissionsAreThoseOfTheModeAndReadOnlyMeansReadOnly) {
+  Node node;
+  ::chmod(node.folder().c_str(), 0755);
+  node.wake_daemon();
+  SegmentOptions readable;
+  readable.mode = 0604;
+  auto secret = Segment::make("secret", 4096);
+  auto open = Segment::make("open", 4096, readable);
+  ASSERT_TRUE(secret && open);
+  auto as_nobody = [&](std::vector<std::string> argv) {
+    argv.insert(argv.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
+    return node.run(argv);
+  };
+  EXPECT_NE(as_nobody({peer, "attach", "secret", "ro"}).err.find("permissions"), std::string::npos);
+  EXPECT_EQ(as_nobody({peer, "attach", "open", "ro"}).wait_status, 0);
+  EXPECT_NE(as_nobody({peer, "attach", "open", "rw"}).wait_status, 0);
+  auto access = SegmentAccess::get("open", false);
+  ASSERT_TRUE(access);
+  void* mapped = *access->map(0, 4096);
+  EXPECT_NE(::mprotect(mapped, 4096, PROT_READ | PROT_WRITE), 0) << "a read-only attachment cannot be made writable";
+  ::munmap(mapped, 4096);
+}
+
+TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
+  Node node;
+  node.wake_daemon();
+  node.good({"sh", "-c", "echo | " + peer + " make gone 4096 600 >/dev/null; (sleep 1000 | " + peer + " make killed 4096 600 & echo $! > " + node.folder() + "/p) >/dev/null 2>&1"});
+  EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") != std::string::npos; }));
+  EXPECT_EQ(node.good({"hobbes", "segments"}).find("gone"), std::string::npos);
+  node.good({"pkill", "-9", "-f", "segment-peer make killed"});
+  EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") == std::string::npos; }));
+  node.good({"sh", "-c", "echo | " + peer + " make stays 4096 600 persistent"});
+  EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos);
+}
+
+TEST(Xemem, ARestartedHobbesdFindsTheMemoryAtItsOwner) {
+  Node node;
+  node.wake_daemon();
+  auto segment = Segment::make("s", 4096);
+  ASSERT_TRUE(segment);
+  std::strcpy(static_cast<char*>(segment->data()), "kept");
+  node.kill_daemon();
+  node.wake_daemon();
+  EXPECT_NE(node.good({peer, "attach", "s", "ro"}).find("kept " + std::to_string(frame_of(segment->data()))), std::string::npos);
+}
+
+TEST(Xemem, ExistingMemoryBecomesASegmentInPlace) {
+  Node node;
+  node.wake_daemon();
+  EXPECT_NE(node.good({"sh", "-c", "echo | " + peer + " convert c"}).find("in place at kept"), std::string::npos);
+  // This process has one thread here; a second one is a refusal, as is memory of another sort.
+  void* shared = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EXPECT_EQ(Segment::make_of("x", shared, 4096).error().code, Code::unsupported);
+  EXPECT_EQ(Segment::make_of("x", static_cast<char*>(shared) + 1, 4096).error().code, Code::invalid);
+}
+
+TEST(Xemem, NamesAreUniqueAndErrorsSayWhat) {
+  Node node;
+  node.wake_daemon();
+  auto first = Segment::make("s", 4096);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(Segment::make("s", 4096).error().code, Code::exists);
+  EXPECT_EQ(Segment::make("a/b", 4096).error().code, Code::invalid);
+  EXPECT_EQ(SegmentAccess::get("nobody", true).error().code, Code::not_found);
+  EXPECT_NE(node.run({peer, "attach", "nobody", "rw"}).err.find("there is no such segment"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hobbes::test

@@ -1,0 +1,76 @@
+/* The other side of the segment tests, in C through hobbes.h.
+ *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits for a line, then ends
+ *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
+ *   segment-peer convert NAME             makes existing memory a segment, in place
+ *   segment-peer manage ...               see below: what a program inside an enclave may do
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "hobbes.h"
+
+/* The physical frame behind an address (proc(5), pagemap; root only): the proof that nothing was copied. */
+static uint64_t frame_of(const void* address) {
+  uint64_t entry = 0;
+  int fd = open("/proc/self/pagemap", O_RDONLY);
+  if (fd < 0 || pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)address / 4096 * 8)) != sizeof entry) return 0;
+  close(fd);
+  return entry & ((UINT64_C(1) << 55) - 1);
+}
+
+static int fail(const char* what) {
+  fprintf(stderr, "%s: %s\n", what, hobbes_error());
+  return 1;
+}
+
+static int wait_for_line(void) {
+  char line[16];
+  fflush(stdout);
+  return fgets(line, sizeof line, stdin) == NULL ? 0 : 0;
+}
+
+int main(int argc, char** argv) {
+  if (argc < 3) return 2;
+  const char* verb = argv[1];
+  const char* name = argv[2];
+  if (strcmp(verb, "make") == 0) {
+    void* place = NULL;
+    unsigned flags = argc > 5 && strcmp(argv[5], "persistent") == 0 ? HOBBES_PERSISTENT : 0;
+    if (hobbes_segment_make(name, strtoul(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 8), flags, &place) < 0) return fail("make");
+    strcpy(place, "hello");
+    printf("made %" PRIu64 "\n", frame_of(place));
+    return wait_for_line();
+  }
+  if (strcmp(verb, "convert") == 0) {
+    char* memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    strcpy(memory + 4096, "kept");
+    void* place = memory;
+    if (hobbes_segment_make(name, 8192, 0600, 0, &place) < 0) return fail("convert");
+    printf("%s at %s\n", place == memory ? "in place" : "moved", memory + 4096);
+    return wait_for_line();
+  }
+  if (strcmp(verb, "attach") == 0) {
+    int write = strcmp(argv[3], "rw") == 0;
+    hobbes_segid segment = hobbes_segment_search(name);
+    if (segment < 0) return fail("search");
+    hobbes_apid access = hobbes_segment_get(segment, write ? HOBBES_RDWR : HOBBES_RDONLY);
+    if (access < 0) return fail("get");
+    char* place = hobbes_segment_attach(access, 0, 0);
+    if (place == NULL) return fail("attach");
+    volatile char touched = *place; /* a page has a frame once it is touched */
+    (void)touched;
+    printf("%s %" PRIu64 " %" PRId64 "\n", place, frame_of(place), hobbes_segment_size(access));
+    if (hobbes_segment_attach(access, 4096 * 1000000ULL, 4096) != NULL || hobbes_segment_attach(access, 1, 10) != NULL) return 3;
+    if (write) strcpy(place, "seen");
+    if (hobbes_segment_release(access) != 0 || hobbes_segment_detach(place) != 0) return fail("detach");
+    if (hobbes_segment_detach(place) == 0) return 4;
+    return 0;
+  }
+  return 2;
+}
