@@ -3,11 +3,17 @@
 
 #include <sys/mman.h>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "core/identity.h"
 #include "core/paths.h"
@@ -69,6 +75,29 @@ struct Open {
 Open& opened() {
   static auto* open = new Open;
   return *open;
+}
+
+// Begins an operation of hobbesd and waits for its end. `exit_status`: filled with the program's when hobbes-run reports only that.
+int operate(const std::string& verb, const std::string& id, std::vector<std::string> arguments, int* exit_status = nullptr) {
+  auto client = hobbes::Client::connect();
+  if (!client) return failed(client.error());
+  std::vector<std::string> all = {verb};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  auto begun = client->call("operation.begin", {{"verb", verb}, {"id", id}, {"arguments", all}});
+  if (!begun) return failed(begun.error());
+  std::string name = hobbes::text_at(begun->body, "operation");
+  for (unsigned wait_us = 500;; wait_us = std::min(wait_us * 2, 50'000U)) {
+    auto now = client->call("operation.get", {{"operation", name}});
+    if (!now) return failed(now.error());
+    std::string state = hobbes::text_at(now->body, "state");
+    if (state == "succeeded") return 0;
+    if (state == "failed") {
+      bool own = exit_status != nullptr && hobbes::text_at(now->body["error"], "attempt") == verb;  // nothing but a status was said
+      if (own) *exit_status = static_cast<int>(hobbes::number_at(now->body, "exitCode"));
+      return own ? 0 : failed(hobbes::error_from(now->body["error"]));
+    }
+    ::usleep(wait_us);
+  }
 }
 
 int number_of(hobbes::NisReader::Status status) {
@@ -205,6 +234,55 @@ int hobbes_segment_remove(hobbes_segid segment) {
   if (!client) return failed(client.error());
   auto removed = client->call("segment.remove", {{"handle", segment}});
   return removed ? 0 : failed(removed.error());
+}
+
+const char* hobbes_self(void) {
+  const char* id = std::getenv("HOBBES_ENCLAVE");
+  return id != nullptr ? id : "";
+}
+
+int hobbes_enclave_list(char* ids, size_t size) {
+  auto nis = hobbes::NisReader::open(hobbes::mirror_path());
+  if (!nis) return failed(nis.error());
+  int count = 0;
+  size_t used = 0;
+  for (const hobbes_record& record : (*nis)->all(HOBBES_ENCLAVE)) {
+    size_t length = std::strlen(record.name) + 1;
+    if (used + length > size) return failed({hobbes::Code::exhausted, "list enclaves", "the buffer is too small", "give a larger one"});
+    std::memcpy(ids + used, record.name, length);
+    used += length;
+    ++count;
+  }
+  return count;
+}
+
+int hobbes_enclave_find(const char* id, struct hobbes_record* out) {
+  auto nis = hobbes::NisReader::open(hobbes::mirror_path());
+  if (!nis) return failed(nis.error());
+  return number_of((*nis)->by_name(HOBBES_ENCLAVE, hobbes_root_scope(nullptr), id, out));
+}
+
+int hobbes_enclave_create(const char* id, const char* bundle, int start) {
+  if (start != 0) return operate("run", id, {"--detach", "--bundle", bundle, id});
+  return operate("create", id, {"--bundle", bundle, id});
+}
+
+int hobbes_enclave_resize(const char* id, unsigned cores, uint64_t memory) {
+  std::vector<std::string> arguments = {id};
+  if (cores > 0) arguments.insert(arguments.end(), {"--cores", std::to_string(cores)});
+  if (memory > 0) arguments.insert(arguments.end(), {"--memory-size", std::to_string(memory)});
+  return operate("update", id, arguments);
+}
+
+int hobbes_enclave_signal(const char* id, int number) { return operate("kill", id, {id, std::to_string(number)}); }
+int hobbes_enclave_delete(const char* id) { return operate("delete", id, {"--force", id}); }
+
+int hobbes_enclave_launch(const char* id, const char* const argv[]) {
+  std::vector<std::string> arguments = {id};
+  for (const char* const* word = argv; *word != nullptr; ++word) arguments.emplace_back(*word);
+  int status = 0;
+  int result = operate("exec", id, arguments, &status);
+  return result != 0 ? result : status;
 }
 
 uint64_t hobbes_root_scope(const char* root) { return hobbes::hash_of(root != nullptr ? std::string(root) : hobbes::default_root()); }

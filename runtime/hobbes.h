@@ -76,6 +76,26 @@ int hobbes_segment_release(hobbes_apid access);
 /* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */
 int hobbes_segment_remove(hobbes_segid segment);
 
+/* ---- Managing: enclaves and programs in them, from outside or (under the bundle's "manage" grant) from inside an enclave ---- */
+
+/* The caller's own enclave id, "" outside of any. */
+const char* hobbes_self(void);
+/* Copies the ids of the node's enclaves, NUL-terminated one after the other, into `ids`; returns how many there are, or -ENOSPC. */
+int hobbes_enclave_list(char* ids, size_t size);
+/* The record of an enclave of the default state root. -ENOENT. */
+int hobbes_enclave_find(const char* id, struct hobbes_record* out);
+/* Makes an enclave from a bundle, with the caller's own rights; `start` nonzero: and lets it run. Returns when it is done.
+ * -EACCES without a grant, -EEXIST, -ENOSPC when cores or memory are not free, -EINVAL for a bad bundle. */
+int hobbes_enclave_create(const char* id, const char* bundle, int start);
+/* Changes what a running enclave leases: `cores` 0 and `memory` 0 (bytes) mean as it is. */
+int hobbes_enclave_resize(const char* id, unsigned cores, uint64_t memory);
+/* Sends a signal to the enclave process. */
+int hobbes_enclave_signal(const char* id, int number);
+/* Ends it and takes it away. */
+int hobbes_enclave_delete(const char* id);
+/* Runs a program inside an enclave to its end and returns its exit status (0..255), or a negative errno. argv ends in NULL. */
+int hobbes_enclave_launch(const char* id, const char* const argv[]);
+
 #ifdef __cplusplus
 }
 #endif

@@ -115,5 +115,34 @@ TEST(Xemem, NamesAreUniqueAndErrorsSayWhat) {
   EXPECT_NE(node.run({peer, "attach", "nobody", "rw"}).err.find("there is no such segment"), std::string::npos);
 }
 
+// The grant of the bundle decides what a program inside may do; the calls are the same as outside.
+std::string managed(const Node& node, const std::string& grant) {
+  std::string child = node.bundle("child", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}});
+  Json patch = {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}, {"hobbes", {{"manage", grant}}}};
+  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " + peer + " manage " + child, patch), "parent"});
+  return outcome.out + outcome.err;
+}
+
+TEST(Manage, WithAGrantForTheNodeAProgramInsideManagesIt) {
+  Node node;
+  std::string out = managed(node, "node");
+  EXPECT_NE(out.find("self parent, enclaves 1\nmanaged\n"), std::string::npos) << out;
+  node.expect_clean();
+}
+
+TEST(Manage, WithAGrantForItselfItManagesNothingElse) {
+  Node node;
+  std::string out = managed(node, "self");
+  EXPECT_NE(out.find("create: cannot manage the node from inside enclave 'parent': its grant covers only itself"), std::string::npos) << out;
+  node.expect_clean();
+}
+
+TEST(Manage, WithoutAGrantItManagesNothing) {
+  Node node;
+  std::string out = managed(node, "none");
+  EXPECT_NE(out.find("launch in self: cannot manage the node from inside enclave 'parent': its bundle grants no management"), std::string::npos) << out;
+  node.expect_clean();
+}
+
 }  // namespace
 }  // namespace hobbes::test

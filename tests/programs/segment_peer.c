@@ -2,7 +2,7 @@
  *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits for a line, then ends
  *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
  *   segment-peer convert NAME             makes existing memory a segment, in place
- *   segment-peer manage ...               see below: what a program inside an enclave may do
+ *   segment-peer manage BUNDLE            what a program inside an enclave may do: lists, makes, launches, resizes, ends
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +39,23 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const char* verb = argv[1];
   const char* name = argv[2];
+  if (strcmp(verb, "manage") == 0) {
+    char ids[4096];
+    struct hobbes_record record;
+    const char* const program[] = {"sh", "-c", "exit 11", NULL};
+    printf("self %s, enclaves %d\n", hobbes_self(), hobbes_enclave_list(ids, sizeof ids));
+    fflush(stdout);
+    if (hobbes_enclave_launch(hobbes_self(), program) != 11) return fail("launch in self");
+    if (hobbes_enclave_create("child", name, 1) != 0) return fail("create");
+    if (hobbes_enclave_find("child", &record) != 0 || record.state != HOBBES_RUNNING) return fail("find");
+    if (hobbes_enclave_launch("child", program) != 11) return fail("launch");
+    if (hobbes_enclave_resize("child", 0, 64 << 20) != 0) return fail("resize");
+    if (hobbes_enclave_signal("child", 9) != 0) return fail("signal");
+    if (hobbes_enclave_delete("child") != 0) return fail("delete");
+    if (hobbes_enclave_find("child", &record) != -ENOENT) return fail("find after delete");
+    printf("managed\n");
+    return 0;
+  }
   if (strcmp(verb, "make") == 0) {
     void* place = NULL;
     unsigned flags = argc > 5 && strcmp(argv[5], "persistent") == 0 ? HOBBES_PERSISTENT : 0;
