@@ -336,13 +336,13 @@ Result<CompositionCheck> check_composition_file(const std::string& path) {
   return out;
 }
 
-Result<Composition> load_composition(const std::string& path) {
+Result<Composition> load_composition(const std::string& path, bool open) {
   HOBBES_TRY(check, check_composition_file(path));
   if (!check.problems.empty())
     return Error{Code::invalid, "load composition " + path,
                  std::to_string(check.problems.size()) + " problem(s)\n" + report(path, check.problems),
                  "mend them and check with `remora validate " + path + "`"};
-  if (!check.needs.empty()) {
+  if (!check.needs.empty() && !open) {
     std::string all;
     for (const std::string& need : check.needs) all += "\n  " + need;
     return Error{Code::invalid, "run composition " + path, "it is valid but not complete:" + all, "add what is missing"};

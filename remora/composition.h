@@ -67,7 +67,8 @@ CompositionCheck check_composition(const std::string& text, const std::string& n
 /// check_composition of a file; files that cannot be read are an Error.
 Result<CompositionCheck> check_composition_file(const std::string& path);
 /// A composition that is valid and complete. Errors list every problem with its line.
-Result<Composition> load_composition(const std::string& path);
+/// `open`: enclaves without a bundle are for others to join, and their apps need no path.
+Result<Composition> load_composition(const std::string& path, bool open = false);
 
 std::string report(const std::string& file, const std::vector<CompositionProblem>& problems);
 

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,6 +26,7 @@
 #include "core/size.h"
 #include "enclave/driver.h"
 #include "ipc/client.h"
+#include "ipc/membership.h"
 #include "remora/deadlock.h"
 #include "remora/pmix_server.h"
 #include "remora/stage.h"
@@ -140,6 +142,7 @@ struct Rank {
   Phase phase = Phase::planned;
   bool connected = false, finalized = false, told_finalize = false;
   int wait_status = 0;
+  bool taken = false;  ///< an external rank that somebody has joined as
   Clock::time_point since;
 };
 
@@ -170,6 +173,10 @@ class Launcher {
 
   Result<void> prepare();
   Result<void> start_ranks();
+  [[nodiscard]] bool is_external(const Rank& rank) const { return !stage_->places()[composition_.apps[rank.app].enclave].needed; }
+  Result<void> open_door();
+  void handle_door();
+  Result<Json> answer_door(const Json& request);
   Result<void> start_rank(Rank& rank, const std::vector<std::string>& environment);
   std::vector<std::string> environment_of(const Rank& rank) const;
   [[nodiscard]] std::string cpus_of(const Rank& rank) const;
@@ -199,7 +206,8 @@ class Launcher {
   std::unique_ptr<PmixServer> pmix_;
   std::vector<Rank> ranks_;
   sigset_t signals_{};
-  Fd signal_fd_, epoll_;
+  Fd signal_fd_, epoll_, door_;
+  std::optional<Clock::time_point> first_joined_;
   int status_ = 0;
   bool failed_ = false, killed_ = false;
   std::size_t living_ = 0;
@@ -332,15 +340,18 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
                                   "REMORA_APPS=" + apps,
                                   "REMORA_PHASE_FD=3",
                                   "REMORA_PROGRESS=" + session_.path() + "/progress",
-                                  "HOBBES_ENCLAVE=" + place.record.id,
                                   "HOBBES_RUN_DIR=" + run_directory()};
   if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
+  if (!is_external(rank)) {
+    out.emplace_back("REMORA_PHASE_FD=3");
+    out.push_back("HOBBES_ENCLAVE=" + place.record.id);
+  }
   bool crowded = false, strange_pids = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
     std::size_t cores = other.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : other.cpus.count();
     if (i == app.enclave && ranks_in(i) > cores) crowded = true;
-    strange_pids = strange_pids || (other.needed && other.own_pid_namespace);
+    strange_pids = strange_pids || options_.host || (other.needed && other.own_pid_namespace);
   }
   if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   if (strange_pids) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
@@ -355,7 +366,12 @@ Result<void> Launcher::start_ranks() {
   add(pmix_->descriptor(), 1);
   begun_ = Clock::now();
   if (options_.timeout.count() > 0) deadline_ = begun_ + options_.timeout;
+  if (options_.host) HOBBES_CHECK(open_door());
   for (Rank& rank : ranks_) {
+    if (is_external(rank)) {
+      ++living_;
+      continue;
+    }
     HOBBES_TRY(environment, pmix_->environment_of(rank.global));
     if (auto started = start_rank(rank, environment); !started) {
       signal_all(SIGKILL);
@@ -437,6 +453,7 @@ void Launcher::watch() {
       std::uint64_t tag = events[i].data.u64;
       if (tag == 0) handle_signal();
       if (tag == 1) handle_pmix();
+      if (tag == 2) handle_door();
       if (tag < 256) continue;
       Rank& rank = ranks_[(tag >> 8U) - 1];
       switch (tag & 0xffU) {
@@ -528,7 +545,13 @@ void Launcher::handle_phase(Rank& rank) {
 
 void Launcher::handle_exit(Rank& rank) {
   if (rank.phase == Phase::ended) return;
-  if (::waitpid(rank.pid, &rank.wait_status, WNOHANG) != rank.pid) return;
+  if (is_external(rank)) {  // somebody else's child: that it ended is all that can be seen, and whether it said goodbye
+    if (!rank.pidfd) return;
+    pollfd gone{rank.pidfd.get(), POLLIN, 0};
+    if (::poll(&gone, 1, 0) <= 0) return;
+  } else if (::waitpid(rank.pid, &rank.wait_status, WNOHANG) != rank.pid) {
+    return;
+  }
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
   handle_pmix();  // what it said last may still be under way
   if (rank.phase_pipe) handle_phase(rank);
@@ -582,8 +605,94 @@ void Launcher::handle_signal() {
   }
 }
 
+// ---- Ranks that others start
+// -------------------------------------------------------------------------------------------------------------
+
+Result<void> Launcher::open_door() {
+  std::string path = hosting_socket_path(::geteuid(), composition_.name);
+  HOBBES_TRY(listening, listen_at(path, 0600, SOCK_SEQPACKET));
+  door_ = std::move(listening);
+  add(door_.get(), 2);
+  say("waiting for ranks to join \"" + composition_.name + "\"");
+  return {};
+}
+
+void Launcher::handle_door() {
+  Fd fd(::accept4(door_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!fd) return;
+  Channel caller(std::move(fd));
+  auto request = caller.receive(milliseconds(200));
+  if (!request) return;
+  Result<Json> answer = [&]() -> Result<Json> {
+    try {
+      return answer_door(request->body);
+    } catch (const Json::exception& e) {
+      return Error{Code::invalid, "answer a request to join", e.what(), "see docs/COMPOSITION.md"};
+    }
+  }();
+  (void)caller.send(answer ? *answer : Json{{"error", to_json(answer.error())}});
+}
+
+Result<Json> Launcher::answer_door(const Json& request) {
+  std::string op = text_at(request, "op"), name = text_at(request, "app");
+  auto wanted = number_at(request, "rank", -1);
+  if (op == "join") {
+    bool known = false;
+    for (Rank& rank : ranks_) {
+      if (composition_.apps[rank.app].name != name || !is_external(rank)) continue;
+      known = true;
+      if (rank.taken) continue;
+      rank.taken = true;
+      if (!first_joined_) first_joined_ = Clock::now();
+      HOBBES_TRY(environment, pmix_->environment_of(rank.global));
+      for (const std::string& entry : environment_of(rank)) environment.push_back(entry);
+      Json mounts = {{{"source", session_.path() + "/shm"}, {"destination", "/dev/shm"}},
+                     {{"source", session_.path()}, {"destination", session_.path()}}};
+      return Json{{"rank", rank.global}, {"environment", environment}, {"mounts", mounts}};
+    }
+    std::string attempt = "join composition '" + composition_.name + "' as app '" + name + "'";
+    if (!known) return Error{Code::not_found, attempt, "it has no such app for others to start", "see `remora validate`"};
+    return Error{Code::exhausted, attempt, "all its ranks are taken", "raise ranks=\"...\" in the document"};
+  }
+  for (Rank& rank : ranks_) {
+    bool meant = wanted >= 0 ? rank.global == static_cast<unsigned>(wanted)
+                             : composition_.apps[rank.app].name == name && rank.taken && rank.pid == 0;
+    if (!meant || !is_external(rank) || rank.pid != 0) continue;
+    if (op == "leave") {
+      rank.taken = false;
+      return Json::object();
+    }
+    auto process = ProcessId::of(static_cast<pid_t>(number_at(request, "pid")));
+    if (op != "arrive" || !process) break;
+    HOBBES_TRY(pidfd, process->open());
+    rank.pid = process->pid;
+    rank.pidfd = std::move(pidfd);
+    add(rank.pidfd.get(), (rank.global + 1ULL) << 8U | 4);
+    set_phase(rank, Phase::started);
+    say(name_of_rank(rank) + " has joined");
+    return Json::object();
+  }
+  return Error{Code::invalid, op + " a composition", "there is no such rank, or it is not free for that", "see `remora ps`"};
+}
+
 void Launcher::check_time() {
   auto now = Clock::now();
+  if (first_joined_ && !failed_ && now > *first_joined_ + options_.peer_timeout) {
+    for (const Rank& rank : ranks_)
+      if (is_external(rank) && rank.pid == 0) {
+        fail(1, "rank " + std::to_string(rank.app_rank) + " of app \"" + composition_.apps[rank.app].name + "\" has not joined within " +
+                    std::to_string(options_.peer_timeout.count()) + " s");
+        break;
+      }
+    first_joined_.reset();
+  }
+  // Nobody will come as a rank that is still free once the composition has failed.
+  if (failed_)
+    for (Rank& rank : ranks_)
+      if (is_external(rank) && rank.pid == 0 && rank.phase != Phase::ended) {
+        --living_;
+        set_phase(rank, Phase::ended);
+      }
   if (kill_at_ && now > *kill_at_) {
     kill_at_.reset();
     signal_all(SIGKILL);
@@ -598,10 +707,11 @@ void Launcher::check_time() {
   }
   if (first_init_ && now > *first_init_ + options_.init_timeout) {
     auto late = [](const Rank& r) { return r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
-    auto strange = [](const Rank& r) { return r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };
+    auto strange = [this](const Rank& r) { return !is_external(r) && r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };
     auto culprit = std::find_if(ranks_.begin(), ranks_.end(), late);
     if (culprit != ranks_.end()) {
-      fail(1, full_name(*culprit) + " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one");
+      fail(1,
+           full_name(*culprit) + " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one");
     } else if (culprit = std::find_if(ranks_.begin(), ranks_.end(), strange); culprit != ranks_.end()) {
       fail(1, full_name(*culprit) + " is in MPI_Init without the remora component (is its Open MPI another one?)");
     }
@@ -671,6 +781,7 @@ void Launcher::publish() {
 }
 
 void Launcher::finish() {
+  if (door_) ::unlink(hosting_socket_path(::geteuid(), composition_.name).c_str());
   publish();
   if (manager_) (void)manager_->call("composition.end", {{"handle", handle_}, {"exit", status_}}, {}, milliseconds(2000));
   double seconds = std::chrono::duration<double>(Clock::now() - begun_).count();

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "core/paths.h"
 #include "core/process.h"
+#include "ipc/membership.h"
 #include "nis/reader.h"
 #include "remora/composition.h"
 #include "remora/launcher.h"
@@ -133,6 +134,27 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
   return !only.empty() && all.empty() ? 1 : 0;
 }
 
+// One "K=V" a line, then the mounts as "# mount SOURCE DESTINATION": what `podman run --env-file` reads.
+Result<int> print_membership(const std::string& composition, const std::string& app, unsigned timeout) {
+  HOBBES_TRY(membership, join_composition(composition, app, std::chrono::seconds(timeout)));
+  for (const std::string& entry : membership.environment) std::cout << entry << "\n";
+  for (const auto& [source, destination] : membership.mounts) std::cout << "# mount " << source << " " << destination << "\n";
+  return 0;
+}
+
+// The container is known by its annotations org.hobbes.remora.{composition,app}, as everywhere; see docs/COMPOSITION.md, "Joining".
+Result<int> hook() {
+  std::string text((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
+  HOBBES_TRY(state, parse_json(text, "the container's state"));
+  Json annotations = state.value("annotations", Json::object());
+  std::string composition = text_at(annotations, "org.hobbes.remora.composition"), app = text_at(annotations, "org.hobbes.remora.app");
+  if (composition.empty() || app.empty()) return 0;  // not one of ours
+  auto pid = static_cast<pid_t>(number_at(state, "pid"));
+  if (text_at(state, "status") == "stopped" || pid == 0) return 0;  // poststop: the host has seen its end
+  HOBBES_CHECK(arrive(composition, app, -1, pid));
+  return 0;
+}
+
 int run_program(int argc, char** argv) {
   std::string file, name, share, stdin_rank = "0";
   LaunchOptions options;
@@ -167,6 +189,32 @@ int run_program(int argc, char** argv) {
       return launch(composition, options);
     };
   });
+  unsigned peer_timeout = 60;
+  auto* host_verb = app.add_subcommand("host", "run a composition whose enclaves without a bundle are joined by bundles that others start");
+  host_verb->add_option("composition", file, "XML file")->required();
+  host_verb->add_option("--timeout", timeout, "end it after this many seconds, with status 124");
+  host_verb->add_option("--peer-timeout", peer_timeout, "seconds from the first rank that joins until the last must be there")
+      ->capture_default_str();
+  host_verb->add_flag("-q,--quiet", options.quiet, "only the programs' output");
+  host_verb->callback([&] {
+    action = [&]() -> Result<int> {
+      HOBBES_TRY(composition, load_composition(file, true));
+      options.timeout = std::chrono::seconds(timeout);
+      options.peer_timeout = std::chrono::seconds(peer_timeout);
+      options.host = true;
+      return launch(composition, options);
+    };
+  });
+  std::string app_name;
+  auto* env_verb =
+      app.add_subcommand("env", "take a rank of a hosted composition and print the environment its program needs (for other engines)");
+  env_verb->add_option("composition", name, "its name")->required();
+  env_verb->add_option("app", app_name, "the app's name")->required();
+  env_verb->add_option("--timeout", peer_timeout, "seconds to wait for the host")->capture_default_str();
+  env_verb->callback([&] { action = [&] { return print_membership(name, app_name, peer_timeout); }; });
+  auto* hook_verb =
+      app.add_subcommand("hook", "OCI hook (createRuntime) for other runtimes: reads the state, tells the host which process the rank is");
+  hook_verb->callback([&] { action = [] { return hook(); }; });
   auto* validate_verb = app.add_subcommand("validate", "check a composition and print its rank spaces");
   validate_verb->add_option("composition", file, "XML file")->required();
   validate_verb->add_flag("--json", json, "machine-readable output");

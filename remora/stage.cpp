@@ -95,6 +95,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
   for (const CompositionApp& app : composition.apps) stage.places_[app.enclave].needed = true;
   for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
     const CompositionEnclave& enclave = composition.enclaves[i];
+    if (enclave.bundle.empty() && enclave.existing.empty()) stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
     auto place = enclave.existing.empty() ? make(composition, enclave, session, share) : borrow(enclave);
     if (!place)

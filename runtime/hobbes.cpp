@@ -2,7 +2,6 @@
 #include "hobbes.h"
 
 #include <sys/mman.h>
-
 #include <unistd.h>
 
 #include <algorithm>

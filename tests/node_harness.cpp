@@ -19,7 +19,8 @@ Node::Node() {
 }
 
 Node::~Node() {
-  for (const std::string& id : Files::system().list(run_folder() + "/enclaves").value_or({})) (void)run({"hobbes-run", "delete", "--force", id});
+  for (const std::string& id : Files::system().list(run_folder() + "/enclaves").value_or({}))
+    (void)run({"hobbes-run", "delete", "--force", id});
   kill_daemon();
   (void)remove_tree(folder_);
 }
@@ -65,7 +66,9 @@ std::string Node::busybox_bundle(const std::string& name, const std::string& scr
   EXPECT_TRUE(make_directories(path + "/rootfs/bin"));
   Command copy;
   copy.argv = {"sh", "-c",
-               "cp /bin/busybox " + path + "/rootfs/bin/ && for t in sh ls cat id sleep mount hostname nproc kill true false touch env ps stty tty mkdir; do ln -sf busybox " +
+               "cp /bin/busybox " + path +
+                   "/rootfs/bin/ && for t in sh ls cat id sleep mount hostname nproc kill true false touch env ps stty tty mkdir; do ln "
+                   "-sf busybox " +
                    path + "/rootfs/bin/$t; done; mkdir -p " + path + "/rootfs/proc " + path + "/rootfs/tmp " + path + "/rootfs/etc"};
   EXPECT_TRUE(hobbes::run(copy)->good());
   EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
@@ -92,8 +95,11 @@ void Node::wake_daemon() const {
   good({"hobbes-run", "create", "--dry-run", "--bundle", path, "wake"});
 }
 
-std::pair<int, Json> Node::rest(const std::string& method, const std::string& path, const std::string& body, std::vector<std::string> headers) const {
-  std::vector<std::string> argv = {"/usr/bin/curl", "-s", "--max-time", "20", "--unix-socket", run_folder() + "/api.sock", "-X", method, "-w", "\n%{http_code}", "http://node" + path};
+std::pair<int, Json> Node::rest(const std::string& method, const std::string& path, const std::string& body,
+                                std::vector<std::string> headers) const {
+  std::vector<std::string> argv = {
+      "/usr/bin/curl",     "-s", "--max-time", "20", "--unix-socket", run_folder() + "/api.sock", "-X", method, "-w", "\n%{http_code}",
+      "http://node" + path};
   if (!body.empty()) argv.insert(argv.end(), {"-d", body});
   for (const std::string& header : headers) argv.insert(argv.end(), {"-H", header});
   std::string out = run(argv).out;

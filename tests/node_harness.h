@@ -34,7 +34,8 @@ class Node {
   /// Starts hobbesd when it does not run.
   void wake_daemon() const;
   /// curl on the REST socket: method, path, body -> {status, body}.
-  std::pair<int, Json> rest(const std::string& method, const std::string& path, const std::string& body = {}, std::vector<std::string> headers = {}) const;
+  std::pair<int, Json> rest(const std::string& method, const std::string& path, const std::string& body = {},
+                            std::vector<std::string> headers = {}) const;
   /// Waits until an operation has ended and returns it.
   Json finished(const Json& operation) const;
   /// The record of an enclave as the shell shows it, or {}.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "core/file.h"
 #include "core/identity.h"
@@ -11,6 +12,7 @@
 #include "enclave/driver.h"
 #include "enclave/hooks.h"
 #include "ipc/client.h"
+#include "ipc/membership.h"
 
 namespace hobbes {
 namespace {
@@ -75,6 +77,21 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   record.annotations = bundle.oci.annotations;
   record.poststop = bundle.oci.hooks.poststop;
 
+  // Its place in a composition comes first: without one there is nothing to make.
+  std::optional<Membership> membership;
+  if (const auto& wish = bundle.hobbes.remora) {
+    auto joined = join_composition(wish->composition, wish->app, std::chrono::seconds(wish->timeout_seconds));
+    if (!joined) {
+      (void)remove_tree(record.folder());
+      return std::move(joined.error()).within("create enclave '" + options.id + "'");
+    }
+    membership.emplace(std::move(*joined));
+    for (const auto& [source, destination] : membership->mounts) {
+      std::erase_if(bundle.oci.mounts, [&](const oci::Mount& m) { return m.destination == destination; });
+      bundle.oci.mounts.push_back({destination, "bind", source, {"bind", "rw"}});
+    }
+  }
+
   auto make = [&]() -> Result<void> {
     HOBBES_CHECK(record.save());
     Json reservation = reservation_of(bundle, root, options.id);
@@ -90,6 +107,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
                           options.no_new_keyring,
                           options.preserve_fds,
                           {}};
+    if (membership) request.extra_environment = membership->environment;
     if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
     HOBBES_CHECK(driver.create(request, record));
     auto commit = [&]() -> Result<void> {
@@ -102,11 +120,15 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
       return {};
     };
     auto committed = commit();
+    if (committed && membership)
+      committed =
+          arrive(membership->composition, request.bundle.hobbes.remora->app, static_cast<int>(membership->rank), record.process.pid);
     if (!committed) (void)driver.destroy(record, milliseconds(5000));
     return committed;
   };
   auto made = make();
   if (made) return record;
+  if (membership) (void)leave(membership->composition, membership->rank);
   if (!options.pid_file.empty()) ::unlink(options.pid_file.c_str());
   if (record.handle != 0) (void)client.call("enclave.release", {{"handle", record.handle}});
   (void)remove_tree(record.folder());

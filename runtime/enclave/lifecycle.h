@@ -16,7 +16,7 @@ struct EnclaveRequest {
   std::string pid_file, console_socket;
   bool no_pivot = false, no_new_keyring = false;
   int preserve_fds = 0;
-  bool bound = false;  ///< hobbesd deletes it when the calling process ends, however it ends
+  bool bound = false;                         ///< hobbesd deletes it when the calling process ends, however it ends
   std::map<std::string, std::string> labels;  ///< added to the bundle's
 };
 

@@ -49,8 +49,10 @@ void add_create_options(CLI::App* verb, CreateOptions& options) {
 // `exec [options] ID PROGRAM ARGS...`: from the program on, words are its own, whatever they look like. Takes them off the end of the
 // command line and returns them.
 std::vector<std::string> take_command(int& argc, char** argv) {
-  static const std::set<std::string> with_value = {"-p", "--process", "--console-socket", "--pid-file", "--cwd", "-u", "--user", "-e", "--env", "-c", "--cap", "--preserve-fds"};
-  static const std::set<std::string> global_with_value = {"--root", "--log", "--log-format", "--log-level", "--cgroup-manager", "--rootless"};
+  static const std::set<std::string> with_value = {
+      "-p", "--process", "--console-socket", "--pid-file", "--cwd", "-u", "--user", "-e", "--env", "-c", "--cap", "--preserve-fds"};
+  static const std::set<std::string> global_with_value = {"--root",           "--log",     "--log-format", "--log-level",
+                                                          "--cgroup-manager", "--rootless"};
   int at = 1;
   for (; at < argc && argv[at][0] == '-'; ++at)
     if (global_with_value.count(argv[at]) != 0) ++at;

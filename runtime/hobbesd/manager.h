@@ -115,7 +115,7 @@ class Manager {
   std::string root_;
   std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
-  std::map<std::uint64_t, pid_t> makers_;        // enclave id -> the process it is bound to
+  std::map<std::uint64_t, pid_t> makers_;         // enclave id -> the process it is bound to
   std::set<std::uint64_t> kill_asked_;
   struct Ending {
     Fd pidfd;

@@ -52,7 +52,9 @@ TEST(HobbesRun, CreateStartStateKillDeleteFollowTheRuntimeSpec) {
 
 TEST(HobbesRun, ARootFileSystemIsAllAnEnclaveSees) {
   Node node;
-  std::string bundle = node.busybox_bundle("b", "id -u; hostname; ls /; cat /proc/1/comm; ls /proc | grep -c '^[0-9]*$' || true; touch /x 2>&1; ls /dev; cat /proc/kcore | wc -c || true");
+  std::string bundle = node.busybox_bundle("b",
+                                           "id -u; hostname; ls /; cat /proc/1/comm; ls /proc | grep -c '^[0-9]*$' || true; touch /x 2>&1; "
+                                           "ls /dev; cat /proc/kcore | wc -c || true");
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_NE(out.find("enclave\n"), std::string::npos) << out;
   EXPECT_NE(out.find("Read-only file system"), std::string::npos) << out;
@@ -63,9 +65,16 @@ TEST(HobbesRun, ARootFileSystemIsAllAnEnclaveSees) {
 
 TEST(HobbesRun, NamespacesLimitsAndCapabilitiesAreThoseOfTheBundle) {
   Node node;
-  Json patch = {{"process", {{"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 77}, {"hard", 99}}}}, {"user", {{"uid", 1234}, {"gid", 4321}, {"additionalGids", {7}}, {"umask", 63}}}}},
-                {"hostname", "elsewhere"}, {"linux", {{"resources", {{"pids", {{"limit", 33}}}, {"memory", {{"limit", 64 << 20}}}}}}}};
-  std::string bundle = node.bundle("b", "ulimit -n; ulimit -Hn; id -u; id -g; id -G; umask; hostname; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; cat /sys/fs/cgroup/pids$(grep pids /proc/self/cgroup | cut -d: -f3)/pids.max; cat /sys/fs/cgroup/memory$(grep memory /proc/self/cgroup | cut -d: -f3)/memory.limit_in_bytes", patch);
+  Json patch = {{"process",
+                 {{"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 77}, {"hard", 99}}}},
+                  {"user", {{"uid", 1234}, {"gid", 4321}, {"additionalGids", {7}}, {"umask", 63}}}}},
+                {"hostname", "elsewhere"},
+                {"linux", {{"resources", {{"pids", {{"limit", 33}}}, {"memory", {{"limit", 64 << 20}}}}}}}};
+  std::string bundle = node.bundle("b",
+                                   "ulimit -n; ulimit -Hn; id -u; id -g; id -G; umask; hostname; grep -E 'CapEff|NoNewPrivs|Seccomp:' "
+                                   "/proc/self/status; cat /sys/fs/cgroup/pids$(grep pids /proc/self/cgroup | cut -d: -f3)/pids.max; cat "
+                                   "/sys/fs/cgroup/memory$(grep memory /proc/self/cgroup | cut -d: -f3)/memory.limit_in_bytes",
+                                   patch);
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_NE(out.find("77\n99\n1234\n4321\n4321 7\n0077\nelsewhere\n"), std::string::npos) << out;
   EXPECT_NE(out.find("CapEff:\t0000000000000000"), std::string::npos) << "a user keeps none\n" << out;
@@ -76,14 +85,19 @@ TEST(HobbesRun, NamespacesLimitsAndCapabilitiesAreThoseOfTheBundle) {
 
 TEST(HobbesRun, ASeccompProfileOfTheBundleIsEnforced) {
   Node node;
-  Json patch = {{"linux", {{"seccomp", {{"defaultAction", "SCMP_ACT_ALLOW"}, {"syscalls", {{{"names", {"mkdir", "mkdirat", "no_such_call"}}, {"action", "SCMP_ACT_ERRNO"}, {"errnoRet", 28}}}}}}}}};
+  Json patch = {{"linux",
+                 {{"seccomp",
+                   {{"defaultAction", "SCMP_ACT_ALLOW"},
+                    {"syscalls", {{{"names", {"mkdir", "mkdirat", "no_such_call"}}, {"action", "SCMP_ACT_ERRNO"}, {"errnoRet", 28}}}}}}}}};
   std::string out = node.run({"hobbes-run", "run", "--bundle", node.bundle("b", "mkdir /tmp/x 2>&1; true", patch), "a"}).out;
   EXPECT_NE(out.find("No space left"), std::string::npos) << out;
 }
 
 TEST(HobbesRun, AUserNamespaceMapsIds) {
   Node node;
-  Json patch = {{"linux", {{"uidMappings", {{{"containerID", 0}, {"hostID", 100000}, {"size", 1000}}}}, {"gidMappings", {{{"containerID", 0}, {"hostID", 100000}, {"size", 1000}}}}}}};
+  Json patch = {{"linux",
+                 {{"uidMappings", {{{"containerID", 0}, {"hostID", 100000}, {"size", 1000}}}},
+                  {"gidMappings", {{{"containerID", 0}, {"hostID", 100000}, {"size", 1000}}}}}}};
   std::string bundle = node.busybox_bundle("b", "id -u; cat /proc/self/uid_map", patch);
   Json config = *parse_json(*Files::system().read(bundle + "/config.json"), "c");
   config["linux"]["namespaces"].push_back({{"type", "user"}});
@@ -98,7 +112,9 @@ TEST(HobbesRun, AUserNamespaceMapsIds) {
 TEST(HobbesRun, HooksRunInOrderWithTheStateOnStandardInput) {
   Node node;
   std::string log = node.folder() + "/log";
-  auto hook = [&](const std::string& name) { return Json{{"path", "/bin/sh"}, {"args", {"sh", "-c", "cat > " + node.folder() + "/" + name + ".json; echo " + name + " >> " + log}}}; };
+  auto hook = [&](const std::string& name) {
+    return Json{{"path", "/bin/sh"}, {"args", {"sh", "-c", "cat > " + node.folder() + "/" + name + ".json; echo " + name + " >> " + log}}};
+  };
   Json hooks = Json::object();
   for (const char* name : {"prestart", "createRuntime", "poststart", "poststop"}) hooks[name] = Json::array({hook(name)});
   node.good({"hobbes-run", "run", "--bundle", node.bundle("b", "sleep 0.3", {{"hooks", hooks}}), "a"});
@@ -133,15 +149,25 @@ TEST(HobbesRun, EveryRefusalIsClearAndLeavesNothing) {
   std::string missing_root = node.bundle("mr", "x", {{"hobbes", {{"root", nullptr}}}, {"root", {{"path", "nowhere"}}}});
   std::string too_many = node.bundle("tm", "x", {{"hobbes", {{"cores", {{"count", 1000}}}}}});
   std::string too_much = node.bundle("tb", "x", {{"hobbes", {{"memory", {{"size", "900TiB"}}}}}});
-  std::string bad_mount = node.bundle("bm", "x", {{"mounts", {{{"destination", "/tmp/y"}, {"type", "bind"}, {"source", "/no/such/source"}, {"options", {"bind"}}}}}});
+  std::string bad_mount = node.bundle(
+      "bm", "x", {{"mounts", {{{"destination", "/tmp/y"}, {"type", "bind"}, {"source", "/no/such/source"}, {"options", {"bind"}}}}}});
   std::string bad_cwd = node.bundle("bc", "x", {{"process", {{"cwd", "/etc/passwd"}}}});
   std::string kitten = node.bundle("k", "x");
   ASSERT_TRUE(make_directories(node.folder() + "/garbage"));
   ASSERT_TRUE(replace_file(node.folder() + "/garbage/config.json", "{ \"ociVersion\": "));
-  for (const Case& c : std::vector<Case>{{good_bundle, "a/b", "not allowed", 1}, {good_bundle, "..", "starts with '.'", 1}, {good_bundle, std::string(200, 'x'), "200 characters", 1},
-                                         {missing_program, "a", "no such file or directory", 127}, {unknown_program, "a", "executable file not found in $PATH", 127}, {no_rights, "a", "permission denied", 126},
-                                         {missing_root, "a", "no such file or directory", 1}, {too_many, "a", "whole core(s) free", 1}, {too_much, "a", "free are", 1}, {bad_mount, "a", "/no/such/source", 1},
-                                         {bad_cwd, "a", "/etc/passwd", 1}, {node.folder() + "/garbage", "a", "line 1", 1}, {node.folder() + "/nowhere", "a", "no such file or directory", 1}}) {
+  for (const Case& c : std::vector<Case>{{good_bundle, "a/b", "not allowed", 1},
+                                         {good_bundle, "..", "starts with '.'", 1},
+                                         {good_bundle, std::string(200, 'x'), "200 characters", 1},
+                                         {missing_program, "a", "no such file or directory", 127},
+                                         {unknown_program, "a", "executable file not found in $PATH", 127},
+                                         {no_rights, "a", "permission denied", 126},
+                                         {missing_root, "a", "no such file or directory", 1},
+                                         {too_many, "a", "whole core(s) free", 1},
+                                         {too_much, "a", "free are", 1},
+                                         {bad_mount, "a", "/no/such/source", 1},
+                                         {bad_cwd, "a", "/etc/passwd", 1},
+                                         {node.folder() + "/garbage", "a", "line 1", 1},
+                                         {node.folder() + "/nowhere", "a", "no such file or directory", 1}}) {
     Outcome outcome = node.run({"hobbes-run", "create", "--bundle", c.bundle, c.id});
     EXPECT_EQ(exit_code_of(outcome.wait_status), c.code) << c.bundle << outcome.err;
     EXPECT_NE(outcome.err.find(c.says), std::string::npos) << c.says << "\n" << outcome.err;
@@ -166,7 +192,8 @@ TEST(HobbesRun, TwoEnclavesNeverShareACoreUnlessBothSaySo) {
   EXPECT_NE(refused.err.find("'a' holds 0"), std::string::npos) << refused.err;
   EXPECT_NE(node.good({"hobbes", "topology"}).find(" a "), std::string::npos);
   node.good({"hobbes-run", "delete", "--force", "a"});
-  std::string shared = node.bundle("shared", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "0"}, {"count", nullptr}, {"shared", true}}}}}});
+  std::string shared =
+      node.bundle("shared", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "0"}, {"count", nullptr}, {"shared", true}}}}}});
   node.good({"hobbes-run", "create", "--bundle", shared, "a"});
   node.good({"hobbes-run", "create", "--bundle", shared, "b"});
   node.good({"hobbes-run", "delete", "--force", "a"});
@@ -176,12 +203,14 @@ TEST(HobbesRun, TwoEnclavesNeverShareACoreUnlessBothSaySo) {
 
 TEST(HobbesRun, ExecRunsInsideWithTheEnclavesLimits) {
   Node node;
-  node.good({"hobbes-run", "run", "--detach", "--bundle", node.busybox_bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "1"}, {"count", nullptr}}}}}}), "a"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.busybox_bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "1"}, {"count", nullptr}}}}}}), "a"});
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "hostname"}), "enclave\n");
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "nproc"}), "1\n");
   EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "exec", "a", "sh", "-c", "exit 9"}).wait_status), 9);
   EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "exec", "a", "nonsense"}).wait_status), 127);
-  EXPECT_NE(node.good({"hobbes-run", "exec", "--env", "K=V", "--cwd", "/bin", "a", "sh", "-c", "echo $K; pwd"}).find("V\n/bin"), std::string::npos);
+  EXPECT_NE(node.good({"hobbes-run", "exec", "--env", "K=V", "--cwd", "/bin", "a", "sh", "-c", "echo $K; pwd"}).find("V\n/bin"),
+            std::string::npos);
   node.good({"hobbes-run", "exec", "--detach", "--pid-file", node.folder() + "/p", "a", "sleep", "500"});
   Json pids = *parse_json(node.good({"hobbes-run", "ps", "--format", "json", "a"}), "ps");
   EXPECT_EQ(pids.size(), 2U);
@@ -194,7 +223,8 @@ TEST(HobbesRun, PauseFreezesEveryProcessAndResumeLetsThemGoOn) {
   std::string file = node.folder() + "/ticks";
   ASSERT_TRUE(replace_file(file, ""));
   Json patch = {{"mounts", {{{"destination", "/tmp/ticks"}, {"type", "bind"}, {"source", file}, {"options", {"bind", "rw"}}}}}};
-  node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("b", "while :; do echo x >> /tmp/ticks; sleep 0.01; done", patch), "a"});
+  node.good(
+      {"hobbes-run", "run", "--detach", "--bundle", node.bundle("b", "while :; do echo x >> /tmp/ticks; sleep 0.01; done", patch), "a"});
   auto ticks = [&] { return Files::system().read(file)->size(); };
   EXPECT_TRUE(eventually([&] { return ticks() > 4; }));
   node.good({"hobbes-run", "pause", "a"});
@@ -228,7 +258,8 @@ TEST(HobbesRun, UpdateChangesTheLeaseOfARunningEnclave) {
 
 TEST(HobbesRun, AnEnclaveThatEndsGivesItsCoresBackAndSaysHow) {
   Node node;
-  node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("b", "sleep 0.2; kill -SEGV $$", {{"linux", {{"namespaces", {{{"type", "mount"}}}}}}}), "a"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("b", "sleep 0.2; kill -SEGV $$", {{"linux", {{"namespaces", {{{"type", "mount"}}}}}}}), "a"});
   EXPECT_TRUE(eventually([&] { return text_at(node.enclave("a"), "state") == "crashed"; })) << to_text(node.enclave("a"));
   EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), 139);
   EXPECT_NE(node.good({"hobbes", "node"}).find("0 B leased"), std::string::npos);
@@ -257,7 +288,11 @@ TEST(HobbesRun, AKilledHobbesdReadoptsRunningEnclaves) {
     node.kill_daemon();
     node.wake_daemon();
     EXPECT_EQ(text_at(node.enclave("a"), "state"), "running");
-    EXPECT_NE(node.run({"hobbes-run", "create", "--dry-run", "--bundle", node.bundle("two", "true", {{"hobbes", {{"cores", {{"count", 2}}}}}}), "x"}).wait_status, 0) << "its core is still held";
+    EXPECT_NE(node.run({"hobbes-run", "create", "--dry-run", "--bundle",
+                        node.bundle("two", "true", {{"hobbes", {{"cores", {{"count", 2}}}}}}), "x"})
+                  .wait_status,
+              0)
+        << "its core is still held";
   }
   node.good({"hobbes-run", "kill", "a", "KILL"});
   EXPECT_TRUE(eventually([&] { return text_at(node.enclave("a"), "state") == "stopped"; })) << "an adopted enclave's end is seen";

@@ -17,18 +17,21 @@ const std::string programs = HOBBES_BUILD_DIR "/tests/programs/";
 
 // Two sibling enclaves of one core each; `inner` are the apps of the second, `outer` those of the first.
 std::string composition(const Node& node, const std::string& outer, const std::string& inner, const Json& patch = {}) {
-  Json base = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}}, {"process", {{"capabilities", nullptr}}}};
+  Json base = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+               {"process", {{"capabilities", nullptr}}}};
   if (!patch.is_null()) base.merge_patch(patch);
   node.bundle("one", "true", base);
   node.bundle("two", "true", base);
   std::string path = node.folder() + "/c.xml";
-  EXPECT_TRUE(replace_file(path, "<composition name=\"test\" mpiComm=\"universe\">\n<enclave name=\"one\" bundle=\"one\" mpiComm=\"first\">" + outer +
-                                     "</enclave>\n<enclave name=\"two\" bundle=\"two\" mpiComm=\"second\">" + inner + "</enclave>\n</composition>\n"));
+  EXPECT_TRUE(replace_file(
+      path, "<composition name=\"test\" mpiComm=\"universe\">\n<enclave name=\"one\" bundle=\"one\" mpiComm=\"first\">" + outer +
+                "</enclave>\n<enclave name=\"two\" bundle=\"two\" mpiComm=\"second\">" + inner + "</enclave>\n</composition>\n"));
   return path;
 }
 
 std::string app(const std::string& name, const std::string& program, int ranks, const std::string& arguments = {}) {
-  return "<app name=\"" + name + "\" path=\"" + programs + program + "\" ranks=\"" + std::to_string(ranks) + "\" argv=\"" + arguments + "\"/>";
+  return "<app name=\"" + name + "\" path=\"" + programs + program + "\" ranks=\"" + std::to_string(ranks) + "\" argv=\"" + arguments +
+         "\"/>";
 }
 
 int count(const std::string& text, const std::string& part) {
@@ -39,12 +42,15 @@ int count(const std::string& text, const std::string& part) {
 
 void expect_nothing_left(const Node& node) {
   node.expect_clean();
-  for (const std::string& name : Files::system().list("/dev/shm").value_or({})) EXPECT_EQ(name.find("-test"), std::string::npos) << "/dev/shm/" << name;
+  for (const std::string& name : Files::system().list("/dev/shm").value_or({}))
+    EXPECT_EQ(name.find("-test"), std::string::npos) << "/dev/shm/" << name;
 }
 
 TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
   Node node;
-  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 2, "first=2 second=0"), app("b", "universe", 1, "first=0 second=2") + app("c", "universe", 1, "first=0 second=2"))});
+  std::string out = node.good({"remora", "run",
+                               composition(node, app("a", "universe", 2, "first=2 second=0"),
+                                           app("b", "universe", 1, "first=0 second=2") + app("c", "universe", 1, "first=0 second=2"))});
   EXPECT_EQ(count(out, "ok "), 4) << out;
   EXPECT_NE(out.find("[a:1] ok 1/4"), std::string::npos) << out;
   expect_nothing_left(node);
@@ -52,8 +58,10 @@ TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
 
 TEST(Remora, UnmodifiedProgramsInCAndCxxAndFortranSeeTheirOwnWorld) {
   Node node;
-  std::string out = node.good({"remora", "run", composition(node, app("c", "plain-c", 2) + app("cxx", "plain-cxx", 2), app("fortran", "plain-fortran", 2))});
-  for (const char* line : {"C rank 1 of 2", "C++ rank 1 of 2", "Fortran rank 1 of 2", "Fortran rank 0 of 2"}) EXPECT_NE(out.find(line), std::string::npos) << line << "\n" << out;
+  std::string out = node.good(
+      {"remora", "run", composition(node, app("c", "plain-c", 2) + app("cxx", "plain-cxx", 2), app("fortran", "plain-fortran", 2))});
+  for (const char* line : {"C rank 1 of 2", "C++ rank 1 of 2", "Fortran rank 1 of 2", "Fortran rank 0 of 2"})
+    EXPECT_NE(out.find(line), std::string::npos) << line << "\n" << out;
   expect_nothing_left(node);
 }
 
@@ -75,7 +83,8 @@ TEST(Remora, InstancesOfAnEnclaveAreEnclavesOfTheirOwn) {
   Node node;
   std::string path = composition(node, app("a", "universe", 1), app("b", "universe", 1));
   std::string text = *Files::system().read(path);
-  text = text.substr(0, text.find("<enclave name=\"one\"")) + "<enclave name=\"many\" num=\"2\" bundle=\"one\" mpiComm=\"many\">" + app("x", "universe", 2, "many=4") + "</enclave></composition>";
+  text = text.substr(0, text.find("<enclave name=\"one\"")) + "<enclave name=\"many\" num=\"2\" bundle=\"one\" mpiComm=\"many\">" +
+         app("x", "universe", 2, "many=4") + "</enclave></composition>";
   ASSERT_TRUE(replace_file(path, text));
   EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 4);
   expect_nothing_left(node);
@@ -83,10 +92,12 @@ TEST(Remora, InstancesOfAnEnclaveAreEnclavesOfTheirOwn) {
 
 TEST(Remora, AnExistingEnclaveIsUsedAndLeftAsItWas) {
   Node node;
-  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}}, {"process", {{"capabilities", nullptr}}}};
+  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+                {"process", {{"capabilities", nullptr}}}};
   node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("old", "exec sleep 1000", patch), "old"});
   std::string path = node.folder() + "/c.xml";
-  ASSERT_TRUE(replace_file(path, "<composition name=\"test\"><enclave name=\"e\" use=\"old\">" + app("x", "universe", 2) + "</enclave></composition>"));
+  ASSERT_TRUE(replace_file(
+      path, "<composition name=\"test\"><enclave name=\"e\" use=\"old\">" + app("x", "universe", 2) + "</enclave></composition>"));
   EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 2);
   EXPECT_EQ(text_at(node.enclave("old"), "state"), "running");
   node.good({"hobbes-run", "delete", "--force", "old"});
@@ -116,9 +127,11 @@ TEST_P(RemoraFailure, EndsWithinTenSecondsWithTheCulpritNamed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, RemoraFailure,
-                         ::testing::Values(Failure{"abort", 42, "called MPI_Abort with code 42"}, Failure{"kill", 137, "signal 9"}, Failure{"segv", 139, "signal 11"},
-                                           Failure{"exit3", 3, "exit code 3"}, Failure{"exit0", 1, "without MPI_Finalize"}, Failure{"never-init-exit", 1, "without MPI_Init"},
-                                           Failure{"never-init-hang", 1, "has not reached MPI_Init"}, Failure{"finalize-early", 1, "is in MPI_Finalize while"}),
+                         ::testing::Values(Failure{"abort", 42, "called MPI_Abort with code 42"}, Failure{"kill", 137, "signal 9"},
+                                           Failure{"segv", 139, "signal 11"}, Failure{"exit3", 3, "exit code 3"},
+                                           Failure{"exit0", 1, "without MPI_Finalize"}, Failure{"never-init-exit", 1, "without MPI_Init"},
+                                           Failure{"never-init-hang", 1, "has not reached MPI_Init"},
+                                           Failure{"finalize-early", 1, "is in MPI_Finalize while"}),
                          [](const auto& test) {
                            std::string name = test.param.how;
                            std::erase(name, '-');
@@ -132,7 +145,8 @@ TEST(Remora, ALongWaitInFinalizeIsNoDeadlock) {
 
 TEST(Remora, ATimeLimitEndsItWithStatus124) {
   Node node;
-  Outcome outcome = node.run({"remora", "run", "--timeout", "2", composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"))});
+  Outcome outcome =
+      node.run({"remora", "run", "--timeout", "2", composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"))});
   EXPECT_EQ(exit_code_of(outcome.wait_status), 124);
   EXPECT_NE(outcome.err.find("time limit of 2 s"), std::string::npos) << outcome.err;
   expect_nothing_left(node);
@@ -181,9 +195,55 @@ TEST(Remora, WhereShowsTheStacksOfARunningComposition) {
     ::execl(HOBBES_BUILD_DIR "/bin/remora", "remora", "run", "-q", path.c_str(), nullptr);
     ::_exit(1);
   }
-  EXPECT_TRUE(eventually([&] { return node.run({"remora", "where"}).out.find("pause") != std::string::npos; }, 20)) << node.run({"remora", "where"}).out;
+  EXPECT_TRUE(eventually(
+      [&] {
+        return node.run({"remora", "where"}).out.find("pause") != std::string::npos;
+      },
+      20))
+      << node.run({"remora", "where"}).out;
   ::kill(child, SIGTERM);
   ::waitpid(child, nullptr, 0);
+}
+
+// Bundles that others start: each takes its rank from the host when it is created, and they find each other.
+TEST(LaunchHook, BundlesStartedOneByOneFormTheHostedComposition) {
+  Node node;
+  std::string path = node.folder() + "/open.xml";
+  ASSERT_TRUE(replace_file(path,
+                           "<composition name=\"open\"><enclave name=\"e\" mpiComm=\"e\"><app name=\"x\" ranks=\"2\"/></enclave><enclave "
+                           "name=\"f\"><app name=\"y\"/></enclave></composition>"));
+  auto member = [&](const std::string& name, const std::string& app_name) {
+    return node.bundle(name, "exec " + programs + "universe",
+                       {{"process", {{"capabilities", nullptr}}},
+                        {"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}}}}},
+                        {"hobbes", {{"cores", nullptr}, {"remora", {{"composition", "open"}, {"app", app_name}, {"timeout", 10}}}}}});
+  };
+  // The first member comes before its host: it waits for it.
+  std::string script = "(" HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m0", "x") + " m0 > " + node.folder() +
+                       "/m0.out 2>&1 &); sleep 0.5; " HOBBES_BUILD_DIR "/bin/remora host --timeout 30 " + path + " 2>&1 & " +
+                       "sleep 1; " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m1", "x") +
+                       " m1 & " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m2", "y") + " m2; wait";
+  Outcome outcome = node.run({"bash", "-c", script}, 60);
+  std::string all = outcome.out + outcome.err + Files::system().read(node.folder() + "/m0.out").value_or("");
+  EXPECT_EQ(count(all, "ok "), 3) << all;
+  EXPECT_NE(all.find("composition \"open\" finished"), std::string::npos) << all;
+  expect_nothing_left(node);
+}
+
+TEST(LaunchHook, AMissingHostOrPeerIsNamedWithinItsTime) {
+  Node node;
+  Json patch = {{"hobbes", {{"cores", nullptr}, {"remora", {{"composition", "nowhere"}, {"app", "x"}, {"timeout", 1}}}}}};
+  EXPECT_NE(node.run({"hobbes-run", "create", "--bundle", node.bundle("b", "true", patch), "a"}).err.find("nobody hosted it within 1 s"),
+            std::string::npos);
+  std::string path = node.folder() + "/open.xml";
+  ASSERT_TRUE(replace_file(path, "<composition name=\"open\"><enclave name=\"e\"><app name=\"x\" ranks=\"2\"/></enclave></composition>"));
+  Outcome outcome = node.run({"bash", "-c",
+                              HOBBES_BUILD_DIR "/bin/remora host --peer-timeout 2 " + path +
+                                  " & sleep 0.7; " HOBBES_BUILD_DIR "/bin/remora env open x > /dev/null; wait $!"},
+                             30);
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 1);
+  EXPECT_NE(outcome.err.find("of app \"x\" has not joined within 2 s"), std::string::npos) << outcome.err;
+  expect_nothing_left(node);
 }
 
 TEST(Remora, ThePosterIsRefusedAsPrintedAndValidWhenMended) {
@@ -193,13 +253,14 @@ TEST(Remora, ThePosterIsRefusedAsPrintedAndValidWhenMended) {
   EXPECT_EQ(exit_code_of(printed.wait_status), 1);
   EXPECT_NE(printed.out.find(":7: found </app>"), std::string::npos) << printed.out;
   std::string mended = node.good({"remora", "validate", fixtures + "poster-composition-mended.xml"});
-  for (const char* space : {"universe", "simulation", "analysis", "tool"}) EXPECT_NE(mended.find("  " + std::string(space)), std::string::npos) << mended;
+  for (const char* space : {"universe", "simulation", "analysis", "tool"})
+    EXPECT_NE(mended.find("  " + std::string(space)), std::string::npos) << mended;
   EXPECT_NE(mended.find("`remora run` would still need"), std::string::npos);
   EXPECT_EQ(exit_code_of(node.run({"remora", "run", fixtures + "poster-composition-mended.xml"}).wait_status), 1);
 }
 
-// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps. Tolerance: LAMMPS counts pairs of its neighbour list,
-// which may be up to 20 steps old at its outer edge; inside, both count the same pairs in the same bins.
+// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps. Tolerance: LAMMPS counts pairs of its neighbour
+// list, which may be up to 20 steps old at its outer edge; inside, both count the same pairs in the same bins.
 TEST(Melt, TheRdfAgreesWithLammpsOwn) {
   Node node;
   std::string share = node.folder() + "/share";
@@ -246,7 +307,8 @@ TEST(Melt, TheRdfAgreesWithLammpsOwn) {
     ++compared;
   }
   EXPECT_EQ(compared, 4);
-  for (const char* file : {"rdf.png", "atoms.png"}) EXPECT_GT(Files::system().read(share + "/" + file, 16 << 20).value_or("").size(), 10000U) << file;
+  for (const char* file : {"rdf.png", "atoms.png"})
+    EXPECT_GT(Files::system().read(share + "/" + file, 16 << 20).value_or("").size(), 10000U) << file;
   node.expect_clean();
 }
 

@@ -13,7 +13,9 @@
 namespace hobbes::test {
 namespace {
 
-std::string body(const Node&, const std::string& id, const std::string& bundle) { return to_text({{"id", id}, {"bundle", bundle}, {"labels", {{"job", "7"}}}}); }
+std::string body(const Node&, const std::string& id, const std::string& bundle) {
+  return to_text({{"id", id}, {"bundle", bundle}, {"labels", {{"job", "7"}}}});
+}
 
 TEST(Rest, AnEnclaveLivesThroughTheApi) {
   Node node;
@@ -60,7 +62,8 @@ TEST(Rest, TheSameIdempotencyKeyIsTheSameOperation) {
   auto first = node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
   auto second = node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
   EXPECT_EQ(text_at(first, "operation"), text_at(second, "operation"));
-  EXPECT_EQ(node.rest("POST", "/v1/enclaves", body(node, "b", bundle), {"Idempotency-Key: k1"}).first, 400) << "another request under the same key";
+  EXPECT_EQ(node.rest("POST", "/v1/enclaves", body(node, "b", bundle), {"Idempotency-Key: k1"}).first, 400)
+      << "another request under the same key";
   EXPECT_EQ(text_at(node.finished(first), "state"), "succeeded");
 }
 
@@ -68,7 +71,8 @@ TEST(Rest, AChangeUnderAnOldETagIsRefused) {
   Node node;
   node.wake_daemon();
   node.finished(node.rest("POST", "/v1/enclaves", body(node, "a", node.bundle("b", "exec sleep 1000"))).second);
-  std::string headers = node.run({"sh", "-c", "curl -s -D - -o /dev/null --unix-socket " + node.run_folder() + "/api.sock http://n/v1/enclaves/a"}).out;
+  std::string headers =
+      node.run({"sh", "-c", "curl -s -D - -o /dev/null --unix-socket " + node.run_folder() + "/api.sock http://n/v1/enclaves/a"}).out;
   std::size_t at = headers.find("ETag: ");
   ASSERT_NE(at, std::string::npos) << headers;
   std::string etag = headers.substr(at + 6, headers.find('\r', at) - at - 6);
@@ -84,9 +88,16 @@ TEST(Rest, BadRequestsAreAnsweredAsProblems) {
   Node node;
   node.wake_daemon();
   for (const auto& [method, path, text, status] : std::vector<std::tuple<std::string, std::string, std::string, int>>{
-           {"POST", "/v1/enclaves", "nonsense", 400}, {"POST", "/v1/enclaves", "[1]", 400}, {"POST", "/v1/enclaves", R"({"id":"a/b","bundle":"/x"})", 400}, {"POST", "/v1/enclaves", R"({"id":"a","bundle":"relative"})", 400},
-           {"POST", "/v1/enclaves", R"({"id":"a","bundle":"/x","labels":[1]})", 400}, {"GET", "/v1/nothing", "", 404}, {"GET", "/v1/enclaves/nobody", "", 404}, {"PATCH", "/v1/enclaves/nobody", "{}", 400},
-           {"GET", "/v1/enclaves?limit=no", "", 400}, {"GET", "/v1/operations/99999", "", 404}}) {
+           {"POST", "/v1/enclaves", "nonsense", 400},
+           {"POST", "/v1/enclaves", "[1]", 400},
+           {"POST", "/v1/enclaves", R"({"id":"a/b","bundle":"/x"})", 400},
+           {"POST", "/v1/enclaves", R"({"id":"a","bundle":"relative"})", 400},
+           {"POST", "/v1/enclaves", R"({"id":"a","bundle":"/x","labels":[1]})", 400},
+           {"GET", "/v1/nothing", "", 404},
+           {"GET", "/v1/enclaves/nobody", "", 404},
+           {"PATCH", "/v1/enclaves/nobody", "{}", 400},
+           {"GET", "/v1/enclaves?limit=no", "", 400},
+           {"GET", "/v1/operations/99999", "", 404}}) {
     auto [answered, problem] = node.rest(method, path, text);
     EXPECT_EQ(answered, status) << method << path << text;
     EXPECT_EQ(problem["status"], status) << to_text(problem);
@@ -135,7 +146,8 @@ TEST(Rest, MetricsAndPagesAndTopology) {
   EXPECT_NE(node.rest("GET", "/metrics").second.get<std::string>().find("hobbes_cores{state=\"free\"} 2"), std::string::npos);
   EXPECT_EQ(node.rest("GET", "/v1/topology").second["cores"].size(), 2U);
   EXPECT_TRUE(node.rest("GET", "/v1/node").second.contains("inventory"));
-  for (const char* id : {"a", "b", "c"}) node.good({"hobbes-run", "create", "--bundle", node.bundle(id, "true", {{"hobbes", {{"cores", nullptr}}}}), id});
+  for (const char* id : {"a", "b", "c"})
+    node.good({"hobbes-run", "create", "--bundle", node.bundle(id, "true", {{"hobbes", {{"cores", nullptr}}}}), id});
   std::set<std::string> seen;
   std::string cursor;
   for (int page = 0; page < 4; ++page) {
@@ -170,11 +182,17 @@ TEST(Rest, TcpNeedsTlsAndAKnownToken) {
   std::string daemon = HOBBES_BUILD_DIR "/bin/hobbesd";
   Outcome refused = node.run({daemon, "--foreground", "--listen", "127.0.0.1:18443"});
   EXPECT_NE(refused.err.find("TCP needs TLS and tokens"), std::string::npos) << refused.err;
-  node.good({"sh", "-c", "cd " + node.folder() + " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost 2>/dev/null"});
+  node.good({"sh", "-c",
+             "cd " + node.folder() +
+                 " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost 2>/dev/null"});
   std::string digest = node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
   ASSERT_TRUE(replace_file(node.folder() + "/config.json", to_text({{"tokens", {{digest, "0"}}}})));
-  node.good({"sh", "-c", daemon + " --config " + node.folder() + "/config.json --listen 127.0.0.1:18443 --tls-certificate " + node.folder() + "/cert.pem --tls-key " + node.folder() + "/key.pem >/dev/null 2>&1 &"});
-  auto status = [&](const std::string& header) { return node.run({"sh", "-c", "curl -sk -o /dev/null -w '%{http_code}' " + header + " https://127.0.0.1:18443/v1/node"}).out; };
+  node.good({"sh", "-c",
+             daemon + " --config " + node.folder() + "/config.json --listen 127.0.0.1:18443 --tls-certificate " + node.folder() +
+                 "/cert.pem --tls-key " + node.folder() + "/key.pem >/dev/null 2>&1 &"});
+  auto status = [&](const std::string& header) {
+    return node.run({"sh", "-c", "curl -sk -o /dev/null -w '%{http_code}' " + header + " https://127.0.0.1:18443/v1/node"}).out;
+  };
   EXPECT_TRUE(eventually([&] { return status("-H 'Authorization: Bearer secret'") == "200"; }));
   EXPECT_EQ(status("-H 'Authorization: Bearer wrong'"), "401");
   EXPECT_EQ(status(""), "401");

@@ -1,6 +1,6 @@
 // Segments between processes and enclaves: the C API against hobbesd.
-#include <signal.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -43,7 +43,10 @@ TEST(Xemem, AProgramInsideAnEnclaveAttachesTheHostsSegment) {
   auto segment = Segment::make("s", 4096);
   ASSERT_TRUE(segment);
   std::strcpy(static_cast<char*>(segment->data()), "outside");
-  std::string out = node.good({"hobbes-run", "run", "--bundle", node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw", {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}), "e"});
+  std::string out = node.good({"hobbes-run", "run", "--bundle",
+                               node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw",
+                                           {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}),
+                               "e"});
   EXPECT_EQ(out, "outside " + std::to_string(frame_of(segment->data())) + " 4096\n");
   EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
 }
@@ -74,7 +77,9 @@ TEST(Xemem, PermissionsAreThoseOfTheModeAndReadOnlyMeansReadOnly) {
 TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   Node node;
   node.wake_daemon();
-  node.good({"sh", "-c", "echo | " + peer + " make gone 4096 600 >/dev/null; (sleep 1000 | " + peer + " make killed 4096 600 & echo $! > " + node.folder() + "/p) >/dev/null 2>&1"});
+  node.good({"sh", "-c",
+             "echo | " + peer + " make gone 4096 600 >/dev/null; (sleep 1000 | " + peer + " make killed 4096 600 & echo $! > " +
+                 node.folder() + "/p) >/dev/null 2>&1"});
   EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") != std::string::npos; }));
   EXPECT_EQ(node.good({"hobbes", "segments"}).find("gone"), std::string::npos);
   node.good({"pkill", "-9", "-f", "segment-peer make killed"});
@@ -118,8 +123,11 @@ TEST(Xemem, NamesAreUniqueAndErrorsSayWhat) {
 // The grant of the bundle decides what a program inside may do; the calls are the same as outside.
 std::string managed(const Node& node, const std::string& grant) {
   std::string child = node.bundle("child", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}});
-  Json patch = {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}, {"hobbes", {{"manage", grant}}}};
-  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " + peer + " manage " + child, patch), "parent"});
+  Json patch = {
+      {"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}, {"hobbes", {{"manage", grant}}}};
+  Outcome outcome =
+      node.run({"hobbes-run", "run", "--bundle",
+                node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " + peer + " manage " + child, patch), "parent"});
   return outcome.out + outcome.err;
 }
 
@@ -133,14 +141,17 @@ TEST(Manage, WithAGrantForTheNodeAProgramInsideManagesIt) {
 TEST(Manage, WithAGrantForItselfItManagesNothingElse) {
   Node node;
   std::string out = managed(node, "self");
-  EXPECT_NE(out.find("create: cannot manage the node from inside enclave 'parent': its grant covers only itself"), std::string::npos) << out;
+  EXPECT_NE(out.find("create: cannot manage the node from inside enclave 'parent': its grant covers only itself"), std::string::npos)
+      << out;
   node.expect_clean();
 }
 
 TEST(Manage, WithoutAGrantItManagesNothing) {
   Node node;
   std::string out = managed(node, "none");
-  EXPECT_NE(out.find("launch in self: cannot manage the node from inside enclave 'parent': its bundle grants no management"), std::string::npos) << out;
+  EXPECT_NE(out.find("launch in self: cannot manage the node from inside enclave 'parent': its bundle grants no management"),
+            std::string::npos)
+      << out;
   node.expect_clean();
 }
 

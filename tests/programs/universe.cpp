@@ -5,13 +5,13 @@
 
 #include "remora.h"
 
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      std::printf("line %d: %s does not hold\n", __LINE__, #condition);               \
-      std::fflush(stdout);                                                            \
-      MPI_Abort(MPI_COMM_WORLD, 9);                                                   \
-    }                                                                                 \
+#define CHECK(condition)                                                \
+  do {                                                                  \
+    if (!(condition)) {                                                 \
+      std::printf("line %d: %s does not hold\n", __LINE__, #condition); \
+      std::fflush(stdout);                                              \
+      MPI_Abort(MPI_COMM_WORLD, 9);                                     \
+    }                                                                   \
   } while (false)
 
 int main(int argc, char** argv) {
@@ -43,7 +43,8 @@ int main(int argc, char** argv) {
   std::vector<MPI_Request> requests;
   std::vector<int> to_all(static_cast<std::size_t>(total), global), to_world(static_cast<std::size_t>(size), 1000 + rank);
   for (int p = 0; p < total; ++p) MPI_Isend(&to_all[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, all, &requests.emplace_back());
-  for (int p = 0; p < size; ++p) MPI_Isend(&to_world[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, MPI_COMM_WORLD, &requests.emplace_back());
+  for (int p = 0; p < size; ++p)
+    MPI_Isend(&to_world[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, MPI_COMM_WORLD, &requests.emplace_back());
   for (int p = 0; p < size; ++p) {
     int x = 0;
     MPI_Status status;
@@ -58,7 +59,8 @@ int main(int argc, char** argv) {
   }
   MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
   std::vector<char> large(1 << 20, static_cast<char>(global));
-  for (int round = 0; round < 20; ++round) MPI_Sendrecv_replace(large.data(), 1 << 20, MPI_BYTE, (global + 1) % total, 1, (global + total - 1) % total, 1, all, MPI_STATUS_IGNORE);
+  for (int round = 0; round < 20; ++round)
+    MPI_Sendrecv_replace(large.data(), 1 << 20, MPI_BYTE, (global + 1) % total, 1, (global + total - 1) % total, 1, all, MPI_STATUS_IGNORE);
   CHECK(large[777777] == static_cast<char>((global + 20 * (total - 1)) % total));
   MPI_Comm split;
   MPI_Comm_split(all, global % 2, global, &split);
