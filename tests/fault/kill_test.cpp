@@ -109,7 +109,7 @@ TEST(Kill, HobbesdKilledInItsOwnStartIsNoObstacleToTheNext) {
 TEST(Errors, CreateUndoesEverythingWhenASystemCallFails) {
   Node node;
   node.wake_daemon();
-  std::string command = hobbes_run + "create --bundle " + node.bundle("b", "exec sleep 1000") + " a";
+  std::string command = hobbes_run + "run --bundle " + node.bundle("b", "true") + " a";
   for (const std::string call :
        {"mkdir", "write", "mount", "clone3", "openat", "socketpair", "rename", "sendmsg", "recvmsg", "pivot_root", "bind"})
     for (int when : {1, 2, 3, 5, 8, 13, 21}) {

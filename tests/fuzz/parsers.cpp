@@ -1,0 +1,45 @@
+// Every parser of untrusted text, one libFuzzer target: the first byte chooses which.
+#include <cstdint>
+#include <string>
+
+#include "bundles/bundle.h"
+#include "core/cpu_set.h"
+#include "core/size.h"
+#include "nis/view.h"
+#include "remora/composition.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace hobbes;
+  if (size == 0) return 0;
+  std::string text(reinterpret_cast<const char*>(data + 1), size - 1);
+  switch (data[0] % 5) {
+    case 0:
+      if (auto json = parse_json(text, "fuzz")) {
+        Validation validation = validate_config("/bundle", *json);
+        if (validation.bundle.has_value() != validation.problems.empty()) __builtin_trap();
+        (void)report(validation.problems);
+      }
+      break;
+    case 1: (void)report("fuzz", check_composition(text, "fuzz", "/folder").problems); break;
+    case 2:
+      if (auto set = CpuSet::parse(text)) {
+        if (!(*CpuSet::parse(set->text()) == *set)) __builtin_trap();
+      }
+      break;
+    case 3: (void)parse_size(text); break;
+    default: {
+      alignas(64) static unsigned char mapping[16384];
+      std::size_t used = std::min(sizeof mapping, text.size());
+      std::copy_n(text.begin(), used, mapping);
+      NisView view(mapping, used);
+      if (view.check() != NisView::Status::good) break;
+      hobbes_record record;
+      hobbes_change change;
+      std::uint64_t cursor = 0;
+      for (int i = 0; i < 100 && view.next(HOBBES_FREE, &cursor, &record) == NisView::Status::good; ++i) {}
+      (void)view.by_name(HOBBES_ENCLAVE, 0, "a", &record);
+      (void)view.change(1, &change);
+    }
+  }
+  return 0;
+}
