@@ -3,12 +3,16 @@
 #include <rocksdb/db.h>
 #include <rocksdb/write_batch.h>
 
+#include <sys/statvfs.h>
+
 #include <cerrno>
 
 #include "core/file.h"
 
 namespace hobbes {
 namespace {
+
+constexpr std::uint64_t space_needed = 64U << 20U;  // twice the write-ahead log
 
 Error error_of(const rocksdb::Status& status, const std::string& attempt) {
   std::string why = status.ToString();
@@ -64,6 +68,13 @@ class RocksStore final : public Store {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory) {
   HOBBES_CHECK(make_directories(directory, 0700));
+  // Asked beforehand: this RocksDB aborts the process when a file it is creating meets a full disk.
+  struct statvfs space{};
+  if (::statvfs(directory.c_str(), &space) == 0 && space.f_bavail * space.f_frsize < space_needed)
+    return Error{Code::exhausted, "open the state database " + directory,
+                 "No space left: " + std::to_string(space.f_bavail * space.f_frsize >> 10U) + " KiB are free, " +
+                     std::to_string(space_needed >> 10U) + " KiB are needed",
+                 "free space on that file system"};
   rocksdb::Options options;
   options.create_if_missing = true;
   options.compression = rocksdb::kNoCompression;  // small values; no dependency on a compressor at run time

@@ -132,7 +132,7 @@ TEST(Errors, AStateDirectoryThatIsLockedOrFullIsNamed) {
   EXPECT_NE(same.err.find("another process listens there"), std::string::npos) << same.err;
   // A full file system: a tiny one, mounted for this test.
   std::string small = node.folder() + "/small";
-  node.good({"sh", "-c", "mkdir -p " + small + " && mount -t tmpfs -o size=128k tmpfs " + small});
+  node.good({"sh", "-c", "mkdir -p " + small + " && mount -t tmpfs -o size=16k tmpfs " + small});
   Outcome full = node.run(
       {"sh", "-c",
        "HOBBES_RUN_DIR=" + node.folder() + "/run3 HOBBES_STATE_DIR=" + small + " timeout 3 " HOBBES_BUILD_DIR "/bin/hobbesd --foreground"});

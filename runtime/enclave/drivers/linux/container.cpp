@@ -47,6 +47,19 @@ oci::Resources effective_resources(const CreateRequest& request) {
   if (!request.mems.empty()) out.mems = request.mems;
   auto lease = static_cast<std::int64_t>(request.memory);
   if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease)) out.memory_limit = lease;
+  // The devices every root file system gets must be usable under any rule list (runtime-spec, "default devices" and "console").
+  if (!out.devices.empty()) {
+    auto allow = [&](char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor, const char* access) {
+      out.devices.push_back({true, type, major, minor, access});
+    };
+    allow('c', {}, {}, "m");
+    allow('b', {}, {}, "m");
+    for (std::int64_t minor : {3, 5, 7, 8, 9}) allow('c', 1, minor, "rwm");
+    for (std::int64_t minor : {0, 1, 2}) allow('c', 5, minor, "rwm");
+    allow('c', 136, {}, "rwm");
+    for (const oci::Device& device : request.bundle.oci.linux_.devices)
+      if (device.type != 'p') allow(device.type, device.major, device.minor, "rwm");
+  }
   return out;
 }
 
