@@ -321,6 +321,8 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
                                   "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
                                   "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
                                   "OMPI_MCA_btl_tcp_if_include=lo",
+                                  "OMPI_MCA_pml=ob1",
+                                  "OMPI_MCA_btl=self,vader,tcp",
                                   "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
                                   "PMIX_MCA_gds=hash",
                                   "OMPI_COMM_WORLD_RANK=" + rank_text,

@@ -2,7 +2,6 @@
 
 #include <rocksdb/db.h>
 #include <rocksdb/write_batch.h>
-
 #include <sys/statvfs.h>
 
 #include <cerrno>
@@ -69,7 +68,7 @@ class RocksStore final : public Store {
 Result<std::unique_ptr<Store>> Store::open(const std::string& directory) {
   HOBBES_CHECK(make_directories(directory, 0700));
   // Asked beforehand: this RocksDB aborts the process when a file it is creating meets a full disk.
-  struct statvfs space{};
+  struct statvfs space {};
   if (::statvfs(directory.c_str(), &space) == 0 && space.f_bavail * space.f_frsize < space_needed)
     return Error{Code::exhausted, "open the state database " + directory,
                  "No space left: " + std::to_string(space.f_bavail * space.f_frsize >> 10U) + " KiB are free, " +

@@ -51,7 +51,7 @@ int main() {
     ::munmap(memory, size);
     ::close(fd);
   }
-  std::printf("attach %.0f us; first touch: segment %.2f GB/s, plain %.2f GB/s, ratio %.2f\n", median(attach) * 1e6, 1.0 / median(ours) * size * 1e-9,
-              1.0 / median(plain) * size * 1e-9, median(plain) / median(ours));
+  std::printf("attach %.0f us; first touch: segment %.2f GB/s, plain %.2f GB/s, ratio %.2f\n", median(attach) * 1e6,
+              1.0 / median(ours) * size * 1e-9, 1.0 / median(plain) * size * 1e-9, median(plain) / median(ours));
   return 0;
 }

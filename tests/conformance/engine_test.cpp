@@ -19,17 +19,29 @@ class Podman {
     node.wake_daemon();
     std::string f = node.folder();
     node.good({"sh", "-c",
-               "mkdir -p " + f + "/image/bin " + f + "/image/etc && cp /bin/busybox " + f + "/image/bin/ && for t in sh echo sleep cat id hostname env true stty; do ln -sf busybox " + f + "/image/bin/$t; done; "
-               "printf '{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}' > " + f + "/policy.json; tar -C " + f + "/image -cf " + f + "/image.tar ."});
+               "mkdir -p " + f + "/image/bin " + f + "/image/etc && cp /bin/busybox " + f +
+                   "/image/bin/ && for t in sh echo sleep cat id hostname env true stty; do ln -sf busybox " + f +
+                   "/image/bin/$t; done; "
+                   "printf '{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}' > " +
+                   f + "/policy.json; tar -C " + f + "/image -cf " + f + "/image.tar ."});
     // conmon clears the environment, so the runtime is a wrapper that names the private node.
-    EXPECT_TRUE(replace_file(f + "/hobbes-run", "#!/bin/sh\nexport HOBBES_RUN_DIR=" + node.run_folder() + " HOBBES_STATE_DIR=" + f + "/state\nexec " HOBBES_BUILD_DIR "/bin/hobbes-run \"$@\"\n", 0755));
-    EXPECT_TRUE(replace_file(f + "/containers.conf", "[engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\nruntime=\"hobbes-run\"\nruntime_supports_json=[\"hobbes-run\"]\n[engine.runtimes]\nhobbes-run=[\"" + f + "/hobbes-run\"]\n[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=4096:4096\"]\n"));
+    EXPECT_TRUE(replace_file(f + "/hobbes-run",
+                             "#!/bin/sh\nexport HOBBES_RUN_DIR=" + node.run_folder() + " HOBBES_STATE_DIR=" + f +
+                                 "/state\nexec " HOBBES_BUILD_DIR "/bin/hobbes-run \"$@\"\n",
+                             0755));
+    EXPECT_TRUE(replace_file(f + "/containers.conf",
+                             "[engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\nruntime=\"hobbes-run\"\nruntime_supports_json="
+                             "[\"hobbes-run\"]\n[engine.runtimes]\nhobbes-run=[\"" +
+                                 f + "/hobbes-run\"]\n[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=4096:4096\"]\n"));
     good("import " + f + "/image.tar box:1 2>/dev/null");
   }
   ~Podman() { (void)run("rm -af"); }
   Outcome run(const std::string& words) const {
     std::string f = node_.folder();
-    return node_.run({"sh", "-c", "CONTAINERS_CONF=" + f + "/containers.conf podman --root " + f + "/storage --runroot " + f + "/runroot --tmpdir " + f + "/tmp --storage-driver vfs " + words}, 60);
+    return node_.run({"sh", "-c",
+                      "CONTAINERS_CONF=" + f + "/containers.conf podman --root " + f + "/storage --runroot " + f + "/runroot --tmpdir " +
+                          f + "/tmp --storage-driver vfs " + words},
+                     60);
   }
   std::string good(const std::string& words) const {
     Outcome outcome = run(words);
@@ -70,7 +82,8 @@ TEST(Podman, FailuresHaveTheStatusPodmanPromises) {
 TEST(Podman, AnnotationsLeaseCores) {
   Node node;
   Podman podman(node);
-  podman.good("run -d --name a --network=none --annotation org.hobbes.cores.count=1 --annotation org.hobbes.memory.size=64MiB box:1 sleep 1000");
+  podman.good(
+      "run -d --name a --network=none --annotation org.hobbes.cores.count=1 --annotation org.hobbes.memory.size=64MiB box:1 sleep 1000");
   Json all = *parse_json(node.good({"hobbes", "enclaves", "--json"}), "enclaves");
   ASSERT_EQ(all.size(), 1U);
   EXPECT_EQ(text_at(all[0], "cpus"), "0");
@@ -82,13 +95,16 @@ TEST(Podman, AnnotationsLeaseCores) {
 TEST(Podman, ATerminalIsATerminal) {
   Node node;
   Podman podman(node);
-  EXPECT_NE(podman.good("run --rm -t --network=none box:1 sh -c 'test -t 0 && test -t 1 && echo terminal'").find("terminal"), std::string::npos);
+  EXPECT_NE(podman.good("run --rm -t --network=none box:1 sh -c 'test -t 0 && test -t 1 && echo terminal'").find("terminal"),
+            std::string::npos);
 }
 
-// The sequence of calls of containerd's runc client, globals included (FACTS of the callers: create, start, exec, ps, pause, resume, kill, delete).
+// The sequence of calls of containerd's runc client, globals included (FACTS of the callers: create, start, exec, ps, pause, resume, kill,
+// delete).
 TEST(Containerd, ItsSequenceOfCallsWorksWithItsOwnRoot) {
   Node node;
-  std::string root = node.folder() + "/ns1", log = node.folder() + "/log.json", bundle = node.busybox_bundle("b", "exec sleep 1000", {{"hobbes", nullptr}});
+  std::string root = node.folder() + "/ns1", log = node.folder() + "/log.json",
+              bundle = node.busybox_bundle("b", "exec sleep 1000", {{"hobbes", nullptr}});
   auto call = [&](std::vector<std::string> words) {
     std::vector<std::string> argv = {"hobbes-run", "--root", root, "--log", log, "--log-format", "json"};
     argv.insert(argv.end(), words.begin(), words.end());
@@ -97,7 +113,8 @@ TEST(Containerd, ItsSequenceOfCallsWorksWithItsOwnRoot) {
   call({"create", "--bundle", bundle, "--pid-file", node.folder() + "/pid", "same-id"});
   node.good({"hobbes-run", "--root", node.folder() + "/ns2", "create", "--bundle", bundle, "same-id"});  // another namespace, the same id
   call({"start", "same-id"});
-  ASSERT_TRUE(replace_file(node.folder() + "/process.json", R"({"args":["sh","-c","exit 0"],"cwd":"/","env":["PATH=/bin"],"user":{"uid":0,"gid":0}})"));
+  ASSERT_TRUE(replace_file(node.folder() + "/process.json",
+                           R"({"args":["sh","-c","exit 0"],"cwd":"/","env":["PATH=/bin"],"user":{"uid":0,"gid":0}})"));
   call({"exec", "--process", node.folder() + "/process.json", "--detach", "--pid-file", node.folder() + "/pid2", "same-id"});
   EXPECT_FALSE(parse_json(call({"ps", "--format", "json", "same-id"}), "ps")->empty());
   call({"pause", "same-id"});
@@ -114,10 +131,14 @@ TEST(Conmon, NoProcessStandsBetweenTheCallerAndTheEnclaveProcess) {
   Node node;
   std::string bundle = node.bundle("b", "sleep 0.3; exit 9");
   // A caller as conmon is: a subreaper that waits for the pid in the pid file.
-  std::string script = "import ctypes,os,subprocess,sys\nctypes.CDLL(None).prctl(36,1,0,0,0)\nr='" HOBBES_BUILD_DIR "/bin/hobbes-run'\nsubprocess.check_call([r,'create','--bundle','" + bundle + "','--pid-file','" + node.folder() + "/pid','a'])\nsubprocess.check_call([r,'start','a'])\npid=int(open('" + node.folder() + "/pid').read())\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]))\n";
+  std::string script = "import ctypes,os,subprocess,sys\nctypes.CDLL(None).prctl(36,1,0,0,0)\nr='" HOBBES_BUILD_DIR
+                       "/bin/hobbes-run'\nsubprocess.check_call([r,'create','--bundle','" +
+                       bundle + "','--pid-file','" + node.folder() + "/pid','a'])\nsubprocess.check_call([r,'start','a'])\npid=int(open('" +
+                       node.folder() + "/pid').read())\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]))\n";
   ASSERT_TRUE(replace_file(node.folder() + "/conmon.py", script));
   EXPECT_EQ(exit_code_of(node.run({"python3", node.folder() + "/conmon.py"}).wait_status), 9);
-  EXPECT_TRUE(eventually([&] { return number_at(node.enclave("a"), "exitStatus", -1) == 9 || text_at(node.enclave("a"), "state") == "stopped"; }));
+  EXPECT_TRUE(
+      eventually([&] { return number_at(node.enclave("a"), "exitStatus", -1) == 9 || text_at(node.enclave("a"), "state") == "stopped"; }));
   node.good({"hobbes-run", "delete", "a"});
   node.expect_clean();
 }

@@ -20,13 +20,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         (void)report(validation.problems);
       }
       break;
-    case 1: (void)report("fuzz", check_composition(text, "fuzz", "/folder").problems); break;
+    case 1:
+      (void)report("fuzz", check_composition(text, "fuzz", "/folder").problems);
+      break;
     case 2:
       if (auto set = CpuSet::parse(text)) {
         if (!(*CpuSet::parse(set->text()) == *set)) __builtin_trap();
       }
       break;
-    case 3: (void)parse_size(text); break;
+    case 3:
+      (void)parse_size(text);
+      break;
     default: {
       alignas(64) static unsigned char mapping[16384];
       std::size_t used = std::min(sizeof mapping, text.size());
@@ -36,7 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       hobbes_record record;
       hobbes_change change;
       std::uint64_t cursor = 0;
-      for (int i = 0; i < 100 && view.next(HOBBES_FREE, &cursor, &record) == NisView::Status::good; ++i) {}
+      for (int i = 0; i < 100 && view.next(HOBBES_FREE, &cursor, &record) == NisView::Status::good; ++i) {
+      }
       (void)view.by_name(HOBBES_ENCLAVE, 0, "a", &record);
       (void)view.change(1, &change);
     }

@@ -105,7 +105,8 @@ Result<void> expect(Channel& child, const std::string& stage) {
 
 Result<void> go_on(Channel& child) {
   if (child.send({{"go", true}})) return {};
-  return Error{Code::os, "prepare the enclave process", "it ended before it was told to go on", "see the kernel log for an out-of-memory kill"};
+  return Error{Code::os, "prepare the enclave process", "it ended before it was told to go on",
+               "see the kernel log for an out-of-memory kill"};
 }
 
 std::optional<oci::Seccomp> profile_of(const Bundle& bundle) {
