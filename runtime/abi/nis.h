@@ -111,7 +111,7 @@ struct hobbes_segment {
   int32_t owner_fd; /* in the owner, for re-adoption */
   uint32_t mode;    /* permission bits as of chmod, for uid, gid, others */
   uint32_t attachments;
-  uint32_t flags; /* bit 0 persistent */
+  uint32_t flags; /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
   uint32_t pad;
 };
 

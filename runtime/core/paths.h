@@ -1,5 +1,8 @@
 // Where Hobbes keeps things. One place, so that a test or a site moves all of it with two variables.
 #pragma once
+#include <unistd.h>
+
+#include <climits>
 #include <cstdlib>
 #include <string>
 
@@ -20,5 +23,16 @@ inline std::string api_socket_path() { return run_directory() + "/api.sock"; }
 inline std::string mirror_path() { return run_directory() + "/nis"; }
 /// The default `--root`: one folder per enclave made by people and by the REST API.
 inline std::string default_root() { return run_directory() + "/enclaves"; }
+
+/// Another of our programs: beside the running one, as in a build tree, or in the bin or sbin folder next to it, as installed.
+inline std::string sibling_program(const std::string& name) {
+  char self[PATH_MAX];
+  ssize_t n = ::readlink("/proc/self/exe", self, sizeof self);
+  std::string folder = n > 0 ? std::string(self, static_cast<std::size_t>(n)) : "/usr/bin/hobbes";
+  folder.resize(folder.rfind('/'));
+  for (const char* place : {"/", "/../bin/", "/../sbin/"})
+    if (std::string path = folder + place + name; ::access(path.c_str(), X_OK) == 0) return path;
+  return "/usr/bin/" + name;
+}
 
 }  // namespace hobbes

@@ -13,6 +13,7 @@
 #include "enclave/hooks.h"
 #include "ipc/client.h"
 #include "ipc/membership.h"
+#include "xemem/segment.h"
 
 namespace hobbes {
 namespace {
@@ -98,6 +99,8 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     reservation["bound"] = options.bound;
     HOBBES_TRY(reserved, client.call("enclave.reserve", std::move(reservation)));
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
+    for (const SegmentRequest& segment : bundle.hobbes.segments)
+      HOBBES_CHECK(declare_segment(client, segment.name, segment.size, segment.writable ? 0660 : 0440, record.handle));
     CreateRequest request{std::move(bundle),
                           text_at(reserved.body, "cpus"),
                           text_at(reserved.body, "mems"),

@@ -81,7 +81,7 @@ int run_program(int argc, char** argv) {
   app.add_option("--root", globals.root, "folder of enclave state; with the id it names an enclave");
   app.add_option("--log", globals.log, "also append errors to this file");
   app.add_option("--log-format", globals.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
-  app.add_option("--log-level", format, "accepted for compatibility; errors are always logged");
+  app.add_option("--log-level", globals.log_level, "accepted for compatibility; errors are always logged");
   app.add_flag("--debug", globals.debug, "accepted for compatibility");
   app.add_flag("--json", globals.json, "machine-readable output");
   app.add_flag("--systemd-cgroup", globals.systemd_cgroup, "cgroupsPath has the form slice:prefix:name");

@@ -7,7 +7,7 @@
 namespace hobbes {
 
 struct Globals {
-  std::string root, log, log_format = "text";
+  std::string root, log, log_level, log_format = "text";
   bool debug = false, json = false, systemd_cgroup = false;
   std::string rootless, cgroup_manager;
 };

@@ -16,6 +16,7 @@
 #include "core/file.h"
 #include "core/paths.h"
 #include "hobbesd/control.h"
+#include "hobbesd/keeper.h"
 #include "hobbesd/loop.h"
 #include "hobbesd/manager.h"
 #include "topology/discover.h"
@@ -27,7 +28,7 @@ struct Options {
   std::string topology, config = "/etc/hobbes/hobbesd.json", reserve;
   std::string listen, certificate, key;
   int ready_fd = -1;
-  bool foreground = false;
+  bool foreground = false, keep_segments = false;
 };
 
 // systemd's socket activation (sd_listen_fds(3)): the control socket is descriptor 3, the API socket 4.
@@ -117,7 +118,9 @@ int main(int argc, char** argv) {
   app.add_option("--tls-key", options.key, "PEM file for --listen");
   app.add_option("--ready-fd", options.ready_fd, "write a byte there when serving");
   app.footer("Files: $HOBBES_RUN_DIR (/run/hobbes), $HOBBES_STATE_DIR (/var/lib/hobbes). Exit codes: 0 asked to stop, 1 could not serve.");
+  app.add_flag("--keep-segments", options.keep_segments, "used by hobbesd itself: hold the memory of persistent segments");
   CLI11_PARSE(app, argc, argv);
+  if (options.keep_segments) return hobbes::run_keeper();
   auto served = hobbes::serve(options);
   if (served) return 0;
   std::fprintf(stderr, "hobbesd: %s\n", served.error().text().c_str());

@@ -85,7 +85,7 @@ class Manager {
   void watch_process(pid_t pid);
   void process_ended(pid_t pid);
   void drop_segment(std::uint64_t id, Transition& transition);
-  Result<Fd> descriptor_of(const hobbes_record& segment);
+  Result<const hobbes_record*> segment_of(const Json& request) const;
   [[nodiscard]] bool may(const Session& session, const hobbes_record& segment, bool write) const;
 
   // compositions (compositions.cpp)

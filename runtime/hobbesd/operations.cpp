@@ -77,7 +77,7 @@ Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   HOBBES_TRY(output, open_log(log, session.peer.uid, session.peer.gid));
   HOBBES_TRY(errors, open_log(report, session.peer.uid, session.peer.gid));
 
-  std::vector<std::string> argv = {program_directory() + "/hobbes-run", "--log", "/proc/self/fd/3", "--log-format", "json"};
+  std::vector<std::string> argv = {sibling_program("hobbes-run"), "--log", "/proc/self/fd/3", "--log-format", "json"};
   for (const Json& one : request.value("arguments", Json::array()))
     if (one.is_string()) argv.push_back(one.get<std::string>());
   std::vector<std::string> environment = environment_of(session.peer.uid);

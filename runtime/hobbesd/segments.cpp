@@ -11,6 +11,7 @@
 
 #include "core/identity.h"
 #include "enclave/describe.h"
+#include "hobbesd/keeper.h"
 #include "hobbesd/manager.h"
 
 namespace hobbes {
@@ -35,6 +36,7 @@ Result<Fd> reopened(const Fd& fd, bool writable) {
 }  // namespace
 
 bool Manager::may(const Session& session, const hobbes_record& segment, bool write) const {
+  if (segment.enclave != 0 && enclave_containing(session.peer.pid) == segment.enclave) return true;  // it is the enclave's own
   if (session.peer.uid == 0 || session.peer.uid == segment.uid) {
     std::uint32_t bits = segment.body.segment.mode >> 6U;
     if (session.peer.uid == 0) return true;
@@ -58,10 +60,19 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
                  "make it with memfd_create and F_SEAL_SHRINK"};
   HOBBES_TRY(owner, ProcessId::of(session.peer.pid));
   bool persistent = request.value("persistent", false);
+  // Declared by a bundle: it belongs to that enclave, which the caller is making, and is held until the enclave is released.
+  const hobbes_record* declaring = request.contains("declaredBy") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy"))) : nullptr;
+  if (request.contains("declaredBy") && (declaring == nullptr || session.reservations.count(declaring->id) == 0))
+    return Error{Code::denied, attempt, "the enclave it is declared by is not being made by the caller", ""};
+  std::optional<Held> held;
+  if (persistent || declaring != nullptr) {
+    HOBBES_TRY(kept, keep(fds[0]));
+    held = kept;
+  }
   hobbes_record record = nis_->make(HOBBES_SEGMENT, 0, name);
   record.uid = session.peer.uid;
   record.gid = session.peer.gid;
-  record.enclave = enclave_containing(session.peer.pid);
+  record.enclave = declaring != nullptr ? declaring->id : enclave_containing(session.peer.pid);
   hobbes_segment& body = record.body.segment;
   body.size = static_cast<std::uint64_t>(info.st_size);
   body.page_size = static_cast<std::uint64_t>(info.st_blksize);
@@ -70,22 +81,32 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
   body.owner_start_ticks = owner.start_ticks;
   body.owner_fd = static_cast<std::int32_t>(number_at(request, "fd", -1));
   body.mode = static_cast<std::uint32_t>(number_at(request, "mode", 0600)) & 0666U;
-  body.flags = persistent ? 1 : 0;
+  body.flags = (held ? 1U : 0U) | (declaring != nullptr ? 2U : 0U);
+  if (held) {
+    body.owner_pid = held->keeper.pid;
+    body.owner_start_ticks = held->keeper.start_ticks;
+    body.owner_fd = held->number;
+  }
   Transition transition;
   transition.put(record);
   if (request.contains("enclaves")) transition.put_document(document_name(record.id), {{"enclaves", request["enclaves"]}});
   HOBBES_CHECK(nis_->commit(transition));
   segment_fds_[record.id] = std::move(fds[0]);
-  if (!persistent) watch_process(owner.pid);
+  if (!held) watch_process(owner.pid);
   return Reply{segment_json(record), {}};
 }
 
-Result<Reply> Manager::get_segment(Session& session, const Json& request) {
+Result<const hobbes_record*> Manager::segment_of(const Json& request) const {
   std::string name = text_at(request, "name");
   const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
                                                            : nis_->by_name(HOBBES_SEGMENT, 0, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
     return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
+  return record;
+}
+
+Result<Reply> Manager::get_segment(Session& session, const Json& request) {
+  HOBBES_TRY(record, segment_of(request));
   bool write = text_at(request, "access", "rw") != "ro";
   if (!may(session, *record, write))
     return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
@@ -100,13 +121,6 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
     if (!listed) return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
   }
   return Reply{segment_json(*record), {}};
-}
-
-Result<Fd> Manager::descriptor_of(const hobbes_record& segment) {
-  auto held = segment_fds_.find(segment.id);
-  if (held == segment_fds_.end())
-    return Error{Code::unavailable, "attach segment '" + std::string(segment.name) + "'", "its memory is lost", "make it again"};
-  return reopened(held->second, true);
 }
 
 Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
@@ -156,17 +170,14 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
 void Manager::drop_segment(std::uint64_t id, Transition& transition) {
   for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
     if (attachment->body.attachment.segment == id) transition.erase(attachment->id);
+  if (const hobbes_record* segment = nis_->by_id(id); segment != nullptr && (segment->body.segment.flags & 1U) != 0) let_go(segment->body.segment.owner_fd);
   transition.erase(id);
   transition.erase_document(document_name(id));
   segment_fds_.erase(id);
 }
 
 Result<Reply> Manager::remove_segment(Session& session, const Json& request) {
-  std::string name = text_at(request, "name");
-  const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
-                                                           : nis_->by_name(HOBBES_SEGMENT, 0, name);
-  if (record == nullptr || record->type != HOBBES_SEGMENT)
-    return Error{Code::not_found, "remove segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
+  HOBBES_TRY(record, segment_of(request));
   if (session.peer.uid != 0 && session.peer.uid != record->uid)
     return Error{Code::denied, "remove segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid),
                  ""};
@@ -239,7 +250,7 @@ void Manager::adopt_segments() {
     struct stat info {};
     if (fd && ::fstat(fd.get(), &info) == 0 && info.st_ino == body.inode) {
       segment_fds_[segment.id] = std::move(fd);
-      watch_process(body.owner_pid);
+      if ((body.flags & 1U) == 0) watch_process(body.owner_pid);
       continue;
     }
     spdlog::warn("segment '{}' ended with its owner", segment.name);

@@ -27,8 +27,7 @@ Result<void> start_hobbesd() {
   int ready[2];
   if (::pipe2(ready, O_CLOEXEC) != 0) return os_error("start hobbesd", errno);
   Fd ready_read(ready[0]), ready_write(ready[1]);
-  std::string program = program_directory() + "/hobbesd";
-  if (::access(program.c_str(), X_OK) != 0) program = "/usr/sbin/hobbesd";
+  std::string program = sibling_program("hobbesd");
   pid_t child = ::fork();
   if (child < 0) return os_error("start hobbesd", errno);
   if (child == 0) {

@@ -128,6 +128,13 @@ Segment::~Segment() {
   if (auto client = Client::connect(false)) (void)client->call("segment.remove", {{"handle", handle_}});
 }
 
+Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size, mode_t mode, std::uint64_t enclave) {
+  HOBBES_TRY(memory, make_memory(name, rounded(size, 4096), 0));
+  HOBBES_TRY(made, client.call("segment.make", {{"name", name}, {"mode", mode}, {"declaredBy", enclave}}, {memory.get()}));
+  (void)made;
+  return {};
+}
+
 Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable) {
   SegmentAccess out;
   request["access"] = writable ? "rw" : "ro";

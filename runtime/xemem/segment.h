@@ -49,6 +49,9 @@ class Segment {
   bool unmap_ = true;
 };
 
+/// Makes a segment that a bundle declares, over the connection that holds the enclave's reservation: it lives as long as the enclave.
+Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size, mode_t mode, std::uint64_t enclave);
+
 /// The right to map a segment. Move-only; destruction gives the right back, mappings made with it stay.
 class SegmentAccess {
  public:

@@ -86,6 +86,9 @@ TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") == std::string::npos; }));
   node.good({"sh", "-c", "echo | " + peer + " make stays 4096 600 persistent"});
   EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos);
+  node.kill_daemon();
+  node.wake_daemon();
+  EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos) << "the keeper outlives hobbesd";
 }
 
 TEST(Xemem, ARestartedHobbesdFindsTheMemoryAtItsOwner) {
@@ -107,6 +110,21 @@ TEST(Xemem, ExistingMemoryBecomesASegmentInPlace) {
   void* shared = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   EXPECT_EQ(Segment::make_of("x", shared, 4096).error().code, Code::unsupported);
   EXPECT_EQ(Segment::make_of("x", static_cast<char*>(shared) + 1, 4096).error().code, Code::invalid);
+}
+
+TEST(Xemem, ABundlesSegmentsLiveAsLongAsTheirEnclave) {
+  Node node;
+  Json patch = {{"hobbes", {{"segments", {{{"name", "declared"}, {"size", "1MiB"}}}}}}};
+  node.good({"hobbes-run", "create", "--bundle", node.bundle("b", "exec sleep 1000", patch), "a"});
+  auto access = SegmentAccess::get("declared", true);
+  ASSERT_TRUE(access) << access.error().text();
+  EXPECT_EQ(access->size(), 1U << 20U);
+  node.kill_daemon();
+  node.wake_daemon();
+  EXPECT_TRUE(SegmentAccess::get("declared", true)) << "found again by a restarted hobbesd";
+  node.good({"hobbes-run", "delete", "--force", "a"});
+  EXPECT_EQ(SegmentAccess::get("declared", true).error().code, Code::not_found);
+  node.expect_clean();
 }
 
 TEST(Xemem, NamesAreUniqueAndErrorsSayWhat) {
