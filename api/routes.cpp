@@ -251,7 +251,7 @@ Result<void> act(Call& call, const std::string& verb) {
 Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
   (void)record;  // found, and the caller's
-  std::string path = run_directory() + "/logs/" + hex(hash_of(root_of(call)), 8) + "-" + call.id() + ".log";
+  std::string path = run_directory() + "/logs/" + hex(hash_of(root_of(call))) + "-" + call.id() + ".log";
   HOBBES_TRY(text, Files::system().read(path, 16 << 20));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
@@ -374,6 +374,15 @@ void add_routes(httplib::Server& server, const Identify& identify) {
     if (method == "DELETE") server.Delete(pattern, handler);
   }
   server.set_payload_max_length(json_size_limit);
+  // The limit above is one of Content-Length only: a chunked or compressed body would be unpacked without one.
+  server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (!request.has_header("Transfer-Encoding") && !request.has_header("Content-Encoding"))
+      return httplib::Server::HandlerResponse::Unhandled;
+    response.set_header("Connection", "close");
+    answer_problem(response,
+                   {Code::invalid, "read the request's body", "it is chunked or compressed", "send it plain, with Content-Length"}, 411);
+    return httplib::Server::HandlerResponse::Handled;
+  });
   server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
     const char* why = response.status == 404   ? "there is no such resource"

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -54,13 +55,25 @@ class UnixStream final : public httplib::Stream {
     buffer_.erase(0, n);
     return static_cast<ssize_t>(n);
   }
-  ssize_t write(const char* from, std::size_t size) override { return is_writable() ? ::send(fd_, from, size, MSG_NOSIGNAL) : -1; }
+  ssize_t write(const char* from, std::size_t size) override {
+    auto until = Clock::now() + write_deadline;
+    for (std::size_t done = 0; done < size;) {
+      if (!wait(POLLOUT, until)) return -1;
+      ssize_t n = ::send(fd_, from + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n < 0 && errno != EAGAIN && errno != EINTR) return -1;
+      if (n <= 0) continue;
+      done += static_cast<std::size_t>(n);
+      until = Clock::now() + write_deadline;
+    }
+    return static_cast<ssize_t>(size);
+  }
   void get_remote_ip_and_port(std::string& ip, int& port) const override {
     ip = "unix";
     port = 0;
   }
   void get_local_ip_and_port(std::string& ip, int& port) const override { get_remote_ip_and_port(ip, port); }
   [[nodiscard]] socket_t socket() const override { return fd_; }
+  [[nodiscard]] bool has_unread_body() const { return header_.find("\r\ntransfer-encoding:") != std::string::npos; }
 
  private:
   [[nodiscard]] bool header_ended() const { return header_.size() >= 4 && header_.compare(header_.size() - 4, 4, "\r\n\r\n") == 0; }
@@ -154,7 +167,8 @@ class UnixServer final : public httplib::Server {
     for (int served = 0; served < 100; ++served) {
       stream.begin_request();
       bool closed = false;
-      if (!process_request(stream, served == 99, closed, nullptr) || closed) return;
+      // Whatever body a refused request still has would be taken for the next request.
+      if (!process_request(stream, served == 99, closed, nullptr) || closed || stream.has_unread_body()) return;
     }
   }
 

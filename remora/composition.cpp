@@ -50,6 +50,7 @@ class Reader {
       unclosed(parsed);
       return;
     }
+    if (too_deep(document)) return;
     pugi::xml_node root = document.document_element();
     if (std::string(root.name()) != "composition") {
       wrong(root, "<" + std::string(root.name()) + ">", "<composition> as the outermost element", "");
@@ -88,6 +89,25 @@ class Reader {
   }
   void wrong(pugi::xml_node at, const std::string& found, const std::string& allowed, const std::string& remedy) {
     if (out_.problems.size() < 100) out_.problems.push_back({line_at(at.offset_debug()), found, allowed, remedy});
+  }
+
+  // Without recursion: comments and attributes can hide nesting from the first, cheap look at the text.
+  bool too_deep(pugi::xml_node document) {
+    unsigned depth = 0;
+    for (pugi::xml_node at = document.first_child(); at;) {
+      if (at.first_child()) {
+        at = at.first_child();
+        if (++depth <= composition_depth_limit) continue;
+        wrong(at, "elements nested too deep", "at most " + std::to_string(composition_depth_limit), "nest less");
+        return true;
+      }
+      while (at && at != document && !at.next_sibling()) {
+        at = at.parent();
+        --depth;
+      }
+      at = at == document ? pugi::xml_node() : at.next_sibling();
+    }
+    return false;
   }
 
   // Names the element that was left open: the parser itself only knows where it noticed.

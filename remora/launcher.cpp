@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -206,6 +207,7 @@ class Launcher {
   std::unique_ptr<PmixServer> pmix_;
   std::vector<Rank> ranks_;
   sigset_t signals_{};
+  rlimit files_{};
   Fd signal_fd_, epoll_, door_;
   std::optional<Clock::time_point> first_joined_;
   int status_ = 0;
@@ -234,6 +236,12 @@ Result<void> Launcher::prepare() {
   ::sigprocmask(SIG_BLOCK, &signals_, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
+  // Four descriptors a rank; the ranks themselves keep the limit we were given.
+  if (::getrlimit(RLIMIT_NOFILE, &files_) == 0) {
+    rlimit more = files_;
+    more.rlim_cur = more.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &more);
+  }
   HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.keep));
   stage_.emplace(std::move(stage));
   for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
@@ -309,9 +317,7 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
   }
   for (const CompositionApp& one : composition_.apps)
     apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" + std::to_string(one.ranks);
-  std::string libraries = absolute(program_directory() + "/../lib");
-  std::string component = libraries + "/remora";
-  if (!Files::system().exists(component)) component = HOBBES_COMPONENT_DIR;
+  std::string component = component_directory();
   std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
   std::vector<std::string> out = {// Without the first four a rank silently becomes a job of its own.
                                   "OMPI_MCA_ess=pmi",
@@ -340,7 +346,6 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
                                   "REMORA_SIZE=" + std::to_string(ranks_.size()),
                                   "REMORA_SPACES=" + spaces,
                                   "REMORA_APPS=" + apps,
-                                  "REMORA_PHASE_FD=3",
                                   "REMORA_PROGRESS=" + session_.path() + "/progress",
                                   "HOBBES_RUN_DIR=" + run_directory()};
   if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
@@ -425,6 +430,9 @@ Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pm
   request.passed_fds = {phase_write.get()};
   request.die_with_parent = true;
   request.cpus = cpus_of(rank);
+  bool limited = std::any_of(request.process.rlimits.begin(), request.process.rlimits.end(),
+                             [](const oci::Rlimit& l) { return l.resource == RLIMIT_NOFILE; });
+  if (!limited && files_.rlim_max != 0) request.process.rlimits.push_back({RLIMIT_NOFILE, files_.rlim_cur, files_.rlim_max});
   if (place.own_pid_namespace) request.inner_pid = static_cast<pid_t>(20000 + rank.global);
   HOBBES_TRY(pid, driver_for(place.record.kind).exec(place.record, request));
   rank.pid = pid;
@@ -518,7 +526,8 @@ void Launcher::handle_pmix() {
         if (rank.phase < Phase::finalized) set_phase(rank, Phase::finalized);
         break;
       case PmixEvent::Kind::aborted:
-        fail(event.status != 0 ? event.status & 0xff : 1, full_name(rank) + " called MPI_Abort with code " + std::to_string(event.status));
+        fail((event.status & 0xff) != 0 ? event.status & 0xff : 1,
+             full_name(rank) + " called MPI_Abort with code " + std::to_string(event.status));
         break;
       case PmixEvent::Kind::published:
         keys_[event.key] = event.text;
@@ -636,6 +645,7 @@ void Launcher::handle_door() {
 }
 
 Result<Json> Launcher::answer_door(const Json& request) {
+  if (failed_) return Error{Code::busy, "join composition '" + composition_.name + "'", "it is ending", "start it again"};
   std::string op = text_at(request, "op"), name = text_at(request, "app");
   auto wanted = number_at(request, "rank", -1);
   if (op == "join") {
@@ -707,6 +717,9 @@ void Launcher::check_time() {
     fail(124, "the time limit of " + std::to_string(options_.timeout.count()) + " s has passed; " + slow + " still runs");
     return;
   }
+  // The time to reach MPI_Init runs from when all have joined.
+  auto awaited = [this](const Rank& r) { return is_external(r) && r.pid == 0; };
+  if (first_init_ && std::any_of(ranks_.begin(), ranks_.end(), awaited)) first_init_ = now;
   if (first_init_ && now > *first_init_ + options_.init_timeout) {
     auto late = [](const Rank& r) { return r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
     auto strange = [this](const Rank& r) { return !is_external(r) && r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };

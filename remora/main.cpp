@@ -146,7 +146,8 @@ Result<int> print_membership(const std::string& composition, const std::string& 
 Result<int> hook() {
   std::string text((std::istreambuf_iterator<char>(std::cin)), std::istreambuf_iterator<char>());
   HOBBES_TRY(state, parse_json(text, "the container's state"));
-  Json annotations = state.value("annotations", Json::object());
+  if (!state.is_object()) return Error{Code::invalid, "read the container's state", "it is no JSON object", ""};
+  Json annotations = state.contains("annotations") && state["annotations"].is_object() ? state["annotations"] : Json::object();
   std::string composition = text_at(annotations, "org.hobbes.remora.composition"), app = text_at(annotations, "org.hobbes.remora.app");
   if (composition.empty() || app.empty()) return 0;  // not one of ours
   auto pid = static_cast<pid_t>(number_at(state, "pid"));

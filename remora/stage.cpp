@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 
 #include "core/file.h"
 #include "core/paths.h"
@@ -19,8 +20,9 @@ Json bind_mount(const std::string& source, const std::string& destination, bool 
   return {{"destination", destination}, {"type", "bind"}, {"source", source}, {"options", {"bind", writable ? "rw" : "ro"}}};
 }
 
-// A bundle's configuration with what a composition adds: the shared memory, the session's folder and our libraries.
-Json staged_config(const Bundle& bundle, const std::string& session, const std::string& share) {
+// A bundle's configuration with what a composition adds: the shared memory, the session's folder, our libraries and the programs.
+Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave, const std::string& session,
+                   const std::string& share) {
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
   Json mounts = Json::array();
@@ -29,10 +31,16 @@ Json staged_config(const Bundle& bundle, const std::string& session, const std::
   mounts.push_back(bind_mount(session + "/shm", "/dev/shm", true));
   mounts.push_back(bind_mount(session, session, true));
   if (!share.empty()) mounts.push_back(bind_mount(share, share, true));
-  if (!bundle.hobbes.host_root) {
-    std::string libraries = program_directory() + "/../lib";
-    mounts.push_back(bind_mount(absolute(libraries), absolute(libraries), false));
-  }
+  // The host's tree shows everything but what is below the private /tmp; an image has none of it.
+  std::string component = component_directory();
+  std::string library = component.substr(0, component.rfind('/')) + "/libremora.so";
+  std::set<std::string> wanted;
+  auto hidden = [&](const std::string& path) { return path.rfind("/tmp/", 0) == 0; };
+  for (const std::string& path : {component, library})
+    if (!bundle.hobbes.host_root || hidden(path)) wanted.insert(path);
+  for (const CompositionApp& app : composition.apps)
+    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path)) wanted.insert(app.path.substr(0, app.path.rfind('/')));
+  for (const std::string& path : wanted) mounts.push_back(bind_mount(path, path, false));
   config["mounts"] = mounts;
   return config;
 }
@@ -66,17 +74,18 @@ Result<void> ask_placement(Stage::Place& place) {
   return {};
 }
 
-Result<Stage::Place> make(const Composition& composition, const CompositionEnclave& enclave, const std::string& session,
-                          const std::string& share) {
+Result<Stage::Place> make(const Composition& composition, std::size_t index, const std::string& session, const std::string& share,
+                          bool keep) {
+  const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
   std::string folder = session + "/bundle." + enclave.name;
   HOBBES_CHECK(make_directories(folder, 0700));
-  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, session, share), 2), 0600));
+  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, composition, index, session, share), 2), 0600));
   EnclaveRequest request;
   request.root = default_root();
   request.id = enclave_id(composition, enclave);
   request.bundle = folder;
-  request.bound = true;
+  request.bound = !keep;
   Stage::Place place;
   HOBBES_TRY(record, create_enclave(request));
   place.record = std::move(record);
@@ -88,6 +97,11 @@ Result<Stage::Place> make(const Composition& composition, const CompositionEncla
 
 }  // namespace
 
+std::string component_directory() {
+  std::string beside = absolute(program_directory() + "/../lib/remora");  // a build tree
+  return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
+}
+
 Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, const std::string& share, bool keep) {
   Stage stage;
   stage.keep_ = keep;
@@ -97,7 +111,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
     const CompositionEnclave& enclave = composition.enclaves[i];
     if (enclave.bundle.empty() && enclave.existing.empty()) stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
-    auto place = enclave.existing.empty() ? make(composition, enclave, session, share) : borrow(enclave);
+    auto place = enclave.existing.empty() ? make(composition, i, session, share, keep) : borrow(enclave);
     if (!place)
       return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
     stage.places_[i] = std::move(*place);

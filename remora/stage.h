@@ -41,4 +41,7 @@ class Stage {
   bool keep_ = false;
 };
 
+/// Where the Open MPI hook component is; libremora.so stands in the folder above it.
+std::string component_directory();
+
 }  // namespace hobbes

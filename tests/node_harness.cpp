@@ -52,6 +52,10 @@ std::string Node::bundle(const std::string& name, const std::string& script, con
   Json config = example_config(Kind::linux_, true);
   config["process"]["args"] = {"sh", "-c", script};
   config.merge_patch(patch.is_null() ? Json::object() : patch);
+  // A build tree below /tmp is hidden by the enclave's private one.
+  if (std::string(HOBBES_BUILD_DIR).rfind("/tmp/", 0) == 0 && config["hobbes"].contains("root"))
+    config["mounts"].push_back(
+        {{"destination", HOBBES_BUILD_DIR}, {"type", "bind"}, {"source", HOBBES_BUILD_DIR}, {"options", {"bind", "ro"}}});
   std::string path = folder_ + "/" + name;
   EXPECT_TRUE(make_directories(path));
   EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));

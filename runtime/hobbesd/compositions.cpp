@@ -12,7 +12,11 @@
 namespace hobbes {
 namespace {
 
-std::string shard_path(std::uint64_t id) { return run_directory() + "/nis." + hex(id); }
+constexpr std::uint32_t rank_limit = 4096, app_limit = 1024;
+
+// hobbesd trusts what it has mapped, so the file stays root's; that only its user can read it is a matter of the folder.
+std::string shard_folder(uid_t uid) { return run_directory() + "/keys-" + std::to_string(uid); }
+std::string shard_path(uid_t uid, std::uint64_t id) { return shard_folder(uid) + "/nis." + hex(id); }
 
 }  // namespace
 
@@ -39,6 +43,9 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     app.enclave = static_cast<std::uint64_t>(number_at(one, "enclave"));
     auto ranks = static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
     app.body.app = {composition.id, number, ranks, rank, -1};
+    if (rank + ranks > rank_limit || number >= app_limit)
+      return Error{Code::exhausted, "begin composition '" + name + "'",
+                   "it has more than " + std::to_string(rank_limit) + " ranks or " + std::to_string(app_limit) + " apps", "use fewer"};
     transition.put(app);
     for (std::uint32_t i = 0; i < ranks; ++i, ++rank) {
       hobbes_record process = nis_->make(HOBBES_PROCESS, composition.id, std::to_string(rank));
@@ -56,13 +63,13 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
   transition.put(composition);
   HOBBES_CHECK(nis_->commit(transition));
   MirrorShape small{1U << 8U, 1U << 10U, 64, sizeof(hobbes_record), HOBBES_NIS_MINOR};
-  auto shard = Mirror::create(shard_path(composition.id), 0600, small);
-  if (shard) {
-    (void)!::chown(shard_path(composition.id).c_str(), session.peer.uid, session.peer.gid);
-    shards_.emplace(composition.id, std::move(*shard));
-  }
+  std::string folder = shard_folder(session.peer.uid);
+  (void)::mkdir(folder.c_str(), 0700);
+  (void)!::chown(folder.c_str(), session.peer.uid, session.peer.gid);
+  auto shard = Mirror::create(shard_path(session.peer.uid, composition.id), 0444, small);
+  if (shard) shards_.emplace(composition.id, std::move(*shard));
   session.compositions.insert(composition.id);
-  return Reply{{{"handle", composition.id}, {"processes", processes}, {"shard", shard_path(composition.id)}}, {}};
+  return Reply{{{"handle", composition.id}, {"processes", processes}, {"shard", shard_path(session.peer.uid, composition.id)}}, {}};
 }
 
 // {"op":"composition.phase","handle":H,"processes":[{"id","phase","pid","cpu","exit"}]}
@@ -74,7 +81,8 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
   for (const Json& one : request.value("processes", Json::array())) {
     const hobbes_record* found = nis_->by_id(static_cast<std::uint64_t>(number_at(one, "id")));
     if (found == nullptr || found->type != HOBBES_PROCESS || found->body.process.composition != handle) continue;
-    hobbes_record process = *found;
+    const hobbes_record* earlier = transition.pending(found->id);
+    hobbes_record process = earlier != nullptr ? *earlier : *found;
     process.state = static_cast<std::uint32_t>(number_at(one, "phase", process.state));
     if (one.contains("pid")) {
       process.body.process.pid = static_cast<std::int32_t>(number_at(one, "pid"));
@@ -149,6 +157,7 @@ void Manager::drop_composition(std::uint64_t id, int exit_status) {
   const hobbes_record* composition = nis_->by_id(id);
   if (composition == nullptr) return;
   spdlog::info("composition '{}' ended: {}", composition->name, exit_status);
+  std::string shard = shard_path(composition->uid, id);
   Transition transition;
   for (const hobbes_record* app : nis_->all(HOBBES_APP))
     if (app->body.app.composition == id) transition.erase(app->id);
@@ -157,7 +166,7 @@ void Manager::drop_composition(std::uint64_t id, int exit_status) {
   transition.erase(id);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
   shards_.erase(id);
-  ::unlink(shard_path(id).c_str());
+  ::unlink(shard.c_str());
 }
 
 }  // namespace hobbes

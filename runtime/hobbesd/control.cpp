@@ -9,7 +9,7 @@
 namespace hobbes {
 namespace {
 constexpr std::size_t connection_limit = 4096;
-constexpr std::size_t connections_per_user = 1024;
+constexpr std::size_t connections_per_user = 256;
 }  // namespace
 
 Result<std::unique_ptr<ControlServer>> ControlServer::make(Loop& loop, Manager& manager, Fd listening) {

@@ -161,6 +161,9 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
     forget(old->id);
   }
   HOBBES_TRY(placement, place_for(session, request, 0));
+  // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
+  HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
+  bool shared = request.value("cores", Json::object()).value("shared", false), bound = request.value("bound", false);
   hobbes_record record = nis_->make(HOBBES_ENCLAVE, scope, id);
   record.state = HOBBES_CREATING;
   record.uid = session.peer.uid;
@@ -171,18 +174,15 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
   body.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
   body.exit_status = -1;
   set_placement(body, placement);
-  bool shared = request.value("cores", Json::object()).value("shared", false);
   std::string manage = text_at(request, "manage", "none");
   body.flags = (shared ? 1U : 0U) | (manage == "node" ? 2U : manage == "self" ? 1U : 0U) << 8U;
-  // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
-  HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
   Json document = {{"root", root},
                    {"bundle", text_at(request, "bundle")},
                    {"labels", request.value("labels", Json::object())},
                    {"annotations", request.value("annotations", Json::object())},
                    {"makerPid", maker.pid},
                    {"makerStart", maker.start_ticks},
-                   {"bound", request.value("bound", false)}};
+                   {"bound", bound}};
   Transition transition;
   transition.put(record);
   transition.put_document(document_name(record.id), document);
@@ -215,6 +215,13 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   if (record.state != HOBBES_CREATING)
     return Error{Code::busy, "commit enclave '" + std::string(record.name) + "'", "it is not being created", ""};
   ProcessId process{static_cast<pid_t>(number_at(request, "pid")), static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+  // The control group decides who is inside the enclave, so it must really be its process's.
+  auto groups = Files::system().read("/proc/" + std::to_string(process.pid) + "/cgroup");
+  std::string group = text_at(request, "cgroup");
+  bool inside = group.empty() || (groups && groups->find(":" + group + "\n") != std::string::npos);
+  if (!process.alive() || !inside || group == "/")
+    return Error{Code::denied, "commit enclave '" + std::string(record.name) + "'",
+                 "its process does not run in control group '" + group + "'", ""};
   record.state = HOBBES_CREATED;
   record.body.enclave.pid = process.pid;
   record.body.enclave.start_ticks = process.start_ticks;
@@ -227,6 +234,7 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   HOBBES_CHECK(nis_->commit(transition));
   session.reservations.erase(record.id);
   cgroups_[record.id] = text_at(request, "cgroup");
+  makers_.erase(record.id);
   watch_maker(record.id, document);
   watch_enclave(record);
   spdlog::info("enclave '{}' created: pid {}", record.name, process.pid);
@@ -355,7 +363,8 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
   CpuSet cpus = cpus_of(enclave.body.enclave.cpus);
   for (const hobbes_record* core : nis_->all(HOBBES_CORE)) {
     if ((cpus_of(core->body.core.cpus) & cpus).empty()) continue;
-    hobbes_record changed = *core;
+    const hobbes_record* earlier = transition.pending(core->id);
+    hobbes_record changed = earlier != nullptr ? *earlier : *core;
     changed.state = held ? HOBBES_CORE_LEASED : HOBBES_CORE_FREE;
     changed.enclave = held ? enclave.id : 0;
     if (!held)  // a shared core may still have another holder
@@ -370,7 +379,8 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
   for (const hobbes_record* numa : nis_->all(HOBBES_NUMA)) {
     unsigned number = numa->body.numa.number;
     if (number >= HOBBES_NUMA_NODES || enclave.body.enclave.memory[number] == 0) continue;
-    hobbes_record changed = *numa;
+    const hobbes_record* earlier = transition.pending(numa->id);
+    hobbes_record changed = earlier != nullptr ? *earlier : *numa;
     std::uint64_t bytes = enclave.body.enclave.memory[number];
     changed.body.numa.leased =
         held ? changed.body.numa.leased + bytes : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
@@ -418,8 +428,10 @@ void Manager::enclave_ended(std::uint64_t id) {
   }
   spdlog::info("enclave '{}' ended", record.name);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
-    if (segment->enclave == id && segment->body.segment.owner_pid == record.body.enclave.pid)
-      process_ended(segment->body.segment.owner_pid);
+    if (segment->enclave == id && segment->body.segment.owner_pid == record.body.enclave.pid) {
+      process_ended(record.body.enclave.pid);  // of all its segments; the list is stale afterwards
+      break;
+    }
   if (pidfd) endings_[id] = {std::move(pidfd), 0};
   if (auto at = endings_.find(id); at != endings_.end()) learn_exit_status(id, at->second.pidfd.get());
 }
@@ -468,7 +480,11 @@ void Manager::clean_up(const hobbes_record& record) {
   Session owner;
   owner.peer = {::getpid(), record.uid, record.gid};
   spdlog::warn("enclave '{}' was left half-made; cleaning it up", record.name);
-  if (auto begun = begin_operation(owner, request); !begun) spdlog::error("{}", begun.error().text());
+  auto begun = begin_operation(owner, request);
+  if (begun)
+    operations_.at(text_at(begun->body, "operation")).forgets = record.id;
+  else
+    spdlog::error("{}", begun.error().text());
 }
 
 void Manager::leave(Session& session) {
@@ -509,6 +525,9 @@ std::uint64_t Manager::enclave_containing(pid_t pid) const {
 }
 
 Result<void> Manager::check_grant(const Session& session, std::uint64_t target) const {
+  // Whoever connected must still be there to be placed; "cannot be found" is not "outside".
+  if (!ProcessId::of(session.peer.pid))
+    return Error{Code::denied, "manage the node", "the process that connected is gone", "connect from the process that asks"};
   std::uint64_t inside = enclave_containing(session.peer.pid);
   if (inside == 0) return {};
   const hobbes_record* record = nis_->by_id(inside);

@@ -23,9 +23,10 @@ Result<std::unique_ptr<Loop>> Loop::make() {
 Result<void> Loop::watch(int fd, std::function<void()> ready) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = fd;
+  // Tagged: an event already fetched for a closed descriptor must not reach the next one of the same number.
+  event.data.u64 = std::uint64_t{++generation_} << 32U | static_cast<std::uint32_t>(fd);
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return os_error("watch a descriptor", errno);
-  watched_[fd] = std::move(ready);
+  watched_[fd] = {generation_, std::move(ready)};
   return {};
 }
 
@@ -80,9 +81,9 @@ void Loop::run() {
     int n = ::epoll_wait(epoll_.get(), events, 64, -1);
     for (int i = 0; i < n && !stopping_; ++i) {
       // An earlier callback of this round may have unwatched it.
-      auto at = watched_.find(events[i].data.fd);
-      if (at == watched_.end()) continue;
-      auto ready = at->second;
+      auto at = watched_.find(static_cast<int>(events[i].data.u64 & 0xffffffffU));
+      if (at == watched_.end() || at->second.first != events[i].data.u64 >> 32U) continue;
+      auto ready = at->second.second;
       ready();
     }
   }

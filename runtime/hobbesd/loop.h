@@ -32,7 +32,8 @@ class Loop {
   void drain();
 
   Fd epoll_, wake_;
-  std::map<int, std::function<void()>> watched_;
+  std::map<int, std::pair<std::uint32_t, std::function<void()>>> watched_;
+  std::uint32_t generation_ = 0;
   std::vector<Fd> timers_;
   std::mutex lock_;
   std::vector<std::function<void()>> posted_;

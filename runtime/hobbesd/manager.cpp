@@ -63,9 +63,11 @@ Result<void> Manager::adopt() {
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) enclaves.push_back(*record);
   for (const hobbes_record& record : enclaves) {
     Json document = nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object());
-    std::string folder = text_at(document, "root") + "/" + record.name;
+    std::string root = text_at(document, "root");
+    bool alive = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive();
     bool ended = record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED;
-    if (::access(folder.c_str(), F_OK) != 0) {  // deleted while nobody kept the books
+    // Deleted while nobody kept the books. After a rebuild from the mirror the root is not known, and the process decides.
+    if (root.empty() ? !alive : ::access((root + "/" + record.name).c_str(), F_OK) != 0) {
       forget(record.id);
       continue;
     }
@@ -77,7 +79,12 @@ Result<void> Manager::adopt() {
     if (record.state == HOBBES_CREATING) {
       ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")), static_cast<std::uint64_t>(number_at(document, "makerStart"))};
       // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a dead one cannot.
-      if (!maker.alive()) clean_up(record);
+      if (maker.alive()) {
+        makers_[record.id] = maker.pid;
+        watch_process(maker.pid);
+      } else {
+        clean_up(record);
+      }
       continue;
     }
     spdlog::info("enclave '{}' re-adopted", record.name);
@@ -118,6 +125,15 @@ Result<Reply> Manager::node(const Json&) {
 }
 
 Result<Reply> Manager::handle(Session& session, const Json& request, std::vector<Fd>& fds) {
+  std::string op = text_at(request, "op");
+  try {
+    return dispatch(session, op, request, fds);
+  } catch (const std::exception& e) {  // a field of an unexpected type, or more of something than there is memory for
+    return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
+  }
+}
+
+Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request, std::vector<Fd>& fds) {
   using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
   static const std::map<std::string, Simple> table = {{"plan", &Manager::plan},
                                                       {"enclave.reserve", &Manager::reserve},
@@ -136,19 +152,19 @@ Result<Reply> Manager::handle(Session& session, const Json& request, std::vector
                                                       {"composition.end", &Manager::end_composition},
                                                       {"operation.begin", &Manager::begin_operation},
                                                       {"operation.get", &Manager::operation}};
-  std::string op = text_at(request, "op");
   if (op == "node") return node(request);
   if (op == "ping") return Reply{Json::object(), {}};
   if (op == "segment.make") return make_segment(session, request, fds);
   auto at = table.find(op);
   if (at == table.end()) return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
-  // Creating from inside an enclave needs its grant, like every other way to take resources.
+  // From inside an enclave every way to take or change resources needs its grant.
   if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
-  try {
-    return (this->*at->second)(session, request);
-  } catch (const Json::exception& e) {
-    return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
+  static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize", "enclave.release"};
+  if (acting.count(op) != 0) {
+    HOBBES_TRY(target, enclave_of(session, request));
+    HOBBES_CHECK(check_grant(session, target->id));
   }
+  return (this->*at->second)(session, request);
 }
 
 void Manager::tick() {
@@ -162,6 +178,12 @@ void Manager::tick() {
   while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
     bool ours = false;
     for (const auto& [name, operation] : operations_) ours = ours || operation.pid == info.si_pid;
+    auto held = [&](std::uint64_t id) {
+      const hobbes_record* record = nis_->by_id(id);
+      return record != nullptr && record->body.enclave.pid == info.si_pid;
+    };
+    for (const auto& [id, fd] : enclave_watches_) ours = ours || held(id);
+    for (const auto& [id, ending] : endings_) ours = ours || held(id);
     if (ours) break;
     ::waitpid(info.si_pid, nullptr, 0);
     info = {};

@@ -47,6 +47,8 @@ class Manager {
   [[nodiscard]] Nis& nis() { return *nis_; }
 
  private:
+  Result<Reply> dispatch(Session& session, const std::string& op, const Json& request, std::vector<Fd>& fds);
+
   // node
   Result<void> publish_node();
   Result<Reply> node(const Json& request);
@@ -105,7 +107,8 @@ class Manager {
     pid_t pid = 0;
     Fd pidfd, output;
     std::string said;
-    std::string key;  ///< idempotency
+    std::string key;            ///< idempotency
+    std::uint64_t forgets = 0;  ///< an enclave whose record goes when this clean-up succeeds
   };
 
   Loop& loop_;

@@ -70,10 +70,18 @@ Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   operation.document = {{"operation", name}, {"verb", verb}, {"state", "running"}, {"uid", session.peer.uid}, {"root", root}, {"id", id}};
   HOBBES_CHECK(make_directories(run_directory() + "/logs", 0711));
   std::string report = run_directory() + "/logs/operation-" + name + ".json";
-  std::string log = verb == "create" || verb == "run" ? run_directory() + "/logs/" + hex(hash_of(root), 8) + "-" + id + ".log"
+  std::string log = verb == "create" || verb == "run" ? run_directory() + "/logs/" + hex(hash_of(root)) + "-" + id + ".log"
                                                       : run_directory() + "/logs/operation-" + name + ".log";
   if (id.find('/') != std::string::npos) return Error{Code::invalid, "begin an operation", "the id has a slash", ""};
   operation.document["log"] = log;
+  if (verb == "create" || verb == "run") {  // the log of an enclave is its own, as long as it lives and whoever asks
+    struct stat old {};
+    if (session.peer.uid != 0 && ::lstat(log.c_str(), &old) == 0 && old.st_uid != session.peer.uid)
+      return Error{Code::denied, "make enclave '" + id + "'", "user " + std::to_string(old.st_uid) + " has a log of that name",
+                   "choose another id"};
+    if (target != nullptr && ProcessId{target->body.enclave.pid, target->body.enclave.start_ticks}.alive())
+      return Error{Code::exists, "make enclave '" + id + "'", "the id is taken", "choose another id"};
+  }
   HOBBES_TRY(output, open_log(log, session.peer.uid, session.peer.gid));
   HOBBES_TRY(errors, open_log(report, session.peer.uid, session.peer.gid));
 
@@ -154,7 +162,9 @@ void Manager::operation_ended(const std::string& name) {
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
   // A clean-up that failed leaves a record of something that no longer exists; say so and keep it for a person to see.
   if (status != 0 && text_at(document, "verb") == "delete") spdlog::error("operation {}: {}", name, to_text(document));
+  std::uint64_t forgets = status == 0 ? operation.forgets : 0;
   operations_.erase(at);
+  if (forgets != 0) forget(forgets);
 }
 
 Result<Reply> Manager::operation(Session& session, const Json& request) {

@@ -58,10 +58,15 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
   if (::fstat(fds[0].get(), &info) != 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0)
     return Error{Code::invalid, attempt, "the descriptor is not memory sealed against shrinking",
                  "make it with memfd_create and F_SEAL_SHRINK"};
+  if ((::fcntl(fds[0].get(), F_GETFL) & O_ACCMODE) != O_RDWR)
+    return Error{Code::denied, attempt, "the descriptor is not writable", "give one that the maker may write"};
+  // The memory's own mode is what keeps a read-only attachment from being opened again for writing through /proc.
+  if (::fchmod(fds[0].get(), 0600) != 0 || (::geteuid() == 0 && ::fchown(fds[0].get(), 0, 0) != 0)) return os_error(attempt, errno);
   HOBBES_TRY(owner, ProcessId::of(session.peer.pid));
   bool persistent = request.value("persistent", false);
   // Declared by a bundle: it belongs to that enclave, which the caller is making, and is held until the enclave is released.
-  const hobbes_record* declaring = request.contains("declaredBy") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy"))) : nullptr;
+  const hobbes_record* declaring =
+      request.contains("declaredBy") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy"))) : nullptr;
   if (request.contains("declaredBy") && (declaring == nullptr || session.reservations.count(declaring->id) == 0))
     return Error{Code::denied, attempt, "the enclave it is declared by is not being made by the caller", ""};
   std::optional<Held> held;
@@ -117,7 +122,7 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
     const hobbes_record* enclave = nis_->by_id(inside);
     bool listed = false;
     for (const Json& one : document->value("enclaves", Json::array()))
-      listed = listed || (enclave != nullptr && one.is_string() && one.get<std::string>() == enclave->name);
+      listed = listed || (enclave != nullptr && one.is_string() && one.get<std::string>() == enclave->name && enclave->uid == record->uid);
     if (!listed) return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
   }
   return Reply{segment_json(*record), {}};
@@ -170,7 +175,8 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
 void Manager::drop_segment(std::uint64_t id, Transition& transition) {
   for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
     if (attachment->body.attachment.segment == id) transition.erase(attachment->id);
-  if (const hobbes_record* segment = nis_->by_id(id); segment != nullptr && (segment->body.segment.flags & 1U) != 0) let_go(segment->body.segment.owner_fd);
+  if (const hobbes_record* segment = nis_->by_id(id); segment != nullptr && (segment->body.segment.flags & 1U) != 0)
+    let_go(segment->body.segment.owner_fd);
   transition.erase(id);
   transition.erase_document(document_name(id));
   segment_fds_.erase(id);
@@ -212,6 +218,9 @@ void Manager::process_ended(pid_t pid) {
       continue;
     }
     at = makers_.erase(at);
+    // Bound enclaves go with their maker; others only when it died over the making.
+    Json document = nis_->document("volatile/enclave/" + hex(bound->id)).value_or(Json::object());
+    if (bound->state != HOBBES_CREATING && !document.value("bound", false)) continue;
     kill_asked_.insert(bound->id);
     clean_up(*bound);
   }
@@ -245,7 +254,13 @@ void Manager::adopt_segments() {
     ProcessId owner{body.owner_pid, body.owner_start_ticks};
     if (owner.alive()) {
       std::string path = "/proc/" + std::to_string(body.owner_pid) + "/fd/" + std::to_string(body.owner_fd);
-      fd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+      // Pinned first: what stands behind another process's descriptor is its choice, and opening a device acts on it.
+      Fd pin(::open(path.c_str(), O_PATH | O_CLOEXEC));
+      struct stat pinned {};
+      if (pin && ::fstat(pin.get(), &pinned) == 0 && S_ISREG(pinned.st_mode) && pinned.st_ino == body.inode)
+        if (auto again = reopened(pin, true)) fd = std::move(*again);
+      int seals = fd ? ::fcntl(fd.get(), F_GET_SEALS) : -1;  // only sealed memory has any
+      if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) fd.reset();
     }
     struct stat info {};
     if (fd && ::fstat(fd.get(), &info) == 0 && info.st_ino == body.inode) {

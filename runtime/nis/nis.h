@@ -24,6 +24,12 @@ class Transition {
   /// A JSON document beside the records (a bundle's configuration, an idempotency key). `durable`: outlives a reboot.
   void put_document(const std::string& name, const Json& document) { documents_[name] = document; }
   void erase_document(const std::string& name) { erased_documents_.push_back(name); }
+  /// What this transition will make of a record, null when it does not touch it: a second change must start from the first.
+  [[nodiscard]] const hobbes_record* pending(std::uint64_t id) const {
+    for (auto at = puts_.rbegin(); at != puts_.rend(); ++at)
+      if (at->id == id) return &*at;
+    return nullptr;
+  }
   void make_durable() { durable_ = true; }
 
  private:

@@ -50,7 +50,7 @@ Result<int> events(const Request& request, const Style& style) {
 
 // What an enclave made through the REST API has printed; other enclaves' terminals belong to whoever made them.
 Result<int> console(const Request& request) {
-  std::string path = run_directory() + "/logs/" + hex(hash_of(default_root()), 8) + "-" + request.id + ".log";
+  std::string path = run_directory() + "/logs/" + hex(hash_of(default_root())) + "-" + request.id + ".log";
   std::ifstream log(path);
   if (!log)
     return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",
@@ -58,6 +58,7 @@ Result<int> console(const Request& request) {
   for (;;) {
     std::cout << log.rdbuf() << std::flush;
     log.clear();
+    std::cout.clear();  // inserting nothing counts as a failure there
     auto record = EnclaveRecord::load(default_root(), request.id);
     if (!request.follow || !record || record->status() == Status::stopped) return 0;
     std::this_thread::sleep_for(std::chrono::milliseconds(200));

@@ -110,6 +110,8 @@ struct Failure {
   const char* says;
 };
 
+void PrintTo(const Failure& failure, std::ostream* out) { *out << failure.how; }
+
 class RemoraFailure : public ::testing::TestWithParam<Failure> {};
 
 TEST_P(RemoraFailure, EndsWithinTenSecondsWithTheCulpritNamed) {

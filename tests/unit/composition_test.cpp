@@ -71,6 +71,10 @@ TEST(Composition, HostileDocumentsAreRefused) {
   EXPECT_FALSE(check(deep).problems.empty());
   EXPECT_FALSE(check(std::string(composition_size_limit + 1, ' ')).problems.empty());
   EXPECT_FALSE(check("<composition name=\"\xff\xfe\"/>").problems.empty());
+  std::string hidden = "<composition>";
+  for (int i = 0; i < 36000; ++i) hidden += "<enclave><!--</-->";
+  for (int i = 0; i < 36000; ++i) hidden += "</enclave>";
+  EXPECT_FALSE(check(hidden + "</composition>").problems.empty()) << "comments hide the closing of nothing";
   EXPECT_FALSE(check("").problems.empty());
   EXPECT_FALSE(check("<a/>").problems.empty());
   EXPECT_FALSE(check(std::string("<composition>\0</composition>", 28)).problems.empty());
