@@ -143,7 +143,8 @@ struct Rank {
   Phase phase = Phase::planned;
   bool connected = false, finalized = false, told_finalize = false;
   int wait_status = 0;
-  bool taken = false;  ///< an external rank that somebody has joined as
+  bool skipped = false;  ///< ended well without ever having used MPI
+  bool taken = false;    ///< an external rank that somebody has joined as
   Clock::time_point since;
 };
 
@@ -572,16 +573,13 @@ void Launcher::handle_exit(Rank& rank) {
   flush_stream(rank, rank.err, stderr, true);
   bool good = rank.wait_status == 0;
   bool unfinished = rank.connected && !rank.finalized && rank.phase != Phase::finalized;
-  bool others_in_mpi = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.connected; });
-  bool never_joined = good && !rank.connected && rank.phase < Phase::in_init && others_in_mpi;
+  rank.skipped = good && !rank.connected && rank.phase < Phase::in_init;
   --living_;
   set_phase(rank, Phase::ended);
   if (!good)
     fail(exit_code_of(rank.wait_status), full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
   else if (unfinished)
     fail(1, full_name(rank) + " exited without MPI_Finalize");
-  else if (never_joined)
-    fail(1, full_name(rank) + " exited without MPI_Init while others wait for it there");
 }
 
 void Launcher::fail(int status, const std::string& why) {
@@ -715,6 +713,11 @@ void Launcher::check_time() {
     for (const Rank& rank : ranks_)
       if (rank.phase != Phase::ended && slow.empty()) slow = full_name(rank);
     fail(124, "the time limit of " + std::to_string(options_.timeout.count()) + " s has passed; " + slow + " still runs");
+    return;
+  }
+  auto skipped = std::find_if(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.skipped; });
+  if (first_init_ && skipped != ranks_.end()) {
+    fail(1, full_name(*skipped) + " exited without MPI_Init while others wait for it there");
     return;
   }
   // The time to reach MPI_Init runs from when all have joined.

@@ -221,7 +221,7 @@ const ompi_hook_base_component_1_0_0_t mca_hook_remora_component = {
     .hookm_version = {OMPI_HOOK_BASE_VERSION_1_0_0, .mca_component_name = "remora",
                       MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION)},
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
-    .hookm_mpi_init_top = init_top,
+    .hookm_mpi_init_top_post_opal = init_top, /* the plain init_top comes before this component is loaded */
     .hookm_mpi_init_bottom = init_bottom,
     .hookm_mpi_finalize_top = finalize_top,
     .hookm_mpi_finalize_bottom = finalize_bottom};
