@@ -300,6 +300,68 @@ TEST(HobbesRun, AKilledHobbesdReadoptsRunningEnclaves) {
   node.expect_clean();
 }
 
+TEST(HobbesRun, InsideABatchJobsCpusetOnlyThatCpusetIsLeased) {
+  Node node;
+  std::string bundle = node.bundle("b", "true");
+  EXPECT_NE(node.good({"taskset", "-c", "1", HOBBES_BUILD_DIR "/bin/hobbes-run", "create", "--dry-run", "--bundle", bundle, "a"})
+                .find("CPUs    1"),
+            std::string::npos);
+  std::string two = node.bundle("two", "true", {{"hobbes", {{"cores", {{"count", 2}}}}}});
+  EXPECT_NE(node.run({"taskset", "-c", "1", HOBBES_BUILD_DIR "/bin/hobbes-run", "create", "--dry-run", "--bundle", two, "a"}).wait_status,
+            0);
+}
+
+// What an unprivileged user may hold is decided by hobbesd, whatever program asks.
+TEST(Quota, AnUnprivilegedUserGetsWhatTheSiteAllowsAndNoMore) {
+  Node node;
+  ::chmod(node.folder().c_str(), 0755);
+  std::string config = node.folder() + "/hobbesd.json";
+  ASSERT_TRUE(replace_file(config, R"({"quotas":{"default":{"cores":1,"memory":"1GiB","enclaves":2}}})"));
+  node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbesd --config " + config + " >/dev/null 2>&1 &"});
+  EXPECT_TRUE(eventually([&] { return node.daemon() != 0; }));
+  auto ask = [&](unsigned cores, const std::string& memory) {
+    std::string bundle = node.bundle("q", "true", {{"hobbes", {{"cores", {{"count", cores}}}, {"memory", {{"size", memory}}}}}});
+    node.good({"chmod", "-R", "a+rX", node.folder() + "/q"});
+    return node.run({"setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", HOBBES_BUILD_DIR "/bin/hobbes-run", "create", "--dry-run",
+                     "--bundle", bundle, "q"});
+  };
+  Outcome allowed = ask(1, "512MiB");
+  EXPECT_EQ(allowed.wait_status, 0) << allowed.err;
+  EXPECT_NE(ask(2, "512MiB").err.find("the quota is 1"), std::string::npos);
+  EXPECT_NE(ask(1, "2GiB").err.find("quota"), std::string::npos);
+  ASSERT_TRUE(replace_file(config, R"({"quotaz":1})"));
+  EXPECT_NE(node.run({HOBBES_BUILD_DIR "/bin/hobbesd", "--foreground", "--config", config}).err.find("did you mean \"quotas\"?"),
+            std::string::npos);
+}
+
+// hobbesd answers whatever is sent to it, and lives on.
+TEST(Control, HostileRequestsCostNothingButAnAnswer) {
+  Node node;
+  node.wake_daemon();
+  pid_t daemon = node.daemon();
+  std::string script =
+      "import socket,json\n"
+      "s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect('" +
+      node.run_folder() +
+      "/control.sock')\n"
+      "import os,fcntl\n"
+      "fd=os.memfd_create('x',os.MFD_ALLOW_SEALING); os.ftruncate(fd,4096); fcntl.fcntl(fd,1033,2)\n"
+      "bad=[b'nonsense',b'[]',b'{}',b'\"x\"',b'{\"op\":1}',b'{\"op\":\"segment.make\",\"name\":\"x\",\"persistent\":\"y\"}',b'{\"op\":"
+      "\"enclave.reserve\",\"id\":\"a\",\"kind\":\"linux\",\"bound\":\"x\"}',\n"
+      " b'{\"op\":\"enclave.reserve\",\"id\":\"a\",\"kind\":\"linux\",\"cores\":[1]}',b'{\"op\":\"composition.begin\",\"name\":\"c\","
+      "\"apps\":[{\"ranks\":65536},{\"ranks\":65536}]}',\n"
+      " b'{\"op\":\"enclave.commit\",\"handle\":-1}',b'{\"op\":\"operation.begin\",\"verb\":\"create\",\"id\":\"../"
+      "x\"}',b'{'*50000,b'\\xff\\xfe']\n"
+      "for b in bad:\n"
+      "  socket.send_fds(s,[b],[fd] if b'segment' in b else [])\n"
+      "  a=json.loads(s.recv(200000)); assert a['ok'] is False, (b,a)\n"
+      "print('answered')\n";
+  ASSERT_TRUE(replace_file(node.folder() + "/hostile.py", script));
+  EXPECT_EQ(node.good({"python3", node.folder() + "/hostile.py"}), "answered\n");
+  EXPECT_EQ(node.daemon(), daemon) << "it is still the same process";
+  node.expect_clean();
+}
+
 TEST(HobbesRun, FeaturesNamesWhatThisNodeCannotHostAndWhy) {
   Node node;
   Json features = *parse_json(node.good({"hobbes-run", "features"}), "features");
