@@ -129,9 +129,13 @@ std::string change_view(NisReader& nis, const hobbes_change& change, const Style
   std::tm local{};
   ::localtime_r(&seconds, &local);
   std::strftime(when, sizeof when, "%H:%M:%S", &local);
+  auto padded = [&](const char* key, std::size_t width) {
+    std::string text = text_at(json, key);
+    return text + std::string(width > text.size() ? width - text.size() : 0, ' ');
+  };
   std::string state = text_at(json, "state");
-  return std::string(when) + "  " + text_at(json, "kind") + "  " + text_at(json, "type") + "  " +
-         text_at(json, "name", text_at(json, "handle")) + (state.empty() ? "" : "  " + state) + "\n";
+  return std::string(when) + "  " + padded("kind", 8) + "  " + padded("type", 11) + "  " + text_at(json, "name", text_at(json, "handle")) +
+         (state.empty() ? "" : "  " + state) + "\n";
 }
 
 }  // namespace hobbes
