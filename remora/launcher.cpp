@@ -421,8 +421,7 @@ Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pm
     std::erase_if(request.process.env, [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
     request.process.env.push_back(entry);
   };
-  for (const auto* list : {&pmix_environment})
-    for (const std::string& entry : *list) set(entry);
+  for (const std::string& entry : pmix_environment) set(entry);
   for (const std::string& entry : environment_of(rank)) set(entry);
   for (const std::string& entry : app.env) set(entry);
   request.stdio[0] = static_cast<int>(rank.global) == options_.stdin_rank ? 0 : null.get();

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "core/paths.h"
 #include "core/process.h"
+#include "enclave/describe.h"
 #include "ipc/membership.h"
 #include "nis/reader.h"
 #include "remora/composition.h"
@@ -68,11 +69,6 @@ Result<int> validate(const std::string& file, bool json) {
   return 0;
 }
 
-const char* phase_name(std::uint32_t phase) {
-  static const char* const names[] = {"?", "planned", "started", "in MPI", "finalized", "ended"};
-  return names[phase < 6 ? phase : 0];
-}
-
 std::string enclave_name(NisReader& nis, std::uint64_t id) {
   hobbes_record enclave;
   return nis.by_id(id, &enclave) == NisReader::Status::good ? enclave.name : "-";
@@ -90,8 +86,9 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
   for (const hobbes_record& composition : compositions) {
     if (!only.empty() && only != composition.name) continue;
     if (!json)
-      std::printf("composition %s, %s, launcher %d\n%6s  %-16s %5s  %-24s %8s %4s  %s\n", composition.name, phase_name(composition.state),
-                  composition.body.composition.launcher_pid, "RANK", "APP", "RANK", "ENCLAVE", "PID", "CPU", "PHASE");
+      std::printf("composition %s, %s, launcher %d\n%6s  %-16s %5s  %-24s %8s %4s  %s\n", composition.name,
+                  name_of_state(HOBBES_COMPOSITION, composition.state), composition.body.composition.launcher_pid, "RANK", "APP", "RANK",
+                  "ENCLAVE", "PID", "CPU", "PHASE");
     Json ranks = Json::array();
     for (const hobbes_record& process : processes) {
       const hobbes_process& body = process.body.process;
@@ -100,11 +97,16 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
       for (const hobbes_record& one : apps)
         if (one.id == body.app) app = one.name;
       std::string enclave = enclave_name(*nis, process.enclave);
-      Json rank = {{"rank", body.global_rank}, {"app", app},      {"appRank", body.app_rank},          {"enclave", enclave},
-                   {"pid", body.pid},          {"cpu", body.cpu}, {"phase", phase_name(process.state)}};
+      Json rank = {{"rank", body.global_rank},
+                   {"app", app},
+                   {"appRank", body.app_rank},
+                   {"enclave", enclave},
+                   {"pid", body.pid},
+                   {"cpu", body.cpu},
+                   {"phase", name_of_state(HOBBES_PROCESS, process.state)}};
       if (!json)
         std::printf("%6u  %-16s %5u  %-24s %8d %4u  %s\n", body.global_rank, app.c_str(), body.app_rank, enclave.c_str(), body.pid,
-                    body.cpu, phase_name(process.state));
+                    body.cpu, name_of_state(HOBBES_PROCESS, process.state));
       if (stacks && process.state != HOBBES_PHASE_ENDED && body.pid > 0) {
         auto found = stacks_of(body.pid);
         Json threads = Json::array();
@@ -124,7 +126,7 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
     }
     all.push_back({{"composition", composition.name},
                    {"launcher", composition.body.composition.launcher_pid},
-                   {"phase", phase_name(composition.state)},
+                   {"phase", name_of_state(HOBBES_COMPOSITION, composition.state)},
                    {"ranks", ranks}});
   }
   if (json)

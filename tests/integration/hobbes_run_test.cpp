@@ -53,12 +53,14 @@ TEST(HobbesRun, CreateStartStateKillDeleteFollowTheRuntimeSpec) {
 TEST(HobbesRun, ARootFileSystemIsAllAnEnclaveSees) {
   Node node;
   std::string bundle = node.busybox_bundle("b",
-                                           "id -u; hostname; ls /; cat /proc/1/comm; ls /proc | grep -c '^[0-9]*$' || true; touch /x 2>&1; "
-                                           "ls /dev; cat /proc/kcore | wc -c || true");
+                                           "id -u; hostname; ls /; echo init $(cat /proc/1/comm); touch /x 2>&1; ls /dev; "
+                                           "read -r word < /proc/kcore; echo \"kcore [$word]\"; true");
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_NE(out.find("enclave\n"), std::string::npos) << out;
   EXPECT_NE(out.find("Read-only file system"), std::string::npos) << out;
   EXPECT_EQ(out.find("home"), std::string::npos) << "the host's folders must not show\n" << out;
+  EXPECT_NE(out.find("init sh\n"), std::string::npos) << "the program is process 1 of its own\n" << out;
+  EXPECT_NE(out.find("kcore []\n"), std::string::npos) << "a masked file is empty\n" << out;
   for (const char* device : {"null", "zero", "full", "urandom", "ptmx", "stdin"}) EXPECT_NE(out.find(device), std::string::npos) << device;
   node.expect_clean();
 }
