@@ -39,8 +39,9 @@ std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cor
     std::string names = "  |", owners = "  |";
     for (std::size_t i = begin; i < begin + row_cells; ++i) {
       if (i >= cores.size()) {
-        names += std::string(cell_width + 1, ' ');
-        owners += std::string(cell_width + 1, ' ');
+        std::string blank = std::string(cell_width, ' ') + (i + 1 == begin + row_cells ? "|" : " ");
+        names += blank;
+        owners += blank;
         continue;
       }
       std::string owner = owner_of(nis, *cores[i]);
