@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Enclaves: what one descriptor has claimed, and its undoing in exact reverse order from a workqueue. */
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "hobbes.h"
+
+static DEFINE_MUTEX(enclaves_lock);
+static LIST_HEAD(enclaves);
+static struct workqueue_struct *teardowns;
+
+void claim_add(struct enclave *enclave, struct claim *claim, enum claim_kind kind)
+{
+	claim->kind = kind;
+	down_write(&enclave->claims_lock);
+	list_add_tail(&claim->link, &enclave->claims);
+	up_write(&enclave->claims_lock);
+}
+
+void claim_remove(struct enclave *enclave, struct claim *claim)
+{
+	down_write(&enclave->claims_lock);
+	list_del(&claim->link);
+	up_write(&enclave->claims_lock);
+}
+
+struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot)
+{
+	struct claim *claim;
+
+	list_for_each_entry(claim, &enclave->claims, link)
+		if (claim->kind == kind && claim->slot == slot)
+			return claim;
+	return NULL;
+}
+
+int slot_take(struct enclave *enclave, u32 *slot)
+{
+	*slot = find_first_zero_bit(enclave->slots, HOBBES_KMOD_SLOTS);
+	if (*slot >= HOBBES_KMOD_SLOTS)
+		return -ENOSPC;
+	set_bit(*slot, enclave->slots);
+	return 0;
+}
+
+bool enclave_runs(struct enclave *enclave)
+{
+	struct claim *claim;
+
+	list_for_each_entry(claim, &enclave->claims, link)
+		if (claim->kind == CLAIM_CORE && container_of(claim, struct core, claim)->state == CORE_RUNNING)
+			return true;
+	return false;
+}
+
+bool slot_is_quiet(struct enclave *enclave, u32 slot)
+{
+	return !enclave_runs(enclave) || (enclave->base && status_is_released(enclave->base, slot));
+}
+
+static void enclave_free(struct enclave *enclave)
+{
+	mutex_lock(&enclaves_lock);
+	list_del(&enclave->link);
+	mutex_unlock(&enclaves_lock);
+	kfree(enclave);
+}
+
+static void enclave_teardown(struct work_struct *work)
+{
+	struct enclave *enclave = container_of(work, struct enclave, teardown);
+	struct claim *claim, *next;
+	bool stopped = true;
+
+	mutex_lock(&enclave->lock);
+	/* Every core first: nothing is taken from under a running kernel. */
+	list_for_each_entry_reverse(claim, &enclave->claims, link)
+		if (claim->kind == CLAIM_CORE)
+			stopped &= core_park(container_of(claim, struct core, claim));
+	if (!stopped) {
+		/* What may still run may still use everything: all of it stays where it is, and the module with it. */
+		enclave->quarantined = true;
+		__module_get(THIS_MODULE);
+		pr_err("enclave '%s': a core did not acknowledge its stop; its cores and memory are quarantined\n", enclave->name);
+		mutex_unlock(&enclave->lock);
+		return;
+	}
+	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link) {
+		switch (claim->kind) {
+		case CLAIM_CORE:
+			core_release(enclave, container_of(claim, struct core, claim));
+			break;
+		case CLAIM_EXTENT:
+			extent_release(enclave, container_of(claim, struct extent, claim));
+			break;
+		case CLAIM_PIN:
+			pin_release(enclave, container_of(claim, struct pin, claim));
+			break;
+		case CLAIM_DOORBELL:
+			doorbell_release(enclave, container_of(claim, struct doorbell, claim));
+			break;
+		}
+	}
+	identity_free(enclave->identity);
+	mutex_unlock(&enclave->lock);
+	enclave_free(enclave);
+	module_put(THIS_MODULE);
+}
+
+struct enclave *enclave_new(struct file *file)
+{
+	struct enclave *enclave = kzalloc(sizeof(*enclave), GFP_KERNEL);
+
+	if (!enclave)
+		return NULL;
+	mutex_init(&enclave->lock);
+	init_rwsem(&enclave->claims_lock);
+	INIT_LIST_HEAD(&enclave->claims);
+	INIT_WORK(&enclave->teardown, enclave_teardown);
+	enclave->mapping = file->f_mapping;
+	strscpy(enclave->name, "(unnamed)", sizeof(enclave->name));
+	mutex_lock(&enclaves_lock);
+	list_add_tail(&enclave->link, &enclaves);
+	mutex_unlock(&enclaves_lock);
+	return enclave;
+}
+
+/* The last descriptor is gone, and with it every user mapping. */
+void enclave_close(struct enclave *enclave)
+{
+	if (list_empty(&enclave->claims)) {
+		enclave_free(enclave);
+		return;
+	}
+	enclave->mapping = NULL; /* the inode may go before the work is done */
+	__module_get(THIS_MODULE);
+	queue_work(teardowns, &enclave->teardown);
+}
+
+void enclaves_settle(void)
+{
+	flush_workqueue(teardowns);
+}
+
+void enclaves_report(struct seq_file *out)
+{
+	struct enclave *enclave;
+
+	mutex_lock(&enclaves_lock);
+	list_for_each_entry(enclave, &enclaves, link) {
+		struct claim *claim;
+
+		/* Not while it boots: a report does not wait for anybody's claims. */
+		if (!mutex_trylock(&enclave->lock))
+			continue;
+		list_for_each_entry(claim, &enclave->claims, link) {
+			if (claim->kind == CLAIM_CORE) {
+				const struct core *core = container_of(claim, struct core, claim);
+
+				seq_printf(out, "core %u %s enclave %s\n", core->cpu,
+					   enclave->quarantined          ? "quarantined" :
+					   core->state == CORE_RUNNING ? "running" :
+					   core->state == CORE_PARKED  ? "parked" :
+									 "taken",
+					   enclave->name);
+			} else if (claim->kind == CLAIM_EXTENT) {
+				const struct extent *extent = container_of(claim, struct extent, claim);
+
+				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n", extent->address,
+					   extent->size, claim->slot, enclave->name);
+			}
+		}
+		mutex_unlock(&enclave->lock);
+	}
+	mutex_unlock(&enclaves_lock);
+}
+
+int enclaves_init(void)
+{
+	teardowns = alloc_workqueue("hobbes", WQ_UNBOUND, 0);
+	return teardowns ? 0 : -ENOMEM;
+}
+
+void enclaves_exit(void)
+{
+	destroy_workqueue(teardowns);
+}

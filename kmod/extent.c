@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Extents: pieces of the pool that belong to one enclave, and their mappings in Linux processes. The mmap offset is the physical
+ * address, so one address space finds every mapping of a frame.
+ */
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/version.h>
+
+#include "hobbes.h"
+
+/* Not memset: under KASAN, memory that Linux never had online has no shadow to check. */
+static void clear_memory(u64 address, u64 size)
+{
+	while (size) {
+		void *to = __va(address);
+		ulong count = HOBBES_FRAME_SIZE / 8;
+
+		asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(0) : "memory");
+		address += HOBBES_FRAME_SIZE;
+		size -= HOBBES_FRAME_SIZE;
+		cond_resched();
+	}
+}
+
+int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request)
+{
+	struct extent *extent;
+	int result;
+
+	if (!request->size || !IS_ALIGNED(request->size, HOBBES_FRAME_SIZE) || request->node >= MAX_NUMNODES)
+		return -EINVAL;
+	extent = kzalloc(sizeof(*extent), GFP_KERNEL);
+	if (!extent)
+		return -ENOMEM;
+	result = slot_take(enclave, &extent->claim.slot);
+	if (result)
+		goto no_slot;
+	extent->size = request->size;
+	extent->chunk = pool_take(request->node, &extent->size, &extent->address);
+	if (!extent->chunk) {
+		result = -ENOSPC;
+		goto no_memory;
+	}
+	clear_memory(extent->address, extent->size);
+	claim_add(enclave, &extent->claim, CLAIM_EXTENT);
+	request->size = extent->size;
+	request->address = extent->address;
+	request->slot = extent->claim.slot;
+	return 0;
+no_memory:
+	clear_bit(extent->claim.slot, enclave->slots);
+no_slot:
+	kfree(extent);
+	return result;
+}
+
+struct extent *extent_in_slot(struct enclave *enclave, u32 slot)
+{
+	struct claim *claim = claim_in_slot(enclave, CLAIM_EXTENT, slot);
+
+	return claim ? container_of(claim, struct extent, claim) : NULL;
+}
+
+int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *request)
+{
+	struct extent *extent = extent_in_slot(enclave, request->slot);
+
+	if (!extent)
+		return -ENOENT;
+	if (!slot_is_quiet(enclave, request->slot) || (extent == enclave->base && enclave_runs(enclave)))
+		return -EBUSY;
+	extent_release(enclave, extent);
+	return 0;
+}
+
+void extent_release(struct enclave *enclave, struct extent *extent)
+{
+	/* Out of the list first: no fault can map it any more; then the mappings there are. */
+	claim_remove(enclave, &extent->claim);
+	if (enclave->mapping)
+		unmap_mapping_range(enclave->mapping, extent->address, extent->size, 1);
+	if (enclave->base == extent)
+		enclave->base = NULL;
+	clear_bit(extent->claim.slot, enclave->slots);
+	pool_return(extent->chunk, extent->address, extent->size);
+	kfree(extent);
+}
+
+static vm_fault_t extent_fault(struct vm_fault *fault)
+{
+	struct enclave *enclave = fault->vma->vm_private_data;
+	u64 address = (u64)fault->pgoff << PAGE_SHIFT;
+	vm_fault_t result = VM_FAULT_SIGBUS;
+	struct claim *claim;
+
+	down_read(&enclave->claims_lock);
+	list_for_each_entry(claim, &enclave->claims, link) {
+		const struct extent *extent = container_of(claim, struct extent, claim);
+
+		if (claim->kind != CLAIM_EXTENT || address < extent->address || address >= extent->address + extent->size)
+			continue;
+		result = vmf_insert_pfn(fault->vma, fault->address, PHYS_PFN(address));
+		break;
+	}
+	up_read(&enclave->claims_lock);
+	return result;
+}
+
+static const struct vm_operations_struct extent_operations = { .fault = extent_fault };
+
+int extent_map(struct enclave *enclave, struct vm_area_struct *area)
+{
+	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
+		return -EINVAL;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY, VM_MAYEXEC);
+#else
+	area->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY;
+	area->vm_flags &= ~VM_MAYEXEC;
+#endif
+	/* The file outlives its mappings, and the enclave lives as long as the file. */
+	area->vm_private_data = enclave;
+	area->vm_ops = &extent_operations;
+	return 0;
+}
+
+bool status_is_released(const struct extent *base, u32 slot)
+{
+	const struct hobbes_status *status = __va(base->address);
+
+	return READ_ONCE(status->released[slot / 64]) >> (slot % 64) & 1;
+}
+
+void status_set_doorbell(const struct extent *base, u64 value)
+{
+	struct hobbes_status *status = __va(base->address);
+
+	WRITE_ONCE(status->doorbell, value);
+}
