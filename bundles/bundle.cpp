@@ -22,8 +22,8 @@ constexpr const char* annotation_prefix = "org.hobbes.";
 
 // Annotation values are strings; these leaves of the hobbes object are not.
 bool is_json_leaf(const std::string& path) {
-  static const std::array<std::string, 6> leaves = {"cores.count", "cores.numa", "cores.shared",
-                                                    "memory.numa", "segments",   "remora.timeout"};
+  static const std::array<std::string, 7> leaves = {"cores.count", "cores.numa",     "cores.shared", "memory.numa",
+                                                    "segments",    "remora.timeout", "heartbeat"};
   return std::find(leaves.begin(), leaves.end(), path) != leaves.end();
 }
 
@@ -114,7 +114,7 @@ void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
 HobbesSection read_hobbes(const Inspect& at) {
   HobbesSection out;
   if (!at.object()) return out;
-  at.only({"kind", "root", "cores", "memory", "image", "segments", "remora", "manage", "serviceCores", "labels"});
+  at.only({"kind", "root", "cores", "memory", "image", "segments", "remora", "manage", "heartbeat", "serviceCores", "labels"});
   if (auto kind = at.at("kind").one_of(kind_names)) out.kind = static_cast<Kind>(*kind + 1);
   if (auto root = at.at("root").one_of({"host"})) out.host_root = true;
   out.cores = read_cores(at.at("cores"));
@@ -140,6 +140,7 @@ HobbesSection read_hobbes(const Inspect& at) {
     out.remora = std::move(request);
   }
   if (auto manage = at.at("manage").one_of(manage_names)) out.manage = static_cast<Manage>(*manage);
+  out.heartbeat_seconds = static_cast<unsigned>(at.at("heartbeat").integer(1, 86400).value_or(0));
   out.service_cores = at.at("serviceCores").list();
   out.labels = at.at("labels").text_map();
   return out;
@@ -163,6 +164,7 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
     if (!hobbes.cores.wanted()) section.missing("cores", "the cores this kernel will own");
     if (hobbes.memory.size == 0) section.missing("memory", "the memory this kernel will own");
     if (hobbes.host_root) section.at("root").wrong("only for kind linux");
+    if (hobbes.cores.shared) section.at("cores").at("shared").wrong("false: a kernel shares its cores with nobody", "remove it");
   }
 }
 

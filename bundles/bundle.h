@@ -34,6 +34,7 @@ struct MemoryRequest {
   std::uint64_t size = 0;  ///< bytes, 0: none requested
   std::optional<unsigned> numa;
   std::uint64_t page_size = 4096;
+  bool detached = false;  ///< to be taken from Linux altogether
 };
 
 struct ImageRequest {
@@ -66,6 +67,7 @@ struct HobbesSection {
   std::vector<SegmentRequest> segments;
   std::optional<RemoraRequest> remora;
   Manage manage = Manage::none;
+  unsigned heartbeat_seconds = 0;       ///< the enclave must give a sign of life this often, 0: its process living is enough
   std::optional<CpuSet> service_cores;  ///< Linux cores of a kitten or palacios enclave's own processes
   std::map<std::string, std::string> labels;
 };

@@ -5,6 +5,7 @@
 #include <linux/module.h>
 #include <linux/uaccess.h>
 #include <asm/apic.h>
+#include <asm/tsc.h>
 
 #include "hobbes.h"
 
@@ -47,6 +48,7 @@ static long node_request(unsigned int command, union request *request)
 	case HOBBES_IOC_VERSION:
 		request->version.version = HOBBES_KMOD_VERSION;
 		request->version.x2apic = x2apic_enabled();
+		request->version.tsc_khz = tsc_khz;
 		return 0;
 	case HOBBES_IOC_POOL_ADD:
 		return capable(CAP_SYS_ADMIN) ? pool_add(&request->chunk) : -EPERM;

@@ -31,6 +31,7 @@ enum hobbes_kmod_reason { HOBBES_KMOD_NO_REASON = 0, HOBBES_KMOD_STORM = 1 };
 struct hobbes_kmod_version {
   uint32_t version; /* out: HOBBES_KMOD_VERSION */
   uint32_t x2apic;  /* out: 1 when interrupts are sent in x2APIC encoding */
+  uint64_t tsc_khz; /* out: what Linux measured */
 };
 
 struct hobbes_kmod_enclave {

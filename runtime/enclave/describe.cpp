@@ -64,7 +64,7 @@ const char* name_of_type(std::uint16_t type) {
 
 const char* name_of_state(std::uint16_t type, std::uint32_t state) {
   static constexpr std::array<const char*, 7> enclave_states = {"?", "creating", "created", "running", "paused", "stopped", "crashed"};
-  static constexpr std::array<const char*, 5> core_states = {"?", "free", "leased", "reserved", "offline"};
+  static constexpr std::array<const char*, 6> core_states = {"?", "free", "leased", "reserved", "offline", "detached"};
   static constexpr std::array<const char*, 6> phases = {"?", "planned", "started", "in MPI", "finalized", "ended"};
   if (type == HOBBES_ENCLAVE) return enclave_states[state < enclave_states.size() ? state : 0];
   if (type == HOBBES_CORE) return core_states[state < core_states.size() ? state : 0];

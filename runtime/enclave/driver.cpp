@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "enclave/drivers/kitten/driver.h"
 #include "enclave/drivers/linux/container.h"
 
 namespace hobbes {
@@ -21,7 +22,7 @@ class AbsentDriver final : public Driver {
   Result<void> signal(const EnclaveRecord&, int, bool) const override { return *obstacle(); }
   Result<void> pause(const EnclaveRecord&) const override { return *obstacle(); }
   Result<void> resume(const EnclaveRecord&) const override { return *obstacle(); }
-  Result<void> update(const EnclaveRecord&, const oci::Resources&) const override { return *obstacle(); }
+  Result<void> update(const EnclaveRecord&, const UpdateRequest&) const override { return *obstacle(); }
   Result<pid_t> exec(const EnclaveRecord&, const ExecRequest&) const override { return *obstacle(); }
   [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord&) const override { return *obstacle(); }
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord&) const override { return {}; }
@@ -35,7 +36,7 @@ class AbsentDriver final : public Driver {
 
 const Driver& driver_for(Kind kind) {
   static const LinuxDriver linux_driver;
-  static const AbsentDriver kitten("kitten", "this build has no co-kernel driver", "use kind linux");
+  static const KittenDriver kitten;
   static const AbsentDriver palacios("palacios", "this build has no virtual machine driver", "use kind linux");
   switch (kind) {
     case Kind::kitten:

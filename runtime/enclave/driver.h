@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,11 +18,20 @@ struct CreateRequest {
   Bundle bundle;
   std::string cpus, mems;      ///< leased, list syntax; empty: the bundle's own words count
   std::uint64_t memory = 0;    ///< leased bytes, 0: no limit from Hobbes
+  std::map<unsigned, std::uint64_t> memory_by_node;
   std::string console_socket;  ///< where the pseudo-terminal's master is sent
   bool no_pivot = false;
   bool no_new_keyring = false;
   int preserve_fds = 0;                        ///< descriptors 3 .. 3+n-1 are handed to the program
   std::vector<std::string> extra_environment;  ///< "K=V", set over the bundle's
+  std::vector<int> passed_fds;                 ///< become 3, 4, ... of the program, instead of preserve_fds
+};
+
+struct UpdateRequest {
+  oci::Resources resources;
+  bool leased = false;  ///< the lease has changed: this is the whole of it now
+  CpuSet cpus;
+  std::map<unsigned, std::uint64_t> memory;  ///< NUMA node -> bytes
 };
 
 struct ExecRequest {
@@ -50,7 +60,7 @@ class Driver {
   virtual Result<void> signal(const EnclaveRecord& record, int number, bool all) const = 0;
   virtual Result<void> pause(const EnclaveRecord& record) const = 0;
   virtual Result<void> resume(const EnclaveRecord& record) const = 0;
-  virtual Result<void> update(const EnclaveRecord& record, const oci::Resources& resources) const = 0;
+  virtual Result<void> update(const EnclaveRecord& record, const UpdateRequest& request) const = 0;
   /// Starts another program inside; the result is the caller's direct child.
   virtual Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const = 0;
   [[nodiscard]] virtual Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const = 0;

@@ -46,7 +46,16 @@ Json reservation_of(const Bundle& bundle, const std::string& root, const std::st
           {"cores", cores_json(bundle.hobbes.cores)},
           {"memory", memory_json(bundle.hobbes.memory)},
           {"labels", bundle.hobbes.labels},
+          {"heartbeat", bundle.hobbes.heartbeat_seconds},
           {"manage", name_of(bundle.hobbes.manage)}};
+}
+
+std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement) {
+  std::map<unsigned, std::uint64_t> out;
+  if (auto memory = placement.find("memory"); memory != placement.end() && memory->is_object())
+    for (const auto& [node, bytes] : memory->items())
+      if (bytes.is_number_unsigned()) out[static_cast<unsigned>(std::strtoul(node.c_str(), nullptr, 10))] = bytes.get<std::uint64_t>();
+  return out;
 }
 
 // Tells hobbesd what happened when it runs; the enclave itself does not depend on it.
@@ -105,10 +114,12 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
                           text_at(reserved.body, "cpus"),
                           text_at(reserved.body, "mems"),
                           static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal")),
+                          memory_by_node(reserved.body),
                           options.console_socket,
                           options.no_pivot,
                           options.no_new_keyring,
                           options.preserve_fds,
+                          {},
                           {}};
     if (membership) request.extra_environment = membership->environment;
     if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);

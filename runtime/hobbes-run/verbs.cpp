@@ -321,7 +321,7 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
 
   bool resizes = options.cores > 0 || !options.memory_size.empty();
   if (!resizes) {
-    HOBBES_CHECK(driver.update(record, resources));
+    HOBBES_CHECK(driver.update(record, {resources, false, {}, {}}));
     return 0;
   }
   HOBBES_TRY(client, Client::connect());
@@ -348,11 +348,12 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   request["cores"] = {{"list", lease.cpus}};
   if (lease.cpus.empty()) request.erase("cores");
   bool shrinks = !(before - after).empty() && (after - before).empty();
-  if (shrinks) HOBBES_CHECK(driver.update(record, lease));
+  UpdateRequest apply{lease, true, after, memory_by_node(planned.body)};
+  if (shrinks) HOBBES_CHECK(driver.update(record, apply));
   HOBBES_TRY(resized, client.call("enclave.resize", request));
   (void)resized;
   if (!shrinks) {
-    if (auto applied = driver.update(record, lease); !applied) {
+    if (auto applied = driver.update(record, apply); !applied) {
       if (!before.empty()) {
         request["cores"] = {{"list", before.text()}};
         (void)client.call("enclave.resize", request);

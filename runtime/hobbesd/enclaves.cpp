@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ std::uint64_t clock_ns(clockid_t clock) {
 }
 
 std::string document_name(std::uint64_t id) { return "volatile/enclave/" + hex(id); }
+
+bool owns_memory(const hobbes_record& record) { return record.body.enclave.kind == static_cast<std::uint32_t>(Kind::kitten); }
 
 bool holds_resources(const hobbes_record& record) { return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED; }
 
@@ -72,6 +75,12 @@ MemoryRequest memory_request(const Json& json) {
   return out;
 }
 
+// A control process gives a sign of life every two seconds; other kinds are watched when their bundle asks for it.
+std::int64_t heartbeat_of(Kind kind, const Json& request) {
+  std::int64_t asked = number_at(request, "heartbeat");
+  return asked > 0 ? std::min<std::int64_t>(asked, 86400) : kind == Kind::linux_ ? 0 : 15;
+}
+
 void set_placement(hobbes_enclave& body, const Placement& placement) {
   set_cpus(body.cpus, placement.cpus);
   std::fill(std::begin(body.memory), std::end(body.memory), 0);
@@ -85,7 +94,7 @@ std::vector<Lease> Manager::leases(std::uint64_t except) const {
   std::vector<Lease> out;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->id == except || !holds_resources(*record)) continue;
-    Lease lease{record->name, cpus_of(record->body.enclave.cpus), (record->body.enclave.flags & 1U) != 0, {}};
+    Lease lease{record->name, cpus_of(record->body.enclave.cpus), (record->body.enclave.flags & 1U) != 0, owns_memory(*record), {}};
     for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
       if (record->body.enclave.memory[node] != 0) lease.memory[node] = record->body.enclave.memory[node];
     out.push_back(std::move(lease));
@@ -112,7 +121,11 @@ Limits Manager::limits_for(const Session& session) const {
 Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except) const {
   CoreRequest cores = core_request(request.value("cores", Json::object()));
   MemoryRequest memory = memory_request(request.value("memory", Json::object()));
-  HOBBES_TRY(placement, place(inventory_, leases(except), limits_for(session), cores, memory));
+  Limits limits = limits_for(session);
+  const hobbes_record* changed = except != 0 ? nis_->by_id(except) : nullptr;
+  memory.detached = changed != nullptr ? owns_memory(*changed) : kind_named(text_at(request, "kind")) == Kind::kitten;
+  if (memory.detached) limits.reserved.add(0);  // Linux cannot give up its first CPU
+  HOBBES_TRY(placement, place(inventory_, leases(except), limits, cores, memory));
   HOBBES_CHECK(check_quota(session.peer.uid, placement, except));
   return std::move(placement);
 }
@@ -180,6 +193,7 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
                    {"bundle", text_at(request, "bundle")},
                    {"labels", request.value("labels", Json::object())},
                    {"annotations", request.value("annotations", Json::object())},
+                   {"heartbeat", heartbeat_of(*kind, request)},
                    {"makerPid", maker.pid},
                    {"makerStart", maker.start_ticks},
                    {"bound", bound}};
@@ -258,6 +272,9 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
     record.body.enclave.exit_status = static_cast<std::int32_t>(number_at(request, "status", -1));
   } else if (!holds_resources(record)) {
     return Reply{Json::object(), {}};  // it ended meanwhile
+  } else if (event == "crashed") {  // its own process has found out; its end follows
+    note_cause(record, text_at(request, "cause").substr(0, 1000));
+    return Reply{Json::object(), {}};
   } else if (event == "started" || event == "resumed") {
     record.state = HOBBES_RUNNING;
   } else if (event == "paused") {
@@ -270,6 +287,44 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   transition.put(record);
   HOBBES_CHECK(nis_->commit(transition));
   return Reply{Json::object(), {}};
+}
+
+void Manager::note_cause(const hobbes_record& record, const std::string& cause) {
+  Json document = nis_->document(document_name(record.id)).value_or(Json::object());
+  document["cause"] = cause;
+  Transition transition;
+  transition.put_document(document_name(record.id), document);
+  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  spdlog::warn("enclave '{}' crashed: {}", record.name, cause);
+}
+
+// A sign of life, from any process inside.
+Result<Reply> Manager::beat(Session& session, const Json&) {
+  const hobbes_record* found = nis_->by_id(enclave_containing(session.peer.pid));
+  if (found == nullptr)
+    return Error{Code::not_found, "give a sign of life", "the process is in no enclave", "call it from a program of an enclave"};
+  hobbes_record record = *found;
+  record.body.enclave.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
+  Transition transition;
+  transition.put(record);
+  HOBBES_CHECK(nis_->commit(transition));
+  return Reply{Json::object(), {}};
+}
+
+// Whoever promised signs of life and is silent for longer counts as crashed.
+void Manager::check_heartbeats() {
+  std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
+  std::vector<hobbes_record> silent;
+  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
+    if (record->state != HOBBES_RUNNING) continue;
+    std::int64_t limit = number_at(nis_->document(document_name(record->id)).value_or(Json::object()), "heartbeat");
+    if (limit > 0 && now - record->body.enclave.heartbeat_ns > static_cast<std::uint64_t>(limit) * 1'000'000'000U) silent.push_back(*record);
+  }
+  for (const hobbes_record& record : silent) {
+    note_cause(record, "no heartbeat for " + std::to_string((now - record.body.enclave.heartbeat_ns) / 1'000'000'000U) + " s");
+    auto process = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.open();
+    if (process) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+  }
 }
 
 Result<Reply> Manager::resize(Session& session, const Json& request) {
@@ -330,7 +385,7 @@ Result<Reply> Manager::describe_enclave(Session& session, const Json& request) {
   return Reply{[&] {
                  Json out = describe(*found);
                  if (auto document = nis_->document(document_name(found->id)))
-                   for (const char* key : {"root", "bundle", "labels", "annotations"})
+                   for (const char* key : {"root", "bundle", "labels", "annotations", "cause"})
                      if (document->contains(key)) out[key] = (*document)[key];
                  return out;
                }(),
@@ -365,7 +420,7 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
     if ((cpus_of(core->body.core.cpus) & cpus).empty()) continue;
     const hobbes_record* earlier = transition.pending(core->id);
     hobbes_record changed = earlier != nullptr ? *earlier : *core;
-    changed.state = held ? HOBBES_CORE_LEASED : HOBBES_CORE_FREE;
+    changed.state = !held ? HOBBES_CORE_FREE : owns_memory(enclave) ? HOBBES_CORE_DETACHED : HOBBES_CORE_LEASED;
     changed.enclave = held ? enclave.id : 0;
     if (!held)  // a shared core may still have another holder
       for (const hobbes_record* other : nis_->all(HOBBES_ENCLAVE))
@@ -420,13 +475,14 @@ void Manager::enclave_ended(std::uint64_t id) {
   // The process is gone, so its cores and memory are free; whether it crashed is known when its status is.
   Transition transition;
   add_core_changes(transition, record, false);
-  record.state = HOBBES_STOPPED;
+  bool crashed = nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
+  record.state = crashed ? HOBBES_CRASHED : HOBBES_STOPPED;
   transition.put(record);
   if (auto done = nis_->commit(transition); !done) {
     spdlog::error("{}", done.error().text());
     return;
   }
-  spdlog::info("enclave '{}' ended", record.name);
+  spdlog::info("enclave '{}' {}", record.name, crashed ? "crashed" : "ended");
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
     if (segment->enclave == id && segment->body.segment.owner_pid == record.body.enclave.pid) {
       process_ended(record.body.enclave.pid);  // of all its segments; the list is stale afterwards

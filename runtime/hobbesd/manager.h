@@ -51,6 +51,7 @@ class Manager {
 
   // node
   Result<void> publish_node();
+  void recall_detached_cores();
   Result<Reply> node(const Json& request);
   Result<Reply> plan(Session& session, const Json& request);
 
@@ -59,6 +60,7 @@ class Manager {
   Result<Reply> commit_enclave(Session& session, const Json& request);
   Result<Reply> change_state(Session& session, const Json& request);
   Result<Reply> resize(Session& session, const Json& request);
+  Result<Reply> beat(Session& session, const Json& request);
   Result<Reply> release(Session& session, const Json& request);
   Result<Reply> describe_enclave(Session& session, const Json& request);
   Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
@@ -73,6 +75,8 @@ class Manager {
   void learn_exit_status(std::uint64_t id, int pidfd);
   void clean_up(const hobbes_record& record);
   void forget(std::uint64_t id);
+  void note_cause(const hobbes_record& record, const std::string& cause);
+  void check_heartbeats();
   void consume_release_notes();
   [[nodiscard]] std::uint64_t enclave_containing(pid_t pid) const;
   Result<void> check_grant(const Session& session, std::uint64_t target) const;

@@ -122,7 +122,7 @@ Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& invento
   std::uint64_t size = (request.size + request.page_size - 1) / request.page_size * request.page_size;
   std::vector<std::pair<const NumaNode*, std::uint64_t>> order;  // preferred nodes first
   for (const NumaNode& node : inventory.nodes)
-    if (!request.numa || node.id == *request.numa) order.emplace_back(&node, free_memory(node, leases, limits));
+    if (!request.numa || node.id == *request.numa) order.emplace_back(&node, free_memory(node, leases, limits, request.detached));
   std::stable_sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
     bool a_near = near.has(a.first->id), b_near = near.has(b.first->id);
     if (a_near != b_near) return a_near;
@@ -159,11 +159,16 @@ CpuSet Placement::nodes() const {
   return out.empty() ? cpu_nodes : out;
 }
 
-std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits) {
-  std::uint64_t left = node.memory - node.memory / 100 * limits.host_memory_percent;
-  for (const Lease& lease : leases)
-    if (auto at = lease.memory.find(node.id); at != lease.memory.end()) left -= std::min(left, at->second);
-  return left;
+std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits, bool detached) {
+  std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent, offline = node.detached;
+  for (const Lease& lease : leases) {
+    auto at = lease.memory.find(node.id);
+    if (at == lease.memory.end()) continue;
+    std::uint64_t from_offline = lease.detached ? std::min(offline, at->second) : 0;
+    offline -= from_offline;
+    online -= std::min(online, at->second - from_offline);
+  }
+  return detached ? online + offline : online;
 }
 
 CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits) {

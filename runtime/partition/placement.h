@@ -15,6 +15,7 @@ struct Lease {
   std::string holder;  ///< for the text of a refusal
   CpuSet cpus;
   bool shared = false;
+  bool detached = false;                     ///< its memory is taken from Linux altogether
   std::map<unsigned, std::uint64_t> memory;  ///< NUMA node -> bytes
 };
 
@@ -40,8 +41,8 @@ struct Placement {
 Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits, const CoreRequest& cores,
                         const MemoryRequest& memory);
 
-/// Bytes of a node that may still be leased.
-std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits);
+/// Bytes of a node that may still be leased; `detached`: to an enclave that owns its memory, which can also have what is offline for Linux.
+std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits, bool detached = false);
 /// CPUs that an exclusive request could get.
 CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits);
 

@@ -378,10 +378,10 @@ Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
   return cgroup.freeze(false);
 }
 
-Result<void> LinuxDriver::update(const EnclaveRecord& record, const oci::Resources& resources) const {
+Result<void> LinuxDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
   if (!record.process.alive()) return not_running(record, "update");
   HOBBES_TRY(cgroup, cgroup_of(record));
-  return cgroup.apply(resources);
+  return cgroup.apply(request.resources);
 }
 
 Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {

@@ -12,7 +12,7 @@ class LinuxDriver final : public Driver {
   Result<void> signal(const EnclaveRecord& record, int number, bool all) const override;
   Result<void> pause(const EnclaveRecord& record) const override;
   Result<void> resume(const EnclaveRecord& record) const override;
-  Result<void> update(const EnclaveRecord& record, const oci::Resources& resources) const override;
+  Result<void> update(const EnclaveRecord& record, const UpdateRequest& request) const override;
   Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const override;
   [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const override;
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const override;

@@ -39,6 +39,18 @@ Result<void> tell(Channel& parent, const char* stage) {
   ::_exit(error.code == Code::not_found ? 127 : error.code == Code::denied ? 126 : 1);
 }
 
+// Our own descriptors move up, out of the way of those that the program gets.
+Fd lifted(Fd fd) { return fd ? Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 512)) : Fd(); }
+
+// Makes them 3, 4, ... and tells how many; through copies, since their numbers may overlap.
+Result<int> pass(const std::vector<int>& fds) {
+  std::vector<Fd> copies;
+  for (int fd : fds) copies.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 512));
+  for (std::size_t i = 0; i < copies.size(); ++i)
+    if (!copies[i] || ::dup2(copies[i].get(), static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
+  return static_cast<int>(fds.size());
+}
+
 Result<void> bring_up_loopback() {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq request{};
@@ -202,7 +214,11 @@ unsigned long namespace_flag(const std::string& type) {
 
 void run_init(InitPlan& plan) {
   const oci::Process& process = *plan.request->bundle.oci.process;
-  Channel parent(std::move(plan.sync));
+  plan.start = lifted(std::move(plan.start));
+  plan.console = lifted(std::move(plan.console));
+  Channel parent(lifted(std::move(plan.sync)));
+  auto passed = pass(plan.request->passed_fds);
+  if (!passed) fail(parent, passed.error());
   auto program = prepare(plan, parent);
   if (!program) fail(parent, program.error());
   if (auto told = parent.send({{"stage", "ready"}}); !told) ::_exit(1);
@@ -216,19 +232,15 @@ void run_init(InitPlan& plan) {
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
   if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
-  fail(starter, execute(*program, process, plan.request->extra_environment, plan.request->preserve_fds));
+  fail(starter, execute(*program, process, plan.request->extra_environment, std::max(plan.request->preserve_fds, *passed)));
 }
 
 void run_exec(ExecPlan& plan) {
   const ExecRequest& request = *plan.request;
   const oci::Process& process = request.process;
-  // Our own descriptors move up, out of the way of those that the program gets.
-  auto lifted = [](Fd fd) { return fd ? Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 512)) : Fd(); };
   plan.target = lifted(std::move(plan.target));
   plan.console = lifted(std::move(plan.console));
   Channel parent(lifted(std::move(plan.sync)));
-  std::vector<int> passed;
-  for (int fd : request.passed_fds) passed.push_back(::fcntl(fd, F_DUPFD_CLOEXEC, 512));
   auto prepare_exec = [&]() -> Result<std::string> {
     HOBBES_CHECK(tell(parent, "born"));
     HOBBES_CHECK(bind_to(process.cpu_affinity_initial));
@@ -240,8 +252,7 @@ void run_exec(ExecPlan& plan) {
     (void)::setsid();
     for (int stream = 0; stream < 3; ++stream)
       if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0) return os_error("pass a standard stream", errno);
-    for (std::size_t i = 0; i < passed.size(); ++i)
-      if (::dup2(passed[i], static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
+    HOBBES_CHECK(pass(request.passed_fds));
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
     HOBBES_CHECK(apply_limits(process));
     HOBBES_CHECK(bind_to(request.cpus));
@@ -254,7 +265,7 @@ void run_exec(ExecPlan& plan) {
   if (auto finished = finish(process, plan.seccomp); !finished) fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  fail(parent, execute(*program, process, {}, std::max(request.preserve_fds, static_cast<int>(passed.size()))));
+  fail(parent, execute(*program, process, {}, std::max(request.preserve_fds, static_cast<int>(request.passed_fds.size()))));
 }
 
 }  // namespace hobbes

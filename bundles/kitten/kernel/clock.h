@@ -1,0 +1,13 @@
+// Time, from the time stamp counter and what the boot parameters say of it. No timer interrupt is ever asked for.
+#pragma once
+#include <cstdint>
+
+namespace kitten {
+
+void set_clock(std::uint64_t tsc_khz, std::uint64_t wall_ns, std::uint64_t wall_tsc);
+/// Nanoseconds since `set_clock`.
+std::uint64_t uptime_ns();
+/// CLOCK_REALTIME as Linux had it at boot, carried on. 0: unknown.
+std::uint64_t wall_ns();
+
+}  // namespace kitten

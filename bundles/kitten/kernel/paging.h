@@ -1,0 +1,61 @@
+// Page tables of x86-64, four levels (AMD64 Architecture Programmer's Manual vol. 2, 5.3). Freestanding; unit-tested on the host.
+#pragma once
+#include <cstdint>
+
+namespace kitten {
+
+/// Where tables come from and how they are reached. The kernel's own opens a write window, since its tables are mapped read-only.
+class TableMemory {
+ public:
+  /// A cleared frame, 0: none left.
+  virtual std::uint64_t take() = 0;
+  virtual void give(std::uint64_t address) = 0;
+  [[nodiscard]] virtual const std::uint64_t* table(std::uint64_t address) const = 0;
+  virtual void store(std::uint64_t table, unsigned index, std::uint64_t entry) = 0;
+
+ protected:
+  ~TableMemory() = default;
+};
+
+/// What may be done with mapped memory. Never writable and executable at once: `map` refuses it.
+struct Access {
+  bool write = false, execute = false, uncached = false;
+};
+
+/// One address space. Not thread-safe; translations cached by cores are the caller's matter.
+class PageTables {
+ public:
+  constexpr PageTables(TableMemory& memory, bool gigabyte_pages) : memory_(&memory), gigabyte_pages_(gigabyte_pages) {}
+  /// Makes the root. False: no memory.
+  bool create();
+  [[nodiscard]] std::uint64_t root() const { return root_; }
+
+  /// Maps `size` bytes with the largest pages that fit. All multiples of 4 KiB. False: out of memory, something is mapped there
+  /// already, or the access is refused; then nothing of the range is mapped.
+  bool map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size, Access access);
+  /// Takes mappings away; parts that are not mapped are passed over. Large pages that lie across an end are split. False: no memory to
+  /// split with; then nothing has changed.
+  bool unmap(std::uint64_t virtual_address, std::uint64_t size);
+  /// Changes the access of what is mapped in the range, splitting large pages at its ends. False: no memory.
+  bool protect(std::uint64_t virtual_address, std::uint64_t size, Access access);
+  /// Where an address leads. False: not mapped.
+  bool find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access, std::uint64_t* page_size) const;
+
+ private:
+  struct Place {
+    std::uint64_t table;
+    unsigned index;
+    unsigned level;  // 3 root .. 0
+    std::uint64_t entry;
+  };
+  [[nodiscard]] Place walk(std::uint64_t virtual_address, unsigned down_to) const;
+  std::uint64_t step(std::uint64_t table, unsigned index);
+  bool split_at(std::uint64_t virtual_address);
+  void prune(std::uint64_t virtual_address);
+
+  TableMemory* memory_;
+  std::uint64_t root_ = 0;
+  bool gigabyte_pages_;
+};
+
+}  // namespace kitten

@@ -1,0 +1,249 @@
+#include "enclave/drivers/kitten/driver.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/file.h"
+#include "core/paths.h"
+#include "core/size.h"
+#include "enclave/drivers/kitten/loader.h"
+#include "enclave/drivers/kitten/plan.h"
+#include "ipc/channel.h"
+#include "partition/memory_pool.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string control_socket(const EnclaveRecord& record) { return record.folder() + "/kitten.sock"; }
+MemoryPool pool() { return MemoryPool(Files::system(), run_directory() + "/pool"); }
+
+std::uint64_t whole_frames(std::uint64_t bytes) { return (bytes + HOBBES_FRAME_SIZE - 1) / HOBBES_FRAME_SIZE * HOBBES_FRAME_SIZE; }
+
+// Beside the running program in a build tree, or where it is installed.
+Result<Fd> open_control_program() {
+  std::string here = program_directory();
+  for (const std::string& path : {here + "/../libexec/hobbes/kitten-control", std::string("/usr/libexec/hobbes/kitten-control")})
+    if (Fd out(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); out) return out;
+  return Error{Code::unavailable, "find the control program of co-kernels", "kitten-control is not in ../libexec/hobbes", "install Hobbes completely"};
+}
+
+// The small enclave of kind linux that the control process lives in: the host's root, nothing of its own but the descriptors it is given.
+Result<Bundle> service_bundle(const Bundle& bundle, const std::string& plan) {
+  Json capabilities = {"CAP_IPC_LOCK"};  // pins are locked memory
+  Json config = {{"ociVersion", "1.3.0"},
+                 {"process",
+                  {{"args", {"/proc/self/fd/" + std::to_string(kitten_program), plan}},
+                   {"cwd", "/"},
+                   {"env", {"PATH=/usr/bin:/bin", "HOBBES_RUN_DIR=" + run_directory()}},
+                   {"noNewPrivileges", true},
+                   {"capabilities", {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}}}},
+                 {"hobbes", {{"kind", "linux"}, {"root", "host"}}}};
+  for (const char* key : {"hooks", "annotations"})
+    if (bundle.config.contains(key)) config[key] = bundle.config[key];
+  if (config.contains("annotations"))
+    for (auto at = config["annotations"].begin(); at != config["annotations"].end();)
+      at = at.key().rfind("org.hobbes.", 0) == 0 ? config["annotations"].erase(at) : std::next(at);
+  for (const char* type : {"mount", "ipc", "uts", "network"}) config["linux"]["namespaces"].push_back({{"type", type}});
+  if (!bundle.oci.linux_.cgroups_path.empty()) config["linux"]["cgroupsPath"] = bundle.oci.linux_.cgroups_path;
+  Validation validation = validate_config(bundle.path, config);
+  if (!validation.bundle) return Error{Code::corrupt, "describe the control process's enclave", report(validation.problems), ""};
+  return std::move(*validation.bundle);
+}
+
+Error not_for_kernels(const EnclaveRecord& record, const std::string& verb, const std::string& remedy) {
+  return {Code::unsupported, verb + " enclave '" + record.id + "'", "a co-kernel has cores of its own, which Linux cannot " + verb, remedy};
+}
+
+// A copy of the descriptor that the control process holds: what is taken with it belongs to the enclave.
+Result<ModuleEnclave> module_of(const EnclaveRecord& record) {
+  HOBBES_TRY(process, record.process.open());
+  Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), kitten_device, 0)));
+  if (!fd) return os_error("reach the memory of enclave '" + record.id + "'", errno, "this needs root");
+  auto target = read_link("/proc/self/fd/" + std::to_string(fd.get()));
+  if (!target || *target != HOBBES_KMOD_DEVICE)
+    return Error{Code::corrupt, "reach the memory of enclave '" + record.id + "'", "its control process does not hold the device", "delete it"};
+  return ModuleEnclave(std::move(fd));
+}
+
+Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& module, const KittenPlan& plan, const CpuSet& wanted) {
+  CpuSet held;
+  for (const TakenCore& core : plan.cores) held.add(core.cpu);
+  for (unsigned cpu : (held - wanted).members()) HOBBES_CHECK(ask_control(record, {{"op", "removeCore"}, {"cpu", cpu}}));
+  for (unsigned cpu : (wanted - held).members()) {
+    HOBBES_TRY(apic_id, module.take_core(cpu));
+    auto added = ask_control(record, {{"op", "addCore"}, {"cpu", cpu}, {"apicId", apic_id}});
+    if (added) continue;
+    (void)module.return_core(cpu);
+    return std::move(added).error();
+  }
+  return {};
+}
+
+Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& module, unsigned node, std::uint64_t bytes) {
+  HOBBES_TRY(extents, pool().take(module, node, bytes));
+  for (const Extent& extent : extents) {
+    auto added = ask_control(record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
+    if (added) continue;
+    (void)module.return_extent(extent.slot);
+    return std::move(added).error();
+  }
+  return {};
+}
+
+// Whole extents only; the first one holds the kernel and stays.
+Result<void> shrink_memory(const EnclaveRecord& record, const KittenPlan& plan, unsigned node, std::uint64_t surplus) {
+  std::vector<Extent> removable;
+  for (std::size_t i = 1; i < plan.extents.size(); ++i)
+    if (plan.extents[i].node == node) removable.push_back(plan.extents[i]);
+  std::sort(removable.begin(), removable.end(), [](const Extent& a, const Extent& b) { return a.size > b.size; });
+  std::vector<Extent> chosen;
+  std::string sizes;
+  for (const Extent& extent : removable) {
+    sizes += (sizes.empty() ? "" : ", ") + format_size(extent.size);
+    if (extent.size > surplus) continue;
+    surplus -= extent.size;
+    chosen.push_back(extent);
+  }
+  if (surplus != 0)
+    return Error{Code::busy, "take memory of NUMA node " + std::to_string(node) + " from enclave '" + record.id + "'",
+                 sizes.empty() ? "its one piece there holds its kernel" : "it can give back whole pieces only, which are of " + sizes,
+                 "choose a size that whole pieces make up"};
+  for (const Extent& extent : chosen) HOBBES_CHECK(ask_control(record, {{"op", "removeMemory"}, {"slot", extent.slot}}));
+  return {};
+}
+
+}  // namespace
+
+Result<Json> ask_control(const EnclaveRecord& record, const Json& request, milliseconds deadline) {
+  std::string attempt = "ask the control process of enclave '" + record.id + "'";
+  auto channel = Channel::connect(control_socket(record));
+  if (!channel) return std::move(channel.error()).within(attempt);
+  HOBBES_CHECK(channel->send(request));
+  auto reply = channel->receive(deadline);
+  if (!reply) return std::move(reply.error()).within(attempt);
+  if (reply->body.value("ok", false)) return std::move(reply->body);
+  return error_from(reply->body.value("error", Json::object()));
+}
+
+std::optional<Error> KittenDriver::obstacle() const {
+  if (auto missing = ModuleEnclave::obstacle()) return std::move(*missing).within("host enclaves of kind kitten");
+  return std::nullopt;
+}
+
+Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
+  const HobbesSection& wishes = request.bundle.hobbes;
+  std::string attempt = "create enclave '" + record.id + "'";
+  HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
+  if (cpus.has(0))
+    return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up", "reserve it in /etc/hobbes/hobbesd.json, or name other cores"};
+  if (wishes.service_cores && !(*wishes.service_cores & cpus).empty())
+    return Error{Code::invalid, attempt, "CPU " + (*wishes.service_cores & cpus).text() + " is both a service core and the co-kernel's own",
+                 "name another service core"};
+
+  // Held by this process until the enclave process has its copies.
+  HOBBES_TRY(module, ModuleEnclave::open());
+  HOBBES_CHECK(module.name(record.id));
+  KittenPlan plan;
+  plan.name = record.id;
+  plan.handle = record.handle;
+  auto take = [&]() -> Result<void> {
+    for (const auto& [node, bytes] : request.memory_by_node) {
+      HOBBES_TRY(extents, pool().take(module, node, whole_frames(bytes)));
+      plan.extents.insert(plan.extents.end(), extents.begin(), extents.end());
+    }
+    if (plan.extents.empty()) return Error{Code::invalid, attempt, "no memory is leased for it", "give the bundle a memory.size"};
+    // The kernel itself lives in the largest piece.
+    std::iter_swap(plan.extents.begin(),
+                   std::max_element(plan.extents.begin(), plan.extents.end(), [](const auto& a, const auto& b) { return a.size < b.size; }));
+    for (unsigned cpu : cpus.members()) {
+      HOBBES_TRY(apic_id, module.take_core(cpu));
+      plan.cores.push_back({cpu, apic_id});
+    }
+    std::string kernel = wishes.image.kernel.front() == '/' ? wishes.image.kernel : request.bundle.path + "/" + wishes.image.kernel;
+    HOBBES_TRY(entry, load_kernel(kernel, wishes.image.cmdline, plan, module));
+    plan.entry = entry;
+
+    HOBBES_TRY(program, open_control_program());
+    HOBBES_TRY(socket, listen_at(control_socket(record), 0600, SOCK_SEQPACKET));
+    std::string log = record.folder() + "/console.log";
+    Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
+    if (!console) return os_error("open " + log, errno);
+    HOBBES_TRY(bundle, service_bundle(request.bundle, to_text(plan.json())));
+    CreateRequest service{std::move(bundle), wishes.service_cores ? wishes.service_cores->text() : "", "", 0, {}, {}, request.no_pivot, request.no_new_keyring, 0, {}, {}};
+    service.passed_fds = {module.fd(), program.get(), socket.get(), console.get()};
+    return service_.create(service, record);
+  };
+  auto taken = take();
+  if (taken) return {};
+  // Closing the device gives back cores and extents; the blocks they were cut from follow.
+  module = ModuleEnclave(Fd());
+  (void)destroy(record, milliseconds(5000));
+  return std::move(taken.error()).within(attempt);
+}
+
+Result<void> KittenDriver::start(const EnclaveRecord& record) const {
+  HOBBES_CHECK(service_.start(record));
+  HOBBES_CHECK(ask_control(record, {{"op", "started"}}, std::chrono::seconds(60)));
+  return {};
+}
+
+Result<void> KittenDriver::signal(const EnclaveRecord& record, int number, bool all) const { return service_.signal(record, number, all); }
+
+Result<void> KittenDriver::pause(const EnclaveRecord& record) const {
+  return not_for_kernels(record, "pause", "use kind linux or palacios where pausing matters");
+}
+Result<void> KittenDriver::resume(const EnclaveRecord& record) const { return not_for_kernels(record, "resume", "it was never paused"); }
+
+Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
+  if (!request.leased) return service_.update(record, request);
+  HOBBES_TRY(module, module_of(record));
+  HOBBES_TRY(layout, ask_control(record, {{"op", "layout"}}));
+  HOBBES_TRY(plan, KittenPlan::parse(to_text(layout)));
+  if (!request.cpus.empty()) HOBBES_CHECK(resize_cores(record, module, plan, request.cpus));
+  std::map<unsigned, std::uint64_t> held;
+  for (const Extent& extent : plan.extents) held[extent.node] += extent.size;
+  for (const auto& [node, bytes] : request.memory) held.try_emplace(node, 0);
+  for (const auto& [node, bytes] : held) {
+    auto at = request.memory.find(node);
+    std::uint64_t wanted = at == request.memory.end() ? 0 : whole_frames(at->second);
+    if (wanted > bytes) HOBBES_CHECK(grow_memory(record, module, node, wanted - bytes));
+    if (wanted < bytes) HOBBES_CHECK(shrink_memory(record, plan, node, bytes - wanted));
+  }
+  return pool().give_back(module);
+}
+
+Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&) const {
+  return Error{Code::unsupported, "execute a program in enclave '" + record.id + "'", "its co-kernel does not load programs yet",
+               "run it in an enclave of kind linux"};
+}
+
+Result<std::vector<pid_t>> KittenDriver::processes(const EnclaveRecord& record) const { return service_.processes(record); }
+
+std::map<std::string, std::uint64_t> KittenDriver::statistics(const EnclaveRecord& record) const {
+  auto out = service_.statistics(record);
+  auto kernel = ask_control(record, {{"op", "statistics"}}, milliseconds(2000));
+  if (!kernel) return out;
+  for (const auto& [key, value] : kernel->items())
+    if (value.is_number_unsigned()) out["kitten." + key] = value.get<std::uint64_t>();
+  if (auto cores = kernel->find("interrupts"); cores != kernel->end())
+    for (std::size_t i = 0; i < cores->size(); ++i) out["kitten.interrupts." + std::to_string(i)] = (*cores)[i].get<std::uint64_t>();
+  return out;
+}
+
+Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
+  HOBBES_CHECK(service_.destroy(record, deadline));
+  ::unlink(control_socket(record).c_str());
+  auto module = ModuleEnclave::open();
+  if (!module) return {};  // without the module there is nothing of it to give back
+  HOBBES_CHECK(module->settle());
+  return pool().give_back(*module);
+}
+
+}  // namespace hobbes
