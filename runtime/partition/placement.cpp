@@ -160,15 +160,16 @@ CpuSet Placement::nodes() const {
 }
 
 std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits, bool detached) {
-  std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent, offline = node.detached;
+  std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent, offline = node.detached, removable = node.removable;
   for (const Lease& lease : leases) {
     auto at = lease.memory.find(node.id);
     if (at == lease.memory.end()) continue;
     std::uint64_t from_offline = lease.detached ? std::min(offline, at->second) : 0;
     offline -= from_offline;
     online -= std::min(online, at->second - from_offline);
+    if (lease.detached) removable -= std::min(removable, at->second - from_offline);
   }
-  return detached ? online + offline : online;
+  return detached ? offline + std::min(online, removable) : online;
 }
 
 CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits) {

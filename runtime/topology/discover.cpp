@@ -73,7 +73,7 @@ Result<Inventory> discover(const std::string& source) {
   }
   if (out.cores.empty()) return Error{Code::unavailable, "discover the topology", "hwloc reports no cores", "check `lstopo`"};
   for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(raw, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
-    NumaNode found{node->os_index, package_of(raw, node), node->attr->numanode.local_memory, 0, {}};
+    NumaNode found{node->os_index, package_of(raw, node), node->attr->numanode.local_memory, 0, 0, {}};
     for (const Core& core : out.cores)
       if (core.numa == found.id) found.cpus = found.cpus | core.threads;
     out.nodes.push_back(found);
@@ -81,7 +81,8 @@ Result<Inventory> discover(const std::string& source) {
   if (source.empty())
     for (const MemoryBlock& block : memory_blocks(Files::system()))
       for (NumaNode& node : out.nodes)
-        if (node.id == block.node && !block.online) node.detached += memory_block_size(Files::system());
+        if (node.id == block.node && (!block.online || block.movable))
+          (block.online ? node.removable : node.detached) += memory_block_size(Files::system());
   for (hwloc_obj_type_t type : {HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE})
     for (hwloc_obj_t cache = nullptr; (cache = hwloc_get_next_obj_by_type(raw, type, cache)) != nullptr;)
       out.caches.push_back({cache->attr->cache.depth, cache->attr->cache.size, cpus_of(cache->cpuset)});
