@@ -14,28 +14,12 @@
 #include <asm/smp.h>
 
 #include "hobbes.h"
+#include "trampoline.h"
 
 #define ACKNOWLEDGE_US 1000000
 #define LOW_MEMORY     0x9f000UL
 #define CLEAR_PAGES    16 /* Linux's own trampoline is shorter and has no such run of zeros */
 
-extern const u8 hobbes_trampoline[], hobbes_trampoline_end[], hobbes_trampoline_parameters[];
-extern const u8 hobbes_trampoline_gdt[];
-extern const u32 hobbes_trampoline_long;
-
-enum trampoline_mode { MODE_BOOT = 0, MODE_PARK = 1 };
-
-/* As laid out in trampoline.S. */
-struct parameters {
-	u32 mode;
-	u32 arrived; /* 1 parked, 2 in 64-bit mode */
-	u32 tables;
-	u32 pad;
-	u64 entry, argument0, argument1;
-	u32 long_entry, long_selector;
-	u16 gdt_limit;
-	u32 gdt_address;
-} __packed;
 
 /* Identity mappings for the first instructions of a co-kernel: the trampoline page and the beginning of its first extent. */
 struct identity {
@@ -54,9 +38,12 @@ static enum cpuhp_state guard;
 
 /* ---- keeping Linux off ---- */
 
+/* By APIC id: Linux forgets the core number of a CPU that it takes offline. */
 static bool same_core(unsigned int a, unsigned int b)
 {
-	return cpu_data(a).phys_proc_id == cpu_data(b).phys_proc_id && cpu_data(a).cpu_core_id == cpu_data(b).cpu_core_id;
+	unsigned int threads = get_count_order(smp_num_siblings);
+
+	return per_cpu(x86_cpu_to_apicid, a) >> threads == per_cpu(x86_cpu_to_apicid, b) >> threads;
 }
 
 /* Runs before a CPU comes up, with CPU hotplug locked. Two hardware threads of one core never serve two kernels. */
@@ -65,7 +52,7 @@ static int refuse_owned(unsigned int cpu)
 	unsigned int other;
 
 	for_each_cpu(other, &owned)
-		if (other == cpu || (owner_of[other] && same_core(other, cpu) && cpu_data(cpu).initialized))
+		if (other == cpu || (owner_of[other] && same_core(other, cpu)))
 			return -EBUSY;
 	return 0;
 }

@@ -26,6 +26,7 @@ class AbsentDriver final : public Driver {
   Result<pid_t> exec(const EnclaveRecord&, const ExecRequest&) const override { return *obstacle(); }
   [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord&) const override { return *obstacle(); }
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord&) const override { return {}; }
+  [[nodiscard]] Result<Json> ping(const EnclaveRecord&) const override { return *obstacle(); }
   Result<void> destroy(const EnclaveRecord&, std::chrono::milliseconds) const override { return {}; }
 
  private:

@@ -65,6 +65,8 @@ class Driver {
   virtual Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const = 0;
   [[nodiscard]] virtual Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const = 0;
   [[nodiscard]] virtual std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const = 0;
+  /// A sign of life from inside, with what the enclave says of itself. Errors: it does not answer.
+  [[nodiscard]] virtual Result<Json> ping(const EnclaveRecord& record) const = 0;
   /// Ends whatever still runs and takes everything away but the record's folder. Idempotent, and works on the record of a
   /// create that died half-way.
   virtual Result<void> destroy(const EnclaveRecord& record, std::chrono::milliseconds deadline) const = 0;

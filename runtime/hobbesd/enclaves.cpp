@@ -102,9 +102,10 @@ std::vector<Lease> Manager::leases(std::uint64_t except) const {
   return out;
 }
 
-Limits Manager::limits_for(const Session& session) const {
+Limits Manager::limits_for(const Session& session, bool detached) const {
   Limits out;
   out.reserved = policies_.reserved;
+  if (detached) out.reserved.add(0);  // Linux cannot give up its first CPU
   // A batch job's processes are confined to its cpuset: what they ask for comes from there.
   auto status = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/status");
   if (status) {
@@ -121,11 +122,9 @@ Limits Manager::limits_for(const Session& session) const {
 Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except) const {
   CoreRequest cores = core_request(request.value("cores", Json::object()));
   MemoryRequest memory = memory_request(request.value("memory", Json::object()));
-  Limits limits = limits_for(session);
   const hobbes_record* changed = except != 0 ? nis_->by_id(except) : nullptr;
   memory.detached = changed != nullptr ? owns_memory(*changed) : kind_named(text_at(request, "kind")) == Kind::kitten;
-  if (memory.detached) limits.reserved.add(0);  // Linux cannot give up its first CPU
-  HOBBES_TRY(placement, place(inventory_, leases(except), limits, cores, memory));
+  HOBBES_TRY(placement, place(inventory_, leases(except), limits_for(session, memory.detached), cores, memory));
   HOBBES_CHECK(check_quota(session.peer.uid, placement, except));
   return std::move(placement);
 }
@@ -348,7 +347,7 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
     } else {
       Json more = {{"cores", request["cores"]}};
       more["cores"]["count"] = count - mine.size();
-      HOBBES_TRY(added, place(inventory_, leases(), limits_for(session), core_request(more["cores"]), {}));
+      HOBBES_TRY(added, place(inventory_, leases(), limits_for(session, owns_memory(record)), core_request(more["cores"]), {}));
       wanted["cores"] = {{"list", (held | added.cpus).text()}};
     }
   }

@@ -66,7 +66,7 @@ class Manager {
   Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
   Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const;
   [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
-  [[nodiscard]] Limits limits_for(const Session& session) const;
+  [[nodiscard]] Limits limits_for(const Session& session, bool detached) const;
   Result<const hobbes_record*> enclave_of(const Session& session, const Json& request) const;
   void add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const;
   void watch_enclave(const hobbes_record& record);

@@ -48,7 +48,9 @@ std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cor
       names +=
           fitted(" core " + std::to_string(cores[i]->body.core.number) + " cpu " + cpus_of(cores[i]->body.core.cpus).text(), cell_width) +
           "|";
-      owners += painted(fitted(" " + owner, cell_width), owner, style.colour) + "|";
+      // Double marks: Linux does not have it any more.
+      std::string shown = cores[i]->state == HOBBES_CORE_DETACHED ? "[" + owner + "]" : " " + owner;
+      owners += painted(fitted(shown, cell_width), owner, style.colour) + "|";
     }
     out += names + "\n" + owners + "\n";
     if (begin + row_cells < cores.size()) out += "  |" + std::string(row_cells * (cell_width + 1) - 1, '-') + "|\n";

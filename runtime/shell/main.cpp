@@ -14,6 +14,8 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/size.h"
+#include "enclave/driver.h"
 #include "enclave/record.h"
 #include "shell/views.h"
 
@@ -21,7 +23,7 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events",
-                                        "exit", "help",         "node",    "segments", "topology"};
+                                        "exit", "help", "node", "ping", "segments", "topology"};
 
 struct Request {
   std::string command, id;
@@ -50,7 +52,9 @@ Result<int> events(const Request& request, const Style& style) {
 
 // What an enclave made through the REST API has printed; other enclaves' terminals belong to whoever made them.
 Result<int> console(const Request& request) {
-  std::string path = run_directory() + "/logs/" + hex(hash_of(default_root())) + "-" + request.id + ".log";
+  // A co-kernel's console is kept beside its record, the output of what the REST API has made in the log folder.
+  std::string path = default_root() + "/" + request.id + "/console.log";
+  if (!Files::system().exists(path)) path = run_directory() + "/logs/" + hex(hash_of(default_root())) + "-" + request.id + ".log";
   std::ifstream log(path);
   if (!log)
     return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",
@@ -65,10 +69,31 @@ Result<int> console(const Request& request) {
   }
 }
 
+// Asks an enclave for a sign of life.
+Result<int> ping(const Request& request) {
+  HOBBES_TRY(record, EnclaveRecord::load(default_root(), request.id));
+  auto begin = std::chrono::steady_clock::now();
+  HOBBES_TRY(answer, driver_for(record.kind).ping(record));
+  auto us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+  answer["id"] = request.id;
+  answer["microseconds"] = us;
+  if (request.json) {
+    std::cout << to_text(answer, 2) << "\n";
+    return 0;
+  }
+  std::cout << "enclave '" << request.id << "' (" << name_of(record.kind) << ") answered in " << us << " us";
+  if (answer.contains("cores")) std::cout << ": " << number_at(answer, "cores") << " cores";
+  if (answer.contains("memory")) std::cout << ", " << format_size(static_cast<std::uint64_t>(number_at(answer, "memory"))) << " of memory";
+  if (answer.contains("uptimeNs")) std::cout << ", up " << number_at(answer, "uptimeNs") / 1'000'000'000 << " s";
+  std::cout << "\n";
+  return 0;
+}
+
 Result<int> act(const Request& request) {
   Style style{::isatty(1) == 1 && std::getenv("NO_COLOR") == nullptr, request.json};
   if (request.command == "events") return events(request, style);
   if (request.command == "console") return console(request);
+  if (request.command == "ping") return ping(request);
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   if (request.command == "node") std::cout << node_view(*nis, style);
   if (request.command == "topology") std::cout << topology_view(*nis, style);
@@ -100,6 +125,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("apps", "the apps of running compositions");
   add("compositions", "the running compositions");
   add("events", "the last changes, or all that come")->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  add("ping", "ask an enclave for a sign of life")->add_option("id", request.id, "the enclave's id")->required();
   auto* console_verb = add("console", "what an enclave has printed");
   console_verb->add_option("id", request.id, "the enclave's id")->required();
   console_verb->add_flag("-f,--follow", request.follow, "wait for more until it ends");
@@ -131,7 +157,7 @@ unsigned char complete(EditLine* line, int) {
   std::vector<std::string> candidates = words;
   if (start > 0) {
     candidates = {"--json", "--follow"};
-    if (before.rfind("console", 0) == 0)
+    if (before.rfind("console", 0) == 0 || before.rfind("ping", 0) == 0)
       for (const EnclaveRecord& record : EnclaveRecord::list(default_root())) candidates.push_back(record.id);
   }
   std::erase_if(candidates, [&](const std::string& word) { return word.rfind(part, 0) != 0; });

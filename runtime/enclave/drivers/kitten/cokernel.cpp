@@ -179,6 +179,14 @@ std::optional<std::string> Cokernel::check_heartbeat() {
   return out;
 }
 
+Result<hobbes_kitten_facts> Cokernel::query() {
+  HOBBES_TRY(reply, call(HOBBES_KITTEN_QUERY, {}));
+  hobbes_kitten_facts facts{};
+  if (reply.size() != sizeof facts) return Error{Code::corrupt, "ask the co-kernel about itself", "its answer has a wrong size", ""};
+  std::memcpy(&facts, reply.data(), sizeof facts);
+  return facts;
+}
+
 Result<void> Cokernel::add_core(const TakenCore& core) {
   hobbes_boot_core wanted{core.apic_id, core.cpu};
   HOBBES_TRY(reply, call(HOBBES_KITTEN_ADD_CORE, bytes_of(wanted)));

@@ -39,6 +39,8 @@ class Cokernel {
   /// Once a second: an idle kernel is asked for a sign of life, a silent one gets an NMI. The text says why it counts as crashed.
   std::optional<std::string> check_heartbeat();
 
+  /// What the kernel says of itself.
+  Result<hobbes_kitten_facts> query();
   Result<void> add_core(const TakenCore& core);
   Result<void> remove_core(unsigned cpu);
   Result<void> add_memory(const Extent& extent);

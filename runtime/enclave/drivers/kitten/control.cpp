@@ -163,6 +163,10 @@ class Control {
     auto number = [&](const char* key) { return static_cast<std::uint64_t>(number_at(request, key)); };
     if (op == "started") return Json::object();
     if (op == "statistics") return kernel_.statistics();
+    if (op == "ping") {
+      HOBBES_TRY(facts, kernel_.query());
+      return Json{{"cores", facts.cores}, {"memory", facts.memory}, {"memoryFree", facts.memory_free}, {"uptimeNs", facts.uptime_ns}, {"wallNs", facts.wall_ns}};
+    }
     if (op == "addCore") {
       HOBBES_CHECK(kernel_.add_core({static_cast<unsigned>(number("cpu")), static_cast<unsigned>(number("apicId"))}));
       return Json::object();

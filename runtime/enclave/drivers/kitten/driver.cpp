@@ -237,6 +237,8 @@ std::map<std::string, std::uint64_t> KittenDriver::statistics(const EnclaveRecor
   return out;
 }
 
+Result<Json> KittenDriver::ping(const EnclaveRecord& record) const { return ask_control(record, {{"op", "ping"}}); }
+
 Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   HOBBES_CHECK(service_.destroy(record, deadline));
   ::unlink(control_socket(record).c_str());

@@ -449,6 +449,14 @@ std::map<std::string, std::uint64_t> LinuxDriver::statistics(const EnclaveRecord
   return cgroup ? cgroup->statistics() : std::map<std::string, std::uint64_t>();
 }
 
+// Its kernel is this one: that its process exists and is not frozen is all there is to know.
+Result<Json> LinuxDriver::ping(const EnclaveRecord& record) const {
+  Status now = record.status();
+  if (now != Status::running && now != Status::created) return not_running(record, "ping");
+  HOBBES_TRY(pids, processes(record));
+  return Json{{"processes", pids.size()}};
+}
+
 Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   if (record.process.alive()) {
     if (auto process = record.process.open()) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
