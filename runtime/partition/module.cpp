@@ -200,12 +200,15 @@ Result<ModuleReport> ModuleReport::read() {
       Chunk chunk;
       words >> std::hex >> chunk.address >> std::dec >> skipped >> chunk.size >> skipped >> chunk.node >> skipped >> chunk.free;
       if (!words.fail()) out.chunks.push_back(chunk);
+    } else if (noun == "extent") {
+      out.holders.insert(line.substr(line.rfind(' ') + 1));
     } else if (noun == "core") {
       unsigned cpu = 0;
       std::string state;
       words >> cpu >> state;
       if (words.fail() || cpu >= CpuSet::capacity) continue;
       out.cores.add(cpu);
+      out.holders.insert(line.substr(line.rfind(' ') + 1));
       if (state == "quarantined") out.quarantined.add(cpu);
     }
   }

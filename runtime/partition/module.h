@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,7 @@ struct ModuleReport {
   };
   std::vector<Chunk> chunks;
   CpuSet cores, quarantined;
+  std::set<std::string> holders;  ///< names of the enclaves that hold something
   static Result<ModuleReport> read();
 };
 

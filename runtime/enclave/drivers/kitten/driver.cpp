@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/file.h"
+#include "core/identity.h"
 #include "core/paths.h"
 #include "core/size.h"
 #include "enclave/drivers/kitten/loader.h"
@@ -23,6 +24,9 @@ using std::chrono::milliseconds;
 
 std::string control_socket(const EnclaveRecord& record) { return record.folder() + "/kitten.sock"; }
 MemoryPool pool() { return MemoryPool(Files::system(), run_directory() + "/pool"); }
+
+// What the module calls it: ids repeat among roots, hobbesd's handles never.
+std::string module_name(const EnclaveRecord& record) { return record.id.substr(0, 32) + "#" + hex(record.handle); }
 
 std::uint64_t whole_frames(std::uint64_t bytes) { return (bytes + HOBBES_FRAME_SIZE - 1) / HOBBES_FRAME_SIZE * HOBBES_FRAME_SIZE; }
 
@@ -149,7 +153,8 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
 
   // Held by this process until the enclave process has its copies.
   HOBBES_TRY(module, ModuleEnclave::open());
-  HOBBES_CHECK(module.name(record.id));
+  HOBBES_CHECK(module.name(module_name(record)));
+  HOBBES_CHECK(record.save());  // a cleaner needs that name
   KittenPlan plan;
   plan.name = record.id;
   plan.handle = record.handle;
@@ -244,7 +249,17 @@ Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds dea
   ::unlink(control_socket(record).c_str());
   auto module = ModuleEnclave::open();
   if (!module) return {};  // without the module there is nothing of it to give back
-  HOBBES_CHECK(module->settle());
+  // Whoever held the descriptor may be dying still, with its sockets closed and the device not yet.
+  auto limit = std::chrono::steady_clock::now() + deadline;
+  for (;;) {
+    HOBBES_CHECK(module->settle());
+    auto report = ModuleReport::read();
+    if (!report || report->holders.count(module_name(record)) == 0) break;
+    if (std::chrono::steady_clock::now() > limit)
+      return Error{Code::timeout, "take away enclave '" + record.id + "'", "the module still holds its cores or memory",
+                   "look for quarantined cores in " HOBBES_KMOD_DEVICE " and in the kernel log"};
+    ::usleep(5'000);
+  }
   return pool().give_back(*module);
 }
 
