@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Cores: taken with CPU hotplug, kept off Linux while owned, started and parked through the trampoline page, given back. */
+/* Cores: taken with CPU hotplug, kept off Linux while owned, started and parked through the
+ * trampoline page, given back. */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
 #include <linux/delay.h>
@@ -20,8 +21,8 @@
 #define LOW_MEMORY     0x9f000UL
 #define CLEAR_PAGES    16 /* Linux's own trampoline is shorter and has no such run of zeros */
 
-
-/* Identity mappings for the first instructions of a co-kernel: the trampoline page and the beginning of its first extent. */
+/* Identity mappings for the first instructions of a co-kernel: the trampoline page and the
+ * beginning of its first extent. */
 struct identity {
 	u64 *pages[8]; /* [0] is the root */
 	int count;
@@ -31,6 +32,9 @@ static DEFINE_MUTEX(trampoline_lock);
 static unsigned long low_page;
 static void *low;
 static struct cpumask owned;
+/* Free, but not yet back: under its lock. */
+static struct cpumask homecoming;
+static DEFINE_MUTEX(homecoming_lock);
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
 static struct enclave *owner_of[NR_CPUS];
 static u32 apic_of[NR_CPUS];
@@ -46,14 +50,14 @@ static bool same_core(unsigned int a, unsigned int b)
 	return per_cpu(x86_cpu_to_apicid, a) >> threads == per_cpu(x86_cpu_to_apicid, b) >> threads;
 }
 
-/* Runs before a CPU comes up, with CPU hotplug locked. Two hardware threads of one core never serve two kernels. */
+/* Runs before a CPU comes up, with CPU hotplug locked. Two hardware threads of one core never serve
+ * two kernels. */
 static int refuse_owned(unsigned int cpu)
 {
 	unsigned int other;
 
-	for_each_cpu(other, &owned)
-		if (other == cpu || (owner_of[other] && same_core(other, cpu)))
-			return -EBUSY;
+	for_each_cpu(other, &owned) if (other == cpu ||
+					(owner_of[other] && same_core(other, cpu))) return -EBUSY;
 	return 0;
 }
 
@@ -73,6 +77,8 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	core->was_online = cpu_online(cpu);
 	if (core->was_online)
 		result = remove_cpu(cpu);
+	else
+		core->was_online = cpumask_test_and_clear_cpu(cpu, &homecoming);
 	if (!result) {
 		cpus_read_lock();
 		if (cpu_online(cpu))
@@ -95,17 +101,34 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	return 0;
 }
 
+/* Gives Linux every CPU that nobody owns any more. One whose other hardware thread is still owned
+ * waits until that comes back too. */
+static void give_back(unsigned int cpu)
+{
+	unsigned int waiting;
+
+	mutex_lock(&homecoming_lock);
+	cpumask_set_cpu(cpu, &homecoming);
+	for_each_cpu(waiting, &homecoming)
+	{
+		int result = cpu_online(waiting) ? 0 : add_cpu(waiting);
+
+		if (!result)
+			cpumask_clear_cpu(waiting, &homecoming);
+		else if (!refuse_owned(waiting))
+			pr_err("CPU %u is free but Linux does not take it back: error %d\n",
+			       waiting, result);
+	}
+	mutex_unlock(&homecoming_lock);
+}
+
 void core_release(struct enclave *enclave, struct core *core)
 {
 	claim_remove(enclave, &core->claim);
 	WRITE_ONCE(owner_of[core->cpu], NULL);
 	cpumask_clear_cpu(core->cpu, &owned);
-	if (core->was_online) {
-		int result = add_cpu(core->cpu);
-
-		if (result)
-			pr_err("CPU %u is free but Linux does not take it back: error %d\n", core->cpu, result);
-	}
+	if (core->was_online)
+		give_back(core->cpu);
 	kfree(core);
 }
 
@@ -113,7 +136,8 @@ static struct core *core_of_cpu(struct enclave *enclave, unsigned int cpu)
 {
 	struct claim *claim;
 
-	list_for_each_entry(claim, &enclave->claims, link) {
+	list_for_each_entry(claim, &enclave->claims, link)
+	{
 		struct core *core = container_of(claim, struct core, claim);
 
 		if (claim->kind == CLAIM_CORE && core->cpu == cpu)
@@ -146,14 +170,14 @@ static void send(u32 apic_id, u32 command)
 	local_irq_restore(flags);
 }
 
-/* From any context, NMI and panic included. INIT stops a core whatever it does; it then waits for SIPI. */
+/* From any context, NMI and panic included. INIT stops a core whatever it does; it then waits for
+ * SIPI. */
 void cores_halt(struct enclave *enclave)
 {
 	unsigned int cpu;
 
-	for_each_cpu(cpu, &owned)
-		if (!enclave || READ_ONCE(owner_of[cpu]) == enclave)
-			send(apic_of[cpu], APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
+	for_each_cpu(cpu, &owned) if (!enclave || READ_ONCE(owner_of[cpu]) == enclave)
+	    send(apic_of[cpu], APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
 }
 
 int core_signal(struct enclave *enclave, const struct hobbes_kmod_signal *request)
@@ -183,10 +207,12 @@ static bool trampoline_is_intact(void)
 	size_t code = hobbes_trampoline_parameters - hobbes_trampoline;
 	size_t size = hobbes_trampoline_end - hobbes_trampoline;
 
-	return !memcmp(low, hobbes_trampoline, code) && !memchr_inv(low + size, 0, PAGE_SIZE - size);
+	return !memcmp(low, hobbes_trampoline, code) &&
+	       !memchr_inv(low + size, 0, PAGE_SIZE - size);
 }
 
-/* INIT, then up to two SIPIs, until the core says that it has arrived. Delays are by the clock: loops are wrong under emulation. */
+/* INIT, then up to two SIPIs, until the core says that it has arrived. Delays are by the clock:
+ * loops are wrong under emulation. */
 static bool send_to_trampoline(u32 apic_id, u32 expected)
 {
 	int attempt;
@@ -197,7 +223,8 @@ static bool send_to_trampoline(u32 apic_id, u32 expected)
 	udelay(10);
 	send(apic_id, APIC_INT_LEVELTRIG | APIC_DM_INIT);
 	for (attempt = 0; attempt < 2; attempt++) {
-		ktime_t deadline = ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
+		ktime_t deadline =
+		    ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
 
 		send(apic_id, APIC_DM_STARTUP | low_page >> PAGE_SHIFT);
 		while (ktime_before(ktime_get(), deadline)) {
@@ -254,7 +281,7 @@ static u64 *identity_table(struct identity *identity, u64 *entry)
 
 static bool identity_map(struct identity *identity, u64 address, bool large)
 {
-	static const int shift[] = { 39, 30, 21, 12 };
+	static const int shift[] = {39, 30, 21, 12};
 	u64 *table = identity->pages[0];
 	int level, leaf = large ? 2 : 3;
 
@@ -263,7 +290,8 @@ static bool identity_map(struct identity *identity, u64 address, bool large)
 		if (!table)
 			return false;
 	}
-	table[address >> shift[leaf] & 511] = address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
+	table[address >> shift[leaf] & 511] =
+	    address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
 	return true;
 }
 
@@ -285,7 +313,8 @@ static struct identity *identity_new(const struct extent *base)
 	if (!identity)
 		return NULL;
 	good = identity_table(identity, &root) && identity_map(identity, low_page, false);
-	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G); offset += HOBBES_FRAME_SIZE)
+	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G);
+	     offset += HOBBES_FRAME_SIZE)
 		good = identity_map(identity, base->address + offset, true);
 	if (good)
 		return identity;
@@ -309,9 +338,9 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 		return -EINVAL;
 	if (core->state == CORE_RUNNING || atomic_read(&enclave->reason))
 		return -EBUSY;
-	for_each_online_cpu(cpu)
-		if (same_core(cpu, core->cpu))
-			return -EXDEV; /* its other hardware thread still serves Linux */
+	for_each_online_cpu(
+	    cpu) if (same_core(cpu, core->cpu)) return -EXDEV; /* its other hardware thread still
+								  serves Linux */
 	if (!enclave->identity)
 		enclave->identity = identity_new(base);
 	if (!enclave->identity)
@@ -347,7 +376,8 @@ static unsigned long find_low_page(void)
 		struct page *frame = pfn_to_page(PHYS_PFN(page));
 		void *content;
 
-		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) || !PageReserved(frame)) {
+		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) ||
+		    !PageReserved(frame)) {
 			run = 0;
 			continue;
 		}
@@ -371,16 +401,17 @@ static int on_panic(struct notifier_block *block, unsigned long event, void *dat
 
 static int on_suspend(struct notifier_block *block, unsigned long event, void *data)
 {
-	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) && !cpumask_empty(&owned)) {
+	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) &&
+	    !cpumask_empty(&owned)) {
 		pr_err("no suspend while enclaves own CPUs %*pbl\n", cpumask_pr_args(&owned));
 		return NOTIFY_BAD;
 	}
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block panic_watcher = { .notifier_call = on_panic };
-static struct notifier_block reboot_watcher = { .notifier_call = on_panic };
-static struct notifier_block suspend_watcher = { .notifier_call = on_suspend };
+static struct notifier_block panic_watcher = {.notifier_call = on_panic};
+static struct notifier_block reboot_watcher = {.notifier_call = on_panic};
+static struct notifier_block suspend_watcher = {.notifier_call = on_suspend};
 
 int cores_init(ulong trampoline)
 {
@@ -400,7 +431,8 @@ int cores_init(ulong trampoline)
 		goto no_guard;
 	}
 	memcpy(low, hobbes_trampoline, hobbes_trampoline_end - hobbes_trampoline);
-	result = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
+	result =
+	    cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
 	if (result < 0)
 		goto no_guard;
 	guard = result;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Extents: pieces of the pool that belong to one enclave, and their mappings in Linux processes. The mmap offset is the physical
- * address, so one address space finds every mapping of a frame.
+/* Extents: pieces of the pool that belong to one enclave, and their mappings in Linux processes.
+ * The mmap offset is the physical address, so one address space finds every mapping of a frame.
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -28,7 +28,8 @@ int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request)
 	struct extent *extent;
 	int result;
 
-	if (!request->size || !IS_ALIGNED(request->size, HOBBES_FRAME_SIZE) || request->node >= MAX_NUMNODES)
+	if (!request->size || !IS_ALIGNED(request->size, HOBBES_FRAME_SIZE) ||
+	    request->node >= MAX_NUMNODES)
 		return -EINVAL;
 	extent = kzalloc(sizeof(*extent), GFP_KERNEL);
 	if (!extent)
@@ -68,7 +69,8 @@ int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *requ
 
 	if (!extent)
 		return -ENOENT;
-	if (!slot_is_quiet(enclave, request->slot) || (extent == enclave->base && enclave_runs(enclave)))
+	if (!slot_is_quiet(enclave, request->slot) ||
+	    (extent == enclave->base && enclave_runs(enclave)))
 		return -EBUSY;
 	extent_release(enclave, extent);
 	return 0;
@@ -95,10 +97,12 @@ static vm_fault_t extent_fault(struct vm_fault *fault)
 	struct claim *claim;
 
 	down_read(&enclave->claims_lock);
-	list_for_each_entry(claim, &enclave->claims, link) {
+	list_for_each_entry(claim, &enclave->claims, link)
+	{
 		const struct extent *extent = container_of(claim, struct extent, claim);
 
-		if (claim->kind != CLAIM_EXTENT || address < extent->address || address >= extent->address + extent->size)
+		if (claim->kind != CLAIM_EXTENT || address < extent->address ||
+		    address >= extent->address + extent->size)
 			continue;
 		result = vmf_insert_pfn(fault->vma, fault->address, PHYS_PFN(address));
 		break;
@@ -107,14 +111,15 @@ static vm_fault_t extent_fault(struct vm_fault *fault)
 	return result;
 }
 
-static const struct vm_operations_struct extent_operations = { .fault = extent_fault };
+static const struct vm_operations_struct extent_operations = {.fault = extent_fault};
 
 int extent_map(struct enclave *enclave, struct vm_area_struct *area)
 {
 	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
 		return -EINVAL;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
-	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY, VM_MAYEXEC);
+	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
+		     VM_MAYEXEC);
 #else
 	area->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY;
 	area->vm_flags &= ~VM_MAYEXEC;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Pins: frames of a Linux process held in place so that a co-kernel may map them, counted against that process's locked memory. */
+/* Pins: frames of a Linux process held in place so that a co-kernel may map them, counted against
+ * that process's locked memory. */
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -27,7 +28,7 @@ static int tell_runs(const struct pin *pin, struct hobbes_kmod_pin *request)
 
 	request->count = 0;
 	while (at < pin->count) {
-		struct hobbes_kmod_run run = { .address = page_to_phys(pin->pages[at]), .size = 0 };
+		struct hobbes_kmod_run run = {.address = page_to_phys(pin->pages[at]), .size = 0};
 
 		while (at < pin->count && page_to_phys(pin->pages[at]) == run.address + run.size) {
 			run.size += PAGE_SIZE;
@@ -48,7 +49,8 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	struct pin *pin;
 	int result;
 
-	if (!request->size || request->size > PIN_LIMIT || !PAGE_ALIGNED(request->address | request->size) ||
+	if (!request->size || request->size > PIN_LIMIT ||
+	    !PAGE_ALIGNED(request->address | request->size) ||
 	    request->address + request->size < request->address || request->writable > 1)
 		return -EINVAL;
 	pin = kzalloc(sizeof(*pin), GFP_KERNEL);
@@ -70,8 +72,9 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	pin->mm = current->mm;
 	mmgrab(pin->mm);
 	while (done < pin->count) {
-		int got = pin_user_pages_fast(request->address + (done << PAGE_SHIFT),
-					      min(pin->count - done, 4096UL), flags, pin->pages + done);
+		int got =
+		    pin_user_pages_fast(request->address + (done << PAGE_SHIFT),
+					min(pin->count - done, 4096UL), flags, pin->pages + done);
 
 		if (got <= 0) {
 			result = got ? got : -EFAULT;

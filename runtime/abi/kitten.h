@@ -63,13 +63,13 @@ struct hobbes_fault {
 struct hobbes_status {
   uint64_t magic;
   uint32_t version;
-  uint32_t state;      /* enum hobbes_kitten_state */
-  uint64_t heartbeat;  /* raised at every entry to the kernel on core 0 */
-  uint64_t doorbell;   /* written by Linux: ICR for the interrupt towards it, high half the destination register; 0: none yet */
-  uint32_t cores_up;   /* how many have been started */
-  uint32_t probes;     /* NMIs answered */
-  uint64_t unknown;    /* interrupts of vectors nobody asked for */
-  uint64_t rings;      /* doorbells taken */
+  uint32_t state;               /* enum hobbes_kitten_state */
+  uint64_t heartbeat;           /* raised at every entry to the kernel on core 0 */
+  uint64_t doorbell;            /* written by Linux: ICR for the interrupt towards it, high half the destination register; 0: none yet */
+  uint32_t cores_up;            /* how many have been started */
+  uint32_t probes;              /* NMIs answered */
+  uint64_t unknown;             /* interrupts of vectors nobody asked for */
+  uint64_t rings;               /* doorbells taken */
   uint64_t memory, memory_free; /* bytes */
   uint64_t released[HOBBES_KITTEN_SLOTS / 64]; /* bit n: slot n of the module is mapped by no core any more */
   struct hobbes_fault fault;
@@ -117,7 +117,7 @@ enum hobbes_kitten_operation {
   HOBBES_KITTEN_UNMAP = 8,         /* u32 slot; afterwards its released bit is set */
   HOBBES_KITTEN_FIND = 9,          /* looks its own record up in the mirror; reply: struct hobbes_record */
   HOBBES_KITTEN_SHUT_DOWN = 10,
-  HOBBES_KITTEN_OWN = 0x1000       /* from here on: commands of test images */
+  HOBBES_KITTEN_OWN = 0x1000 /* from here on: commands of test images */
 };
 
 struct hobbes_kitten_message {

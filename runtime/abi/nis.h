@@ -51,7 +51,13 @@ enum hobbes_enclave_state {
   HOBBES_CRASHED = 6  /* ended by a fault, or missed its heartbeat */
 };
 
-enum hobbes_core_state { HOBBES_CORE_FREE = 1, HOBBES_CORE_LEASED = 2, HOBBES_CORE_RESERVED = 3, HOBBES_CORE_OFFLINE = 4, HOBBES_CORE_DETACHED = 5 /* an enclave's own kernel has it; offline for Linux */ };
+enum hobbes_core_state {
+  HOBBES_CORE_FREE = 1,
+  HOBBES_CORE_LEASED = 2,
+  HOBBES_CORE_RESERVED = 3,
+  HOBBES_CORE_OFFLINE = 4,
+  HOBBES_CORE_DETACHED = 5 /* an enclave's own kernel has it; offline for Linux */
+};
 
 enum hobbes_phase { /* of a rank, and of an app or composition as the least of its ranks */
                     HOBBES_PHASE_PLANNED = 1,

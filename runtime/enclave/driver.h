@@ -16,8 +16,8 @@ namespace hobbes {
 
 struct CreateRequest {
   Bundle bundle;
-  std::string cpus, mems;      ///< leased, list syntax; empty: the bundle's own words count
-  std::uint64_t memory = 0;    ///< leased bytes, 0: no limit from Hobbes
+  std::string cpus, mems;    ///< leased, list syntax; empty: the bundle's own words count
+  std::uint64_t memory = 0;  ///< leased bytes, 0: no limit from Hobbes
   std::map<unsigned, std::uint64_t> memory_by_node;
   std::string console_socket;  ///< where the pseudo-terminal's master is sent
   bool no_pivot = false;

@@ -271,7 +271,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
     record.body.enclave.exit_status = static_cast<std::int32_t>(number_at(request, "status", -1));
   } else if (!holds_resources(record)) {
     return Reply{Json::object(), {}};  // it ended meanwhile
-  } else if (event == "crashed") {  // its own process has found out; its end follows
+  } else if (event == "crashed") {     // its own process has found out; its end follows
     note_cause(record, text_at(request, "cause").substr(0, 1000));
     return Reply{Json::object(), {}};
   } else if (event == "started" || event == "resumed") {
@@ -317,7 +317,8 @@ void Manager::check_heartbeats() {
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->state != HOBBES_RUNNING) continue;
     std::int64_t limit = number_at(nis_->document(document_name(record->id)).value_or(Json::object()), "heartbeat");
-    if (limit > 0 && now - record->body.enclave.heartbeat_ns > static_cast<std::uint64_t>(limit) * 1'000'000'000U) silent.push_back(*record);
+    if (limit > 0 && now - record->body.enclave.heartbeat_ns > static_cast<std::uint64_t>(limit) * 1'000'000'000U)
+      silent.push_back(*record);
   }
   for (const hobbes_record& record : silent) {
     note_cause(record, "no heartbeat for " + std::to_string((now - record.body.enclave.heartbeat_ns) / 1'000'000'000U) + " s");

@@ -16,7 +16,9 @@ class Ring {
   Ring() = default;
   /// `bytes`: the whole memory, header included.
   Ring(void* memory, std::size_t bytes)
-      : ring_(static_cast<hobbes_ring*>(memory)), data_(static_cast<std::uint8_t*>(memory) + sizeof(hobbes_ring)), capacity_(bytes - sizeof(hobbes_ring)) {}
+      : ring_(static_cast<hobbes_ring*>(memory)),
+        data_(static_cast<std::uint8_t*>(memory) + sizeof(hobbes_ring)),
+        capacity_(bytes - sizeof(hobbes_ring)) {}
 
   [[nodiscard]] std::size_t capacity() const { return capacity_; }
   /// The largest payload of one frame.

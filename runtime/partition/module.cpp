@@ -161,7 +161,8 @@ Result<std::vector<hobbes_kmod_run>> ModuleEnclave::pin(const void* memory, std:
   ask.runs = reinterpret_cast<std::uint64_t>(runs.data());
   ask.capacity = static_cast<std::uint32_t>(runs.size());
   ask.writable = writable ? 1 : 0;
-  HOBBES_CHECK(request(fd_.get(), HOBBES_IOC_PIN, ask, "pin " + format_size(size) + " for the co-kernel", "raise the limit of locked memory"));
+  HOBBES_CHECK(
+      request(fd_.get(), HOBBES_IOC_PIN, ask, "pin " + format_size(size) + " for the co-kernel", "raise the limit of locked memory"));
   runs.resize(ask.count);
   *slot = ask.slot;
   return runs;

@@ -22,8 +22,8 @@
 namespace hobbes {
 namespace {
 
-const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events",
-                                        "exit", "help", "node", "ping", "segments", "topology"};
+const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events",  "exit",
+                                        "help", "node",         "ping",    "segments", "topology"};
 
 struct Request {
   std::string command, id;

@@ -21,10 +21,10 @@ struct Core {
 struct NumaNode {
   unsigned id = 0;  ///< operating-system node number
   unsigned package = 0;
-  std::uint64_t memory = 0;    ///< bytes that Linux has
+  std::uint64_t memory = 0;     ///< bytes that Linux has
   std::uint64_t removable = 0;  ///< of these, bytes that Linux can give up: blocks of movable zones
   std::uint64_t detached = 0;   ///< bytes of blocks that are offline for Linux: only for kinds that own their memory
-  CpuSet cpus;               ///< empty for a memory-only node
+  CpuSet cpus;                  ///< empty for a memory-only node
 };
 
 struct Cache {

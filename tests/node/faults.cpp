@@ -1,4 +1,6 @@
 // Commands that a test image of Kitten has on top of the shipped ones: every way in which a kernel can go wrong, on demand.
+#include "faults.h"
+
 #include <cerrno>
 #include <cstdint>
 
@@ -8,7 +10,6 @@
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
-#include "faults.h"
 #include "memory.h"
 #include "shared.h"
 

@@ -1,4 +1,6 @@
 // Co-kernels on a real Linux, inside the virtual node (tests/node/vnode): cores and memory really leave Linux and come back.
+#include "abi/kitten.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -9,7 +11,6 @@
 #include <fstream>
 #include <thread>
 
-#include "abi/kitten.h"
 #include "abi/nis.h"
 #include "core/file.h"
 #include "core/identity.h"
@@ -81,7 +82,8 @@ class Kitten : public ::testing::Test {
     EXPECT_TRUE(eventually([&] { return linux_has() == before_; }, 20)) << "before:\n" << before_ << "after:\n" << linux_has();
   }
 
-  std::string bundle(const std::string& name, const Json& patch = {}, const std::string& image = HOBBES_BUILD_DIR "/tests/node/kitten-faulty.img") {
+  std::string bundle(const std::string& name, const Json& patch = {},
+                     const std::string& image = HOBBES_BUILD_DIR "/tests/node/kitten-faulty.img") {
     Json config = *parse_json(file(HOBBES_BUILD_DIR "/share/hobbes/kitten/config.json"), "config");
     config["hobbes"]["image"]["kernel"] = image;
     config["hobbes"]["memory"]["size"] = "64MiB";
@@ -93,8 +95,9 @@ class Kitten : public ::testing::Test {
   }
   // Output into a file: the enclave process keeps its creator's.
   Outcome create(const std::string& id, const std::string& path) {
-    return node.run({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " " + id + " >/dev/null 2>" + node.folder() +
-                                     "/err; s=$?; cat " + node.folder() + "/err >&2; exit $s"});
+    return node.run({"sh", "-c",
+                     HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " " + id + " >/dev/null 2>" + node.folder() +
+                         "/err; s=$?; cat " + node.folder() + "/err >&2; exit $s"});
   }
   void boot(const std::string& id, const Json& patch = {}) {
     Outcome made = create(id, bundle(id, patch));
@@ -279,7 +282,8 @@ TEST_F(Kitten, AnApplicationCoreTakesNoInterruptInTenSeconds) {
   Json before = statistics("k");
   // Linux is busy meanwhile, and sends interrupts of its own between its CPUs.
   node.run({"sh", "-c",
-            "end=$(($(date +%s) + 10)); for i in 1 2; do while [ $(date +%s) -lt $end ]; do dd if=/dev/zero of=/dev/shm/x$i bs=1M count=8 2>/dev/null; rm "
+            "end=$(($(date +%s) + 10)); for i in 1 2; do while [ $(date +%s) -lt $end ]; do dd if=/dev/zero of=/dev/shm/x$i bs=1M count=8 "
+            "2>/dev/null; rm "
             "/dev/shm/x$i; done & done; wait"},
            40);
   Json after = statistics("k");
@@ -311,17 +315,15 @@ TEST_P(KittenCrash, EndsItAloneWithAReadableCauseAndItCanBeMadeAgain) {
   EXPECT_TRUE(ask("k", HOBBES_KITTEN_PING, "bb"));
 }
 
-INSTANTIATE_TEST_SUITE_P(By, KittenCrash,
-                         ::testing::Values(Crash{explicit_panic, "panic on core 0: asked to"}, Crash{wild_jump, "executing 0x123456789000, where nothing is"},
-                                           Crash{null_read, "page fault on core 0: reading from 0x8"},
-                                           Crash{stack_overflow, "double fault on core 0"},
-                                           Crash{spin_without_interrupts, "interrupts are off"},
-                                           Crash{write_page_table, "which is protected"}, Crash{write_interrupt_table, "which is protected"},
-                                           Crash{write_fault_stack, "which is protected"}, Crash{write_own_code, "which is protected"},
-                                           Crash{execute_data, "page fault on core 0: executing"},
-                                           Crash{doorbell_storm, "doorbell in a storm"},
-                                           Crash{invalid_instruction, "invalid instruction on core 0"},
-                                           Crash{divide_by_zero, "division by zero on core 0"}, Crash{machine_stop, "no heartbeat for"}));
+INSTANTIATE_TEST_SUITE_P(
+    By, KittenCrash,
+    ::testing::Values(Crash{explicit_panic, "panic on core 0: asked to"}, Crash{wild_jump, "executing 0x123456789000, where nothing is"},
+                      Crash{null_read, "page fault on core 0: reading from 0x8"}, Crash{stack_overflow, "double fault on core 0"},
+                      Crash{spin_without_interrupts, "interrupts are off"}, Crash{write_page_table, "which is protected"},
+                      Crash{write_interrupt_table, "which is protected"}, Crash{write_fault_stack, "which is protected"},
+                      Crash{write_own_code, "which is protected"}, Crash{execute_data, "page fault on core 0: executing"},
+                      Crash{doorbell_storm, "doorbell in a storm"}, Crash{invalid_instruction, "invalid instruction on core 0"},
+                      Crash{divide_by_zero, "division by zero on core 0"}, Crash{machine_stop, "no heartbeat for"}));
 
 TEST_F(Kitten, GarbageInEverySharedPlaceHurtsNobodyElse) {
   boot("sibling", {{"hobbes", {{"memory", {{"size", "32MiB"}}}, {"cores", {{"policy", "compact"}}}}}});
@@ -352,7 +354,8 @@ TEST_F(Kitten, WrongImagesAreRefusedWithTheirFault) {
     return made.err;
   };
   EXPECT_NE(refusal("").find("no file with something in it"), std::string::npos);
-  EXPECT_NE(refusal("MZ not an ELF file at all, but long enough to hold the header of one: sixty-four bytes").find("no ELF file"), std::string::npos);
+  EXPECT_NE(refusal("MZ not an ELF file at all, but long enough to hold the header of one: sixty-four bytes").find("no ELF file"),
+            std::string::npos);
   EXPECT_NE(refusal(image.substr(0, 40)).find("shorter than"), std::string::npos);
   EXPECT_NE(refusal(image.substr(0, 9000)).find("truncated"), std::string::npos);
   std::string other = image;
@@ -410,8 +413,9 @@ TEST_F(Kitten, HobbesRunKilledAnywhereLeavesNothingTaken) {
   std::string path = bundle("k", {{"hobbes", {{"cores", {{"count", 2}}}}}});
   for (int round = 0; round < 25; ++round) {
     std::string delay = std::to_string(0.01 + 0.03 * round);
-    node.run({"sh", "-c", "timeout -s KILL " + delay + " " HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " k >/dev/null 2>&1 && timeout -s KILL " +
-                              delay + " " HOBBES_BUILD_DIR "/bin/hobbes-run start k >/dev/null 2>&1"});
+    node.run({"sh", "-c",
+              "timeout -s KILL " + delay + " " HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path +
+                  " k >/dev/null 2>&1 && timeout -s KILL " + delay + " " HOBBES_BUILD_DIR "/bin/hobbes-run start k >/dev/null 2>&1"});
     node.good({"hobbes-run", "delete", "--force", "k"});
     ASSERT_TRUE(eventually([&] { return line("/sys/devices/system/cpu/online") == "0-3" && file("/dev/hobbes") == "version 1\n"; }, 20))
         << "after " << delay << " s: " << line("/sys/devices/system/cpu/online") << "\n"

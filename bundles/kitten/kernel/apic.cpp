@@ -7,7 +7,15 @@
 namespace kitten::apic {
 namespace {
 
-enum Register : std::uint32_t { identity = 0x20, priority = 0x80, end = 0xb0, spurious = 0xf0, service = 0x100, command = 0x300, destination_high = 0x310 };
+enum Register : std::uint32_t {
+  identity = 0x20,
+  priority = 0x80,
+  end = 0xb0,
+  spurious = 0xf0,
+  service = 0x100,
+  command = 0x300,
+  destination_high = 0x310
+};
 constexpr std::uint64_t physical_address = 0xfee00000;
 constexpr std::uint32_t nmi_mode = 0x400, pending = 0x1000, assert_level = 0x4000;
 

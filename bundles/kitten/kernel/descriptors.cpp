@@ -40,8 +40,8 @@ struct Tables {
   TaskState task;
 };
 
-std::uint64_t interrupt_table;          // physical
-std::uint64_t tables_of[core_limit];    // physical
+std::uint64_t interrupt_table;        // physical
+std::uint64_t tables_of[core_limit];  // physical
 
 void* reach(std::uint64_t physical) { return reinterpret_cast<void*>(physical_map + physical); }
 
@@ -55,9 +55,13 @@ bool make_interrupt_table() {
   for (unsigned vector = 0; vector < vectors; ++vector) {
     std::uint64_t to = reinterpret_cast<std::uint64_t>(interrupt_stubs) + vector * stub_size;
     std::uint8_t stack = vector == double_fault ? 1 : vector == nmi ? 2 : vector == machine_check ? 3 : 0;
-    gates[vector] = {static_cast<std::uint16_t>(to),        code_selector,
-                     stack,                                 0x8e,
-                     static_cast<std::uint16_t>(to >> 16U), static_cast<std::uint32_t>(to >> 32U), 0};
+    gates[vector] = {static_cast<std::uint16_t>(to),
+                     code_selector,
+                     stack,
+                     0x8e,
+                     static_cast<std::uint16_t>(to >> 16U),
+                     static_cast<std::uint32_t>(to >> 32U),
+                     0};
   }
   return true;
 }

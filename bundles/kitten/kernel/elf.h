@@ -66,16 +66,18 @@ class ElfImage {
       if (program.file_size > program.memory_size) return "a segment is larger in the file than in memory";
       if (program.address + program.memory_size < program.address) return "a segment wraps around the end of memory";
       for (unsigned j = 0; j < count_; ++j)
-        if (program.address < segments_[j].address + segments_[j].memory_size && segments_[j].address < program.address + program.memory_size)
+        if (program.address < segments_[j].address + segments_[j].memory_size &&
+            segments_[j].address < program.address + program.memory_size)
           return "two segments overlap";
-      segments_[count_++] = {program.address, program.memory_size, program.offset, program.file_size, (program.flags & 2U) != 0,
-                             (program.flags & 1U) != 0};
+      segments_[count_++] = {program.address,   program.memory_size,       program.offset,
+                             program.file_size, (program.flags & 2U) != 0, (program.flags & 1U) != 0};
       if (program.address < low_) low_ = program.address;
       if (program.address + program.memory_size > high_) high_ = program.address + program.memory_size;
     }
     if (count_ == 0) return "it has no segments to load";
     for (unsigned i = 0; i < count_; ++i)
-      if (segments_[i].execute && entry_ >= segments_[i].address && entry_ < segments_[i].address + segments_[i].memory_size) return nullptr;
+      if (segments_[i].execute && entry_ >= segments_[i].address && entry_ < segments_[i].address + segments_[i].memory_size)
+        return nullptr;
     return "its entry point is in no executable segment";
   }
 

@@ -25,9 +25,28 @@ struct Frame {
 constexpr unsigned vector_nmi = 2, vector_page_fault = 14, vector_panic = 0x100;
 
 const char* name_of(std::uint64_t vector) {
-  static const char* const names[] = {"division by zero", "debug", "NMI", "breakpoint", "overflow", "bound", "invalid instruction", "no FPU", "double fault",
-                                      "coprocessor", "invalid task state", "segment not present", "stack segment", "general protection", "page fault",
-                                      "reserved", "floating point", "alignment", "machine check", "SIMD", "virtualisation", "control protection"};
+  static const char* const names[] = {"division by zero",
+                                      "debug",
+                                      "NMI",
+                                      "breakpoint",
+                                      "overflow",
+                                      "bound",
+                                      "invalid instruction",
+                                      "no FPU",
+                                      "double fault",
+                                      "coprocessor",
+                                      "invalid task state",
+                                      "segment not present",
+                                      "stack segment",
+                                      "general protection",
+                                      "page fault",
+                                      "reserved",
+                                      "floating point",
+                                      "alignment",
+                                      "machine check",
+                                      "SIMD",
+                                      "virtualisation",
+                                      "control protection"};
   if (vector == vector_panic) return "panic";
   return vector < sizeof names / sizeof names[0] ? names[vector] : "exception";
 }
@@ -68,8 +87,10 @@ void report(hobbes_fault& to, const Frame& frame, const char* why) {
   text << name_of(frame.vector) << " on core " << number;
   if (why != nullptr) text << ": " << why;
   if (frame.vector == vector_page_fault)
-    text << ((frame.error & 16U) != 0 ? ": executing " : (frame.error & 2U) != 0 ? ": writing to " : ": reading from ") << Hex{cr2}
-         << ((frame.error & 1U) != 0 ? ", which is protected" : ", where nothing is");
+    text << ((frame.error & 16U) != 0  ? ": executing "
+             : (frame.error & 2U) != 0 ? ": writing to "
+                                       : ": reading from ")
+         << Hex{cr2} << ((frame.error & 1U) != 0 ? ", which is protected" : ", where nothing is");
   text << " at " << Hex{frame.rip};
   to.vector = static_cast<std::uint32_t>(frame.vector);
   to.core = number;

@@ -1,6 +1,4 @@
 // From the early tables to a running kernel.
-#include "kernel.h"
-
 #include "alone.h"
 #include "apic.h"
 #include "clock.h"
@@ -10,6 +8,7 @@
 #include "cpu.h"
 #include "descriptors.h"
 #include "faults.h"
+#include "kernel.h"
 #include "memory.h"
 #include "shared.h"
 

@@ -59,9 +59,7 @@ ProtectedFrames protected_frames;
 
 // In the final tables the physical map; before, the early identity window that `enter_memory` has made over the protected block.
 std::uint64_t early_offset = 0;
-std::uint64_t* reach(std::uint64_t table) {
-  return reinterpret_cast<std::uint64_t*>(mapped ? physical_map + table : early_offset + table);
-}
+std::uint64_t* reach(std::uint64_t table) { return reinterpret_cast<std::uint64_t*>(mapped ? physical_map + table : early_offset + table); }
 
 class KernelTables final : public TableMemory {
  public:

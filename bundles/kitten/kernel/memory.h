@@ -7,7 +7,6 @@
 
 namespace kitten {
 
-
 /// While it lives, this core may write to read-only pages: page tables, descriptor tables. Interrupts are off; keep it short.
 class WriteWindow {
  public:

@@ -93,7 +93,8 @@ Result<void> Cokernel::await(const std::function<bool()>& condition, const std::
   while (!condition()) {
     wait(milliseconds(20));
     if (std::string why = death(); !why.empty()) return Error{Code::os, attempt, why, "see its console"};
-    if (Clock::now() > limit) return Error{Code::timeout, attempt, "no answer within 20 s; it got to state " + std::to_string(state()), "see its console"};
+    if (Clock::now() > limit)
+      return Error{Code::timeout, attempt, "no answer within 20 s; it got to state " + std::to_string(state()), "see its console"};
   }
   return {};
 }
@@ -193,7 +194,8 @@ Result<void> Cokernel::add_core(const TakenCore& core) {
   std::uint32_t number = 0;
   if (reply.size() != sizeof number) return Error{Code::corrupt, "add a core to the co-kernel", "its answer has a wrong size", ""};
   std::memcpy(&number, reply.data(), sizeof number);
-  if (number == 0 || number >= HOBBES_KITTEN_CORES) return Error{Code::corrupt, "add a core to the co-kernel", "its answer makes no sense", ""};
+  if (number == 0 || number >= HOBBES_KITTEN_CORES)
+    return Error{Code::corrupt, "add a core to the co-kernel", "its answer makes no sense", ""};
   HOBBES_CHECK(start_core(core, number));
   plan_.cores.push_back(core);
   return {};
@@ -202,7 +204,8 @@ Result<void> Cokernel::add_core(const TakenCore& core) {
 Result<void> Cokernel::remove_core(unsigned cpu) {
   for (std::size_t i = 0; i < plan_.cores.size(); ++i) {
     if (plan_.cores[i].cpu != cpu) continue;
-    if (i == 0) return Error{Code::busy, "remove CPU " + std::to_string(cpu), "it is the co-kernel's first core, which serves commands", "keep it"};
+    if (i == 0)
+      return Error{Code::busy, "remove CPU " + std::to_string(cpu), "it is the co-kernel's first core, which serves commands", "keep it"};
     auto left = call(HOBBES_KITTEN_REMOVE_CORE, bytes_of(plan_.cores[i].apic_id));
     if (!left && left.error().code == Code::busy) left.error().cause = "CPU " + std::to_string(cpu) + " is at work";
     if (!left) return std::move(left).error();
@@ -265,15 +268,9 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
 
 Json Cokernel::statistics() const {
   const hobbes_status& page = status();
-  Json out = {{"state", state()},
-              {"heartbeat", page.heartbeat},
-              {"cores", page.cores_up},
-              {"rings", page.rings},
-              {"unknownInterrupts", page.unknown},
-              {"probes", page.probes},
-              {"memory", page.memory},
-              {"memoryFree", page.memory_free},
-              {"interrupts", Json::array()}};
+  Json out = {{"state", state()},      {"heartbeat", page.heartbeat},       {"cores", page.cores_up},
+              {"rings", page.rings},   {"unknownInterrupts", page.unknown}, {"probes", page.probes},
+              {"memory", page.memory}, {"memoryFree", page.memory_free},    {"interrupts", Json::array()}};
   for (std::size_t i = 0; i < plan_.cores.size(); ++i) out["interrupts"].push_back(page.interrupts[i]);
   if (auto found = module_.state()) out["ringsToLinux"] = found->rings;
   return out;

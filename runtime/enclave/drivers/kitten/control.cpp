@@ -1,6 +1,6 @@
-// The control process of a co-kernel: the enclave process of kind `kitten`. hobbes-run has taken cores and memory and loaded the image; this
-// boots it, passes its console on, answers requests about it, watches its heartbeat, and ends when it ends.
-// Descriptors: enclave/drivers/kitten/plan.h. Exit: 0 after an orderly shutdown, by SIGABRT when the kernel crashed.
+// The control process of a co-kernel: the enclave process of kind `kitten`. hobbes-run has taken cores and memory and loaded the image;
+// this boots it, passes its console on, answers requests about it, watches its heartbeat, and ends when it ends. Descriptors:
+// enclave/drivers/kitten/plan.h. Exit: 0 after an orderly shutdown, by SIGABRT when the kernel crashed.
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -70,7 +70,8 @@ class Control {
     }
     show_mirror();
     for (;;) {
-      std::vector<pollfd> watched = {{kernel_.doorbell(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {timer.get(), POLLIN, 0}, {kitten_socket, POLLIN, 0}};
+      std::vector<pollfd> watched = {
+          {kernel_.doorbell(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {timer.get(), POLLIN, 0}, {kitten_socket, POLLIN, 0}};
       for (const Channel& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
       (void)::poll(watched.data(), watched.size(), -1);
       kernel_.drain();
@@ -165,7 +166,11 @@ class Control {
     if (op == "statistics") return kernel_.statistics();
     if (op == "ping") {
       HOBBES_TRY(facts, kernel_.query());
-      return Json{{"cores", facts.cores}, {"memory", facts.memory}, {"memoryFree", facts.memory_free}, {"uptimeNs", facts.uptime_ns}, {"wallNs", facts.wall_ns}};
+      return Json{{"cores", facts.cores},
+                  {"memory", facts.memory},
+                  {"memoryFree", facts.memory_free},
+                  {"uptimeNs", facts.uptime_ns},
+                  {"wallNs", facts.wall_ns}};
     }
     if (op == "addCore") {
       HOBBES_CHECK(kernel_.add_core({static_cast<unsigned>(number("cpu")), static_cast<unsigned>(number("apicId"))}));
@@ -176,7 +181,8 @@ class Control {
       return Json::object();
     }
     if (op == "addMemory") {
-      HOBBES_CHECK(kernel_.add_memory({number("address"), number("size"), static_cast<unsigned>(number("node")), static_cast<unsigned>(number("slot"))}));
+      HOBBES_CHECK(kernel_.add_memory(
+          {number("address"), number("size"), static_cast<unsigned>(number("node")), static_cast<unsigned>(number("slot"))}));
       return Json::object();
     }
     if (op == "removeMemory") {
@@ -191,7 +197,8 @@ class Control {
   // The command channel as it is, for tools: operation and payload in, payload out, both as hexadecimal digits.
   Result<Json> call(const Json& request) {
     std::string payload, digits = text_at(request, "payload");
-    for (std::size_t i = 0; i + 1 < digits.size(); i += 2) payload += static_cast<char>(std::strtol(digits.substr(i, 2).c_str(), nullptr, 16));
+    for (std::size_t i = 0; i + 1 < digits.size(); i += 2)
+      payload += static_cast<char>(std::strtol(digits.substr(i, 2).c_str(), nullptr, 16));
     HOBBES_TRY(reply, kernel_.call(static_cast<unsigned>(number_at(request, "operation")), payload));
     std::string out;
     for (unsigned char byte : reply) {

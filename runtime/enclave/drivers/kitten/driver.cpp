@@ -35,7 +35,8 @@ Result<Fd> open_control_program() {
   std::string here = program_directory();
   for (const std::string& path : {here + "/../libexec/hobbes/kitten-control", std::string("/usr/libexec/hobbes/kitten-control")})
     if (Fd out(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); out) return out;
-  return Error{Code::unavailable, "find the control program of co-kernels", "kitten-control is not in ../libexec/hobbes", "install Hobbes completely"};
+  return Error{Code::unavailable, "find the control program of co-kernels", "kitten-control is not in ../libexec/hobbes",
+               "install Hobbes completely"};
 }
 
 // The small enclave of kind linux that the control process lives in: the host's root, nothing of its own but the descriptors it is given.
@@ -72,7 +73,8 @@ Result<ModuleEnclave> module_of(const EnclaveRecord& record) {
   if (!fd) return os_error("reach the memory of enclave '" + record.id + "'", errno, "this needs root");
   auto target = read_link("/proc/self/fd/" + std::to_string(fd.get()));
   if (!target || *target != HOBBES_KMOD_DEVICE)
-    return Error{Code::corrupt, "reach the memory of enclave '" + record.id + "'", "its control process does not hold the device", "delete it"};
+    return Error{Code::corrupt, "reach the memory of enclave '" + record.id + "'", "its control process does not hold the device",
+                 "delete it"};
   return ModuleEnclave(std::move(fd));
 }
 
@@ -93,7 +95,8 @@ Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& modu
 Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& module, unsigned node, std::uint64_t bytes) {
   HOBBES_TRY(extents, pool().take(module, node, bytes));
   for (const Extent& extent : extents) {
-    auto added = ask_control(record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
+    auto added = ask_control(
+        record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
     if (added) continue;
     (void)module.return_extent(extent.slot);
     return std::move(added).error();
@@ -146,7 +149,8 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   std::string attempt = "create enclave '" + record.id + "'";
   HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
   if (cpus.has(0))
-    return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up", "reserve it in /etc/hobbes/hobbesd.json, or name other cores"};
+    return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up",
+                 "reserve it in /etc/hobbes/hobbesd.json, or name other cores"};
   if (wishes.service_cores && !(*wishes.service_cores & cpus).empty())
     return Error{Code::invalid, attempt, "CPU " + (*wishes.service_cores & cpus).text() + " is both a service core and the co-kernel's own",
                  "name another service core"};
@@ -165,8 +169,8 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     }
     if (plan.extents.empty()) return Error{Code::invalid, attempt, "no memory is leased for it", "give the bundle a memory.size"};
     // The kernel itself lives in the largest piece.
-    std::iter_swap(plan.extents.begin(),
-                   std::max_element(plan.extents.begin(), plan.extents.end(), [](const auto& a, const auto& b) { return a.size < b.size; }));
+    std::iter_swap(plan.extents.begin(), std::max_element(plan.extents.begin(), plan.extents.end(),
+                                                          [](const auto& a, const auto& b) { return a.size < b.size; }));
     for (unsigned cpu : cpus.members()) {
       HOBBES_TRY(apic_id, module.take_core(cpu));
       plan.cores.push_back({cpu, apic_id});
@@ -181,7 +185,17 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
     if (!console) return os_error("open " + log, errno);
     HOBBES_TRY(bundle, service_bundle(request.bundle, to_text(plan.json())));
-    CreateRequest service{std::move(bundle), wishes.service_cores ? wishes.service_cores->text() : "", "", 0, {}, {}, request.no_pivot, request.no_new_keyring, 0, {}, {}};
+    CreateRequest service{std::move(bundle),
+                          wishes.service_cores ? wishes.service_cores->text() : "",
+                          "",
+                          0,
+                          {},
+                          {},
+                          request.no_pivot,
+                          request.no_new_keyring,
+                          0,
+                          {},
+                          {}};
     service.passed_fds = {module.fd(), program.get(), socket.get(), console.get()};
     return service_.create(service, record);
   };

@@ -47,7 +47,8 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
     return Error{Code::invalid, attempt, "it needs " + format_size(image.high() - image.low()) + " at its addresses, the window has 2 MiB",
                  "name an image built for Hobbes"};
   if (base.size < HOBBES_IMAGE_OFFSET + 3 * image_window)
-    return Error{Code::exhausted, attempt, "its first piece of memory has only " + format_size(base.size), "give the enclave 8 MiB or more"};
+    return Error{Code::exhausted, attempt, "its first piece of memory has only " + format_size(base.size),
+                 "give the enclave 8 MiB or more"};
   if (command_line.size() >= sizeof(hobbes_boot::command_line))
     return Error{Code::invalid, attempt, "the command line is longer than 1023 characters", "shorten image.cmdline"};
 

@@ -18,7 +18,8 @@ Result<KittenPlan> KittenPlan::parse(const std::string& text) {
     out.entry = json.at("entry").get<std::uint64_t>();
     for (const Json& core : json.at("cores")) out.cores.push_back({core.at(0).get<unsigned>(), core.at(1).get<unsigned>()});
     for (const Json& one : json.at("extents"))
-      out.extents.push_back({one.at(0).get<std::uint64_t>(), one.at(1).get<std::uint64_t>(), one.at(2).get<unsigned>(), one.at(3).get<unsigned>()});
+      out.extents.push_back(
+          {one.at(0).get<std::uint64_t>(), one.at(1).get<std::uint64_t>(), one.at(2).get<unsigned>(), one.at(3).get<unsigned>()});
     if (!out.cores.empty() && !out.extents.empty()) return out;
   } catch (const std::exception&) {
   }

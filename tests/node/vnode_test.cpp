@@ -1,0 +1,121 @@
+// The test bed itself, from outside: what runs in the virtual node is told faithfully, and every way it can end is told apart.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "node_harness.h"
+
+namespace hobbes::test {
+namespace {
+
+const std::string vnode = HOBBES_SOURCE_DIR "/tests/node/vnode";
+
+class VirtualNode : public ::testing::Test {
+ protected:
+  static int code(const Outcome& outcome) { return exit_code_of(outcome.wait_status); }
+  Outcome in_guest(const std::string& script, std::vector<std::string> options = {}) {
+    std::vector<std::string> argv = {vnode, "run"};
+    argv.insert(argv.end(), options.begin(), options.end());
+    argv.insert(argv.end(), {"--", "sh", "-c", script});
+    return node.run(argv, 150);
+  }
+  Node node;
+};
+
+TEST_F(VirtualNode, OutputAndExitStatusAreTheCommands) {
+  Outcome outcome = in_guest("printf 'a\\nb'; printf 'error text' >&2; pwd; exit 42");
+  EXPECT_EQ(code(outcome), 42);
+  EXPECT_EQ(outcome.out.substr(0, 3), "a\nb");
+  EXPECT_EQ(outcome.err, "error text");
+}
+
+TEST_F(VirtualNode, ItHasTheShapeThatIsAskedFor) {
+  Outcome outcome = in_guest(
+      "nproc; ls -d /sys/devices/system/node/node[0-9]* | wc -l; cat /sys/devices/system/cpu/cpu1/topology/thread_siblings_list; "
+      "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; stat -f -c %T /sys/fs/cgroup",
+      {"--cpus", "3", "--numa", "3", "--threads", "2", "--memory", "1536M", "--dimm", "2:256M", "--cgroups", "v2"});
+  EXPECT_EQ(code(outcome), 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "6\n3\n0-1\n2\ncgroup2fs\n");
+}
+
+TEST_F(VirtualNode, ThisMachinesFilesCannotBeChangedFromInside) {
+  Outcome outcome = in_guest("touch " HOBBES_SOURCE_DIR "/written-by-guest && echo wrote");
+  EXPECT_EQ(outcome.out, "wrote\n") << "inside there is a writable layer";
+  EXPECT_NE(::access(HOBBES_SOURCE_DIR "/written-by-guest", F_OK), 0) << "it reached this machine";
+}
+
+TEST_F(VirtualNode, APanicIsToldAsOne) {
+  Outcome outcome = in_guest("echo c >/proc/sysrq-trigger; sleep 60");
+  EXPECT_EQ(code(outcome), 120);
+  EXPECT_NE(outcome.err.find("kernel panicked"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("sysrq triggered crash"), std::string::npos) << "the console is shown";
+}
+
+TEST_F(VirtualNode, ATripleFaultIsToldAsOne) {
+  Outcome outcome = in_guest("echo b >/proc/sysrq-trigger; sleep 60", {"--append", "reboot=t"});
+  EXPECT_EQ(code(outcome), 121) << outcome.err;
+}
+
+TEST_F(VirtualNode, AHangIsToldFromASlowCommand) {
+  EXPECT_EQ(code(in_guest("kill -STOP -1; while :; do :; done", {"--silence", "8"})), 122);
+  EXPECT_EQ(code(in_guest("sleep 100", {"--silence", "30", "--timeout", "15"})), 124);
+}
+
+TEST_F(VirtualNode, AComplaintOfTheKernelIsAFailureWhateverTheCommandSays) {
+  // What the console shows decides; a stock kernel has no way to be provoked that is not worse than a line of text.
+  Outcome outcome = in_guest("echo '<4>WARNING: CPU: 0 PID: 1 at the test' >/dev/kmsg; exit 0");
+  EXPECT_EQ(code(outcome), 123) << outcome.err;
+  EXPECT_NE(outcome.err.find("at the test"), std::string::npos) << outcome.err;
+}
+
+TEST_F(VirtualNode, ACommandThatIsNotThereIsToldAsShellsDo) { EXPECT_EQ(code(in_guest("/no/such/program")), 127); }
+
+// Two hardware threads of one core never serve two kernels.
+TEST_F(VirtualNode, ACoKernelGetsWholeCoresWhereCoresHaveThreads) {
+  Outcome outcome =
+      in_guest("set -e; insmod " HOBBES_BUILD_DIR "/kmod/hobbes.ko; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; cp -r " HOBBES_BUILD_DIR
+               "/share/hobbes/kitten /root/one; sed 's/\"count\": 1/\"list\": \"3\"/' /root/one/config.json >/root/c; cp -r /root/one "
+               "/root/half; cp /root/c "
+               "/root/half/config.json; hobbes-run create --bundle /root/half h >/dev/null; hobbes-run start h 2>&1 || true; hobbes-run "
+               "delete --force h; "
+               "hobbes-run create --bundle /root/one w >/dev/null; hobbes-run start w; cat /sys/devices/system/cpu/online; hobbes-run "
+               "delete --force w; cat "
+               "/sys/devices/system/cpu/online",
+               {"--threads", "2"});
+  EXPECT_EQ(code(outcome), 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("other hardware thread"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("0-3,6-7\n0-7\n"), std::string::npos) << outcome.out;
+}
+
+// The same image as the co-kernel's, without any Linux.
+TEST_F(VirtualNode, KittenBootsAloneByPvh) {
+  Outcome outcome = node.run({"/usr/bin/qemu-system-x86_64",
+                              "-machine",
+                              "q35",
+                              "-accel",
+                              "tcg",
+                              "-cpu",
+                              "max",
+                              "-m",
+                              "256M",
+                              "-kernel",
+                              HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img",
+                              "-append",
+                              "exit now",
+                              "-nodefaults",
+                              "-display",
+                              "none",
+                              "-serial",
+                              "stdio",
+                              "-no-reboot",
+                              "-device",
+                              "isa-debug-exit,iobase=0xf4"},
+                             60);
+  EXPECT_EQ(code(outcome), 1) << "written 0 to the exit port: " << outcome.out;
+  EXPECT_NE(outcome.out.find("kitten: enclave 'alone', 1 cores, 238 MiB"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("command line: exit now"), std::string::npos);
+  EXPECT_NE(outcome.out.find("nothing to do"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hobbes::test
