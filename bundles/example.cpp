@@ -62,6 +62,11 @@ Json example_config(Kind kind, bool host_root) {
         {"image", {{"kernel", kind == Kind::kitten ? "kitten.img" : "vmlinuz"}, {"cmdline", "console=ring"}}}}},
   };
   if (kind == Kind::palacios) config["hobbes"]["image"]["cmdline"] = "console=ttyS0";
+  if (kind == Kind::kitten) {  // its kernel loads no programs yet
+    config.erase("process");
+    config.erase("root");
+    config["hobbes"]["image"].erase("cmdline");
+  }
   return config;
 }
 

@@ -411,6 +411,7 @@ void Manager::forget(std::uint64_t id) {
   makers_.erase(id);
   kill_asked_.erase(id);
   endings_.erase(id);
+  announced_.erase(id);
 }
 
 // Core and NUMA records follow the lease, so that a reader of the mirror sees who owns what.
@@ -492,6 +493,26 @@ void Manager::enclave_ended(std::uint64_t id) {
   if (auto at = endings_.find(id); at != endings_.end()) learn_exit_status(id, at->second.pidfd.get());
 }
 
+void Manager::listen_for_ends() {
+  auto opened = ExitEvents::open();
+  if (!opened) {
+    spdlog::info("{}: exit statuses of enclaves that others wait for are learned from those", opened.error().text());
+    return;
+  }
+  exit_events_.emplace(std::move(*opened));
+  auto watched = loop_.watch(exit_events_->fd(), [this] {
+    for (const auto& [pid, status] : exit_events_->take())
+      for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
+        std::uint64_t id = record->id;
+        if (record->body.enclave.pid != pid || (enclave_watches_.count(id) == 0 && endings_.count(id) == 0)) continue;
+        announced_[id] = status;
+        if (auto ending = endings_.find(id); ending != endings_.end()) learn_exit_status(id, ending->second.pidfd.get());
+        break;
+      }
+  });
+  if (!watched) exit_events_.reset();
+}
+
 void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   const hobbes_record* found = nis_->by_id(id);
   if (found == nullptr) {
@@ -507,6 +528,7 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
     ask.mask = pidfd_info_exit;
     if (::ioctl(pidfd, pidfd_get_info, &ask) == 0 && (ask.mask & pidfd_info_exit) != 0) status = ask.exit_code;
   }
+  if (auto heard = announced_.find(id); heard != announced_.end() && status < 0) status = heard->second;
   auto ending = endings_.find(id);
   if (status < 0) {
     // Known only once its parent has reaped it; the tick asks again for a while.
@@ -525,6 +547,7 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
   if (faulted) spdlog::warn("enclave '{}' crashed: {}", record.name, describe_wait_status(status));
   endings_.erase(id);
+  announced_.erase(id);
 }
 
 // Whoever was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.

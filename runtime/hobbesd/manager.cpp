@@ -76,6 +76,7 @@ Result<void> Manager::publish_node() {
 }
 
 Result<void> Manager::adopt() {
+  listen_for_ends();
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
   consume_release_notes();

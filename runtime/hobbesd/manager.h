@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "core/process.h"
+#include "hobbesd/exit_events.h"
 #include "hobbesd/loop.h"
 #include "hobbesd/policy.h"
 #include "ipc/channel.h"
@@ -72,6 +73,7 @@ class Manager {
   void watch_enclave(const hobbes_record& record);
   void watch_maker(std::uint64_t id, const Json& document);
   void enclave_ended(std::uint64_t id);
+  void listen_for_ends();
   void learn_exit_status(std::uint64_t id, int pidfd);
   void clean_up(const hobbes_record& record);
   void forget(std::uint64_t id);
@@ -129,6 +131,8 @@ class Manager {
     int tries = 0;
   };
   std::map<std::uint64_t, Ending> endings_;  // status not known yet
+  std::optional<ExitEvents> exit_events_;
+  std::map<std::uint64_t, int> announced_;  // enclave id -> status, heard before its process was seen to be gone
   std::map<std::uint64_t, Fd> segment_fds_;
   std::map<pid_t, Fd> process_watches_;
   std::map<std::uint64_t, Mirror> shards_;

@@ -74,8 +74,10 @@ TEST(HobbesRun, NamespacesLimitsAndCapabilitiesAreThoseOfTheBundle) {
                 {"linux", {{"resources", {{"pids", {{"limit", 33}}}, {"memory", {{"limit", 64 << 20}}}}}}}};
   std::string bundle = node.bundle("b",
                                    "ulimit -n; ulimit -Hn; id -u; id -g; id -G; umask; hostname; grep -E 'CapEff|NoNewPrivs|Seccomp:' "
-                                   "/proc/self/status; cat /sys/fs/cgroup/pids$(grep pids /proc/self/cgroup | cut -d: -f3)/pids.max; cat "
-                                   "/sys/fs/cgroup/memory$(grep memory /proc/self/cgroup | cut -d: -f3)/memory.limit_in_bytes",
+                                   "/proc/self/status; if [ -d /sys/fs/cgroup/pids ]; then "
+                                   "cat /sys/fs/cgroup/pids$(grep pids /proc/self/cgroup | cut -d: -f3)/pids.max "
+                                   "/sys/fs/cgroup/memory$(grep memory /proc/self/cgroup | cut -d: -f3)/memory.limit_in_bytes; else "
+                                   "cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat pids.max memory.max; fi",
                                    patch);
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_NE(out.find("77\n99\n1234\n4321\n4321 7\n0077\nelsewhere\n"), std::string::npos) << out;

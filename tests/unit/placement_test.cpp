@@ -88,7 +88,7 @@ TEST(Placement, MemoryOfAMemoryOnlyNodeCanBeAskedFor) {
 
 TEST(Placement, ARefusalSaysWhatIsFreeAndWhoHoldsTheRest) {
   Inventory inventory = machine(one_socket);
-  std::vector<Lease> leases = {{"climate", *CpuSet::parse("0-5"), false, {{0, 8ULL << 30U}}}};
+  std::vector<Lease> leases = {{"climate", *CpuSet::parse("0-5"), false, false, {{0, 8ULL << 30U}}}};
   Limits limits;
   limits.reserved = CpuSet{7};
   auto refused = place(inventory, leases, limits, cores(2), {});
@@ -104,7 +104,7 @@ TEST(Placement, ARefusalSaysWhatIsFreeAndWhoHoldsTheRest) {
 
 TEST(Placement, SharedCoresOverlapOnlyWhereBothSaySo) {
   Inventory inventory = machine(one_socket);
-  std::vector<Lease> leases = {{"a", *CpuSet::parse("0-7"), true, {}}};
+  std::vector<Lease> leases = {{"a", *CpuSet::parse("0-7"), true, false, {}}};
   CoreRequest request = cores(2);
   EXPECT_FALSE(place(inventory, leases, {}, request, {}));
   request.shared = true;
@@ -129,7 +129,7 @@ TEST(Placement, ExplicitListsAreTakenAsTheyAreOrRefused) {
   EXPECT_EQ(place(inventory, {}, {}, request, {})->cpus.text(), "2,5");
   request.list = *CpuSet::parse("2,9");
   EXPECT_EQ(place(inventory, {}, {}, request, {}).error().code, Code::invalid);
-  EXPECT_EQ(place(inventory, {{"x", CpuSet{5}, false, {}}}, {},
+  EXPECT_EQ(place(inventory, {{"x", CpuSet{5}, false, false, {}}}, {},
                   [] {
                     CoreRequest r;
                     r.list = CpuSet{5};
@@ -160,7 +160,7 @@ TEST(Placement, RandomRequestsNeverOverlapAndNeverExceedAnything) {
       if (!placed) continue;
       EXPECT_TRUE((placed->cpus & limits.reserved).empty());
       for (const Lease& other : leases) EXPECT_TRUE((other.cpus & placed->cpus).empty());
-      leases.push_back({"r" + std::to_string(round), placed->cpus, false, placed->memory});
+      leases.push_back({"r" + std::to_string(round), placed->cpus, false, false, placed->memory});
       for (const NumaNode& node : inventory.nodes) {
         std::uint64_t sum = 0;
         for (const Lease& lease : leases)
@@ -169,6 +169,24 @@ TEST(Placement, RandomRequestsNeverOverlapAndNeverExceedAnything) {
       }
     }
   }
+}
+
+// Kinds with a kernel of their own take memory that Linux has given up or can give up; the others only what Linux has.
+TEST(Placement, DetachedMemoryComesFromWhatLinuxCanGiveUp) {
+  Inventory inventory = machine(one_socket);
+  NumaNode& node = inventory.nodes.front();
+  std::uint64_t usable = node.memory - node.memory / 100 * Limits().host_memory_percent;
+  EXPECT_EQ(free_memory(node, {}, {}, true), 0U) << "nothing of it is removable";
+  node.detached = 1ULL << 30U;
+  node.removable = 2ULL << 30U;
+  EXPECT_EQ(free_memory(node, {}, {}), usable);
+  EXPECT_EQ(free_memory(node, {}, {}, true), 3ULL << 30U);
+  std::vector<Lease> leases = {{"kernel", CpuSet{1}, false, true, {{node.id, 1536ULL << 20U}}}};
+  EXPECT_EQ(free_memory(node, leases, {}, true), 1536ULL << 20U);
+  EXPECT_EQ(free_memory(node, leases, {}), usable - (512ULL << 20U)) << "half a GiB of it was Linux's";
+  leases.push_back({"linux", CpuSet{2}, false, false, {{node.id, usable - (512ULL << 20U)}}});
+  EXPECT_EQ(free_memory(node, leases, {}, true), 0U);
+  EXPECT_EQ(free_memory(node, leases, {}), 0U);
 }
 
 }  // namespace

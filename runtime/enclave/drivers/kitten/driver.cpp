@@ -147,6 +147,9 @@ std::optional<Error> KittenDriver::obstacle() const {
 Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
   const HobbesSection& wishes = request.bundle.hobbes;
   std::string attempt = "create enclave '" + record.id + "'";
+  if (request.bundle.oci.process)
+    return Error{Code::unsupported, attempt, "its bundle names a program, and Kitten does not load programs yet",
+                 "remove \"process\" and \"root\", or use kind linux"};
   HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
   if (cpus.has(0))
     return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up",
