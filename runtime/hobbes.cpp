@@ -240,6 +240,13 @@ const char* hobbes_self(void) {
   return id != nullptr ? id : "";
 }
 
+int hobbes_beat(void) {
+  auto client = hobbes::Client::connect(false);
+  if (!client) return failed(client.error());
+  auto beaten = client->call("enclave.beat", hobbes::Json::object());
+  return beaten ? 0 : failed(beaten.error());
+}
+
 int hobbes_enclave_list(char* ids, size_t size) {
   auto nis = hobbes::NisReader::open(hobbes::mirror_path());
   if (!nis) return failed(nis.error());

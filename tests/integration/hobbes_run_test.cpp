@@ -316,6 +316,22 @@ TEST(HobbesRun, InsideABatchJobsCpusetOnlyThatCpusetIsLeased) {
 }
 
 // What an unprivileged user may hold is decided by hobbesd, whatever program asks.
+// A program that promised signs of life and stops giving them is ended, and its cores are free again.
+TEST(HobbesRun, AnEnclaveThatMissesItsHeartbeatCountsAsCrashed) {
+  Node node;
+  std::string bundle =
+      node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " HOBBES_BUILD_DIR "/tests/programs/segment-peer beat 5",
+                  {{"hobbes", {{"heartbeat", 2}, {"cores", {{"count", 1}}}}}});
+  node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + bundle + " a </dev/null >/dev/null 2>&1"});
+  node.good({"hobbes-run", "start", "a"});
+  ::usleep(4'000'000);
+  EXPECT_EQ(text_at(node.enclave("a"), "state"), "running") << "it beats";
+  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("a"), "state") == "crashed"; }, 15)) << to_text(node.enclave("a"));
+  EXPECT_NE(text_at(node.rest("GET", "/v1/enclaves/a").second, "cause").find("no heartbeat for"), std::string::npos);
+  node.good({"hobbes-run", "delete", "--force", "a"});
+  node.expect_clean();
+}
+
 TEST(Quota, AnUnprivilegedUserGetsWhatTheSiteAllowsAndNoMore) {
   Node node;
   ::chmod(node.folder().c_str(), 0755);

@@ -2,6 +2,7 @@
  *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits for a line, then ends
  *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
  *   segment-peer convert NAME             makes existing memory a segment, in place
+ *   segment-peer beat COUNT               gives COUNT signs of life, one a second, then is silent
  *   segment-peer manage BUNDLE            what a program inside an enclave may do: lists, makes, launches, resizes, ends
  */
 #include <errno.h>
@@ -63,6 +64,14 @@ int main(int argc, char** argv) {
     strcpy(place, "hello");
     printf("made %" PRIu64 "\n", frame_of(place));
     return wait_for_line();
+  }
+  if (strcmp(verb, "beat") == 0) {
+    for (long left = strtol(name, NULL, 10); left > 0; --left) {
+      if (hobbes_beat() != 0) return fail("beat");
+      sleep(1);
+    }
+    printf("silent\n");
+    return wait_for_line() + (int)sleep(1000);
   }
   if (strcmp(verb, "convert") == 0) {
     char* memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
