@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Cores: taken with CPU hotplug, kept off Linux while owned, started and parked through the
- * trampoline page, given back. */
+ * trampoline page, given back.
+ */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
 #include <linux/delay.h>
@@ -22,7 +23,8 @@
 #define CLEAR_PAGES    16 /* Linux's own trampoline is shorter and has no such run of zeros */
 
 /* Identity mappings for the first instructions of a co-kernel: the trampoline page and the
- * beginning of its first extent. */
+ * beginning of its first extent.
+ */
 struct identity {
 	u64 *pages[8]; /* [0] is the root */
 	int count;
@@ -32,9 +34,9 @@ static DEFINE_MUTEX(trampoline_lock);
 static unsigned long low_page;
 static void *low;
 static struct cpumask owned;
-/* Free, but not yet back: under its lock. */
-static struct cpumask homecoming;
-static DEFINE_MUTEX(homecoming_lock);
+/* Taking and giving back, one at a time: who offlines a CPU is also who owns it. */
+static DEFINE_MUTEX(hotplug_lock);
+static struct cpumask homecoming; /* free, but not yet back; under the lock */
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
 static struct enclave *owner_of[NR_CPUS];
 static u32 apic_of[NR_CPUS];
@@ -51,13 +53,15 @@ static bool same_core(unsigned int a, unsigned int b)
 }
 
 /* Runs before a CPU comes up, with CPU hotplug locked. Two hardware threads of one core never serve
- * two kernels. */
+ * two kernels.
+ */
 static int refuse_owned(unsigned int cpu)
 {
 	unsigned int other;
 
-	for_each_cpu(other, &owned) if (other == cpu ||
-					(owner_of[other] && same_core(other, cpu))) return -EBUSY;
+	for_each_cpu(other, &owned)
+		if (same_core(other, cpu))
+			return -EBUSY;
 	return 0;
 }
 
@@ -74,6 +78,7 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	core = kzalloc(sizeof(*core), GFP_KERNEL);
 	if (!core)
 		return -ENOMEM;
+	mutex_lock(&hotplug_lock);
 	core->was_online = cpu_online(cpu);
 	if (core->was_online)
 		result = remove_cpu(cpu);
@@ -87,6 +92,7 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 			result = -EEXIST;
 		cpus_read_unlock();
 	}
+	mutex_unlock(&hotplug_lock);
 	if (result) {
 		kfree(core);
 		return result;
@@ -102,24 +108,23 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 }
 
 /* Gives Linux every CPU that nobody owns any more. One whose other hardware thread is still owned
- * waits until that comes back too. */
+ * waits until that comes back too.
+ */
 static void give_back(unsigned int cpu)
 {
 	unsigned int waiting;
 
-	mutex_lock(&homecoming_lock);
+	mutex_lock(&hotplug_lock);
 	cpumask_set_cpu(cpu, &homecoming);
-	for_each_cpu(waiting, &homecoming)
-	{
+	for_each_cpu(waiting, &homecoming) {
 		int result = cpu_online(waiting) ? 0 : add_cpu(waiting);
 
 		if (!result)
 			cpumask_clear_cpu(waiting, &homecoming);
 		else if (!refuse_owned(waiting))
-			pr_err("CPU %u is free but Linux does not take it back: error %d\n",
-			       waiting, result);
+			pr_err("CPU %u is free but Linux does not take it back: error %d\n", waiting, result);
 	}
-	mutex_unlock(&homecoming_lock);
+	mutex_unlock(&hotplug_lock);
 }
 
 void core_release(struct enclave *enclave, struct core *core)
@@ -136,8 +141,7 @@ static struct core *core_of_cpu(struct enclave *enclave, unsigned int cpu)
 {
 	struct claim *claim;
 
-	list_for_each_entry(claim, &enclave->claims, link)
-	{
+	list_for_each_entry(claim, &enclave->claims, link) {
 		struct core *core = container_of(claim, struct core, claim);
 
 		if (claim->kind == CLAIM_CORE && core->cpu == cpu)
@@ -171,13 +175,15 @@ static void send(u32 apic_id, u32 command)
 }
 
 /* From any context, NMI and panic included. INIT stops a core whatever it does; it then waits for
- * SIPI. */
+ * SIPI.
+ */
 void cores_halt(struct enclave *enclave)
 {
 	unsigned int cpu;
 
-	for_each_cpu(cpu, &owned) if (!enclave || READ_ONCE(owner_of[cpu]) == enclave)
-	    send(apic_of[cpu], APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
+	for_each_cpu(cpu, &owned)
+		if (!enclave || READ_ONCE(owner_of[cpu]) == enclave)
+			send(apic_of[cpu], APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
 }
 
 int core_signal(struct enclave *enclave, const struct hobbes_kmod_signal *request)
@@ -207,12 +213,12 @@ static bool trampoline_is_intact(void)
 	size_t code = hobbes_trampoline_parameters - hobbes_trampoline;
 	size_t size = hobbes_trampoline_end - hobbes_trampoline;
 
-	return !memcmp(low, hobbes_trampoline, code) &&
-	       !memchr_inv(low + size, 0, PAGE_SIZE - size);
+	return !memcmp(low, hobbes_trampoline, code) && !memchr_inv(low + size, 0, PAGE_SIZE - size);
 }
 
 /* INIT, then up to two SIPIs, until the core says that it has arrived. Delays are by the clock:
- * loops are wrong under emulation. */
+ * loops are wrong under emulation.
+ */
 static bool send_to_trampoline(u32 apic_id, u32 expected)
 {
 	int attempt;
@@ -223,8 +229,7 @@ static bool send_to_trampoline(u32 apic_id, u32 expected)
 	udelay(10);
 	send(apic_id, APIC_INT_LEVELTRIG | APIC_DM_INIT);
 	for (attempt = 0; attempt < 2; attempt++) {
-		ktime_t deadline =
-		    ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
+		ktime_t deadline = ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
 
 		send(apic_id, APIC_DM_STARTUP | low_page >> PAGE_SHIFT);
 		while (ktime_before(ktime_get(), deadline)) {
@@ -290,8 +295,7 @@ static bool identity_map(struct identity *identity, u64 address, bool large)
 		if (!table)
 			return false;
 	}
-	table[address >> shift[leaf] & 511] =
-	    address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
+	table[address >> shift[leaf] & 511] = address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
 	return true;
 }
 
@@ -313,8 +317,7 @@ static struct identity *identity_new(const struct extent *base)
 	if (!identity)
 		return NULL;
 	good = identity_table(identity, &root) && identity_map(identity, low_page, false);
-	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G);
-	     offset += HOBBES_FRAME_SIZE)
+	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G); offset += HOBBES_FRAME_SIZE)
 		good = identity_map(identity, base->address + offset, true);
 	if (good)
 		return identity;
@@ -338,9 +341,9 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 		return -EINVAL;
 	if (core->state == CORE_RUNNING || atomic_read(&enclave->reason))
 		return -EBUSY;
-	for_each_online_cpu(
-	    cpu) if (same_core(cpu, core->cpu)) return -EXDEV; /* its other hardware thread still
-								  serves Linux */
+	for_each_online_cpu(cpu)
+		if (same_core(cpu, core->cpu))
+			return -EXDEV; /* its other hardware thread still serves Linux */
 	if (!enclave->identity)
 		enclave->identity = identity_new(base);
 	if (!enclave->identity)
@@ -376,8 +379,7 @@ static unsigned long find_low_page(void)
 		struct page *frame = pfn_to_page(PHYS_PFN(page));
 		void *content;
 
-		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) ||
-		    !PageReserved(frame)) {
+		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) || !PageReserved(frame)) {
 			run = 0;
 			continue;
 		}
@@ -401,8 +403,7 @@ static int on_panic(struct notifier_block *block, unsigned long event, void *dat
 
 static int on_suspend(struct notifier_block *block, unsigned long event, void *data)
 {
-	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) &&
-	    !cpumask_empty(&owned)) {
+	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) && !cpumask_empty(&owned)) {
 		pr_err("no suspend while enclaves own CPUs %*pbl\n", cpumask_pr_args(&owned));
 		return NOTIFY_BAD;
 	}
@@ -431,8 +432,7 @@ int cores_init(ulong trampoline)
 		goto no_guard;
 	}
 	memcpy(low, hobbes_trampoline, hobbes_trampoline_end - hobbes_trampoline);
-	result =
-	    cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
+	result = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
 	if (result < 0)
 		goto no_guard;
 	guard = result;

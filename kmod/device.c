@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The character device: one ioctl per request of abi/kmod.h, copied in, validated by its noun,
- * copied out. */
+ * copied out.
+ */
 #include <linux/capability.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -12,8 +13,7 @@
 
 static ulong trampoline;
 module_param(trampoline, ulong, 0444);
-MODULE_PARM_DESC(trampoline,
-		 "physical address of the free page below 1 MiB that cores start in (0: search)");
+MODULE_PARM_DESC(trampoline, "physical address of the free page below 1 MiB that cores start in (0: search)");
 
 union request {
 	struct hobbes_kmod_version version;
@@ -35,8 +35,7 @@ static void tell_state(struct enclave *enclave, struct hobbes_kmod_state *state)
 	memset(state, 0, sizeof(*state));
 	state->reason = atomic_read(&enclave->reason);
 	state->rings = READ_ONCE(enclave->rings);
-	list_for_each_entry(claim, &enclave->claims, link)
-	{
+	list_for_each_entry(claim, &enclave->claims, link) {
 		if (claim->kind == CLAIM_CORE)
 			state->cores++;
 		else if (claim->kind == CLAIM_EXTENT)
@@ -167,20 +166,20 @@ static int hobbes_mmap(struct file *file, struct vm_area_struct *area)
 }
 
 static const struct file_operations hobbes_operations = {
-    .owner = THIS_MODULE,
-    .open = hobbes_open,
-    .release = hobbes_release,
-    .read = seq_read,
-    .llseek = seq_lseek,
-    .unlocked_ioctl = hobbes_ioctl,
-    .mmap = hobbes_mmap,
+	.owner = THIS_MODULE,
+	.open = hobbes_open,
+	.release = hobbes_release,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.unlocked_ioctl = hobbes_ioctl,
+	.mmap = hobbes_mmap,
 };
 
 static struct miscdevice hobbes_device = {
-    .minor = MISC_DYNAMIC_MINOR,
-    .name = "hobbes",
-    .fops = &hobbes_operations,
-    .mode = 0600,
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "hobbes",
+	.fops = &hobbes_operations,
+	.mode = 0600,
 };
 
 static int __init hobbes_init(void)
@@ -214,7 +213,8 @@ no_cores:
 }
 
 /* Open descriptors hold the module, so there are no enclaves here but quarantined ones, which hold
- * it too. */
+ * it too.
+ */
 static void __exit hobbes_exit(void)
 {
 	misc_deregister(&hobbes_device);

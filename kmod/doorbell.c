@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Doorbells towards Linux: one vector per enclave from the x86 vector domain, so that whoever
- * storms is known by its vector. */
+ * storms is known by its vector.
+ */
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
@@ -33,9 +34,8 @@ static void publish(struct enclave *enclave, struct irq_data *data)
 	if (apic->dest_mode_logical)
 		command |= APIC_DEST_LOGICAL;
 	if (enclave->base)
-		status_set_doorbell(
-		    enclave->base,
-		    hobbes_interrupt_command(x2apic_enabled(), target->dest_apicid, command));
+		status_set_doorbell(enclave->base,
+				    hobbes_interrupt_command(x2apic_enabled(), target->dest_apicid, command));
 }
 
 static int set_affinity(struct irq_data *data, const struct cpumask *mask, bool force)
@@ -53,12 +53,12 @@ static void nothing(struct irq_data *data)
 }
 
 static struct irq_chip chip = {
-    .name = "hobbes",
-    .irq_ack = irq_chip_ack_parent,
-    .irq_set_affinity = set_affinity,
-    .irq_mask = nothing,
-    .irq_unmask = nothing,
-    .flags = IRQCHIP_SKIP_SET_WAKE,
+	.name = "hobbes",
+	.irq_ack = irq_chip_ack_parent,
+	.irq_set_affinity = set_affinity,
+	.irq_mask = nothing,
+	.irq_unmask = nothing,
+	.flags = IRQCHIP_SKIP_SET_WAKE,
 };
 
 static int allocate(struct irq_domain *in, unsigned int irq, unsigned int count, void *argument)
@@ -74,8 +74,7 @@ static int allocate(struct irq_domain *in, unsigned int irq, unsigned int count,
 	return 0;
 }
 
-static const struct irq_domain_ops operations = {.alloc = allocate,
-						 .free = irq_domain_free_irqs_common};
+static const struct irq_domain_ops operations = {.alloc = allocate, .free = irq_domain_free_irqs_common};
 
 static void wake(struct doorbell *doorbell)
 {
@@ -98,11 +97,10 @@ static irqreturn_t rung(int irq, void *argument)
 		doorbell->rings_in_window = 0;
 	}
 	if (++doorbell->rings_in_window > storm_limit &&
-	    atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON, HOBBES_KMOD_STORM) ==
-		HOBBES_KMOD_NO_REASON) {
+	    atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON, HOBBES_KMOD_STORM) == HOBBES_KMOD_NO_REASON) {
 		cores_halt(enclave);
-		pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n",
-			enclave->name, storm_limit, WINDOW_MS);
+		pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n", enclave->name, storm_limit,
+			WINDOW_MS);
 	}
 	wake(doorbell);
 	return IRQ_HANDLED;
@@ -138,8 +136,7 @@ int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *
 		goto no_irq;
 	doorbell->irq = result;
 	irq_set_chip_data(doorbell->irq, doorbell);
-	result =
-	    request_irq(doorbell->irq, rung, IRQF_NO_THREAD | IRQF_NOBALANCING, "hobbes", doorbell);
+	result = request_irq(doorbell->irq, rung, IRQF_NO_THREAD | IRQF_NOBALANCING, "hobbes", doorbell);
 	if (result)
 		goto no_handler;
 	claim_add(enclave, &doorbell->claim, CLAIM_DOORBELL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Enclaves: what one descriptor has claimed, and its undoing in exact reverse order from a
- * workqueue. */
+ * workqueue.
+ */
 #include <linux/module.h>
 #include <linux/slab.h>
 
@@ -29,8 +30,9 @@ struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 s
 {
 	struct claim *claim;
 
-	list_for_each_entry(claim, &enclave->claims,
-			    link) if (claim->kind == kind && claim->slot == slot) return claim;
+	list_for_each_entry(claim, &enclave->claims, link)
+		if (claim->kind == kind && claim->slot == slot)
+			return claim;
 	return NULL;
 }
 
@@ -47,10 +49,9 @@ bool enclave_runs(struct enclave *enclave)
 {
 	struct claim *claim;
 
-	list_for_each_entry(claim, &enclave->claims,
-			    link) if (claim->kind == CLAIM_CORE &&
-				      container_of(claim, struct core, claim)->state ==
-					  CORE_RUNNING) return true;
+	list_for_each_entry(claim, &enclave->claims, link)
+		if (claim->kind == CLAIM_CORE && container_of(claim, struct core, claim)->state == CORE_RUNNING)
+			return true;
 	return false;
 }
 
@@ -75,21 +76,20 @@ static void enclave_teardown(struct work_struct *work)
 
 	mutex_lock(&enclave->lock);
 	/* Every core first: nothing is taken from under a running kernel. */
-	list_for_each_entry_reverse(claim, &enclave->claims, link) if (claim->kind == CLAIM_CORE)
-	    stopped &= core_park(container_of(claim, struct core, claim));
+	list_for_each_entry_reverse(claim, &enclave->claims, link)
+		if (claim->kind == CLAIM_CORE)
+			stopped &= core_park(container_of(claim, struct core, claim));
 	if (!stopped) {
 		/* What may still run may still use everything: all of it stays where it is, and the
-		 * module with it. */
+		 * module with it.
+		 */
 		enclave->quarantined = true;
 		__module_get(THIS_MODULE);
-		pr_err("enclave '%s': a core did not acknowledge its stop; its cores and memory "
-		       "are quarantined\n",
-		       enclave->name);
+		pr_err("enclave '%s': a core did not acknowledge its stop; all it holds is quarantined\n", enclave->name);
 		mutex_unlock(&enclave->lock);
 		return;
 	}
-	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link)
-	{
+	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link) {
 		switch (claim->kind) {
 		case CLAIM_CORE:
 			core_release(enclave, container_of(claim, struct core, claim));
@@ -151,15 +151,13 @@ void enclaves_report(struct seq_file *out)
 	struct enclave *enclave;
 
 	mutex_lock(&enclaves_lock);
-	list_for_each_entry(enclave, &enclaves, link)
-	{
+	list_for_each_entry(enclave, &enclaves, link) {
 		struct claim *claim;
 
 		/* Not while it boots: a report does not wait for anybody's claims. */
 		if (!mutex_trylock(&enclave->lock))
 			continue;
-		list_for_each_entry(claim, &enclave->claims, link)
-		{
+		list_for_each_entry(claim, &enclave->claims, link) {
 			if (claim->kind == CLAIM_CORE) {
 				const struct core *core = container_of(claim, struct core, claim);
 
@@ -170,12 +168,10 @@ void enclaves_report(struct seq_file *out)
 									 : "taken",
 					   enclave->name);
 			} else if (claim->kind == CLAIM_EXTENT) {
-				const struct extent *extent =
-				    container_of(claim, struct extent, claim);
+				const struct extent *extent = container_of(claim, struct extent, claim);
 
-				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n",
-					   extent->address, extent->size, claim->slot,
-					   enclave->name);
+				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n", extent->address,
+					   extent->size, claim->slot, enclave->name);
 			}
 		}
 		mutex_unlock(&enclave->lock);

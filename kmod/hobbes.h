@@ -72,17 +72,16 @@ struct doorbell {
 };
 
 /* Everything behind one open descriptor. `lock` orders its ioctls; `claims_lock`, inside it, lets
- * page faults look at the extents. */
+ * page faults look at the extents.
+ */
 struct enclave {
 	struct list_head link; /* all enclaves, under enclaves_lock */
 	struct mutex lock;
 	struct rw_semaphore claims_lock;
 	struct list_head claims;
-	struct address_space
-	    *mapping; /* where user mappings of its extents are found; NULL: there are none */
-	struct extent
-	    *base; /* the extent the cores were booted in; its first page is the status page */
-	struct identity *identity; /* the page tables they start in */
+	struct address_space *mapping; /* where user mappings of its extents are found; NULL: there are none */
+	struct extent *base;	       /* the extent the cores were booted in; its first page is the status page */
+	struct identity *identity;     /* the page tables they start in */
 	struct doorbell *doorbell;
 	u64 rings;
 	atomic_t reason; /* enum hobbes_kmod_reason */
@@ -104,7 +103,8 @@ void claim_remove(struct enclave *enclave, struct claim *claim);
 struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot);
 int slot_take(struct enclave *enclave, u32 *slot);
 /* No core of the enclave can still use what is in this slot: none runs, or its kernel said so in
- * the status page. */
+ * the status page.
+ */
 bool slot_is_quiet(struct enclave *enclave, u32 slot);
 bool enclave_runs(struct enclave *enclave);
 
@@ -138,7 +138,8 @@ bool core_park(struct core *core);
 void core_release(struct enclave *enclave, struct core *core);
 void identity_free(struct identity *identity);
 /* At once and from any context: no instruction of theirs runs any more. The parking acknowledgement
- * is still to be had. */
+ * is still to be had.
+ */
 void cores_halt(struct enclave *enclave);
 int cores_init(ulong trampoline);
 void cores_exit(void);

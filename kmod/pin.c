@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Pins: frames of a Linux process held in place so that a co-kernel may map them, counted against
- * that process's locked memory. */
+ * that process's locked memory.
+ */
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -49,8 +50,7 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	struct pin *pin;
 	int result;
 
-	if (!request->size || request->size > PIN_LIMIT ||
-	    !PAGE_ALIGNED(request->address | request->size) ||
+	if (!request->size || request->size > PIN_LIMIT || !PAGE_ALIGNED(request->address | request->size) ||
 	    request->address + request->size < request->address || request->writable > 1)
 		return -EINVAL;
 	pin = kzalloc(sizeof(*pin), GFP_KERNEL);
@@ -72,9 +72,8 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	pin->mm = current->mm;
 	mmgrab(pin->mm);
 	while (done < pin->count) {
-		int got =
-		    pin_user_pages_fast(request->address + (done << PAGE_SHIFT),
-					min(pin->count - done, 4096UL), flags, pin->pages + done);
+		int got = pin_user_pages_fast(request->address + (done << PAGE_SHIFT), min(pin->count - done, 4096UL),
+					      flags, pin->pages + done);
 
 		if (got <= 0) {
 			result = got ? got : -EFAULT;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The pool: memory that Linux has offlined, kept off while it is here, handed out in
- * HOBBES_FRAME_SIZE granules. */
+ * HOBBES_FRAME_SIZE granules.
+ */
 #include <linux/bitmap.h>
 #include <linux/ioport.h>
 #include <linux/memory.h>
@@ -13,7 +14,8 @@
 #define CHUNK_LIMIT (1ULL << 40)
 
 /* The list changes under both locks; the memory notifier, which must not sleep on the mutex, reads
- * it under the spinlock. */
+ * it under the spinlock.
+ */
 static DEFINE_MUTEX(pool_lock);
 static DEFINE_SPINLOCK(pool_spinlock);
 static LIST_HEAD(pool);
@@ -37,8 +39,8 @@ static int memory_event(struct notifier_block *block, unsigned long event, void 
 	if (event != MEM_GOING_ONLINE)
 		return NOTIFY_OK;
 	spin_lock(&pool_spinlock);
-	list_for_each_entry(chunk, &pool, link) ours |=
-	    overlaps(chunk, PFN_PHYS(range->start_pfn), PFN_PHYS(range->nr_pages));
+	list_for_each_entry(chunk, &pool, link)
+		ours |= overlaps(chunk, PFN_PHYS(range->start_pfn), PFN_PHYS(range->nr_pages));
 	spin_unlock(&pool_spinlock);
 	return ours ? notifier_from_errno(-EBUSY) : NOTIFY_OK;
 }
@@ -49,11 +51,9 @@ static bool is_offline_memory(u64 address, u64 size)
 {
 	unsigned long pfn;
 
-	if (region_intersects(address, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
-	    REGION_INTERSECTS)
+	if (region_intersects(address, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) != REGION_INTERSECTS)
 		return false;
-	for (pfn = PHYS_PFN(address); pfn < PHYS_PFN(address + size);
-	     pfn += PHYS_PFN(HOBBES_FRAME_SIZE))
+	for (pfn = PHYS_PFN(address); pfn < PHYS_PFN(address + size); pfn += PHYS_PFN(HOBBES_FRAME_SIZE))
 		if (!pfn_valid(pfn) || pfn_to_online_page(pfn))
 			return false;
 	return true;
@@ -71,8 +71,8 @@ int pool_add(const struct hobbes_kmod_chunk *request)
 	int result = 0;
 
 	if (!request->size || request->size > CHUNK_LIMIT || request->address > CHUNK_LIMIT * 64 ||
-	    !IS_ALIGNED(request->address | request->size, HOBBES_FRAME_SIZE) ||
-	    request->node >= MAX_NUMNODES || !node_possible(request->node))
+	    !IS_ALIGNED(request->address | request->size, HOBBES_FRAME_SIZE) || request->node >= MAX_NUMNODES ||
+	    !node_possible(request->node))
 		return -EINVAL;
 	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL);
 	if (!chunk)
@@ -86,8 +86,9 @@ int pool_add(const struct hobbes_kmod_chunk *request)
 		return -ENOMEM;
 	}
 	mutex_lock(&pool_lock);
-	list_for_each_entry(other, &pool, link) if (overlaps(other, chunk->address, chunk->size))
-	    result = -EEXIST;
+	list_for_each_entry(other, &pool, link)
+		if (overlaps(other, chunk->address, chunk->size))
+			result = -EEXIST;
 	if (!result) {
 		/* The veto first, then the look: nobody can online it in between. */
 		spin_lock(&pool_spinlock);
@@ -112,8 +113,7 @@ int pool_remove(const struct hobbes_kmod_chunk *request)
 	int result = -ENOENT;
 
 	mutex_lock(&pool_lock);
-	list_for_each_entry(chunk, &pool, link)
-	{
+	list_for_each_entry(chunk, &pool, link) {
 		if (chunk->address != request->address || chunk->size != request->size)
 			continue;
 		result = bitmap_empty(chunk->taken, frames_of(chunk)) ? 0 : -EBUSY;
@@ -158,8 +158,7 @@ struct chunk *pool_take(int node, u64 *size, u64 *address)
 	u64 want = *size / HOBBES_FRAME_SIZE, best = 0, start = 0;
 
 	mutex_lock(&pool_lock);
-	list_for_each_entry(chunk, &pool, link)
-	{
+	list_for_each_entry(chunk, &pool, link) {
 		u64 at = 0, run;
 
 		if (chunk->node != node || best == want)
@@ -183,8 +182,7 @@ struct chunk *pool_take(int node, u64 *size, u64 *address)
 void pool_return(struct chunk *chunk, u64 address, u64 size)
 {
 	mutex_lock(&pool_lock);
-	bitmap_clear(chunk->taken, (address - chunk->address) / HOBBES_FRAME_SIZE,
-		     size / HOBBES_FRAME_SIZE);
+	bitmap_clear(chunk->taken, (address - chunk->address) / HOBBES_FRAME_SIZE, size / HOBBES_FRAME_SIZE);
 	mutex_unlock(&pool_lock);
 }
 
@@ -193,10 +191,9 @@ void pool_report(struct seq_file *out)
 	struct chunk *chunk;
 
 	mutex_lock(&pool_lock);
-	list_for_each_entry(chunk, &pool, link) seq_printf(
-	    out, "chunk 0x%llx size %llu node %d free %llu\n", chunk->address, chunk->size,
-	    chunk->node,
-	    (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) * HOBBES_FRAME_SIZE);
+	list_for_each_entry(chunk, &pool, link)
+		seq_printf(out, "chunk 0x%llx size %llu node %d free %llu\n", chunk->address, chunk->size, chunk->node,
+			   (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) * HOBBES_FRAME_SIZE);
 	mutex_unlock(&pool_lock);
 }
 
@@ -211,5 +208,6 @@ void pool_exit(void)
 	struct chunk *chunk, *next;
 
 	unregister_memory_notifier(&memory_watcher);
-	list_for_each_entry_safe(chunk, next, &pool, link) chunk_free(chunk);
+	list_for_each_entry_safe(chunk, next, &pool, link)
+		chunk_free(chunk);
 }
