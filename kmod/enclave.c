@@ -85,7 +85,8 @@ static void enclave_teardown(struct work_struct *work)
 		 */
 		enclave->quarantined = true;
 		__module_get(THIS_MODULE);
-		pr_err("enclave '%s': a core did not acknowledge its stop; all it holds is quarantined\n", enclave->name);
+		pr_err("enclave '%s': a core did not acknowledge its stop; all it holds is quarantined\n",
+		       enclave->name);
 		mutex_unlock(&enclave->lock);
 		return;
 	}

@@ -80,8 +80,8 @@ int hobbes_segment_remove(hobbes_segid segment);
 
 /* The caller's own enclave id, "" outside of any. */
 const char* hobbes_self(void);
-/* A sign of life of the caller's own enclave. Where the bundle has "heartbeat": N, one is due at least every N seconds, or the enclave counts
- * as crashed and is ended. -ENOENT outside of any enclave, -ECONNREFUSED without hobbesd. */
+/* A sign of life of the caller's own enclave. Where the bundle has "heartbeat": N, one is due at least every N seconds, or the enclave
+ * counts as crashed and is ended. -ENOENT outside of any enclave, -ECONNREFUSED without hobbesd. */
 int hobbes_beat(void);
 /* Copies the ids of the node's enclaves, NUL-terminated one after the other, into `ids`; returns how many there are, or -ENOSPC. */
 int hobbes_enclave_list(char* ids, size_t size);

@@ -13,7 +13,8 @@
 namespace hobbes {
 namespace {
 
-constexpr const char* load_remedy = "load the module: modprobe hobbes where it is installed (dkms install hobbes), or kmod/build and insmod hobbes.ko";
+constexpr const char* load_remedy =
+    "load the module: modprobe hobbes where it is installed (dkms install hobbes), or kmod/build and insmod hobbes.ko";
 
 std::string hex_text(std::uint64_t value) {
   std::ostringstream out;
