@@ -84,6 +84,13 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 		result = remove_cpu(cpu);
 	else
 		core->was_online = cpumask_test_and_clear_cpu(cpu, &homecoming);
+	if (result > 0) { /* it went off by itself meanwhile */
+		core->was_online = false;
+		result = 0;
+	}
+	/* Before it is owned: whoever halts owned cores must find where they are. */
+	apic_of[cpu] = per_cpu(x86_cpu_to_apicid, cpu);
+	smp_wmb();
 	if (!result) {
 		cpus_read_lock();
 		if (cpu_online(cpu))
@@ -100,7 +107,6 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	core->cpu = cpu;
 	core->apic_id = per_cpu(x86_cpu_to_apicid, cpu);
 	core->state = CORE_TAKEN;
-	apic_of[cpu] = core->apic_id;
 	WRITE_ONCE(owner_of[cpu], enclave);
 	claim_add(enclave, &core->claim, CLAIM_CORE);
 	request->apic_id = core->apic_id;
@@ -119,7 +125,7 @@ static void give_back(unsigned int cpu)
 	for_each_cpu(waiting, &homecoming) {
 		int result = cpu_online(waiting) ? 0 : add_cpu(waiting);
 
-		if (!result)
+		if (result >= 0)
 			cpumask_clear_cpu(waiting, &homecoming);
 		else if (!refuse_owned(waiting))
 			pr_err("CPU %u is free but Linux does not take it back: error %d\n", waiting, result);
@@ -132,6 +138,7 @@ void core_release(struct enclave *enclave, struct core *core)
 	claim_remove(enclave, &core->claim);
 	WRITE_ONCE(owner_of[core->cpu], NULL);
 	cpumask_clear_cpu(core->cpu, &owned);
+	synchronize_rcu(); /* nobody in cores_halt still takes it for owned */
 	if (core->was_online)
 		give_back(core->cpu);
 	kfree(core);
@@ -181,9 +188,11 @@ void cores_halt(struct enclave *enclave)
 {
 	unsigned int cpu;
 
+	preempt_disable();
 	for_each_cpu(cpu, &owned)
 		if (!enclave || READ_ONCE(owner_of[cpu]) == enclave)
 			send(apic_of[cpu], APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
+	preempt_enable();
 }
 
 int core_signal(struct enclave *enclave, const struct hobbes_kmod_signal *request)
@@ -250,6 +259,11 @@ bool core_park(struct core *core)
 	mutex_lock(&trampoline_lock);
 	parameters()->mode = MODE_PARK;
 	parked = trampoline_is_intact() && send_to_trampoline(core->apic_id, 1);
+	/*
+	 * Acknowledged or not, it ends waiting for a SIPI: there it takes no NMI, needs the page no more, and cannot arrive late with
+	 * another core's parameters.
+	 */
+	send(core->apic_id, APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
 	mutex_unlock(&trampoline_lock);
 	if (parked)
 		core->state = CORE_PARKED;
@@ -337,7 +351,7 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 		return -ENOENT;
 	if (enclave->base && enclave->base != base)
 		return -EINVAL;
-	if (request->entry < base->address || request->entry >= base->address + base->size)
+	if (request->entry < base->address || request->entry - base->address >= min_t(u64, base->size, SZ_1G))
 		return -EINVAL;
 	if (core->state == CORE_RUNNING || atomic_read(&enclave->reason))
 		return -EBUSY;
@@ -352,6 +366,11 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 	doorbell_publish(enclave);
 
 	mutex_lock(&trampoline_lock);
+	if (!trampoline_is_intact()) {
+		mutex_unlock(&trampoline_lock);
+		pr_err("the page at 0x%lx was written to by somebody else\n", low_page);
+		return -EIO;
+	}
 	to->mode = MODE_BOOT;
 	to->tables = virt_to_phys(enclave->identity->pages[0]);
 	to->entry = request->entry;
@@ -362,12 +381,13 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 	to->gdt_limit = 0x17;
 	to->gdt_address = low_page + (hobbes_trampoline_gdt - hobbes_trampoline);
 	core->state = CORE_RUNNING; /* from the first SIPI on, whatever we hear of it */
-	arrived = trampoline_is_intact() && send_to_trampoline(core->apic_id, 2);
+	arrived = send_to_trampoline(core->apic_id, 2);
 	mutex_unlock(&trampoline_lock);
-	if (arrived)
+	/* A storm that was stopped meanwhile did not stop this one. */
+	if (arrived && !atomic_read(&enclave->reason))
 		return 0;
 	core_park(core);
-	return -ETIMEDOUT;
+	return arrived ? -EBUSY : -ETIMEDOUT;
 }
 
 /* A page of RAM in the middle of a run that Linux keeps reserved and nobody has ever written to. */
@@ -429,7 +449,7 @@ int cores_init(ulong trampoline)
 	if (memchr_inv(low, 0, PAGE_SIZE)) {
 		pr_err("page 0x%lx is not free\n", low_page);
 		result = -EBUSY;
-		goto no_guard;
+		goto not_free;
 	}
 	memcpy(low, hobbes_trampoline, hobbes_trampoline_end - hobbes_trampoline);
 	result = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
@@ -443,6 +463,7 @@ int cores_init(ulong trampoline)
 	return 0;
 no_guard:
 	memset(low, 0, PAGE_SIZE);
+not_free:
 	memunmap(low);
 	return result;
 }

@@ -12,8 +12,8 @@
 #include <asm/hw_irq.h>
 #include <asm/irqdomain.h>
 
-#include "apic.h"
 #include "hobbes.h"
+#include "abi/apic.h"
 
 static uint storm_limit = 2000;
 module_param(storm_limit, uint, 0644);
@@ -27,15 +27,15 @@ static struct irq_domain *domain;
 /* Where its kernel has to send the interrupt, as the destination is now. */
 static void publish(struct enclave *enclave, struct irq_data *data)
 {
+	const struct extent *base = READ_ONCE(enclave->base);
 	struct irq_cfg *target = irqd_cfg(data);
 	u32 command = APIC_DM_FIXED | target->vector;
 
 	/* With the flat driver the destination is a logical mask. */
 	if (apic->dest_mode_logical)
 		command |= APIC_DEST_LOGICAL;
-	if (enclave->base)
-		status_set_doorbell(enclave->base,
-				    hobbes_interrupt_command(x2apic_enabled(), target->dest_apicid, command));
+	if (base)
+		status_set_doorbell(base, hobbes_interrupt_command(x2apic_enabled(), target->dest_apicid, command));
 }
 
 static int set_affinity(struct irq_data *data, const struct cpumask *mask, bool force)
@@ -96,11 +96,14 @@ static irqreturn_t rung(int irq, void *argument)
 		doorbell->window = now;
 		doorbell->rings_in_window = 0;
 	}
-	if (++doorbell->rings_in_window > storm_limit &&
-	    atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON, HOBBES_KMOD_STORM) == HOBBES_KMOD_NO_REASON) {
-		cores_halt(enclave);
-		pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n", enclave->name, storm_limit,
-			WINDOW_MS);
+	if (++doorbell->rings_in_window > storm_limit) {
+		bool first = atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON, HOBBES_KMOD_STORM) ==
+			     HOBBES_KMOD_NO_REASON;
+
+		cores_halt(enclave); /* again, if a core was just being started */
+		if (first)
+			pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n", enclave->name,
+				storm_limit, WINDOW_MS);
 	}
 	wake(doorbell);
 	return IRQ_HANDLED;
@@ -108,8 +111,10 @@ static irqreturn_t rung(int irq, void *argument)
 
 void doorbell_publish(struct enclave *enclave)
 {
+	preempt_disable();
 	if (enclave->doorbell)
 		publish(enclave, irq_get_irq_data(enclave->doorbell->irq));
+	preempt_enable();
 }
 
 int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *request)

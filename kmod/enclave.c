@@ -42,6 +42,8 @@ int slot_take(struct enclave *enclave, u32 *slot)
 	if (*slot >= HOBBES_KMOD_SLOTS)
 		return -ENOSPC;
 	set_bit(*slot, enclave->slots);
+	if (enclave->base)
+		status_clear_released(enclave->base, *slot);
 	return 0;
 }
 
@@ -134,6 +136,7 @@ struct enclave *enclave_new(struct file *file)
 void enclave_close(struct enclave *enclave)
 {
 	if (list_empty(&enclave->claims)) {
+		identity_free(enclave->identity);
 		enclave_free(enclave);
 		return;
 	}
@@ -156,8 +159,10 @@ void enclaves_report(struct seq_file *out)
 		struct claim *claim;
 
 		/* Not while it boots: a report does not wait for anybody's claims. */
-		if (!mutex_trylock(&enclave->lock))
+		if (!mutex_trylock(&enclave->lock)) {
+			seq_printf(out, "busy enclave %s\n", enclave->name);
 			continue;
+		}
 		list_for_each_entry(claim, &enclave->claims, link) {
 			if (claim->kind == CLAIM_CORE) {
 				const struct core *core = container_of(claim, struct core, claim);

@@ -2,6 +2,7 @@
 /* Extents: pieces of the pool that belong to one enclave, and their mappings in Linux processes.
  * The mmap offset is the physical address, so one address space finds every mapping of a frame.
  */
+#include <linux/interrupt.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -80,8 +81,13 @@ void extent_release(struct enclave *enclave, struct extent *extent)
 	claim_remove(enclave, &extent->claim);
 	if (enclave->mapping)
 		unmap_mapping_range(enclave->mapping, extent->address, extent->size, 1);
-	if (enclave->base == extent)
+	if (enclave->base == extent) {
 		enclave->base = NULL;
+		if (enclave->doorbell)
+			synchronize_irq(enclave->doorbell->irq); /* it may be publishing there */
+		identity_free(enclave->identity);
+		enclave->identity = NULL;
+	}
 	clear_bit(extent->claim.slot, enclave->slots);
 	pool_return(extent->chunk, extent->address, extent->size);
 	kfree(extent);
@@ -124,6 +130,14 @@ int extent_map(struct enclave *enclave, struct vm_area_struct *area)
 	area->vm_private_data = enclave;
 	area->vm_ops = &extent_operations;
 	return 0;
+}
+
+/* A slot that is handed out anew is not released any more, whatever its predecessor was. */
+void status_clear_released(const struct extent *base, u32 slot)
+{
+	struct hobbes_status *status = __va(base->address);
+
+	clear_bit(slot, (unsigned long *)status->released);
 }
 
 bool status_is_released(const struct extent *base, u32 slot)

@@ -124,6 +124,7 @@ int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *requ
 void extent_release(struct enclave *enclave, struct extent *extent);
 int extent_map(struct enclave *enclave, struct vm_area_struct *area);
 struct extent *extent_in_slot(struct enclave *enclave, u32 slot);
+void status_clear_released(const struct extent *base, u32 slot);
 bool status_is_released(const struct extent *base, u32 slot);
 void status_set_doorbell(const struct extent *base, u64 value);
 

@@ -58,16 +58,17 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 		return -ENOMEM;
 	pin->count = request->size >> PAGE_SHIFT;
 	pin->writable = request->writable;
-	pin->pages = kvcalloc(pin->count, sizeof(*pin->pages), GFP_KERNEL);
-	if (!pin->pages) {
-		kfree(pin);
-		return -ENOMEM;
-	}
+	/* The limit first: the list of pages is memory too. */
 	result = account_locked_vm(current->mm, pin->count, true);
 	if (result) {
-		kvfree(pin->pages);
 		kfree(pin);
 		return result;
+	}
+	pin->pages = kvcalloc(pin->count, sizeof(*pin->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!pin->pages) {
+		account_locked_vm(current->mm, pin->count, false);
+		kfree(pin);
+		return -ENOMEM;
 	}
 	pin->mm = current->mm;
 	mmgrab(pin->mm);

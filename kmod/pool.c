@@ -19,6 +19,8 @@
 static DEFINE_MUTEX(pool_lock);
 static DEFINE_SPINLOCK(pool_spinlock);
 static LIST_HEAD(pool);
+/* A range that is being onlined right now: past our veto, and not yet to be seen as online. Onlining is serial. Under the spinlock. */
+static u64 coming, coming_size;
 
 static u64 frames_of(const struct chunk *chunk)
 {
@@ -36,11 +38,16 @@ static int memory_event(struct notifier_block *block, unsigned long event, void 
 	struct chunk *chunk;
 	bool ours = false;
 
-	if (event != MEM_GOING_ONLINE)
+	if (event != MEM_GOING_ONLINE && event != MEM_ONLINE && event != MEM_CANCEL_ONLINE)
 		return NOTIFY_OK;
 	spin_lock(&pool_spinlock);
-	list_for_each_entry(chunk, &pool, link)
-		ours |= overlaps(chunk, PFN_PHYS(range->start_pfn), PFN_PHYS(range->nr_pages));
+	coming_size = 0;
+	if (event == MEM_GOING_ONLINE) {
+		list_for_each_entry(chunk, &pool, link)
+			ours |= overlaps(chunk, PFN_PHYS(range->start_pfn), PFN_PHYS(range->nr_pages));
+		coming = PFN_PHYS(range->start_pfn);
+		coming_size = ours ? 0 : PFN_PHYS(range->nr_pages);
+	}
 	spin_unlock(&pool_spinlock);
 	return ours ? notifier_from_errno(-EBUSY) : NOTIFY_OK;
 }
@@ -91,10 +98,13 @@ int pool_add(const struct hobbes_kmod_chunk *request)
 			result = -EEXIST;
 	if (!result) {
 		/* The veto first, then the look: nobody can online it in between. */
+		bool arriving;
+
 		spin_lock(&pool_spinlock);
+		arriving = coming_size && overlaps(chunk, coming, coming_size);
 		list_add_tail(&chunk->link, &pool);
 		spin_unlock(&pool_spinlock);
-		if (!is_offline_memory(chunk->address, chunk->size)) {
+		if (arriving || !is_offline_memory(chunk->address, chunk->size)) {
 			spin_lock(&pool_spinlock);
 			list_del(&chunk->link);
 			spin_unlock(&pool_spinlock);

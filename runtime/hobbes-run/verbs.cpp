@@ -354,10 +354,9 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   (void)resized;
   if (!shrinks) {
     if (auto applied = driver.update(record, apply); !applied) {
-      if (!before.empty()) {
-        request["cores"] = {{"list", before.text()}};
-        (void)client.call("enclave.resize", request);
-      }
+      if (!before.empty()) request["cores"] = {{"list", before.text()}};
+      if (request.contains("memory")) request["memory"] = {{"size", number_at(planned.body["before"], "memory")}};
+      (void)client.call("enclave.resize", request);
       return std::move(applied).error();
     }
   }

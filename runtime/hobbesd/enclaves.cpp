@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <sstream>
 
@@ -18,6 +19,7 @@
 #include "enclave/describe.h"
 #include "enclave/record.h"
 #include "hobbesd/manager.h"
+#include "partition/module.h"
 
 namespace hobbes {
 namespace {
@@ -78,7 +80,8 @@ MemoryRequest memory_request(const Json& json) {
 // A control process gives a sign of life every two seconds; other kinds are watched when their bundle asks for it.
 std::int64_t heartbeat_of(Kind kind, const Json& request) {
   std::int64_t asked = number_at(request, "heartbeat");
-  return asked > 0 ? std::min<std::int64_t>(asked, 86400) : kind == Kind::linux_ ? 0 : 15;
+  if (kind == Kind::linux_) return std::clamp<std::int64_t>(asked, 0, 86400);
+  return asked > 0 ? std::clamp<std::int64_t>(asked, 10, 86400) : 15;
 }
 
 void set_placement(hobbes_enclave& body, const Placement& placement) {
@@ -106,6 +109,8 @@ Limits Manager::limits_for(const Session& session, bool detached) const {
   Limits out;
   out.reserved = policies_.reserved;
   if (detached) out.reserved.add(0);  // Linux cannot give up its first CPU
+  // Cores whose co-kernel would not stop are nobody's any more.
+  if (auto report = ModuleReport::read()) out.reserved = out.reserved | report->quarantined;
   // A batch job's processes are confined to its cpuset: what they ask for comes from there.
   auto status = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/status");
   if (status) {
@@ -262,6 +267,8 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
     kill_asked_.insert(record.id);
     return Reply{Json::object(), {}};
   }
+  if (event == "exited" && ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive())
+    return Error{Code::busy, "record the end of enclave '" + std::string(record.name) + "'", "its process still runs", "kill it first"};
   if (event == "exited") {  // told by the parent that waited for it: nothing is left to find out
     bool faulted = request.value("signalled", false) && kill_asked_.count(record.id) == 0;
     enclave_ended(record.id);
@@ -313,11 +320,16 @@ Result<Reply> Manager::beat(Session& session, const Json&) {
 // Whoever promised signs of life and is silent for longer counts as crashed.
 void Manager::check_heartbeats() {
   std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
+  // Whoever was not listening (just started, stopped, or the whole node suspended) cannot say that others were silent.
+  constexpr std::uint64_t attention_ns = 2'000'000'000;
+  if (now - last_heartbeat_check_ > attention_ns) listening_since_ = now;
+  last_heartbeat_check_ = now;
   std::vector<hobbes_record> silent;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->state != HOBBES_RUNNING) continue;
     std::int64_t limit = number_at(nis_->document(document_name(record->id)).value_or(Json::object()), "heartbeat");
-    if (limit > 0 && now - record->body.enclave.heartbeat_ns > static_cast<std::uint64_t>(limit) * 1'000'000'000U)
+    if (limit > 0 &&
+        now - std::max(record->body.enclave.heartbeat_ns, listening_since_) > static_cast<std::uint64_t>(limit) * 1'000'000'000U)
       silent.push_back(*record);
   }
   for (const hobbes_record& record : silent) {
@@ -360,7 +372,9 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
   wanted["cores"]["shared"] = (body.flags & 1U) != 0;
   HOBBES_TRY(placement, place_for(session, wanted, record.id));
   Json out = placement_json(placement);
-  out["before"] = {{"cpus", held.text()}};
+  std::uint64_t memory_before = 0;
+  for (std::uint64_t bytes : body.memory) memory_before += bytes;
+  out["before"] = {{"cpus", held.text()}, {"memory", memory_before}};
   out["dryRun"] = request.value("dryRun", false);
   if (request.value("dryRun", false)) return Reply{out, {}};
   Transition transition;
@@ -375,6 +389,8 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
 Result<Reply> Manager::release(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   std::uint64_t id = found->id;
+  if (ProcessId{found->body.enclave.pid, found->body.enclave.start_ticks}.alive())
+    return Error{Code::busy, "release enclave '" + std::string(found->name) + "'", "its process still runs", "delete it with hobbes-run"};
   session.reservations.erase(id);
   forget(id);
   return Reply{Json::object(), {}};
@@ -584,7 +600,8 @@ void Manager::consume_release_notes() {
     std::string path = folder + "/" + name;
     if (::lstat(path.c_str(), &info) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str(), nullptr, 16));
-    if (record != nullptr && (info.st_uid == 0 || info.st_uid == record->uid)) forget(record->id);
+    bool gone = record != nullptr && !ProcessId{record->body.enclave.pid, record->body.enclave.start_ticks}.alive();
+    if (gone && (info.st_uid == 0 || info.st_uid == record->uid)) forget(record->id);
     ::unlink(path.c_str());
   }
 }

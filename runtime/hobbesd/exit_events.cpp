@@ -44,7 +44,7 @@ Result<ExitEvents> ExitEvents::open() {
 std::vector<std::pair<pid_t, int>> ExitEvents::take() const {
   std::vector<std::pair<pid_t, int>> out;
   alignas(NLMSG_ALIGNTO) char buffer[8192];
-  for (;;) {
+  for (int left = 4096; left > 0; --left) {  // more waits for the next turn: a storm of ends must not keep us here
     sockaddr_nl from{};
     socklen_t from_size = sizeof from;
     ssize_t size = ::recvfrom(fd_.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &from_size);
@@ -59,6 +59,7 @@ std::vector<std::pair<pid_t, int>> ExitEvents::take() const {
     if (event.what == proc_event::PROC_EVENT_EXIT && exit.process_pid == exit.process_tgid)
       out.emplace_back(exit.process_tgid, static_cast<int>(exit.exit_code));
   }
+  return out;
 }
 
 }  // namespace hobbes

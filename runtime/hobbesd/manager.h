@@ -126,6 +126,7 @@ class Manager {
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
   std::map<std::uint64_t, pid_t> makers_;         // enclave id -> the process it is bound to
   std::set<std::uint64_t> kill_asked_;
+  std::uint64_t last_heartbeat_check_ = 0, listening_since_ = 0;  // CLOCK_BOOTTIME
   struct Ending {
     Fd pidfd;
     int tries = 0;

@@ -28,6 +28,9 @@ Result<Channel> Channel::connect(const std::string& path) {
   HOBBES_TRY(address, address_of(path));
   Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!fd) return os_error("open a socket", errno);
+  // A peer that is stopped, not dead, lets its queue fill up: neither connecting nor sending may wait for it for ever.
+  timeval limit{5, 0};
+  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     if (errno == ECONNREFUSED) return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there", "start hobbesd"};
     return os_error("reach hobbesd at " + path, errno, "start hobbesd, or ask the administrator to");

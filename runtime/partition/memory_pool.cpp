@@ -25,6 +25,8 @@ Result<Fd> MemoryPool::lock() const {
 Result<void> MemoryPool::gather(const ModuleEnclave& module, const MemoryBlock& block) const {
   std::string note = journal_ + "/" + std::to_string(block.number);
   std::string before = !block.online ? "offline" : block.movable ? "online_movable" : "online_kernel";
+  // A note that is there already is older and truer: the block is in the pool.
+  if (files_.exists(note)) return Error{Code::exists, "take memory block " + std::to_string(block.number), "it is in the pool already", ""};
   HOBBES_CHECK(replace_file(note, before));
   auto taken = block.online ? files_.write(block_path(block.number) + "/state", "offline") : Result<void>();
   if (!taken) {
@@ -66,6 +68,7 @@ Result<std::vector<Extent>> MemoryPool::take(const ModuleEnclave& module, unsign
       refusals += (refusals.empty() ? "" : ", ") + ("block " + std::to_string(block.number) + ": " + gathered.error().cause);
   }
   if (missing == 0) return out;
+  for (const Extent& extent : out) (void)module.return_extent(extent.slot);
   return Error{Code::exhausted, "take " + format_size(size) + " of memory on NUMA node " + std::to_string(node) + " from Linux",
                "only " + format_size(size - missing) + " can be had" + (refusals.empty() ? "" : "; Linux keeps " + refusals),
                "keep memory removable with movable_node or movablecore= on the kernel command line, or ask for less"};

@@ -401,11 +401,31 @@ TEST_F(Kitten, AKilledControlProcessLeavesNothingTaken) {
   }
 }
 
+// Blocks that were online before must come back online, also when a second co-kernel was made on the same node meanwhile.
+TEST_F(Kitten, BlocksGoBackToTheStateTheyHadBeforeTheFirstOfTwo) {
+  auto blocks = memory_blocks(Files::system());
+  auto set_all = [&](const std::string& state) {
+    for (const MemoryBlock& block : blocks) {
+      if (block.online) continue;
+      auto written = Files::system().write("/sys/devices/system/memory/memory" + std::to_string(block.number) + "/state", state);
+      EXPECT_TRUE(written) << written.error().text();
+    }
+  };
+  set_all("online_movable");  // all of the DIMM is Linux's
+  node.kill_daemon();         // another one finds the memory as it is now
+  boot("a");
+  boot("b", {{"hobbes", {{"memory", {{"size", "200MiB"}}}, {"cores", {{"policy", "compact"}}}}}});
+  node.good({"hobbes-run", "delete", "--force", "a"});
+  node.good({"hobbes-run", "delete", "--force", "b"});
+  for (const MemoryBlock& block : memory_blocks(Files::system())) EXPECT_TRUE(block.online) << block.number << " did not come back";
+  set_all("offline");
+}
+
 // A control process that is stopped, not dead: only hobbesd can tell.
 TEST_F(Kitten, ASilentControlProcessCountsAsCrashed) {
-  boot("k", {{"hobbes", {{"heartbeat", 4}}}});
+  boot("k", {{"hobbes", {{"heartbeat", 10}}}});
   ::kill(record("k").process.pid, SIGSTOP);
-  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("k"), "state") == "crashed"; }, 15)) << to_text(node.enclave("k"));
+  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("k"), "state") == "crashed"; }, 30)) << to_text(node.enclave("k"));
 }
 
 // hobbes-run dies at a random instant of create or start, many times; everything is found in its place again.

@@ -9,12 +9,12 @@
 #include <thread>
 #include <vector>
 
+#include "abi/apic.h"
 #include "abi/kitten.h"
 #include "bundles/kitten/kernel/elf.h"
 #include "bundles/kitten/kernel/frames.h"
 #include "bundles/kitten/kernel/paging.h"
 #include "ipc/ring.h"
-#include "kmod/apic.h"
 
 namespace kitten {
 namespace {

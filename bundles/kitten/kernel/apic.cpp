@@ -1,5 +1,6 @@
 #include "apic.h"
 
+#include "abi/apic.h"
 #include "cpu.h"
 #include "layout.h"
 #include "memory.h"
@@ -63,10 +64,8 @@ void send_raw(std::uint64_t value) {
 }
 
 void send(std::uint32_t destination, unsigned vector) {
-  send_raw(static_cast<std::uint64_t>(x2 ? destination : destination << 24U) << 32U | assert_level | vector);
+  send_raw(hobbes_interrupt_command(x2 ? 1 : 0, destination, assert_level | vector));
 }
-void send_nmi(std::uint32_t destination) {
-  send_raw(static_cast<std::uint64_t>(x2 ? destination : destination << 24U) << 32U | assert_level | nmi_mode);
-}
+void send_nmi(std::uint32_t destination) { send_raw(hobbes_interrupt_command(x2 ? 1 : 0, destination, assert_level | nmi_mode)); }
 
 }  // namespace kitten::apic

@@ -69,6 +69,7 @@ void tell_memory() {
 int add_extent(Exchange& exchange) {
   hobbes_boot_extent extent;
   if (!exchange.get(&extent) || extent.slot >= HOBBES_KITTEN_SLOTS) return EINVAL;
+  if (frames().in_use(extent.slot) != nullptr) return EEXIST;
   occupy_slot(extent.slot);
   int error = add_memory(extent.address, extent.size, extent.slot);
   if (error != 0) release_slot(extent.slot);
@@ -101,7 +102,7 @@ int map_frames(Exchange& exchange) {
     std::uint64_t address, size;
   } run;
   hobbes_kitten_map map;
-  if (!exchange.get(&map) || map.window != HOBBES_WINDOW_NIS || map.slot >= HOBBES_KITTEN_SLOTS || map.writable > 1) return EINVAL;
+  if (!exchange.get(&map) || map.window != HOBBES_WINDOW_NIS || map.slot >= HOBBES_KITTEN_SLOTS || map.writable != 0) return EINVAL;
   if (map.offset != mirror_size) return ESTALE;  // parts come in order
   occupy_slot(map.slot);
   for (std::size_t at = sizeof map; exchange.get(&run, at); at += sizeof run) {

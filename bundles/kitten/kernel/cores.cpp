@@ -113,6 +113,7 @@ int run_on(unsigned number, const char* name, void (*work)(std::uint64_t), std::
   Core& one = all[number];
   CoreState expected = CoreState::idle;
   if (!executes(state_of(one))) return ENOENT;
+  if (state_of(one) != CoreState::idle) return EBUSY;  // only core 0 gives work, so it stays idle
   one.work_name = name;
   one.argument = argument;
   __atomic_store_n(&one.work, work, __ATOMIC_RELEASE);

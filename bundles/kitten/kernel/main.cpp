@@ -69,6 +69,10 @@ extern "C" [[noreturn]] void kernel_main(std::uint64_t start_info) {
   __builtin_memcpy(&boot, &boot_parameters(), sizeof boot);
   set_clock(boot.tsc_khz, boot.wall_ns, boot.wall_tsc);
   if (const char* fault = fault_of(boot)) panic(fault);
+  // Of what Linux has taken for us, only the boot extents are mapped.
+  for (std::uint64_t& word : status().released) word = ~0ULL;
+  for (unsigned i = 0; i < boot.extents; ++i)
+    if (boot.extent[i].slot < HOBBES_KITTEN_SLOTS) status().released[boot.extent[i].slot / 64] &= ~(1ULL << (boot.extent[i].slot % 64));
   self.enclave = boot.enclave;
   copy_name(self.name, boot.name);
   copy_name(self.command_line, boot.command_line);

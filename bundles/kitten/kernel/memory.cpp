@@ -33,6 +33,7 @@ constinit Frames all_frames(translate);
 class ProtectedFrames {
  public:
   void add_block(std::uint64_t address) {
+    for (; next_ != end_; next_ += frame_size) give(next_);
     next_ = address;
     end_ = address + block_size;
   }
@@ -47,7 +48,7 @@ class ProtectedFrames {
   void give(std::uint64_t address) {
     if (free_count_ < capacity) free_[free_count_++] = address;
   }
-  [[nodiscard]] bool empty() const { return free_count_ == 0 && next_ == end_; }
+  [[nodiscard]] std::uint64_t available() const { return free_count_ + (end_ - next_) / frame_size; }
 
  private:
   static constexpr unsigned capacity = 1024;
@@ -82,13 +83,14 @@ constinit PageTables tables(table_memory, false);
 
 constexpr Access data{true, false, false}, constant{false, false, false}, code{false, true, false};
 
-// More protected frames, while there are enough left to map with.
+// More protected frames, while there are enough left for any one mapping.
 bool refill() {
-  if (!protected_frames.empty()) return true;
+  constexpr std::uint64_t reserve = 64;
+  if (protected_frames.available() >= reserve) return true;
   std::uint64_t block = all_frames.take_block(Use::tables);
-  if (block == 0) return false;
+  if (block == 0) return protected_frames.available() != 0;
   if (!tables.protect(physical_map + block, block_size, constant)) return false;
-  cpu::write_cr3(cpu::read_cr3());
+  shoot_down();  // no core may go on writing through what it remembers
   protected_frames.add_block(block);
   return true;
 }

@@ -18,7 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds boot_limit(20'000);
+constexpr milliseconds boot_limit(20'000), core_limit(5'000);
 constexpr int nmi_after_seconds = kitten_deadline_seconds / 2;
 
 void* at(const Mapping& memory, std::uint64_t offset) { return static_cast<char*>(memory.base()) + offset; }
@@ -88,8 +88,8 @@ std::string Cokernel::death() const {
   }
 }
 
-Result<void> Cokernel::await(const std::function<bool()>& condition, const std::string& attempt) {
-  auto limit = Clock::now() + boot_limit;
+Result<void> Cokernel::await(const std::function<bool()>& condition, milliseconds deadline, const std::string& attempt) {
+  auto limit = Clock::now() + deadline;
   while (!condition()) {
     wait(milliseconds(20));
     if (std::string why = death(); !why.empty()) return Error{Code::os, attempt, why, "see its console"};
@@ -103,13 +103,13 @@ Result<void> Cokernel::start_core(const TakenCore& core, unsigned number) {
   std::uint32_t before = __atomic_load_n(&status().cores_up, __ATOMIC_ACQUIRE);
   const Extent& base = plan_.extents.front();
   HOBBES_CHECK(module_.boot(core.cpu, base, plan_.entry, base.address + HOBBES_BOOT_OFFSET, number));
-  return await([&] { return __atomic_load_n(&status().cores_up, __ATOMIC_ACQUIRE) > before; },
+  return await([&] { return __atomic_load_n(&status().cores_up, __ATOMIC_ACQUIRE) > before; }, number == 0 ? boot_limit : core_limit,
                "start core " + std::to_string(number) + " of the co-kernel on CPU " + std::to_string(core.cpu));
 }
 
 Result<void> Cokernel::boot() {
   HOBBES_CHECK(start_core(plan_.cores.front(), 0));
-  HOBBES_CHECK(await([&] { return state() == HOBBES_KITTEN_RUNNING; }, "boot the co-kernel"));
+  HOBBES_CHECK(await([&] { return state() == HOBBES_KITTEN_RUNNING; }, boot_limit, "boot the co-kernel"));
   std::vector<TakenCore> others(plan_.cores.begin() + 1, plan_.cores.end());
   plan_.cores.resize(1);
   for (const TakenCore& core : others) HOBBES_CHECK(add_core(core));
@@ -133,6 +133,7 @@ Result<std::string> Cokernel::call(unsigned operation, const std::string& payloa
   ring();
   std::string reply(replies_.largest(), '\0');
   for (;;) {
+    if (Clock::now() > limit) return Error{Code::timeout, attempt, "no answer in time", "see its console"};
     std::size_t size = 0;
     Ring::Status got = replies_.take(reply.data(), reply.size(), &size);
     if (got == Ring::Status::corrupt) {
@@ -151,7 +152,6 @@ Result<std::string> Cokernel::call(unsigned operation, const std::string& payloa
       return error;
     }
     if (std::string why = death(); !why.empty()) return Error{Code::busy, attempt, why, "see its console"};
-    if (Clock::now() > limit) return Error{Code::timeout, attempt, "no answer in time", "see its console"};
     wait(milliseconds(20));
   }
 }
@@ -239,7 +239,8 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0) return os_error("open the mirror " + path, errno, "is hobbesd running?");
   auto size = static_cast<std::size_t>(info.st_size) & ~static_cast<std::size_t>(4095);
-  if (size == 0 || (mirror_slot_ && size == mirror_.size())) return {};
+  // The same file and size, and all of it shown: nothing to do. A replaced one is another inode.
+  if (size == 0 || (mirror_slot_ && size == mirror_.size() && info.st_ino == mirror_inode_)) return {};
   void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return os_error("map the mirror " + path, errno);
   Mapping fresh(base, size);
@@ -252,6 +253,7 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
   HOBBES_TRY(runs, module_.pin(fresh.base(), fresh.size(), false, &slot));
   mirror_ = std::move(fresh);
   mirror_slot_ = slot;
+  mirror_inode_ = info.st_ino;
   std::uint64_t offset = 0;
   constexpr std::size_t runs_at_once = 1024;
   for (std::size_t i = 0; i < runs.size(); i += runs_at_once) {
@@ -261,7 +263,10 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
       payload += bytes_of(runs[j]);
       offset += runs[j].size;
     }
-    HOBBES_CHECK(call(HOBBES_KITTEN_MAP, payload));
+    if (auto mapped = call(HOBBES_KITTEN_MAP, payload); !mapped) {
+      mirror_inode_ = 0;  // half shown: the next attempt begins anew
+      return std::move(mapped).error();
+    }
   }
   return {};
 }

@@ -1,5 +1,7 @@
 // A running co-kernel as its control process sees it: status page, console, command channel, heartbeat. What it reads is untrusted.
 #pragma once
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -58,13 +60,14 @@ class Cokernel {
   void ring();
   void wait(std::chrono::milliseconds limit);
   Result<void> start_core(const TakenCore& core, unsigned number);
-  Result<void> await(const std::function<bool()>& condition, const std::string& attempt);
+  Result<void> await(const std::function<bool()>& condition, std::chrono::milliseconds deadline, const std::string& attempt);
 
   ModuleEnclave module_;
   KittenPlan plan_;
   std::function<void(const std::string&)> print_;
   Mapping shared_, mirror_;
   std::optional<unsigned> mirror_slot_;
+  ino_t mirror_inode_ = 0;
   Ring console_, requests_, replies_;
   Fd doorbell_;
   std::uint32_t next_number_ = 1;

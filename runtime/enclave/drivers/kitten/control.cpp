@@ -7,9 +7,12 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <list>
@@ -26,9 +29,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
+constexpr off_t log_limit = 16 << 20;
+
+// The log starts anew when it is full: a kernel that prints for ever must not fill the file system. The creator's output gets what it has
+// room for; nobody waits for its reader.
 void print(const std::string& text) {
+  struct stat now {};
+  if (::fstat(kitten_console, &now) == 0 && now.st_size > log_limit) (void)!::ftruncate(kitten_console, 0);
   (void)write_all(kitten_console, text, "the console log");
-  (void)!::write(STDOUT_FILENO, text.data(), text.size());
+  pollfd out{STDOUT_FILENO, POLLOUT, 0};
+  if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0)
+    (void)!::write(STDOUT_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
 }
 
 // hobbesd's books are not what the co-kernel lives by: nobody waits for them long.
@@ -217,6 +228,7 @@ class Control {
 };
 
 int run(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
   auto plan = KittenPlan::parse(argc == 2 ? argv[1] : "");
   if (!plan) {
     std::fprintf(stderr, "kitten-control: %s\n", plan.error().text().c_str());

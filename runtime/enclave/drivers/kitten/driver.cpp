@@ -78,12 +78,20 @@ Result<ModuleEnclave> module_of(const EnclaveRecord& record) {
   return ModuleEnclave(std::move(fd));
 }
 
+// A core whose former co-kernel has just ended may be on its way back still.
+Result<unsigned> take_core(const ModuleEnclave& module, unsigned cpu) {
+  auto taken = module.take_core(cpu);
+  if (taken || taken.error().code != Code::busy) return taken;
+  HOBBES_CHECK(module.settle());
+  return module.take_core(cpu);
+}
+
 Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& module, const KittenPlan& plan, const CpuSet& wanted) {
   CpuSet held;
   for (const TakenCore& core : plan.cores) held.add(core.cpu);
   for (unsigned cpu : (held - wanted).members()) HOBBES_CHECK(ask_control(record, {{"op", "removeCore"}, {"cpu", cpu}}));
   for (unsigned cpu : (wanted - held).members()) {
-    HOBBES_TRY(apic_id, module.take_core(cpu));
+    HOBBES_TRY(apic_id, take_core(module, cpu));
     auto added = ask_control(record, {{"op", "addCore"}, {"cpu", cpu}, {"apicId", apic_id}});
     if (added) continue;
     (void)module.return_core(cpu);
@@ -94,13 +102,17 @@ Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& modu
 
 Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& module, unsigned node, std::uint64_t bytes) {
   HOBBES_TRY(extents, pool().take(module, node, bytes));
+  std::optional<Error> refusal;
   for (const Extent& extent : extents) {
-    auto added = ask_control(
-        record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
-    if (added) continue;
+    if (!refusal) {
+      auto added = ask_control(
+          record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
+      if (added) continue;
+      refusal = std::move(added).error();
+    }
     (void)module.return_extent(extent.slot);
-    return std::move(added).error();
   }
+  if (refusal) return std::move(*refusal);
   return {};
 }
 
@@ -175,7 +187,7 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     std::iter_swap(plan.extents.begin(), std::max_element(plan.extents.begin(), plan.extents.end(),
                                                           [](const auto& a, const auto& b) { return a.size < b.size; }));
     for (unsigned cpu : cpus.members()) {
-      HOBBES_TRY(apic_id, module.take_core(cpu));
+      HOBBES_TRY(apic_id, take_core(module, cpu));
       plan.cores.push_back({cpu, apic_id});
     }
     std::string kernel = wishes.image.kernel.front() == '/' ? wishes.image.kernel : request.bundle.path + "/" + wishes.image.kernel;
@@ -228,17 +240,22 @@ Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateReque
   HOBBES_TRY(module, module_of(record));
   HOBBES_TRY(layout, ask_control(record, {{"op", "layout"}}));
   HOBBES_TRY(plan, KittenPlan::parse(to_text(layout)));
-  if (!request.cpus.empty()) HOBBES_CHECK(resize_cores(record, module, plan, request.cpus));
-  std::map<unsigned, std::uint64_t> held;
-  for (const Extent& extent : plan.extents) held[extent.node] += extent.size;
-  for (const auto& [node, bytes] : request.memory) held.try_emplace(node, 0);
-  for (const auto& [node, bytes] : held) {
-    auto at = request.memory.find(node);
-    std::uint64_t wanted = at == request.memory.end() ? 0 : whole_frames(at->second);
-    if (wanted > bytes) HOBBES_CHECK(grow_memory(record, module, node, wanted - bytes));
-    if (wanted < bytes) HOBBES_CHECK(shrink_memory(record, plan, node, bytes - wanted));
-  }
-  return pool().give_back(module);
+  auto resize = [&]() -> Result<void> {
+    if (!request.cpus.empty()) HOBBES_CHECK(resize_cores(record, module, plan, request.cpus));
+    std::map<unsigned, std::uint64_t> held;
+    for (const Extent& extent : plan.extents) held[extent.node] += extent.size;
+    for (const auto& [node, bytes] : request.memory) held.try_emplace(node, 0);
+    for (const auto& [node, bytes] : held) {
+      auto at = request.memory.find(node);
+      std::uint64_t wanted = at == request.memory.end() ? 0 : whole_frames(at->second);
+      if (wanted > bytes) HOBBES_CHECK(grow_memory(record, module, node, wanted - bytes));
+      if (wanted < bytes) HOBBES_CHECK(shrink_memory(record, plan, node, bytes - wanted));
+    }
+    return {};
+  };
+  auto resized = resize();
+  auto returned = pool().give_back(module);  // also what a failed attempt has gathered
+  return resized ? returned : resized;
 }
 
 Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&) const {
