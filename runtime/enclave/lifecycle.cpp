@@ -1,5 +1,6 @@
 #include "enclave/lifecycle.h"
 
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +35,14 @@ Json memory_json(const MemoryRequest& memory) {
   Json out = {{"size", memory.size}, {"pageSize", memory.page_size}};
   if (memory.numa) out["numa"] = *memory.numa;
   return out;
+}
+
+// A dying process leaves its control group a moment before it is dead, and hobbesd frees only what is of the dead.
+void await_end(const EnclaveRecord& record) {
+  auto process = record.process.open();
+  if (!process) return;
+  pollfd ended{process->get(), POLLIN, 0};
+  (void)::poll(&ended, 1, 5000);
 }
 
 }  // namespace
@@ -144,6 +153,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   if (made) return record;
   if (membership) (void)leave(membership->composition, membership->rank);
   if (!options.pid_file.empty()) ::unlink(options.pid_file.c_str());
+  await_end(record);
   if (record.handle != 0) (void)client.call("enclave.release", {{"handle", record.handle}});
   (void)remove_tree(record.folder());
   return std::move(made).error();
@@ -166,6 +176,7 @@ Result<void> start_enclave(const EnclaveRecord& record) {
 
 Result<void> remove_enclave(const EnclaveRecord& record) {
   HOBBES_CHECK(driver_for(record.kind).destroy(record, milliseconds(10'000)));
+  await_end(record);
   if (auto ran = run_hooks(record.poststop, "poststop", record.state()); !ran)
     std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
   HOBBES_CHECK(remove_tree(record.folder()));
