@@ -98,6 +98,9 @@ Result<Outcome> run(const Command& command) {
   std::vector<char*> environment;
   if (command.environment) environment = pointers_to(*command.environment);
 
+  // Before anybody can read it, since a program that ends without reading must not cost us a SIGPIPE; a pipe holds it all.
+  if (!command.input.empty()) (void)!::write(in_write.get(), command.input.data(), command.input.size());
+
   pid_t child = ::fork();
   if (child < 0) return os_error("run " + command.argv[0], errno);
   if (child == 0) {
@@ -125,7 +128,6 @@ Result<Outcome> run(const Command& command) {
     ::waitpid(child, nullptr, 0);
     return os_error("run " + command.argv[0], exec_error);
   }
-  if (!command.input.empty()) (void)!::write(in_write.get(), command.input.data(), command.input.size());
   in_write.reset();
 
   Outcome outcome;

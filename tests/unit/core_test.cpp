@@ -85,5 +85,16 @@ TEST(File, ReplaceIsAtomicAndRemoveTreeDoesNotFollowLinks) {
   ASSERT_TRUE(remove_tree(folder));
 }
 
+TEST(Process, AProgramThatReadsNoInputCostsItsCallerNothing) {
+  for (int i = 0; i < 50; ++i) {
+    Command command;
+    command.argv = {"true"};
+    command.input = std::string(60'000, 'x');
+    auto outcome = run(command);
+    ASSERT_TRUE(outcome);
+    EXPECT_TRUE(outcome->good());
+  }
+}
+
 }  // namespace
 }  // namespace hobbes
