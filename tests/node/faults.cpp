@@ -12,29 +12,12 @@
 #include "cpu.h"
 #include "memory.h"
 #include "shared.h"
+#include "tests/node/fault_kinds.h"
 
 namespace kitten {
 namespace {
 
-// The payload is the number of one of these.
-enum Fault : std::uint32_t {
-  explicit_panic,
-  wild_jump,
-  null_read,
-  stack_overflow,
-  spin_without_interrupts,
-  write_page_table,
-  write_interrupt_table,
-  write_fault_stack,
-  write_own_code,
-  execute_data,
-  doorbell_storm,
-  garbage_in_rings,
-  garbage_in_status,
-  invalid_instruction,
-  divide_by_zero,
-  machine_stop,
-};
+using namespace hobbes::test;
 
 volatile std::uint64_t sink;
 

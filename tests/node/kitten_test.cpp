@@ -15,31 +15,12 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "enclave/drivers/kitten/driver.h"
+#include "node/fault_kinds.h"
 #include "node_harness.h"
 #include "partition/memory_pool.h"
 
 namespace hobbes::test {
 namespace {
-
-// As in faults.cpp.
-enum Fault : std::uint32_t {
-  explicit_panic,
-  wild_jump,
-  null_read,
-  stack_overflow,
-  spin_without_interrupts,
-  write_page_table,
-  write_interrupt_table,
-  write_fault_stack,
-  write_own_code,
-  execute_data,
-  doorbell_storm,
-  garbage_in_rings,
-  garbage_in_status,
-  invalid_instruction,
-  divide_by_zero,
-  machine_stop,
-};
 
 std::string file(const std::string& path) { return Files::system().read(path, 4 << 20).value_or(""); }
 std::string line(const std::string& path) {

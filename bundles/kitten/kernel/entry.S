@@ -9,6 +9,15 @@
 #define PHYSICAL(x) ((x) - IMAGE_ADDRESS + IMAGE_LOAD_ADDRESS)
 #define EFER 0xc0000080
 
+/* The number of the exception, under it the error code, 0 where the core pushes none. */
+.macro push_vector
+	.if (vector == 8) || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
+	.else
+	pushq	$0
+	.endif
+	pushq	$vector
+.endm
+
 	.section .note.pvh, "a", @note
 	.long 4, 8, 18				/* XEN_ELFNOTE_PHYS32_ENTRY */
 	.asciz "Xen"
@@ -180,11 +189,7 @@ early_stubs:
 	.set vector, 0
 	.rept 32
 	.balign 16
-	.if (vector == 8) || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
-	.else
-	pushq	$0
-	.endif
-	pushq	$vector
+	push_vector
 	jmp	early_report
 	.set vector, vector + 1
 	.endr
@@ -212,11 +217,7 @@ interrupt_stubs:
 	.set vector, 0
 	.rept 256
 	.balign 16
-	.if (vector == 8) || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
-	.else
-	pushq	$0
-	.endif
-	pushq	$vector
+	push_vector
 	jmp	interrupted
 	.set vector, vector + 1
 	.endr
