@@ -69,7 +69,7 @@ int fault(Exchange& exchange) {
       break;
     }
     case write_fault_stack: {  // through the physical map, as a stray pointer would
-      std::uint64_t frame = take_protected(Use::stacks);
+      std::uint64_t frame = take_protected();
       *reinterpret_cast<volatile std::uint64_t*>(physical_map + frame) = 1;
       break;
     }

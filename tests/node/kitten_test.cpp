@@ -318,8 +318,7 @@ TEST_F(Kitten, GarbageInEverySharedPlaceHurtsNobodyElse) {
   }
 }
 
-TEST_F(Kitten, AnEarlyFaultIsReportedBeforeAnythingIsSetUp) {
-  // An image whose first instructions are ours and whose kernel finds boot parameters it must refuse: it has too little memory.
+TEST_F(Kitten, AnEnclaveTooSmallForItsKernelIsRefused) {
   Outcome made = create("tiny", bundle("tiny", {{"hobbes", {{"memory", {{"size", "4MiB"}}}}}}));
   EXPECT_NE(made.wait_status, 0);
   EXPECT_NE(made.err.find("8 MiB"), std::string::npos) << made.err;

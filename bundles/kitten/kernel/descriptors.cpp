@@ -48,7 +48,7 @@ void* reach(std::uint64_t physical) { return reinterpret_cast<void*>(physical_ma
 }  // namespace
 
 bool make_interrupt_table() {
-  interrupt_table = take_protected(Use::tables);
+  interrupt_table = take_protected();
   if (interrupt_table == 0) return false;
   WriteWindow window;
   auto* gates = static_cast<Gate*>(reach(interrupt_table));
@@ -67,7 +67,7 @@ bool make_interrupt_table() {
 }
 
 bool make_descriptors(unsigned core) {
-  if (tables_of[core] == 0) tables_of[core] = take_protected(Use::tables);
+  if (tables_of[core] == 0) tables_of[core] = take_protected();
   if (tables_of[core] == 0) return false;
   std::uint64_t stacks[3];
   for (unsigned i = 0; i < 3; ++i) {

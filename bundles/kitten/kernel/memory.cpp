@@ -162,16 +162,9 @@ int remove_memory(std::uint32_t slot) {
   return 0;
 }
 
-std::uint64_t take_protected(Use use) {
-  (void)use;
+std::uint64_t take_protected() {
   Locked locked(memory_lock);
   return refill() ? table_memory.take() : 0;
-}
-
-void give_protected(std::uint64_t address, Use use) {
-  (void)use;
-  Locked locked(memory_lock);
-  protected_frames.give(address);
 }
 
 int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable) {

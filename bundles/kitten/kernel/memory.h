@@ -28,8 +28,7 @@ int add_memory(std::uint64_t address, std::uint64_t size, std::uint32_t slot);
 int remove_memory(std::uint32_t slot);
 
 /// A frame of the kind that is read-only in the physical map. 0: none left.
-std::uint64_t take_protected(Use use);
-void give_protected(std::uint64_t address, Use use);
+std::uint64_t take_protected();
 
 /// Frames of Linux at a place of a window. 0 or an errno.
 int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable);

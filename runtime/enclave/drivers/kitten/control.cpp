@@ -75,8 +75,7 @@ class Control {
 
     if (auto booted = kernel_.boot(); !booted) {
       kernel_.drain();
-      boot_error_ = booted.error();
-      answer_starter(*boot_error_);
+      answer_starter(booted.error());
       crash(kernel_.plan(), booted.error().text());
     }
     show_mirror();
@@ -222,7 +221,6 @@ class Control {
 
   Cokernel kernel_;
   std::list<Channel> clients_;
-  std::optional<Error> boot_error_;
   std::string mirror_problem_;
   int ticks_ = 0;
 };
