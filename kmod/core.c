@@ -37,6 +37,8 @@ static struct cpumask owned;
 /* Taking and giving back, one at a time: who offlines a CPU is also who owns it. */
 static DEFINE_MUTEX(hotplug_lock);
 static struct cpumask homecoming; /* free, but not yet back; under the lock */
+static void try_homecoming(struct work_struct *work);
+static DECLARE_DELAYED_WORK(homecoming_work, try_homecoming);
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
 static struct enclave *owner_of[NR_CPUS];
 static u32 apic_of[NR_CPUS];
@@ -113,34 +115,44 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	return 0;
 }
 
-/* Gives Linux every CPU that nobody owns any more. One whose other hardware thread is still owned
- * waits until that comes back too.
+/* Gives Linux every CPU that nobody owns any more; under hotplug_lock. One whose other hardware thread
+ * is still owned waits until that comes back too; one that does not come up is tried again.
  */
-static void give_back(unsigned int cpu)
+static void bring_home(void)
 {
-	unsigned int waiting;
+	unsigned int cpu;
 
-	mutex_lock(&hotplug_lock);
-	cpumask_set_cpu(cpu, &homecoming);
-	for_each_cpu(waiting, &homecoming) {
-		int result = cpu_online(waiting) ? 0 : add_cpu(waiting);
+	for_each_cpu(cpu, &homecoming) {
+		int result = cpu_online(cpu) ? 0 : add_cpu(cpu);
 
-		if (result >= 0)
-			cpumask_clear_cpu(waiting, &homecoming);
-		else if (!refuse_owned(waiting))
-			pr_err("CPU %u is free but Linux does not take it back: error %d\n", waiting, result);
+		if (result >= 0) {
+			cpumask_clear_cpu(cpu, &homecoming);
+		} else if (!refuse_owned(cpu)) {
+			pr_err("CPU %u is free but Linux does not take it back: error %d; trying again\n", cpu, result);
+			schedule_delayed_work(&homecoming_work, HZ);
+		}
 	}
+}
+
+static void try_homecoming(struct work_struct *work)
+{
+	mutex_lock(&hotplug_lock);
+	bring_home();
 	mutex_unlock(&hotplug_lock);
 }
 
 void core_release(struct enclave *enclave, struct core *core)
 {
 	claim_remove(enclave, &core->claim);
+	/* In one step: a CPU that is neither owned nor on its way home would be taken for one that was offline before. */
+	mutex_lock(&hotplug_lock);
+	if (core->was_online)
+		cpumask_set_cpu(core->cpu, &homecoming);
 	WRITE_ONCE(owner_of[core->cpu], NULL);
 	cpumask_clear_cpu(core->cpu, &owned);
 	synchronize_rcu(); /* nobody in cores_halt still takes it for owned */
-	if (core->was_online)
-		give_back(core->cpu);
+	bring_home();
+	mutex_unlock(&hotplug_lock);
 	kfree(core);
 }
 
@@ -470,6 +482,7 @@ not_free:
 
 void cores_exit(void)
 {
+	cancel_delayed_work_sync(&homecoming_work);
 	unregister_pm_notifier(&suspend_watcher);
 	unregister_reboot_notifier(&reboot_watcher);
 	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_watcher);

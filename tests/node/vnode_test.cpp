@@ -61,6 +61,12 @@ TEST_F(VirtualNode, AHangIsToldFromASlowCommand) {
   EXPECT_EQ(code(in_guest("sleep 100", {"--silence", "30", "--timeout", "15"})), 124);
 }
 
+TEST_F(VirtualNode, AGuestThatHangsWhileBootingGetsOneMoreChance) {
+  Outcome outcome = in_guest("true", {"--silence", "1"});  // no guest boots that fast
+  EXPECT_EQ(code(outcome), 122);
+  EXPECT_NE(outcome.err.find("while booting; booting it again"), std::string::npos) << outcome.err;
+}
+
 TEST_F(VirtualNode, AComplaintOfTheKernelIsAFailureWhateverTheCommandSays) {
   // What the console shows decides; a stock kernel has no way to be provoked that is not worse than a line of text.
   Outcome outcome = in_guest("echo '<4>WARNING: CPU: 0 PID: 1 at the test' >/dev/kmsg; exit 0");
