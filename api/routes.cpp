@@ -83,7 +83,7 @@ Result<Json> ask(const Call& call, const std::string& op, Json request) {
 }
 
 std::string root_of(const Call& call) {
-  return call.request.has_param("root") ? absolute(call.request.get_param_value("root")) : default_root();
+  return call.request.has_param("root") ? absolute(call.request.get_param_value("root")) : default_root(call.peer.uid);
 }
 
 // Starts a verb of hobbes-run and answers 202 with the operation.

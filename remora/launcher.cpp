@@ -354,15 +354,16 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
     out.emplace_back("REMORA_PHASE_FD=3");
     out.push_back("HOBBES_ENCLAVE=" + place.record.id);
   }
-  bool crowded = false, strange_pids = false;
+  // Whoever cannot see a peer's memory by its pid must not try.
+  bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
     std::size_t cores = other.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : other.cpus.count();
     if (i == app.enclave && ranks_in(i) > cores) crowded = true;
-    strange_pids = strange_pids || options_.host || (other.needed && other.own_pid_namespace);
+    strangers = strangers || options_.host || (other.needed && (other.own_pid_namespace || other.own_user_namespace));
   }
   if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
-  if (strange_pids) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+  if (strangers) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
   return out;
 }
 

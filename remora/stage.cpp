@@ -25,6 +25,8 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
                    const std::string& share) {
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
+  // Ranks run as their launcher; a user without privilege must be himself inside, too.
+  if (::geteuid() != 0) config["process"]["user"] = {{"uid", ::geteuid()}, {"gid", ::getegid()}};
   Json mounts = Json::array();
   for (const Json& mount : config.value("mounts", Json::array()))
     if (text_at(mount, "destination") != "/dev/shm") mounts.push_back(mount);
@@ -47,6 +49,15 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
 
 std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
 
+void note_namespaces(const oci::Config& oci, Stage::Place& place) {
+  for (const oci::Namespace& space : oci.linux_.namespaces) {
+    place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+    place.own_user_namespace = place.own_user_namespace || space.type == "user";
+  }
+  // Users without privilege make every enclave in a user namespace of its own.
+  place.own_user_namespace = place.own_user_namespace || ::geteuid() != 0;
+}
+
 Result<Stage::Place> borrow(const CompositionEnclave& enclave) {
   Stage::Place place;
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
@@ -58,8 +69,7 @@ Result<Stage::Place> borrow(const CompositionEnclave& enclave) {
   Validation validation = validate_config(record.bundle, json);
   if (!validation.bundle) return Error{Code::corrupt, "use enclave '" + enclave.existing + "'", report(validation.problems), ""};
   place.process = validation.bundle->oci.process.value_or(oci::Process());
-  for (const oci::Namespace& space : validation.bundle->oci.linux_.namespaces)
-    place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+  note_namespaces(validation.bundle->oci, place);
   place.record = std::move(record);
   return place;
 }
@@ -91,7 +101,7 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
   place.record = std::move(record);
   place.made = true;
   place.process = bundle.oci.process.value_or(oci::Process());
-  for (const oci::Namespace& space : bundle.oci.linux_.namespaces) place.own_pid_namespace = place.own_pid_namespace || space.type == "pid";
+  note_namespaces(bundle.oci, place);
   return place;
 }
 

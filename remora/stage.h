@@ -18,7 +18,7 @@ class Stage {
     oci::Process process;  ///< the bundle's, a template for ranks
     CpuSet cpus;           ///< empty: not leased
     std::uint64_t memory = 0;
-    bool own_pid_namespace = false;
+    bool own_pid_namespace = false, own_user_namespace = false;
     bool made = false;
     bool needed = false;  ///< has apps of its own
   };

@@ -21,8 +21,11 @@ inline std::string state_directory() {
 inline std::string control_socket_path() { return run_directory() + "/control.sock"; }
 inline std::string api_socket_path() { return run_directory() + "/api.sock"; }
 inline std::string mirror_path() { return run_directory() + "/nis"; }
-/// The default `--root`: one folder per enclave made by people and by the REST API.
-inline std::string default_root() { return run_directory() + "/enclaves"; }
+/// The default `--root` of a user: one folder per enclave made by people and by the REST API. Users other than root have one each,
+/// which hobbesd makes for them.
+inline std::string default_root(uid_t uid = ::geteuid()) {
+  return run_directory() + (uid == 0 ? std::string("/enclaves") : "/users/" + std::to_string(uid));
+}
 
 /// Another of our programs: beside the running one, as in a build tree, or in the bin or sbin folder next to it, as installed.
 inline std::string sibling_program(const std::string& name) {

@@ -19,6 +19,7 @@ struct CreateRequest {
   std::string cpus, mems;    ///< leased, list syntax; empty: the bundle's own words count
   std::uint64_t memory = 0;  ///< leased bytes, 0: no limit from Hobbes
   std::map<unsigned, std::uint64_t> memory_by_node;
+  std::string lent_cgroup;     ///< made and limited by hobbesd, for callers without privilege; empty: make one
   std::string console_socket;  ///< where the pseudo-terminal's master is sent
   bool no_pivot = false;
   bool no_new_keyring = false;

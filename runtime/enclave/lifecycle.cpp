@@ -37,6 +37,17 @@ Json memory_json(const MemoryRequest& memory) {
   return out;
 }
 
+// What a bundle asks for beside the lease, for whoever limits the group.
+Json limits_json(const oci::Resources& resources) {
+  Json out = Json::object();
+  if (resources.memory_limit) out["memory"] = *resources.memory_limit;
+  if (resources.pids_limit) out["pids"] = *resources.pids_limit;
+  if (resources.cpu_quota) out["cpuQuota"] = *resources.cpu_quota;
+  if (resources.cpu_period) out["cpuPeriod"] = *resources.cpu_period;
+  if (resources.cpu_shares) out["cpuShares"] = *resources.cpu_shares;
+  return out;
+}
+
 // A dying process leaves its control group a moment before it is dead, and hobbesd frees only what is of the dead.
 void await_end(const EnclaveRecord& record) {
   auto process = record.process.open();
@@ -55,6 +66,7 @@ Json reservation_of(const Bundle& bundle, const std::string& root, const std::st
           {"cores", cores_json(bundle.hobbes.cores)},
           {"memory", memory_json(bundle.hobbes.memory)},
           {"labels", bundle.hobbes.labels},
+          {"limits", limits_json(bundle.oci.linux_.resources)},
           {"heartbeat", bundle.hobbes.heartbeat_seconds},
           {"manage", name_of(bundle.hobbes.manage)}};
 }
@@ -83,6 +95,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
   const std::string& root = options.root;
   HOBBES_TRY(client, Client::connect());
+  if (root == default_root() && ::geteuid() != 0) HOBBES_CHECK(client.call("root.make", {}));
   HOBBES_CHECK(EnclaveRecord::claim(root, options.id));
 
   EnclaveRecord record;
@@ -119,17 +132,17 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
     for (const SegmentRequest& segment : bundle.hobbes.segments)
       HOBBES_CHECK(declare_segment(client, segment.name, segment.size, segment.writable ? 0660 : 0440, record.handle));
-    CreateRequest request{std::move(bundle),
-                          text_at(reserved.body, "cpus"),
-                          text_at(reserved.body, "mems"),
-                          static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal")),
-                          memory_by_node(reserved.body),
-                          options.console_socket,
-                          options.no_pivot,
-                          options.no_new_keyring,
-                          options.preserve_fds,
-                          {},
-                          {}};
+    CreateRequest request;
+    request.bundle = std::move(bundle);
+    request.cpus = text_at(reserved.body, "cpus");
+    request.mems = text_at(reserved.body, "mems");
+    request.memory = static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal"));
+    request.memory_by_node = memory_by_node(reserved.body);
+    request.lent_cgroup = text_at(reserved.body, "cgroup");
+    request.console_socket = options.console_socket;
+    request.no_pivot = options.no_pivot;
+    request.no_new_keyring = options.no_new_keyring;
+    request.preserve_fds = options.preserve_fds;
     if (membership) request.extra_environment = membership->environment;
     if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
     HOBBES_CHECK(driver.create(request, record));
@@ -185,7 +198,6 @@ Result<void> remove_enclave(const EnclaveRecord& record) {
   if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
   if (client) return {};  // it knows no such enclave: nothing is held
   // hobbesd is away: it finds the note when it is back. Losing the note too is harmless, since the folder is gone.
-  (void)make_directories(run_directory() + "/released", 01777);
   (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
   return {};
 }

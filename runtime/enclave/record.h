@@ -25,6 +25,7 @@ struct EnclaveRecord {
   std::uint64_t handle = 0;    ///< hobbesd's, 0 before it answered
   ProcessId process;           ///< the enclave process; pid 0 before it exists
   std::string cgroup;          ///< path in every hierarchy, empty when none is used
+  bool cgroup_lent = false;    ///< made by hobbesd for an unprivileged owner, and its to remove
   std::int64_t created_s = 0;  ///< wall clock
   uid_t owner = 0;
   bool prepared = false;  ///< create has finished

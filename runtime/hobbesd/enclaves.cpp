@@ -203,13 +203,22 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
                    {"bound", bound}};
   Transition transition;
   transition.put(record);
+  std::string lent;
+  if (session.peer.uid != 0 && *kind == Kind::linux_ && ::geteuid() == 0) {
+    HOBBES_TRY(path, lend_group(record, placement, request.value("limits", Json::object())));
+    document["lent"] = lent = path;
+  }
   transition.put_document(document_name(record.id), document);
   add_core_changes(transition, record, true);
-  HOBBES_CHECK(nis_->commit(transition));
+  if (auto committed = nis_->commit(transition); !committed) {
+    sweep_lent_groups();
+    return std::move(committed).error();
+  }
   session.reservations.insert(record.id);
   spdlog::info("enclave '{}' reserved: CPUs {}", id, placement.cpus.empty() ? "shared" : placement.cpus.text());
   Json out = placement_json(placement);
   out["handle"] = record.id;
+  if (!lent.empty()) out["cgroup"] = lent;
   return Reply{out, {}};
 }
 
@@ -377,6 +386,7 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
   out["before"] = {{"cpus", held.text()}, {"memory", memory_before}};
   out["dryRun"] = request.value("dryRun", false);
   if (request.value("dryRun", false)) return Reply{out, {}};
+  if (auto lent = lent_group_of(record)) HOBBES_CHECK(limit_lent_group(*lent, placement));
   Transition transition;
   add_core_changes(transition, record, false);
   set_placement(body, placement);
@@ -412,6 +422,7 @@ void Manager::forget(std::uint64_t id) {
   const hobbes_record* record = nis_->by_id(id);
   if (record == nullptr) return;
   spdlog::info("enclave '{}' released", record->name);
+  bool lent = static_cast<bool>(lent_group_of(*record));
   Transition transition;
   if (holds_resources(*record)) add_core_changes(transition, *record, false);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
@@ -428,6 +439,7 @@ void Manager::forget(std::uint64_t id) {
   kill_asked_.erase(id);
   endings_.erase(id);
   announced_.erase(id);
+  if (lent) sweep_lent_groups();
 }
 
 // Core and NUMA records follow the lease, so that a reader of the mirror sees who owns what.

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 
+#include "core/file.h"
 #include "core/identity.h"
+#include "core/paths.h"
 #include "enclave/describe.h"
 
 namespace hobbes {
@@ -79,6 +81,10 @@ Result<void> Manager::adopt() {
   listen_for_ends();
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
+  // Where `delete` leaves a note when hobbesd is away, whoever's enclave it was.
+  std::string notes = run_directory() + "/released";
+  HOBBES_CHECK(make_directories(notes, 01777));
+  (void)::chmod(notes.c_str(), 01777);
   consume_release_notes();
   std::vector<hobbes_record> enclaves;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) enclaves.push_back(*record);
@@ -112,6 +118,7 @@ Result<void> Manager::adopt() {
     watch_maker(record.id, document);
     watch_enclave(record);
   }
+  sweep_lent_groups();
   adopt_segments();
   std::vector<hobbes_record> compositions;
   for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
@@ -162,6 +169,8 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
                                                       {"enclave.event", &Manager::change_state},
                                                       {"enclave.resize", &Manager::resize},
                                                       {"enclave.beat", &Manager::beat},
+                                                      {"enclave.freeze", &Manager::freeze_enclave},
+                                                      {"root.make", &Manager::make_root},
                                                       {"enclave.release", &Manager::release},
                                                       {"enclave.describe", &Manager::describe_enclave},
                                                       {"segment.get", &Manager::get_segment},
@@ -177,11 +186,12 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
   if (op == "node") return node(request);
   if (op == "ping") return Reply{Json::object(), {}};
   if (op == "segment.make") return make_segment(session, request, fds);
+  if (op == "enclave.enter") return enter_enclave(session, request, fds);
   auto at = table.find(op);
   if (at == table.end()) return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
   // From inside an enclave every way to take or change resources needs its grant.
   if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
-  static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize", "enclave.release"};
+  static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize", "enclave.release", "enclave.freeze"};
   if (acting.count(op) != 0) {
     HOBBES_TRY(target, enclave_of(session, request));
     // An enclave's own process may say that it has crashed.
@@ -195,6 +205,7 @@ void Manager::tick() {
   nis_->beat();
   check_heartbeats();
   consume_release_notes();
+  if (lent_groups_to_sweep_) sweep_lent_groups();
   std::vector<std::pair<std::uint64_t, int>> unknown;
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
   for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);

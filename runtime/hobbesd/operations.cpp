@@ -52,7 +52,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& strings) {
 // {"op":"operation.begin","verb":V,"arguments":[...],"root":R,"id":I,"key":K}
 Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   std::string verb = text_at(request, "verb"), id = text_at(request, "id");
-  std::string root = text_at(request, "root", root_);
+  std::string root = text_at(request, "root", default_root(session.peer.uid));
   std::string key = text_at(request, "key");
   const hobbes_record* target = nis_->by_name(HOBBES_ENCLAVE, hash_of(root), id);
   HOBBES_CHECK(check_grant(session, target != nullptr ? target->id : 0));

@@ -287,6 +287,15 @@ Result<void> Cgroup::remove(std::chrono::milliseconds deadline) const {
   return {};
 }
 
+std::vector<std::string> Cgroup::subgroups() const {
+  std::vector<std::string> out;
+  for (const std::string& folder : directories())
+    for (const std::string& name : files_->list(folder).value_or({}))
+      if (files_->exists(folder + "/" + name + "/cgroup.procs") && std::find(out.begin(), out.end(), name) == out.end())
+        out.push_back(name);
+  return out;
+}
+
 bool Cgroup::exists() const {
   for (const std::string& folder : directories())
     if (files_->exists(folder)) return true;

@@ -45,6 +45,8 @@ class Cgroup {
   /// Removes the group and groups below it; missing ones are success. Errors: Code::busy at the deadline.
   Result<void> remove(std::chrono::milliseconds deadline = std::chrono::milliseconds(2000)) const;
   [[nodiscard]] bool exists() const;
+  /// Names of the groups directly below it.
+  [[nodiscard]] std::vector<std::string> subgroups() const;
   /// Counters for `events --stats`: name -> value, only those this node has.
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const;
   [[nodiscard]] const std::string& path() const { return path_; }

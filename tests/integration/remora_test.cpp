@@ -73,6 +73,17 @@ TEST(Remora, EnclavesWithPidNamespacesOfTheirOwnExchangeLargeMessages) {
   expect_nothing_left(node);
 }
 
+TEST(Remora, EnclavesWithUserNamespacesOfTheirOwnExchangeLargeMessages) {
+  Node node;
+  Json spaces = Json::array();
+  for (const char* type : {"mount", "ipc", "uts", "user"}) spaces.push_back({{"type", type}});
+  Json map = {{{"containerID", 0}, {"hostID", 0}, {"size", 65536}}};
+  node.good({"remora", "run",
+             composition(node, app("a", "pingpong", 1), app("b", "pingpong", 1),
+                         {{"linux", {{"namespaces", spaces}, {"uidMappings", map}, {"gidMappings", map}}}})});
+  expect_nothing_left(node);
+}
+
 TEST(Remora, EightRanksOnTwoCoresYieldToEachOther) {
   Node node;
   std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 4), app("b", "universe", 4))});

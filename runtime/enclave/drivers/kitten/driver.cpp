@@ -200,17 +200,11 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
     if (!console) return os_error("open " + log, errno);
     HOBBES_TRY(bundle, service_bundle(request.bundle, to_text(plan.json())));
-    CreateRequest service{std::move(bundle),
-                          wishes.service_cores ? wishes.service_cores->text() : "",
-                          "",
-                          0,
-                          {},
-                          {},
-                          request.no_pivot,
-                          request.no_new_keyring,
-                          0,
-                          {},
-                          {}};
+    CreateRequest service;
+    service.bundle = std::move(bundle);
+    if (wishes.service_cores) service.cpus = wishes.service_cores->text();
+    service.no_pivot = request.no_pivot;
+    service.no_new_keyring = request.no_new_keyring;
     service.passed_fds = {module.fd(), program.get(), socket.get(), console.get()};
     return service_.create(service, record);
   };

@@ -12,11 +12,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sstream>
 
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/process.h"
 #include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/linux/group.h"
 #include "enclave/drivers/linux/init.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -33,11 +34,6 @@ Result<std::pair<Fd, Fd>> socket_pair() {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return os_error("make a socket pair", errno);
   return std::pair{Fd(pair[0]), Fd(pair[1])};
-}
-
-Result<Cgroup> cgroup_of(const EnclaveRecord& record) {
-  HOBBES_TRY(layout, CgroupLayout::detect());
-  return Cgroup(layout, record.cgroup);
 }
 
 // The limits that go into the control group: the bundle's own, with the lease on top.
@@ -84,12 +80,32 @@ std::string map_text(const std::vector<oci::IdMapping>& maps) {
   return out;
 }
 
-Result<void> write_id_maps(pid_t child, const oci::Linux& linux_config) {
-  std::string folder = "/proc/" + std::to_string(child);
-  if (::geteuid() != 0) HOBBES_CHECK(Files::system().write(folder + "/setgroups", "deny"));
-  if (!linux_config.uid_mappings.empty()) HOBBES_CHECK(Files::system().write(folder + "/uid_map", map_text(linux_config.uid_mappings)));
-  if (!linux_config.gid_mappings.empty()) HOBBES_CHECK(Files::system().write(folder + "/gid_map", map_text(linux_config.gid_mappings)));
-  return {};
+using IdMaps = std::vector<oci::IdMapping>;
+
+// A user without privilege maps only himself, unless newuidmap(1) finds more ids granted to him in /etc/subuid.
+Result<void> write_id_map(pid_t child, const char* file, const char* helper, const IdMaps& maps, std::uint32_t own) {
+  if (maps.empty()) return {};
+  bool simple = maps.size() == 1 && maps[0].size == 1 && maps[0].host_id == own;
+  if (::geteuid() == 0 || simple) return Files::system().write("/proc/" + std::to_string(child) + "/" + file, map_text(maps));
+  Command command;
+  command.argv = {helper, std::to_string(child)};
+  for (const oci::IdMapping& map : maps)
+    for (std::uint32_t number : {map.container_id, map.host_id, map.size}) command.argv.push_back(std::to_string(number));
+  auto outcome = run(command);
+  if (outcome && outcome->good()) return {};
+  return Error{Code::denied, std::string("map ids by ") + helper, outcome ? outcome->err : outcome.error().cause,
+               "install it (Debian: uidmap) and have /etc/subuid and /etc/subgid grant the ids, or map only yourself"};
+}
+
+Result<void> write_id_maps(pid_t child, const IdMaps& uids, const IdMaps& gids) {
+  bool alone = gids.size() == 1 && gids[0].size == 1;
+  if (::geteuid() != 0 && alone) HOBBES_CHECK(Files::system().write("/proc/" + std::to_string(child) + "/setgroups", "deny"));
+  HOBBES_CHECK(write_id_map(child, "uid_map", "newuidmap", uids, ::geteuid()));
+  return write_id_map(child, "gid_map", "newgidmap", gids, ::getegid());
+}
+
+bool maps_root(const IdMaps& maps) {
+  return std::any_of(maps.begin(), maps.end(), [](const oci::IdMapping& map) { return map.container_id == 0; });
 }
 
 // Receives the child's next word. Errors: what the child reported, or that it died.
@@ -149,49 +165,35 @@ pid_t clone_with(unsigned long flags) {
   return static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
 }
 
-// fork() with a chosen pid in the children's pid namespace. The caller may have threads, whose locks a raw clone would copy, so an
-// intermediate process made by fork() does it; CLONE_PARENT makes the result our own child all the same.
-pid_t fork_as(pid_t inner_pid) {
+// fork() into namespaces of a running process, with a chosen pid there if wanted. The caller may have threads, whose locks a raw clone
+// would copy, so an intermediate process made by fork() does it; CLONE_PARENT makes the result our own child all the same.
+pid_t fork_into(const Fd& target, unsigned long namespaces, pid_t inner_pid) {
   int answer[2];
   if (::pipe2(answer, O_CLOEXEC) != 0) return -1;
   Fd read_end(answer[0]), write_end(answer[1]);
+  struct Made {
+    pid_t pid;
+    int error;
+  } made{-1, EIO};
   pid_t between = ::fork();
   if (between == 0) {
-    // fork() was into the namespace too: this one's parent is outside, and so will the clone's be.
     clone_args args{};
     args.flags = CLONE_PARENT;
-    args.set_tid = reinterpret_cast<__u64>(&inner_pid);
-    args.set_tid_size = 1;
-    auto made = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
-    if (made == 0) return 0;
-    int error = made < 0 ? errno : 0;
-    (void)!::write(write_end.get(), &error, sizeof error);
+    args.set_tid = inner_pid != 0 ? reinterpret_cast<__u64>(&inner_pid) : 0;
+    args.set_tid_size = inner_pid != 0 ? 1 : 0;
+    if (namespaces == 0 || ::setns(target.get(), static_cast<int>(namespaces)) == 0)
+      made.pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+    if (made.pid == 0) return 0;
+    made.error = errno;
+    (void)!::write(write_end.get(), &made, sizeof made);
     ::_exit(0);
   }
   write_end.reset();
   if (between < 0) return -1;
-  int error = EIO;
-  (void)!::read(read_end.get(), &error, sizeof error);
+  (void)!::read(read_end.get(), &made, sizeof made);
   ::waitpid(between, nullptr, 0);
-  if (error != 0) {
-    errno = error;
-    return -1;
-  }
-  // The new child is the one of ours that has this pid innermost.
-  std::istringstream numbers(Files::system().read("/proc/self/task/" + std::to_string(::gettid()) + "/children").value_or(""));
-  for (pid_t pid = 0; numbers >> pid;) {
-    auto status = Files::system().read("/proc/" + std::to_string(pid) + "/status");
-    if (!status) continue;
-    std::size_t at = status->find("NStgid:");
-    if (at == std::string::npos) continue;
-    std::istringstream fields(status->substr(at + 7, status->find('\n', at) - at - 7));
-    pid_t last = 0;
-    int depth = 0;
-    for (pid_t one = 0; fields >> one; ++depth) last = one;
-    if (depth > 1 && last == inner_pid) return pid;
-  }
-  errno = ESRCH;
-  return -1;
+  errno = made.error;
+  return made.pid;
 }
 
 bool same_namespace(pid_t pid, const char* name) {
@@ -217,17 +219,27 @@ Result<Bundle> bundle_of(const EnclaveRecord& record) {
 
 }  // namespace
 
+std::optional<Error> LinuxDriver::obstacle() const {
+  if (::geteuid() == 0) return std::nullopt;
+  for (const char* file : {"/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"})
+    if (auto limit = Files::system().read(file); limit && std::atoll(limit->c_str()) == 0)
+      return Error{Code::denied, "host enclaves of users without privilege", std::string(file) + " is 0, so they have no user namespaces",
+                   "run as root, or ask the administrator to set it"};
+  return std::nullopt;
+}
+
 Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
   const Bundle& bundle = request.bundle;
   const oci::Config& oci = bundle.oci;
   HOBBES_TRY(layout, CgroupLayout::detect());
-  std::string group = cgroup_path_of(bundle, record);
-  Cgroup cgroup(layout, group);
+  std::string path = request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
   // Before the record names it: a cleaner kills everything in the group a record names.
-  if (auto inside = cgroup.processes(); inside && !inside->empty())
-    return Error{Code::exists, "create enclave '" + record.id + "'", "control group " + group + " already holds processes",
+  if (auto inside = Cgroup(layout, path).processes(); inside && !inside->empty())
+    return Error{Code::exists, "create enclave '" + record.id + "'", "control group " + path + " already holds processes",
                  "choose another cgroupsPath"};
-  record.cgroup = group;
+  record.cgroup = path;
+  record.cgroup_lent = !request.lent_cgroup.empty();
+  HOBBES_TRY(group, EnclaveGroup::of(record));
 
   InitPlan plan;
   plan.request = &request;
@@ -249,13 +261,22 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   if (!own_mounts)
     return Error{Code::invalid, "create enclave '" + record.id + "'", "the bundle asks for no mount namespace",
                  "add {\"type\": \"mount\"} to linux.namespaces"};
-  plan.map_root = (flags & CLONE_NEWUSER) != 0;
+  IdMaps uids = oci.linux_.uid_mappings, gids = oci.linux_.gid_mappings;
+  bool joins_users = std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "user"; });
+  if (::geteuid() != 0 && !joins_users) {
+    // What only root may do, its owner may do in a user namespace of the enclave's own, where he is whom the bundle names.
+    flags |= CLONE_NEWUSER;
+    if (uids.empty()) uids = {{oci.process->user.uid, ::geteuid(), 1}};
+    if (gids.empty()) gids = {{oci.process->user.gid, ::getegid(), 1}};
+  }
+  bool own_users = (flags & CLONE_NEWUSER) != 0;
+  plan.become_root = own_users && (maps_root(uids) || uids.empty());
   plan.rootfs = {&bundle,
                  record.folder() + "/rootfs",
                  "",
-                 &cgroup,
+                 &group.cgroup(),
                  &layout,
-                 plan.map_root,
+                 own_users,
                  (flags & CLONE_NEWPID) != 0,
                  plan.late_namespaces != 0,
                  bundle.hobbes.present};
@@ -281,8 +302,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     return error;
   };
 
-  HOBBES_CHECK(cgroup.create());
-  if (auto limited = cgroup.apply(effective_resources(request)); !limited) return undone(std::move(limited).error());
+  if (auto made = group.create(effective_resources(request)); !made) return undone(std::move(made).error());
   HOBBES_TRY(listening, listen_at(record.start_socket(), 0600, SOCK_SEQPACKET));
   ::fcntl(listening.get(), F_SETFL, 0);  // the enclave process blocks in accept
   plan.start = std::move(listening);
@@ -313,8 +333,8 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     HOBBES_TRY(identity, ProcessId::of(child));
     record.process = identity;
     HOBBES_CHECK(record.save());
-    if (plan.map_root) HOBBES_CHECK(write_id_maps(child, oci.linux_));
-    HOBBES_CHECK(cgroup.enter(child));
+    if (own_users) HOBBES_CHECK(write_id_maps(child, uids, gids));
+    HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(go_on(init));
     HOBBES_CHECK(expect(init, "mounted"));
     Json state = record.state();
@@ -361,27 +381,28 @@ Result<void> LinuxDriver::signal(const EnclaveRecord& record, int number, bool a
   if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) != 0) return os_error(attempt, errno);
   // A frozen process would get it only when resumed.
   if (number == SIGKILL)
-    if (auto cgroup = cgroup_of(record); cgroup && cgroup->frozen()) (void)cgroup->freeze(false);
+    if (auto group = EnclaveGroup::of(record); group && group->frozen()) (void)group->freeze(false);
   return {};
 }
 
 Result<void> LinuxDriver::pause(const EnclaveRecord& record) const {
   Status now = record.status();
   if (now != Status::running && now != Status::created) return not_running(record, "pause");
-  HOBBES_TRY(cgroup, cgroup_of(record));
-  return cgroup.freeze(true);
+  HOBBES_TRY(group, EnclaveGroup::of(record));
+  return group.freeze(true);
 }
 
 Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
   if (record.status() != Status::paused) return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
-  HOBBES_TRY(cgroup, cgroup_of(record));
-  return cgroup.freeze(false);
+  HOBBES_TRY(group, EnclaveGroup::of(record));
+  return group.freeze(false);
 }
 
 Result<void> LinuxDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
   if (!record.process.alive()) return not_running(record, "update");
-  HOBBES_TRY(cgroup, cgroup_of(record));
-  return cgroup.apply(request.resources);
+  if (record.cgroup_lent && request.leased) return {};  // hobbesd limits it as it changes the lease
+  HOBBES_TRY(group, EnclaveGroup::of(record));
+  return group.apply(request.resources);
 }
 
 Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
@@ -405,17 +426,14 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
     if (!same_namespace(record.process.pid, name)) plan.namespaces |= flag;
   HOBBES_TRY(pair, socket_pair());
   plan.sync = std::move(pair.second);
-  HOBBES_TRY(cgroup, cgroup_of(record));
+  HOBBES_TRY(group, EnclaveGroup::of(record));
 
-  pid_t child = -1;
-  {
-    std::optional<ChildPidNamespace> born_in;
-    if (!same_namespace(record.process.pid, "pid")) {
-      HOBBES_TRY(entered, ChildPidNamespace::enter("/proc/" + std::to_string(record.process.pid) + "/ns/pid"));
-      born_in.emplace(std::move(entered));
-    }
-    child = request.inner_pid == 0 ? ::fork() : fork_as(request.inner_pid);
-  }
+  // Pid namespaces take effect at birth; who has no privilege outside must enter the user namespace before them.
+  unsigned long at_birth = same_namespace(record.process.pid, "pid") ? 0UL : static_cast<unsigned long>(CLONE_NEWPID);
+  if (::geteuid() != 0) at_birth |= plan.namespaces & CLONE_NEWUSER;
+  plan.namespaces &= ~at_birth;
+  plan.become_root = ((plan.namespaces | at_birth) & CLONE_NEWUSER) != 0;
+  pid_t child = at_birth == 0 && request.inner_pid == 0 ? ::fork() : fork_into(plan.target, at_birth, request.inner_pid);
   if (child == 0) {
     pair.first.reset();
     run_exec(plan);
@@ -425,7 +443,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   Channel started(std::move(pair.first));
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
-    HOBBES_CHECK(cgroup.enter(child));
+    HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(go_on(started));
     auto answer = started.receive(step_deadline);
     if (!answer) return {};  // closed by its execve
@@ -440,13 +458,13 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
 }
 
 Result<std::vector<pid_t>> LinuxDriver::processes(const EnclaveRecord& record) const {
-  HOBBES_TRY(cgroup, cgroup_of(record));
-  return cgroup.processes();
+  HOBBES_TRY(group, EnclaveGroup::of(record));
+  return group.processes();
 }
 
 std::map<std::string, std::uint64_t> LinuxDriver::statistics(const EnclaveRecord& record) const {
-  auto cgroup = cgroup_of(record);
-  return cgroup ? cgroup->statistics() : std::map<std::string, std::uint64_t>();
+  auto group = EnclaveGroup::of(record);
+  return group ? group->statistics() : std::map<std::string, std::uint64_t>();
 }
 
 // Its kernel is this one: that its process exists and is not frozen is all there is to know.
@@ -462,10 +480,8 @@ Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds dead
     if (auto process = record.process.open()) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
   }
   if (record.cgroup.empty()) return {};
-  HOBBES_TRY(cgroup, cgroup_of(record));
-  if (!cgroup.exists()) return {};
-  HOBBES_CHECK(cgroup.kill_all(deadline));
-  return cgroup.remove(deadline);
+  HOBBES_TRY(group, EnclaveGroup::of(record));
+  return group.destroy(deadline);
 }
 
 }  // namespace hobbes

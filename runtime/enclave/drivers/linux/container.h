@@ -6,7 +6,7 @@ namespace hobbes {
 
 class LinuxDriver final : public Driver {
  public:
-  [[nodiscard]] std::optional<Error> obstacle() const override { return std::nullopt; }
+  [[nodiscard]] std::optional<Error> obstacle() const override;
   Result<void> create(const CreateRequest& request, EnclaveRecord& record) const override;
   Result<void> start(const EnclaveRecord& record) const override;
   Result<void> signal(const EnclaveRecord& record, int number, bool all) const override;

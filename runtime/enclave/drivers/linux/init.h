@@ -21,7 +21,7 @@ struct InitPlan {
   Fd sync;     ///< to the parent
   Fd start;    ///< listening; `start` connects here
   Fd console;
-  bool map_root = false;  ///< become user 0 of the new user namespace first
+  bool become_root = false;  ///< become user 0 of the new user namespace first
 };
 
 /// What the parent prepared for a further process in a running enclave.
@@ -29,6 +29,7 @@ struct ExecPlan {
   const ExecRequest* request = nullptr;
   Fd target;                     ///< pidfd of the enclave process
   unsigned long namespaces = 0;  ///< CLONE_NEW* to join
+  bool become_root = false;      ///< of the user namespace, where it has one
   std::optional<SeccompProgram> seccomp;
   Fd sync, console;
 };

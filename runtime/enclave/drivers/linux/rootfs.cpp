@@ -16,6 +16,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <sstream>
 
 #include "core/file.h"
 #include "core/paths.h"
@@ -98,6 +99,14 @@ unsigned long kept_flags(const std::string& path) {
   return out;
 }
 
+std::string without_option(const std::string& data, const std::string& prefix) {
+  std::string out;
+  std::istringstream words(data);
+  for (std::string word; std::getline(words, word, ',');)
+    if (word.rfind(prefix, 0) != 0) out += (out.empty() ? "" : ",") + word;
+  return out;
+}
+
 Result<void> make_readonly_recursively(const std::string& path) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
@@ -129,6 +138,10 @@ class Builder {
     if (options.copy_up) before = std::move(target);
     auto mounted =
         mount_call(source, where, m.type.c_str(), options.flags & ~static_cast<unsigned long>(MS_RDONLY), options.data.c_str(), what);
+    // The terminals' usual group may not be mapped in a user namespace; its own is as good.
+    if (!mounted && m.type == "devpts" && request_.user_namespace && mounted.error().code == Code::invalid)
+      mounted = mount_call(source, where, "devpts", options.flags & ~static_cast<unsigned long>(MS_RDONLY),
+                           without_option(options.data, "gid=").c_str(), what);
     // sysfs needs the network namespace's owner; the host's own, read-only, is the usual stand-in.
     if (!mounted && m.type == "sysfs" && mounted.error().code == Code::denied)
       mounted = mount_call("/sys", where, nullptr, MS_BIND | MS_REC, nullptr, what);
@@ -249,9 +262,12 @@ Result<std::string> build_host_root(const RootfsRequest& request) {
   HOBBES_CHECK(mount_call("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", "a private /tmp"));
   std::string shared = request.shared_memory.empty() ? "/dev/shm" : request.shared_memory;
   HOBBES_CHECK(mount_call(shared.c_str(), root + "/dev/shm", nullptr, MS_BIND, nullptr, shared + " at /dev/shm"));
-  HOBBES_CHECK(mount_call(nullptr, root + "/dev/shm", nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, nullptr, "/dev/shm writable"));
+  unsigned long kept = kept_flags(root + "/dev/shm") & ~static_cast<unsigned long>(MS_RDONLY);
+  HOBBES_CHECK(
+      mount_call(nullptr, root + "/dev/shm", nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept, nullptr, "/dev/shm writable"));
   // Pseudo-terminals need a writable devpts.
-  (void)::mount(nullptr, (root + "/dev/pts").c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC, nullptr);
+  kept = kept_flags(root + "/dev/pts") & ~static_cast<unsigned long>(MS_RDONLY);
+  (void)::mount(nullptr, (root + "/dev/pts").c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC | kept, nullptr);
   return root;
 }
 

@@ -1,0 +1,54 @@
+#include "enclave/drivers/linux/group.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "ipc/client.h"
+
+namespace hobbes {
+
+Result<EnclaveGroup> EnclaveGroup::of(const EnclaveRecord& record) {
+  HOBBES_TRY(layout, CgroupLayout::detect());
+  return EnclaveGroup(Cgroup(std::move(layout), record.cgroup), record.handle, record.cgroup_lent);
+}
+
+Result<void> EnclaveGroup::create(const oci::Resources& resources) const {
+  if (lent_) return {};
+  HOBBES_CHECK(cgroup_.create());
+  return cgroup_.apply(resources);
+}
+
+Result<void> EnclaveGroup::apply(const oci::Resources& resources) const {
+  if (!lent_) return cgroup_.apply(resources);
+  return Error{Code::unsupported, "change the limits of control group " + cgroup_.path(), "it is lent by hobbesd and limited by its lease",
+               "use `hobbes-run update --cores` or `--memory-size`"};
+}
+
+Result<void> EnclaveGroup::enter(pid_t pid) const {
+  if (!lent_) return cgroup_.enter(pid);
+  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) return os_error("move process " + std::to_string(pid) + " into its control group", errno);
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(entered, client.call("enclave.enter", {{"handle", handle_}}, {process.get()}));
+  (void)entered;
+  return {};
+}
+
+Result<void> EnclaveGroup::freeze(bool frozen) const {
+  if (!lent_) return cgroup_.freeze(frozen);
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(done, client.call("enclave.freeze", {{"handle", handle_}, {"frozen", frozen}}));
+  (void)done;
+  return {};
+}
+
+Result<void> EnclaveGroup::destroy(std::chrono::milliseconds deadline) const {
+  if (!cgroup_.exists()) return {};
+  if (lent_ && frozen()) (void)freeze(false);
+  HOBBES_CHECK(cgroup_.kill_all(deadline));
+  return lent_ ? Result<void>() : cgroup_.remove(deadline);
+}
+
+}  // namespace hobbes

@@ -1,0 +1,146 @@
+// What hobbesd lends to users who have no privilege of their own: a folder for their enclaves, and a control group per enclave, made
+// and limited with the lease. Its processes enter and freeze through here, and only their owner's.
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/file.h"
+#include "core/identity.h"
+#include "core/paths.h"
+#include "hobbesd/manager.h"
+#include "partition/cgroup.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Several managers may serve one machine (tests do): each sweeps only what bears its own mark.
+std::string group_prefix() { return "user-" + hex(hash_of(run_directory()), 8) + "-"; }
+
+Result<Cgroup> group_at(const std::string& path) {
+  HOBBES_TRY(layout, CgroupLayout::detect());
+  return Cgroup(std::move(layout), path);
+}
+
+// The process a pidfd names, 0 when it has ended (proc(5), fdinfo of pidfds).
+pid_t process_of(const Fd& pidfd) {
+  auto text = Files::system().read("/proc/self/fdinfo/" + std::to_string(pidfd.get()));
+  std::size_t at = text ? text->find("\nPid:") : std::string::npos;
+  return at == std::string::npos ? 0 : std::max(0, std::atoi(text->c_str() + at + 5));
+}
+
+// Real, effective and saved: a set-user-id program is not its caller's to move about.
+bool belongs_to(pid_t pid, uid_t uid) {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
+  std::size_t at = text ? text->find("\nUid:") : std::string::npos;
+  if (at == std::string::npos) return false;
+  unsigned real = 0, effective = 0, saved = 0;
+  if (std::sscanf(text->c_str() + at, "\nUid: %u %u %u", &real, &effective, &saved) != 3) return false;
+  return real == uid && effective == uid && saved == uid;
+}
+
+std::optional<std::int64_t> wish(const Json& limits, const char* key) {
+  if (!limits.contains(key)) return std::nullopt;
+  return number_at(limits, key);
+}
+
+}  // namespace
+
+// {"op":"root.make"}: the caller's default root.
+Result<Reply> Manager::make_root(Session& session, const Json&) {
+  std::string path = default_root(session.peer.uid);
+  if (session.peer.uid == 0) return Reply{{{"root", path}}, {}};
+  HOBBES_CHECK(make_directories(run_directory() + "/users", 0711));
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return os_error("make " + path, errno);
+  if (::lchown(path.c_str(), session.peer.uid, session.peer.gid) != 0) return os_error("give " + path + " to its user", errno);
+  return Reply{{{"root", path}}, {}};
+}
+
+Result<std::string> Manager::lend_group(const hobbes_record& record, const Placement& placement, const Json& limits) {
+  std::string path = "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
+  HOBBES_TRY(group, group_at(path));
+  oci::Resources resources;
+  resources.cpus = placement.cpus.text();
+  resources.mems = placement.nodes().text();
+  std::int64_t lease = 0;
+  for (const auto& [node, bytes] : placement.memory) lease += static_cast<std::int64_t>(bytes);
+  if (lease > 0) resources.memory_limit = lease;
+  // A wish may only narrow what the lease allows.
+  if (auto memory = wish(limits, "memory"); memory && *memory > 0 && (lease == 0 || *memory < lease)) resources.memory_limit = memory;
+  resources.pids_limit = wish(limits, "pids");
+  resources.cpu_quota = wish(limits, "cpuQuota");
+  if (auto period = wish(limits, "cpuPeriod"); period && *period > 0) resources.cpu_period = static_cast<std::uint64_t>(*period);
+  if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0) resources.cpu_shares = static_cast<std::uint64_t>(*shares);
+  HOBBES_CHECK(group.create());
+  if (auto applied = group.apply(resources); !applied) {
+    (void)group.remove(milliseconds(100));
+    return std::move(applied).error();
+  }
+  return path;
+}
+
+Result<void> Manager::limit_lent_group(const std::string& path, const Placement& placement) {
+  HOBBES_TRY(group, group_at(path));
+  oci::Resources resources;
+  resources.cpus = placement.cpus.text();
+  resources.mems = placement.nodes().text();
+  std::int64_t lease = 0;
+  for (const auto& [node, bytes] : placement.memory) lease += static_cast<std::int64_t>(bytes);
+  if (lease > 0) resources.memory_limit = lease;
+  return group.apply(resources);
+}
+
+Result<std::string> Manager::lent_group_of(const hobbes_record& record) const {
+  std::string path = text_at(nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object()), "lent");
+  if (path.empty())
+    return Error{Code::unsupported, "act on the control group of enclave '" + std::string(record.name) + "'", "none was lent to it",
+                 "its owner manages it"};
+  return path;
+}
+
+// {"op":"enclave.enter","handle":H} with a pidfd.
+Result<Reply> Manager::enter_enclave(Session& session, const Json& request, std::vector<Fd>& fds) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  HOBBES_CHECK(check_grant(session, found->id));
+  HOBBES_TRY(path, lent_group_of(*found));
+  std::string attempt = "move a process into enclave '" + std::string(found->name) + "'";
+  pid_t pid = fds.size() == 1 ? process_of(fds[0]) : 0;
+  if (pid == 0) return Error{Code::invalid, attempt, "the request carries no descriptor of a living process", "send one pidfd"};
+  if (!belongs_to(pid, found->uid))
+    return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid), ""};
+  // The pid is the descriptor's as long as that process lives: a recycled number is noticed before anything is written.
+  if (process_of(fds[0]) != pid) return Error{Code::not_found, attempt, "the process has ended", ""};
+  HOBBES_TRY(group, group_at(path));
+  HOBBES_CHECK(group.enter(pid));
+  return Reply{Json::object(), {}};
+}
+
+// {"op":"enclave.freeze","handle":H,"frozen":B}
+Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
+  HOBBES_TRY(found, enclave_of(session, request));
+  HOBBES_TRY(path, lent_group_of(*found));
+  HOBBES_TRY(group, group_at(path));
+  HOBBES_CHECK(group.freeze(request.value("frozen", true), milliseconds(500)));
+  return Reply{Json::object(), {}};
+}
+
+// Takes away lent groups that no enclave has any more: at once where they are empty or die quickly, else at a later tick.
+void Manager::sweep_lent_groups() {
+  lent_groups_to_sweep_ = false;
+  auto top = group_at("/hobbes");
+  if (!top) return;
+  for (const std::string& name : top->subgroups()) {
+    if (name.rfind(group_prefix(), 0) != 0) continue;
+    const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
+    if (record != nullptr && record->type == HOBBES_ENCLAVE) continue;
+    auto group = group_at("/hobbes/" + name);
+    if (group && group->kill_all(milliseconds(50)) && group->remove(milliseconds(50))) continue;
+    lent_groups_to_sweep_ = true;
+  }
+}
+
+}  // namespace hobbes
