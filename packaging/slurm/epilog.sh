@@ -5,5 +5,7 @@ hobbes --json enclaves 2>/dev/null | python3 -c '
 import json, sys
 for e in json.load(sys.stdin):
     if e["uid"] == int(sys.argv[1]): print(e["id"])' "$SLURM_JOB_UID" |
-while read -r id; do hobbes-run delete --force "$id" || true; done
+while read -r id; do
+  setpriv --reuid="$SLURM_JOB_UID" --regid="$(id -g "$SLURM_JOB_UID")" --clear-groups hobbes-run delete --force "$id" || true
+done
 exit 0

@@ -269,7 +269,7 @@ Result<int> kill(const Globals& globals, const std::string& id, const std::strin
 Result<int> remove(const Globals& globals, const std::string& id, bool force) {
   auto record = find(globals, id);
   if (!record) {
-    if (force) return 0;
+    if (force && record.error().code != Code::denied) return 0;
     return std::move(record).error();
   }
   Status now = record->status();

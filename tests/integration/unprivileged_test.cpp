@@ -79,6 +79,13 @@ TEST_F(Unprivileged, AUserMakesUsesAndRemovesAnEnclave) {
   EXPECT_EQ(number_at(stats["data"], "memory.limit"), 256 << 20);
   EXPECT_NE(as_user({"exec", "a", "sh", "-c", "for i in $(seq 40); do sleep 5 & done; wait"}).err.find("ork"), std::string::npos)
       << "his own limit holds";
+  // Root does not act on the words of others: the folder may name hooks.
+  EXPECT_NE(node.run({"hobbes-run", "--root", node.run_folder() + "/users/1234", "delete", "--force", "a"}).err.find("act as that user"),
+            std::string::npos);
+  EXPECT_EQ(user_does({"update", "--memory-size", "128MiB", "a"}), "");
+  stats = parse_json(user_does({"events", "--stats", "a"}), "stats").value_or(Json());
+  EXPECT_EQ(number_at(stats["data"], "memory.limit"), 128 << 20) << "the group follows the lease";
+  EXPECT_NE(as_user({"update", "--pids-limit", "1000", "a"}).err.find("lent by hobbesd"), std::string::npos);
   user_does({"pause", "a"});
   EXPECT_NE(user_does({"state", "a"}).find("paused"), std::string::npos);
   user_does({"resume", "a"});

@@ -1,0 +1,54 @@
+#include "vmm/memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/size.h"
+
+namespace hobbes::vmm {
+
+Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_size) {
+  std::string attempt = "make " + format_size(size) + " of guest memory";
+  bool huge = page_size >= 2 * mib;
+  if (size < 16 * mib || size % (huge ? page_size : 4096) != 0)
+    return Error{Code::invalid, attempt, "a guest needs at least 16 MiB, in whole pages", "change memory.size"};
+  GuestMemory out;
+  out.fd_.reset(static_cast<int>(::memfd_create("guest", MFD_CLOEXEC | (huge ? static_cast<unsigned>(MFD_HUGETLB) : 0U))));
+  if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
+  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd_.get(), 0);
+  if (base == MAP_FAILED)
+    return huge ? Error{Code::exhausted, attempt, "there are not enough free huge pages",
+                        "raise /proc/sys/vm/nr_hugepages, or leave out memory.pageSize"}
+                : os_error(attempt, errno);
+  out.base_ = static_cast<std::byte*>(base);
+  out.size_ = size;
+  if (!huge) (void)::madvise(base, size, MADV_HUGEPAGE);
+  std::uint64_t low = std::min<std::uint64_t>(size, low_end);
+  out.regions_.push_back({0, low, out.base_});
+  if (size > low) out.regions_.push_back({high_at, size - low, out.base_ + low});
+  return out;
+}
+
+GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(base_, other.base_);
+  std::swap(size_, other.size_);
+  std::swap(regions_, other.regions_);
+  return *this;
+}
+
+GuestMemory::~GuestMemory() {
+  if (base_ != nullptr) ::munmap(base_, size_);
+}
+
+std::span<std::byte> GuestMemory::at(Gpa address, std::uint64_t size) const {
+  for (const Region& region : regions_)
+    if (address >= region.address && address - region.address < region.size && size <= region.size - (address - region.address))
+      return {region.host + (address - region.address), size};
+  return {};
+}
+
+}  // namespace hobbes::vmm

@@ -1,0 +1,64 @@
+// Guest memory: what the guest may do anything with, so every address it names is checked against it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "vmm/layout.h"
+
+namespace hobbes::vmm {
+
+struct Region {
+  Gpa address = 0;
+  std::uint64_t size = 0;
+  std::byte* host = nullptr;
+};
+
+/// Owns one memfd, mapped once; RAM below 3 GiB and, when there is more, from 4 GiB on. Addresses are stable. Thread-safe after make():
+/// the guest races with everybody, so readers copy first and look then.
+class GuestMemory {
+ public:
+  /// `page_size`: 4096, or 2 MiB for huge pages. Errors: Code::exhausted when there are not enough of them.
+  static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size);
+  GuestMemory(GuestMemory&& other) noexcept { *this = std::move(other); }
+  GuestMemory& operator=(GuestMemory&& other) noexcept;
+  ~GuestMemory();
+
+  /// `size` bytes at `address`, or an empty span when any of them is not RAM.
+  [[nodiscard]] std::span<std::byte> at(Gpa address, std::uint64_t size) const;
+  template <class T>
+  [[nodiscard]] bool read(Gpa address, T& out) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    auto bytes = at(address, sizeof(T));
+    if (bytes.empty()) return false;
+    std::memcpy(&out, bytes.data(), sizeof(T));
+    return true;
+  }
+  template <class T>
+  [[nodiscard]] bool write(Gpa address, const T& value) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    auto bytes = at(address, sizeof(T));
+    if (bytes.empty()) return false;
+    std::memcpy(bytes.data(), &value, sizeof(T));
+    return true;
+  }
+  [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  /// The first address behind RAM below 3 GiB.
+  [[nodiscard]] Gpa low_top() const { return regions_.front().size; }
+
+ private:
+  GuestMemory() = default;
+  Fd fd_;
+  std::byte* base_ = nullptr;
+  std::uint64_t size_ = 0;
+  std::vector<Region> regions_;
+};
+
+}  // namespace hobbes::vmm
