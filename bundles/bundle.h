@@ -39,6 +39,7 @@ struct MemoryRequest {
 
 struct ImageRequest {
   std::string kernel, initrd, cmdline, protocol;
+  unsigned boot_seconds = 120;  ///< how long a guest may take until its agent answers
 };
 
 struct SegmentRequest {

@@ -153,14 +153,13 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
   entries[features_.size()] = identity;
   HOBBES_CHECK(call(fd, KVM_SET_CPUID2, "describe " + attempt.substr(5), table));
 
-  struct {
-    kvm_msrs head;
-    kvm_msr_entry entries[2];
-  } registers{};
-  registers.head.nmsrs = 2;
-  registers.entries[0] = {misc_enable, 0, 1};
-  registers.entries[1] = {mtrr_default, 0, 0x800 | 6};  // all memory write-back, as firmware leaves it
-  HOBBES_CHECK(call(fd, KVM_SET_MSRS, attempt, &registers));
+  std::vector<std::byte> area(sizeof(kvm_msrs) + 2 * sizeof(kvm_msr_entry));
+  auto* registers = reinterpret_cast<kvm_msrs*>(area.data());
+  auto* values = reinterpret_cast<kvm_msr_entry*>(area.data() + sizeof(kvm_msrs));
+  registers->nmsrs = 2;
+  values[0] = {misc_enable, 0, 1};
+  values[1] = {mtrr_default, 0, 0x800 | 6};  // all memory write-back, as firmware leaves it
+  HOBBES_CHECK(call(fd, KVM_SET_MSRS, attempt, registers));
   return out;
 }
 

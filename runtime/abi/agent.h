@@ -1,0 +1,34 @@
+/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 1.
+ * Document: docs/PALACIOS.md. One stream is one conversation: it begins with a HOBBES_FRAME_JSON request.
+ */
+#ifndef HOBBES_ABI_AGENT_H
+#define HOBBES_ABI_AGENT_H
+
+#ifdef __cplusplus
+#include <cstdint>
+#else
+#include <stdint.h>
+#endif
+
+#define HOBBES_AGENT_VERSION 1
+#define HOBBES_AGENT_PORT 1024
+#define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
+
+enum hobbes_frame_type {
+  HOBBES_FRAME_JSON = 1,   /* requests, answers, and the end of a program: {"exited": code} or {"signalled": number} */
+  HOBBES_FRAME_STDIN = 2,  /* empty: its end */
+  HOBBES_FRAME_STDOUT = 3,
+  HOBBES_FRAME_STDERR = 4
+};
+
+/* Little-endian, followed by `length` bytes. */
+struct hobbes_frame {
+  uint32_t length;
+  uint32_t type;
+};
+
+#ifdef __cplusplus
+static_assert(sizeof(hobbes_frame) == 8);
+#endif
+
+#endif

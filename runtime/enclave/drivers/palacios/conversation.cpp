@@ -1,0 +1,95 @@
+#include "enclave/drivers/palacios/conversation.h"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/file.h"
+
+namespace hobbes {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Error gone() { return {Code::unavailable, "talk to the guest's agent", "it has closed the stream", "see the enclave's console"}; }
+
+Result<void> read_exactly(int fd, char* to, std::size_t size, Clock::time_point end) {
+  while (size > 0) {
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+    pollfd readable{fd, POLLIN, 0};
+    int n = left > 0 ? ::poll(&readable, 1, static_cast<int>(std::min<std::int64_t>(left, 1 << 30))) : 0;
+    if (n == 0) return Error{Code::timeout, "talk to the guest's agent", "it does not answer", "see the enclave's console"};
+    if (n < 0) continue;
+    ssize_t got = ::read(fd, to, size);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) return gone();
+    to += got;
+    size -= static_cast<std::size_t>(got);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> Conversation::send(std::uint32_t type, std::string_view content) const {
+  if (content.size() > HOBBES_FRAME_LIMIT) return Error{Code::invalid, "talk to the guest's agent", "the message is too long", ""};
+  hobbes_frame head{static_cast<std::uint32_t>(content.size()), type};
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  bytes += content;
+  if (auto sent = write_all(stream_.get(), bytes, "the guest's agent"); !sent) return gone();
+  return {};
+}
+
+Result<Frame> Conversation::receive(std::chrono::milliseconds deadline) const {
+  auto end = Clock::now() + deadline;
+  hobbes_frame head{};
+  HOBBES_CHECK(read_exactly(stream_.get(), reinterpret_cast<char*>(&head), sizeof head, end));
+  if (head.length > HOBBES_FRAME_LIMIT)
+    return Error{Code::corrupt, "talk to the guest's agent", "it sends a frame of " + std::to_string(head.length) + " bytes", ""};
+  Frame out{head.type, std::string(head.length, '\0')};
+  HOBBES_CHECK(read_exactly(stream_.get(), out.content.data(), head.length, end));
+  return out;
+}
+
+Result<Json> Conversation::ask(const Json& request, std::chrono::milliseconds deadline) const {
+  HOBBES_CHECK(send(request));
+  HOBBES_TRY(frame, receive(deadline));
+  HOBBES_TRY(answer, parse_json(frame.content, "the agent's answer"));
+  if (frame.type != HOBBES_FRAME_JSON || !answer.is_object())
+    return Error{Code::corrupt, "talk to the guest's agent", "its answer is none", ""};
+  if (auto error = answer.find("error"); error != answer.end()) return error_from(*error);
+  return answer;
+}
+
+Result<int> carry(const Conversation& program, const Streams& streams) {
+  bool reading = streams.in >= 0;
+  for (;;) {
+    pollfd watched[2] = {{program.fd(), POLLIN, 0}, {reading ? streams.in : -1, POLLIN, 0}};
+    if (::poll(watched, 2, -1) < 0) {
+      if (errno == EINTR) continue;
+      return os_error("wait for a program in the guest", errno);
+    }
+    if (watched[1].revents != 0) {
+      char data[32 * 1024];
+      ssize_t n = ::read(streams.in, data, sizeof data);
+      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      reading = n > 0;
+      HOBBES_CHECK(program.send(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))}));
+    }
+    if (watched[0].revents == 0) continue;
+    HOBBES_TRY(frame, program.receive(std::chrono::seconds(30)));
+    if (frame.type == HOBBES_FRAME_STDOUT || frame.type == HOBBES_FRAME_STDERR) {
+      // A reader that went away is the program's loss, not the end of it.
+      (void)write_all(frame.type == HOBBES_FRAME_STDOUT ? streams.out : streams.err, frame.content, "output");
+      continue;
+    }
+    if (frame.type != HOBBES_FRAME_JSON) continue;
+    HOBBES_TRY(word, parse_json(frame.content, "the agent's word"));
+    if (word.contains("exited")) return static_cast<int>(number_at(word, "exited") & 0xff) << 8U;
+    if (word.contains("signalled")) return static_cast<int>(number_at(word, "signalled") & 0x7f);
+  }
+}
+
+}  // namespace hobbes

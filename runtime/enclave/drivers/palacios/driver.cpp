@@ -1,0 +1,302 @@
+#include "enclave/drivers/palacios/driver.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/file.h"
+#include "core/paths.h"
+#include "core/size.h"
+#include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/palacios/archive.h"
+#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/plan.h"
+#include "ipc/channel.h"
+
+namespace hobbes {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr const char* kvm_path = "/dev/kvm";
+
+std::string monitor_socket(const EnclaveRecord& record) { return record.folder() + "/palacios.sock"; }
+
+// Beside the running program in a build tree, or where it is installed.
+Result<Fd> open_monitor() {
+  std::string here = program_directory();
+  for (const std::string& path : {here + "/../libexec/hobbes/palacios", std::string("/usr/libexec/hobbes/palacios")})
+    if (Fd out(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); out) return out;
+  return Error{Code::unavailable, "find the virtual machine monitor", "palacios is not in ../libexec/hobbes", "install Hobbes completely"};
+}
+
+Json process_for_agent(const oci::Process& process, const std::string& hostname, const std::vector<std::string>& extra_environment) {
+  Json out = {{"args", process.args},
+              {"env", process.env},
+              {"cwd", process.cwd},
+              {"uid", process.user.uid},
+              {"gid", process.user.gid},
+              {"groups", process.user.additional_gids},
+              {"hostname", hostname},
+              {"terminal", process.terminal},
+              {"rlimits", Json::array()}};
+  for (const std::string& entry : extra_environment) out["env"].push_back(entry);
+  if (process.user.umask) out["umask"] = *process.user.umask;
+  for (const oci::Rlimit& limit : process.rlimits) out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
+  return out;
+}
+
+// The small enclave of kind linux that the monitor lives in: the host's root, read-only, no capabilities, nothing of its own but the
+// descriptors it is given.
+Result<Bundle> service_bundle(const Bundle& bundle, const std::string& plan) {
+  Json none = Json::array();
+  Json config = {{"ociVersion", "1.3.0"},
+                 {"process",
+                  {{"args", {"/proc/self/fd/" + std::to_string(vm_program), plan}},
+                   {"cwd", "/"},
+                   {"env", {"PATH=/usr/bin:/bin", "HOBBES_RUN_DIR=" + run_directory()}},
+                   {"terminal", bundle.oci.process && bundle.oci.process->terminal},
+                   {"noNewPrivileges", true},
+                   {"capabilities", {{"bounding", none}, {"effective", none}, {"permitted", none}}}}},
+                 {"hobbes", {{"kind", "linux"}, {"root", "host"}}}};
+  for (const char* key : {"hooks", "annotations"})
+    if (bundle.config.contains(key)) config[key] = bundle.config[key];
+  if (config.contains("annotations"))
+    for (auto at = config["annotations"].begin(); at != config["annotations"].end();)
+      at = at.key().rfind("org.hobbes.", 0) == 0 ? config["annotations"].erase(at) : std::next(at);
+  for (const char* type : {"mount", "ipc", "uts", "network", "pid"}) config["linux"]["namespaces"].push_back({{"type", type}});
+  if (!bundle.oci.linux_.cgroups_path.empty()) config["linux"]["cgroupsPath"] = bundle.oci.linux_.cgroups_path;
+  Validation validation = validate_config(bundle.path, config);
+  if (!validation.bundle) return Error{Code::corrupt, "describe the monitor's enclave", report(validation.problems), ""};
+  return std::move(*validation.bundle);
+}
+
+Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what, int flags = O_RDONLY) {
+  std::string whole = path.front() == '/' ? path : bundle.path + "/" + path;
+  Fd out(::open(whole.c_str(), flags | O_CLOEXEC));
+  if (!out) return os_error("open the " + what + " " + whole, errno, "see hobbes.image and vm in the bundle");
+  return out;
+}
+
+std::string command_line_of(const Bundle& bundle, bool disk_root) {
+  // A panicking guest reboots at once, which the monitor tells from a reboot.
+  std::string out = "panic=-1";
+  auto add = [&](const std::string& word) {
+    if (!word.empty()) out += " " + word;
+  };
+  if (disk_root) add("hobbes.root=/dev/vda");
+  add(bundle.hobbes.image.cmdline);
+  if (bundle.oci.vm)
+    for (const std::string& word : bundle.oci.vm->kernel_parameters) add(word);
+  return out;
+}
+
+Error not_running(const EnclaveRecord& record, const std::string& verb) {
+  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
+          "see `hobbes-run state " + record.id + "`"};
+}
+
+// A program of the guest, as a process of ours: it carries the streams and ends as the program ends.
+[[noreturn]] void stand_in(Conversation program, const ExecRequest& request) {
+  if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::signal(SIGPIPE, SIG_IGN);
+  auto status = carry(program, {request.stdio[0], request.stdio[1], request.stdio[2]});
+  if (!status) {
+    std::string text = "hobbes-run: " + status.error().text() + "\n";
+    (void)!::write(request.stdio[2], text.data(), text.size());
+    ::_exit(1);
+  }
+  if (WIFSIGNALED(*status)) {
+    ::signal(WTERMSIG(*status), SIG_DFL);
+    ::prctl(PR_SET_DUMPABLE, 0);
+    ::raise(WTERMSIG(*status));
+  }
+  ::_exit(exit_code_of(*status));
+}
+
+}  // namespace
+
+Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline, const std::vector<int>& fds,
+                         std::vector<Fd>* out) {
+  std::string attempt = "ask the monitor of enclave '" + record.id + "'";
+  auto channel = Channel::connect(monitor_socket(record));
+  if (!channel) return std::move(channel.error()).within(attempt);
+  HOBBES_CHECK(channel->send(request, fds));
+  auto reply = channel->receive(deadline);
+  if (!reply) return std::move(reply.error()).within(attempt);
+  if (!reply->body.value("ok", false)) return error_from(reply->body.value("error", Json::object()));
+  if (out != nullptr) *out = std::move(reply->fds);
+  return std::move(reply->body);
+}
+
+std::optional<Error> PalaciosDriver::obstacle() const {
+  const std::string attempt = "host enclaves of kind palacios";
+  Fd kvm(::open(kvm_path, O_RDWR | O_CLOEXEC));
+  if (!kvm && (errno == EACCES || errno == EPERM))
+    return Error{Code::denied, attempt, "this user may not open /dev/kvm", "join the group that owns it"};
+  if (!kvm)
+    return Error{Code::unavailable, attempt, "there is no /dev/kvm",
+                 "enable virtualisation in the firmware and load kvm-intel or kvm-amd, or use kind linux"};
+  if (auto program = open_monitor(); !program) return std::move(program.error()).within(attempt);
+  return std::nullopt;
+}
+
+Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
+  const Bundle& bundle = request.bundle;
+  const HobbesSection& wishes = bundle.hobbes;
+  std::string attempt = "create enclave '" + record.id + "'";
+  HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
+  VmPlan plan;
+  plan.name = record.id;
+  plan.handle = record.handle;
+  plan.cpus = cpus.members();
+  plan.memory = request.memory;
+  plan.page_size = wishes.memory.page_size;
+  plan.boot_seconds = wishes.image.boot_seconds;
+  if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
+
+  const auto& vm = bundle.oci.vm;
+  std::vector<Fd> held;
+  auto pass = [&](Fd fd) {
+    held.push_back(std::move(fd));
+    return static_cast<int>(2 + held.size());
+  };
+  Fd kvm(::open(kvm_path, O_RDWR | O_CLOEXEC));
+  if (!kvm) return os_error("open /dev/kvm", errno);
+  HOBBES_TRY(program, open_monitor());
+  HOBBES_TRY(socket, listen_at(monitor_socket(record), 0600, SOCK_SEQPACKET));
+  Fd console(::open((record.folder() + "/console.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
+  if (!console) return os_error("open the console log", errno);
+  std::string kernel_path = !wishes.image.kernel.empty() ? wishes.image.kernel : vm->kernel_path;
+  HOBBES_TRY(kernel, open_image(bundle, kernel_path, "kernel"));
+  for (Fd* fd : {&kvm, &program, &socket, &console, &kernel}) pass(std::move(*fd));
+  std::string initrd_path = !wishes.image.initrd.empty() ? wishes.image.initrd : vm ? vm->initrd : "";
+  if (!initrd_path.empty()) {
+    HOBBES_TRY(initrd, open_image(bundle, initrd_path, "initial RAM disk"));
+    plan.initrd = pass(std::move(initrd));
+  }
+  if (!bundle.oci.root_path.empty()) {
+    auto archive = pack_tree(bundle.rootfs(), "rootfs", plan.memory / 2);
+    if (!archive) return std::move(archive.error()).within(attempt);
+    plan.archive = pass(std::move(*archive));
+  }
+  bool disk_root = vm && !vm->image_path.empty();
+  if (disk_root) {
+    if (!vm->image_format.empty() && vm->image_format != "raw")
+      return Error{Code::unsupported, attempt, "its disk image has the format " + vm->image_format, "convert it: qemu-img convert -O raw"};
+    plan.disk_read_only = bundle.oci.root_readonly;
+    HOBBES_TRY(disk, open_image(bundle, vm->image_path, "disk image", plan.disk_read_only ? O_RDONLY : O_RDWR));
+    plan.disk = pass(std::move(disk));
+  }
+  plan.command_line = command_line_of(bundle, disk_root && bundle.oci.root_path.empty());
+
+  HOBBES_TRY(inner, service_bundle(bundle, to_text(plan.json())));
+  CreateRequest service;
+  service.bundle = std::move(inner);
+  service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;
+  service.mems = request.mems;
+  service.memory = request.memory + vm_overhead;
+  service.lent_cgroup = request.lent_cgroup;
+  service.console_socket = request.console_socket;
+  service.no_pivot = request.no_pivot;
+  service.no_new_keyring = request.no_new_keyring;
+  for (const Fd& fd : held) service.passed_fds.push_back(fd.get());
+  auto made = service_.create(service, record);
+  if (!made) ::unlink(monitor_socket(record).c_str());
+  return made;
+}
+
+Result<void> PalaciosDriver::start(const EnclaveRecord& record) const {
+  HOBBES_CHECK(service_.start(record));
+  // The monitor has a deadline of its own, and says what happened.
+  HOBBES_CHECK(ask_monitor(record, {{"op", "started"}}, std::chrono::hours(2)));
+  return {};
+}
+
+Result<void> PalaciosDriver::signal(const EnclaveRecord& record, int number, bool all) const { return service_.signal(record, number, all); }
+
+// The guest stops between two instructions and learns of it when it goes on; then its monitor is frozen, too.
+Result<void> PalaciosDriver::pause(const EnclaveRecord& record) const {
+  if (record.status() == Status::running) HOBBES_CHECK(ask_monitor(record, {{"op", "pause"}}));
+  return service_.pause(record);
+}
+
+Result<void> PalaciosDriver::resume(const EnclaveRecord& record) const {
+  HOBBES_CHECK(service_.resume(record));
+  if (record.status() != Status::running) return {};
+  HOBBES_CHECK(ask_monitor(record, {{"op", "resume"}}));
+  return {};
+}
+
+Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
+  if (!request.leased) return service_.update(record, request);
+  if (record.status() != Status::running) return not_running(record, "update");
+  HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
+  std::uint64_t wanted = 0;
+  for (const auto& [node, bytes] : request.memory) wanted += bytes;
+  if (wanted != 0 && wanted != static_cast<std::uint64_t>(number_at(now, "memory")))
+    return Error{Code::unsupported, "change the memory of enclave '" + record.id + "'", "a virtual machine keeps the memory it was made with",
+                 "delete it and make it anew with another memory.size"};
+  if (request.cpus.empty()) return {};
+  UpdateRequest service = request;
+  service.resources.memory_limit.reset();
+  HOBBES_CHECK(service_.update(record, service));
+  HOBBES_CHECK(ask_monitor(record, {{"op", "pin"}, {"cpus", request.cpus.members()}}));
+  return {};
+}
+
+Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
+  std::string attempt = "execute a program in enclave '" + record.id + "'";
+  if (record.status() != Status::running) return not_running(record, "execute a program in");
+  if (!request.passed_fds.empty() || request.preserve_fds != 0)
+    return Error{Code::unsupported, attempt, "descriptors cannot be passed into a virtual machine", "use the standard streams"};
+  Fd console;
+  if (request.process.terminal) {
+    HOBBES_TRY(connected, connect_console(request.console_socket));
+    console = std::move(connected);
+  }
+  std::vector<Fd> fds;
+  HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), {}, &fds));
+  if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
+  Conversation program(std::move(fds[0]));
+  auto answer = program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}}, std::chrono::seconds(60));
+  if (!answer) return std::move(answer.error()).within(attempt);
+  pid_t child = ::fork();
+  if (child < 0) return os_error(attempt, errno);
+  if (child != 0) return child;
+  if (request.process.terminal) {
+    (void)::setsid();
+    if (auto taken = take_console(console, request.process.console_size, ::geteuid(), false); !taken) ::_exit(1);
+    ExecRequest on_terminal = request;
+    for (int stream = 0; stream < 3; ++stream) on_terminal.stdio[stream] = stream;
+    stand_in(std::move(program), on_terminal);
+  }
+  stand_in(std::move(program), request);
+}
+
+Result<std::vector<pid_t>> PalaciosDriver::processes(const EnclaveRecord& record) const { return service_.processes(record); }
+
+std::map<std::string, std::uint64_t> PalaciosDriver::statistics(const EnclaveRecord& record) const {
+  auto out = service_.statistics(record);
+  if (record.status() != Status::running) return out;
+  auto machine = ask_monitor(record, {{"op", "statistics"}}, milliseconds(2000));
+  if (!machine) return out;
+  for (const auto& [key, value] : machine->items())
+    if (value.is_number_unsigned()) out["palacios." + key] = value.get<std::uint64_t>();
+  return out;
+}
+
+Result<Json> PalaciosDriver::ping(const EnclaveRecord& record) const { return ask_monitor(record, {{"op", "ping"}}); }
+
+Result<void> PalaciosDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
+  HOBBES_CHECK(service_.destroy(record, deadline));
+  ::unlink(monitor_socket(record).c_str());
+  return {};
+}
+
+}  // namespace hobbes

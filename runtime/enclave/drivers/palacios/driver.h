@@ -1,0 +1,36 @@
+// Kind `palacios`: a virtual machine. Its enclave process is the monitor of vmm/, confined in a small `linux` enclave that has the leased
+// cores and memory and nothing else.
+#pragma once
+#include "enclave/driver.h"
+#include "enclave/drivers/linux/container.h"
+
+namespace hobbes {
+
+/// What a monitor needs beside the guest's memory, in bytes: the most it may use, not what it does.
+inline constexpr std::uint64_t vm_overhead = 32 << 20;
+
+class PalaciosDriver final : public Driver {
+ public:
+  [[nodiscard]] std::optional<Error> obstacle() const override;
+  Result<void> create(const CreateRequest& request, EnclaveRecord& record) const override;
+  /// Boots it, and returns when its program runs. Errors: what is wrong with the image, or what the guest's agent said.
+  Result<void> start(const EnclaveRecord& record) const override;
+  Result<void> signal(const EnclaveRecord& record, int number, bool all) const override;
+  Result<void> pause(const EnclaveRecord& record) const override;
+  Result<void> resume(const EnclaveRecord& record) const override;
+  Result<void> update(const EnclaveRecord& record, const UpdateRequest& request) const override;
+  Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const override;
+  [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const override;
+  [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const override;
+  [[nodiscard]] Result<Json> ping(const EnclaveRecord& record) const override;
+  Result<void> destroy(const EnclaveRecord& record, std::chrono::milliseconds deadline) const override;
+
+ private:
+  LinuxDriver service_;
+};
+
+/// Asks an enclave's monitor; vmm/main.cpp lists the operations. `fds`: handed over. `out`: what it hands back.
+Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, std::chrono::milliseconds deadline = std::chrono::seconds(30),
+                         const std::vector<int>& fds = {}, std::vector<Fd>* out = nullptr);
+
+}  // namespace hobbes

@@ -1,0 +1,42 @@
+#include "enclave/drivers/palacios/plan.h"
+
+namespace hobbes {
+
+Json VmPlan::json() const {
+  return {{"name", name},
+          {"handle", handle},
+          {"cpus", cpus},
+          {"memory", memory},
+          {"pageSize", page_size},
+          {"cmdline", command_line},
+          {"initrd", initrd},
+          {"archive", archive},
+          {"disk", disk},
+          {"diskReadOnly", disk_read_only},
+          {"bootSeconds", boot_seconds},
+          {"process", process}};
+}
+
+Result<VmPlan> VmPlan::parse(const std::string& text) {
+  HOBBES_TRY(json, parse_json(text, "the plan"));
+  try {
+    VmPlan out;
+    out.name = json.at("name").get<std::string>();
+    out.handle = json.at("handle").get<std::uint64_t>();
+    out.cpus = json.at("cpus").get<std::vector<unsigned>>();
+    out.memory = json.at("memory").get<std::uint64_t>();
+    out.page_size = json.at("pageSize").get<std::uint64_t>();
+    out.command_line = json.at("cmdline").get<std::string>();
+    out.initrd = json.at("initrd").get<int>();
+    out.archive = json.at("archive").get<int>();
+    out.disk = json.at("disk").get<int>();
+    out.disk_read_only = json.at("diskReadOnly").get<bool>();
+    out.boot_seconds = json.at("bootSeconds").get<unsigned>();
+    out.process = json.at("process");
+    if (!out.cpus.empty() && out.cpus.size() <= 255) return out;
+  } catch (const std::exception&) {
+  }
+  return Error{Code::invalid, "read the plan", "it is not one", "this program is started by hobbes-run"};
+}
+
+}  // namespace hobbes

@@ -1,0 +1,33 @@
+// What hobbes-run has prepared for a virtual machine and its monitor needs to know: handed over as JSON in an argument.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/result.h"
+
+namespace hobbes {
+
+struct VmPlan {
+  std::string name;
+  std::uint64_t handle = 0;
+  std::vector<unsigned> cpus;  ///< one vCPU on each
+  std::uint64_t memory = 0, page_size = 4096;
+  std::string command_line;
+  int initrd = -1, archive = -1, disk = -1;  ///< descriptors; -1: none
+  bool disk_read_only = false;
+  unsigned boot_seconds = 0;  ///< how long the agent may take to answer
+  Json process;               ///< for the agent; null: the guest is a kernel of its own kind, without one
+
+  [[nodiscard]] Json json() const;
+  static Result<VmPlan> parse(const std::string& text);
+};
+
+/// Descriptors of the monitor, in this order from 3 on; then those the plan names.
+enum VmDescriptor : int { vm_kvm = 3, vm_program = 4, vm_socket = 5, vm_console = 6, vm_kernel = 7, vm_first_optional = 8 };
+
+/// The monitor's exit status when the guest asked for a reboot: EX_TEMPFAIL, run it again.
+inline constexpr int vm_rebooted_status = 75;
+
+}  // namespace hobbes

@@ -1,0 +1,194 @@
+// The agent: process 1 of a Linux guest. Makes it a system, loads the modules its image carries, and holds conversations with the monitor
+// over vsock (abi/agent.h), each in a process of its own.
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <sstream>
+
+#include "core/file.h"
+#include "vmm/agent/program.h"
+
+namespace hobbes::agent {
+namespace {
+
+using std::chrono::milliseconds;
+
+void say(const std::string& text) {
+  Fd log(::open("/dev/kmsg", O_WRONLY | O_CLOEXEC));
+  if (log) (void)!::write(log.get(), text.data(), text.size());
+}
+
+void mount_system() {
+  struct Standard {
+    const char *type, *at;
+    unsigned long flags;
+    const char* data;
+  };
+  static constexpr Standard mounts[] = {{"proc", "/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
+                                        {"sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
+                                        {"devtmpfs", "/dev", MS_NOSUID, "mode=755"},
+                                        {"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666"},
+                                        {"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777"},
+                                        {"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755"},
+                                        {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"}};
+  for (const Standard& m : mounts) {
+    (void)::mkdir(m.at, 0755);
+    (void)::mount(m.type, m.at, m.type, m.flags, m.data);
+  }
+  (void)::mkdir("/run/hobbes", 0755);
+}
+
+// In the order the image says: whoever made it resolved the dependencies.
+void load_modules() {
+  auto order = Files::system().read("/modules/order");
+  if (!order) return;
+  std::istringstream names(*order);
+  for (std::string name; std::getline(names, name);) {
+    Fd module(::open(("/modules/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!module || (::syscall(SYS_finit_module, module.get(), "", 0) != 0 && errno != EEXIST))
+      say("agent: module " + name + " does not load: " + std::strerror(errno) + "\n");
+  }
+}
+
+std::string kernel_argument(const std::string& name) {
+  std::istringstream words(Files::system().read("/proc/cmdline").value_or(""));
+  for (std::string word; words >> word;)
+    if (word.rfind(name + "=", 0) == 0) return word.substr(name.size() + 1);
+  return {};
+}
+
+// Programs see the image's root: a disk, the bundle's files, or the agent's own small system.
+void mount_root() {
+  std::string disk = kernel_argument("hobbes.root");
+  if (!disk.empty()) {
+    (void)::mkdir(program_root, 0755);
+    bool mounted = false;
+    for (const char* type : {"ext4", "ext3", "ext2", "squashfs", "iso9660"})
+      for (unsigned long flags : {0UL, static_cast<unsigned long>(MS_RDONLY)})
+        mounted = mounted || ::mount(disk.c_str(), program_root, type, flags, nullptr) == 0;
+    if (!mounted) say("agent: " + disk + " holds no file system that can be mounted\n");
+  }
+  struct stat info {};
+  if (::stat(program_root, &info) != 0) return;
+  for (const char* name : {"/proc", "/sys", "/dev", "/run", "/tmp"}) {
+    std::string at = std::string(program_root) + name;
+    (void)::mkdir(at.c_str(), 0755);
+    (void)::mount(name, at.c_str(), nullptr, MS_BIND | MS_REC, nullptr);
+  }
+}
+
+void bring_up_loopback() {
+  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  if (socket) (void)::ioctl(socket.get(), SIOCSIFFLAGS, &request);
+}
+
+// What the fabric shows this guest, for whoever reads it: /run/hobbes/window/<name> says where it is in physical memory.
+void note_window(const std::string& name, const Json& word) {
+  (void)::mkdir("/run/hobbes/window", 0755);
+  std::string path = "/run/hobbes/window/" + name;
+  if (name.find('/') != std::string::npos || name.empty() || name.front() == '.') return;
+  if (number_at(word, "size") == 0)
+    (void)::unlink(path.c_str());
+  else
+    (void)replace_file(path, to_text(Json{{"address", number_at(word, "address")},
+                                          {"size", number_at(word, "size")},
+                                          {"writable", word.value("writable", false)}}) +
+                                 "\n");
+}
+
+void signal_program(pid_t program, const Json& word) {
+  auto number = static_cast<int>(number_at(word, "number"));
+  if (program <= 1 || number <= 0 || number >= NSIG) return;
+  (void)::kill(program, number);
+}
+
+void converse(Conversation monitor, Shared& shared) {
+  for (;;) {
+    auto frame = monitor.receive(std::chrono::hours(24 * 365));
+    if (!frame || frame->type != HOBBES_FRAME_JSON) return;
+    auto word = parse_json(frame->content, "the monitor's word");
+    if (!word || !word->is_object()) return;
+    std::string op = text_at(*word, "op");
+    if (op == "hello") {
+      (void)monitor.send({{"op", "hello"}, {"version", HOBBES_AGENT_VERSION}});
+    } else if (op == "ping") {
+      (void)monitor.send({{"op", "ping"}});
+    } else if (op == "signal") {
+      signal_program(shared.main_program, *word);
+    } else if (op == "mirror") {
+      note_window("nis", *word);
+    } else if (op == "segment") {
+      note_window("segment." + text_at(*word, "name"), *word);
+    } else if (op == "run") {
+      return run_program(monitor, *word, shared);
+    }
+  }
+}
+
+[[noreturn]] void serve() {
+  auto* shared = static_cast<Shared*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  Fd listening(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_ANY;
+  address.svm_port = HOBBES_AGENT_PORT;
+  if (!listening || ::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(listening.get(), 64) != 0)
+    say(std::string("agent: cannot listen: ") + std::strerror(errno) + "\n");
+  sigset_t children;
+  sigemptyset(&children);
+  sigaddset(&children, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &children, nullptr);
+  Fd ended(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
+  for (;;) {
+    pollfd watched[2] = {{listening.get(), POLLIN, 0}, {ended.get(), POLLIN, 0}};
+    (void)::poll(watched, 2, -1);
+    signalfd_siginfo info{};
+    (void)!::read(ended.get(), &info, sizeof info);
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) {  // conversations, and orphans of programs
+    }
+    if ((watched[0].revents & POLLIN) == 0) continue;
+    sockaddr_vm peer{};
+    socklen_t size = sizeof peer;
+    Fd stream(::accept4(listening.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+    if (!stream || peer.svm_cid != VMADDR_CID_HOST) continue;  // a program inside has nothing to ask here
+    if (::fork() != 0) continue;
+    listening.reset();
+    ended.reset();
+    converse(Conversation(std::move(stream)), *shared);
+    ::_exit(0);
+  }
+}
+
+}  // namespace
+}  // namespace hobbes::agent
+
+int main() {
+  if (::getpid() != 1) {
+    std::fprintf(stderr, "this is the process 1 of virtual machines; see docs/PALACIOS.md\n");
+    return 2;
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  hobbes::agent::mount_system();
+  hobbes::agent::load_modules();
+  hobbes::agent::mount_root();
+  hobbes::agent::bring_up_loopback();
+  hobbes::agent::serve();
+}

@@ -1,0 +1,272 @@
+#include "vmm/machine.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "vmm/confinement.h"
+
+namespace hobbes::vmm {
+namespace {
+
+void ring(const Fd& event) {
+  std::uint64_t one = 1;
+  (void)!::write(event.get(), &one, sizeof one);
+}
+
+Result<Fd> make_event() {
+  Fd out(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!out) return os_error("make an event descriptor", errno);
+  return out;
+}
+
+Result<void> bind_thread(pthread_t thread, unsigned cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  if (int error = ::pthread_setaffinity_np(thread, sizeof set, &set); error != 0)
+    return os_error("run a vCPU on CPU " + std::to_string(cpu), error, "name a CPU of the enclave");
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> Machine::interrupt_line(unsigned gsi) {
+  HOBBES_TRY(event, make_event());
+  HOBBES_CHECK(vm_.connect_interrupt(event, gsi));
+  return std::move(event);
+}
+
+Result<void> Machine::add_virtio(VirtioDevice& device) {
+  auto number = static_cast<unsigned>(transports_.size());
+  Gpa at = virtio_at + number * virtio_stride;
+  HOBBES_TRY(line, interrupt_line(virtio_gsi + number));
+  events_.push_back(std::move(line));
+  int interrupt = events_.back().get();
+  transports_.push_back(std::make_unique<VirtioTransport>(memory_, device, [interrupt] {
+    std::uint64_t one = 1;
+    (void)!::write(interrupt, &one, sizeof one);
+  }));
+  VirtioTransport* transport = transports_.back().get();
+  for (unsigned queue = 0; queue < device.queues(); ++queue) {
+    HOBBES_TRY(event, make_event());
+    HOBBES_CHECK(vm_.connect_write(event, at + virtio_notify_offset, queue));
+    int fd = event.get();
+    HOBBES_CHECK(loop_.watch(fd, EPOLLIN, [fd, transport, queue](std::uint32_t) {
+      std::uint64_t count = 0;
+      (void)!::read(fd, &count, sizeof count);
+      transport->notify(queue);
+    }));
+    events_.push_back(std::move(event));
+  }
+  registers_.add(at, virtio_stride, *transport);
+  acpi_.virtio.push_back({at, virtio_gsi + number});
+  return {};
+}
+
+Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(char)> console) {
+  HOBBES_TRY(memory, GuestMemory::make(config.memory, config.page_size));
+  HOBBES_TRY(vm, Vm::make(config.kvm));
+  std::unique_ptr<Machine> out(new Machine(std::move(memory), std::move(vm), loop));
+  Machine& machine = *out;
+  machine.cpus_ = config.cpus;
+  HOBBES_TRY(ended, make_event());
+  machine.ended_ = std::move(ended);
+  unsigned slot = 0;
+  for (const Region& region : machine.memory_.regions())
+    HOBBES_CHECK(machine.vm_.set_memory(slot++, region.address, region.size, region.host, false));
+
+  auto end = [raw = out.get()](Ending how) { raw->finish(how, ""); };
+  HOBBES_TRY(serial_line, machine.interrupt_line(serial_gsi));
+  machine.events_.push_back(std::move(serial_line));
+  int serial_interrupt = machine.events_.back().get();
+  machine.serial_ = std::make_unique<Serial>(
+      [raw = out.get(), console = std::move(console)](char c) {
+        console(c);
+        // What a dying kernel says is the cause that people will read.
+        std::scoped_lock guard(raw->lock_);
+        if (c != '\n') {
+          if (raw->line_.size() < 512) raw->line_ += c;
+          return;
+        }
+        if (std::size_t at = raw->line_.find("Kernel panic - not syncing"); at != std::string::npos && raw->panic_text_.empty())
+          raw->panic_text_ = raw->line_.substr(at, raw->line_.find_last_not_of("\r ") - at + 1);
+        raw->line_.clear();
+      },
+      [serial_interrupt] {
+        std::uint64_t one = 1;
+        (void)!::write(serial_interrupt, &one, sizeof one);
+      });
+  machine.ports_.add(serial_port, 8, *machine.serial_);
+  machine.sleep_ = std::make_unique<SleepControl>(end);
+  machine.ports_.add(sleep_port, 2, *machine.sleep_);
+  machine.reset_ = std::make_unique<ResetRegister>(end);
+  machine.ports_.add(reset_port, 1, *machine.reset_);
+  machine.panic_ = std::make_unique<PanicPort>(end);
+  machine.ports_.add(panic_port, 1, *machine.panic_);
+  machine.vsock_ = std::make_unique<Vsock>(loop);
+  HOBBES_CHECK(machine.add_virtio(*machine.vsock_));
+  HOBBES_CHECK(machine.add_virtio(machine.entropy_));
+  if (config.disk) {
+    HOBBES_TRY(block, Block::make(std::move(config.disk), config.disk_read_only));
+    machine.block_.emplace(std::move(block));
+    HOBBES_CHECK(machine.add_virtio(*machine.block_));
+  }
+
+  auto count = static_cast<unsigned>(config.cpus.size());
+  machine.acpi_.cpus = count;
+  HOBBES_TRY(acpi_root, write_acpi(machine.memory_, machine.acpi_));
+  HOBBES_TRY(entry, load_guest(machine.memory_, config.image, acpi_root));
+  for (unsigned i = 0; i < count; ++i) {
+    HOBBES_TRY(vcpu, machine.vm_.make_vcpu(i, count, config.enclave));
+    machine.vcpus_.push_back(std::move(vcpu));
+    machine.exits_.push_back(std::make_unique<Exits>());
+  }
+  HOBBES_CHECK(machine.vcpus_.front().start_at(entry));
+  return out;
+}
+
+Result<void> Machine::start() {
+  for (unsigned i = 0; i < vcpus_.size(); ++i) {
+    threads_.emplace_back([this, i] { run_vcpu(i); });
+    ::pthread_setname_np(threads_.back().native_handle(), ("vcpu" + std::to_string(i)).c_str());
+    HOBBES_CHECK(bind_thread(threads_.back().native_handle(), cpus_[i % cpus_.size()]));
+  }
+  return {};
+}
+
+Result<void> Machine::pin(const std::vector<unsigned>& cpus) {
+  if (cpus.empty()) return Error{Code::invalid, "move the vCPUs", "there are no CPUs for them", ""};
+  for (std::size_t i = 0; i < threads_.size(); ++i) HOBBES_CHECK(bind_thread(threads_[i].native_handle(), cpus[i % cpus.size()]));
+  cpus_ = cpus;
+  return {};
+}
+
+Machine::~Machine() {
+  stopping_ = true;
+  changed_.notify_all();
+  for (std::thread& thread : threads_) {
+    // A kick between its check and its entry into the guest would be lost without the second.
+    while (thread.joinable()) {
+      kick();
+      timespec limit{};
+      ::clock_gettime(CLOCK_REALTIME, &limit);
+      limit.tv_nsec += 10'000'000;
+      if (limit.tv_nsec >= 1'000'000'000) {
+        limit.tv_nsec -= 1'000'000'000;
+        ++limit.tv_sec;
+      }
+      if (::pthread_timedjoin_np(thread.native_handle(), nullptr, &limit) == 0) thread.detach();
+    }
+  }
+}
+
+void Machine::kick() {
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    vcpus_[i].kick();
+    if (threads_[i].joinable()) ::pthread_kill(threads_[i].native_handle(), kick_signal);
+  }
+}
+
+void Machine::pause() {
+  std::scoped_lock guard(lock_);
+  paused_ = true;
+  kick();
+}
+
+void Machine::resume() {
+  std::scoped_lock guard(lock_);
+  paused_ = false;
+  changed_.notify_all();
+}
+
+void Machine::finish(Ending how, const std::string& detail) {
+  {
+    std::scoped_lock guard(lock_);
+    if (end_) return;
+    if (!panic_text_.empty()) how = Ending::panicked;
+    end_ = End{how, how == Ending::panicked && detail.empty() ? panic_text_ : detail};
+  }
+  stopping_ = true;
+  ring(ended_);
+}
+
+Machine::End Machine::end() const {
+  std::scoped_lock guard(lock_);
+  return end_.value_or(End{Ending::failed, ""});
+}
+
+Result<void> Machine::show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only) {
+  if (read_only && !vm_.has_read_only_memory())
+    return Error{Code::unavailable, "show memory to the guest", "this kernel's KVM has no read-only memory", "use a newer kernel"};
+  return vm_.set_memory(slot, address, size, host, read_only);
+}
+
+Result<void> Machine::hide(unsigned slot) { return vm_.set_memory(slot, 0, 0, nullptr, false); }
+
+void Machine::run_vcpu(unsigned number) {
+  sigset_t signals;
+  sigfillset(&signals);
+  sigdelset(&signals, kick_signal);
+  ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+  if (auto confined = confine(Role::vcpu); !confined) return finish(Ending::failed, confined.error().text());
+  Vcpu& vcpu = vcpus_[number];
+  Exits& exits = *exits_[number];
+  kvm_run& run = vcpu.state();
+  while (!stopping_) {
+    if (std::unique_lock guard(lock_); paused_) {
+      changed_.wait(guard, [this] { return !paused_ || stopping_; });
+      vcpu.was_paused();
+    }
+    auto done = vcpu.run();
+    ++exits.all;
+    if (!done) {
+      if (done.error().code != Code::busy) return finish(Ending::failed, done.error().text());
+      ++exits.interrupted;
+      continue;
+    }
+    switch (run.exit_reason) {
+      case KVM_EXIT_IO: {
+        ++exits.port;
+        auto* data = reinterpret_cast<std::byte*>(&run) + run.io.data_offset;
+        for (unsigned i = 0; i < run.io.count; ++i, data += run.io.size) {
+          std::span<std::byte> bytes(data, run.io.size);
+          if (run.io.direction == KVM_EXIT_IO_IN)
+            ports_.read(run.io.port, bytes);
+          else
+            ports_.write(run.io.port, bytes);
+        }
+        break;
+      }
+      case KVM_EXIT_MMIO: {
+        ++exits.memory;
+        std::span<std::byte> bytes(reinterpret_cast<std::byte*>(run.mmio.data), std::min<std::size_t>(run.mmio.len, 8));
+        if (run.mmio.is_write != 0)
+          registers_.write(run.mmio.phys_addr, bytes);
+        else
+          registers_.read(run.mmio.phys_addr, bytes);
+        break;
+      }
+      case KVM_EXIT_INTR:
+        ++exits.interrupted;
+        break;
+      case KVM_EXIT_SHUTDOWN:
+        return finish(Ending::triple_fault, "vCPU " + std::to_string(number) + " at " + vcpu.registers());
+      case KVM_EXIT_FAIL_ENTRY:
+        return finish(Ending::failed, "the processor refuses vCPU " + std::to_string(number) + ": reason " +
+                                          std::to_string(run.fail_entry.hardware_entry_failure_reason));
+      case KVM_EXIT_INTERNAL_ERROR:
+        return finish(Ending::failed, "KVM cannot go on with vCPU " + std::to_string(number) + ": suberror " +
+                                          std::to_string(run.internal.suberror) + ", " + vcpu.registers());
+      default:
+        return finish(Ending::failed, "vCPU " + std::to_string(number) + " left the guest for reason " + std::to_string(run.exit_reason));
+    }
+  }
+}
+
+}  // namespace hobbes::vmm

@@ -1,0 +1,109 @@
+// A virtual machine: memory, vCPUs with a thread each, and devices.
+#pragma once
+#include <signal.h>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "vmm/acpi.h"
+#include "vmm/kvm.h"
+#include "vmm/loop.h"
+#include "vmm/power.h"
+#include "vmm/serial.h"
+#include "vmm/virtio/block.h"
+#include "vmm/virtio/entropy.h"
+#include "vmm/virtio/vsock.h"
+
+namespace hobbes::vmm {
+
+struct MachineConfig {
+  std::vector<unsigned> cpus;  ///< one vCPU on each
+  std::uint64_t memory = 0, page_size = 4096;
+  std::uint32_t enclave = 0;  ///< what the guest finds in CPUID
+  KernelImage image;
+  Fd kvm, disk;
+  bool disk_read_only = false;
+};
+
+/// Made, started, ended and destroyed on the loop's thread.
+class Machine {
+ public:
+  /// Everything but running it. `console` gets what the guest prints on its serial port, on any thread.
+  static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop, std::function<void(char)> console);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  Result<void> start();
+  /// vCPUs stop between two instructions. Idempotent.
+  void pause();
+  void resume();
+  [[nodiscard]] bool paused() const { return paused_; }
+  /// Moves vCPU i to `cpus[i % cpus.size()]`.
+  Result<void> pin(const std::vector<unsigned>& cpus);
+  /// Polls readable when the guest has ended.
+  [[nodiscard]] int ended_fd() const { return ended_.get(); }
+  struct End {
+    Ending how;
+    std::string detail;
+  };
+  [[nodiscard]] End end() const;
+  [[nodiscard]] Vsock& vsock() { return *vsock_; }
+  [[nodiscard]] const GuestMemory& memory() const { return memory_; }
+  void type(const std::string& text) { serial_->type(text); }
+
+  /// Makes memory of this process visible to the guest, or takes it back; the slot number is the caller's to keep. `host` must stay mapped.
+  Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only);
+  Result<void> hide(unsigned slot);
+  static constexpr unsigned first_free_slot = 8, slot_limit = 64;
+
+  struct Exits {
+    std::atomic<std::uint64_t> all{0}, port{0}, memory{0}, interrupted{0};
+  };
+  [[nodiscard]] const std::vector<std::unique_ptr<Exits>>& exits() const { return exits_; }
+
+ private:
+  Machine(GuestMemory memory, Vm vm, EventLoop& loop) : memory_(std::move(memory)), vm_(std::move(vm)), loop_(loop) {}
+  Result<void> add_virtio(VirtioDevice& device);
+  Result<Fd> interrupt_line(unsigned gsi);
+  void run_vcpu(unsigned number);
+  void finish(Ending how, const std::string& detail);
+  void kick();
+
+  GuestMemory memory_;
+  Vm vm_;
+  EventLoop& loop_;
+  Bus ports_, registers_;
+  std::unique_ptr<Serial> serial_;
+  std::unique_ptr<SleepControl> sleep_;
+  std::unique_ptr<ResetRegister> reset_;
+  std::unique_ptr<PanicPort> panic_;
+  std::unique_ptr<Vsock> vsock_;
+  std::optional<Block> block_;
+  Entropy entropy_;
+  std::vector<std::unique_ptr<VirtioTransport>> transports_;
+  std::vector<Fd> events_;
+  AcpiMachine acpi_;
+  std::vector<Vcpu> vcpus_;
+  std::vector<unsigned> cpus_;
+  std::vector<std::thread> threads_;
+  std::vector<std::unique_ptr<Exits>> exits_;
+
+  Fd ended_;
+  mutable std::mutex lock_;
+  std::condition_variable changed_;
+  bool paused_ = false;
+  std::atomic<bool> stopping_{false};
+  std::optional<End> end_;
+  std::string line_, panic_text_;  // of the console
+};
+
+/// The signal that interrupts a vCPU's thread; its handler does nothing. Blocked everywhere else.
+inline const int kick_signal = SIGRTMIN + 1;
+
+}  // namespace hobbes::vmm

@@ -1,0 +1,526 @@
+// Palacios: the monitor of one virtual machine, and the enclave process of kind `palacios`. hobbes-run has opened what it needs; this boots
+// the guest, talks with its agent, carries the bundle's program's streams, answers requests, and ends when the guest ends. Exit: the
+// program's own status; 0 after power-off; 75 when the guest asks for a reboot; by SIGABRT when it crashed.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <list>
+
+#include "core/file.h"
+#include "core/paths.h"
+#include "core/process.h"
+#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/plan.h"
+#include "ipc/channel.h"
+#include "ipc/client.h"
+#include "vmm/confinement.h"
+#include "vmm/machine.h"
+
+namespace hobbes::vmm {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr off_t log_limit = 16 << 20;
+
+std::uint64_t now_ns() {
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+// The log starts anew when it is full: a guest that prints for ever must not fill the file system.
+void log_text(std::string_view text) {
+  struct stat info {};
+  if (::fstat(vm_console, &info) == 0 && info.st_size > log_limit) (void)!::ftruncate(vm_console, 0);
+  (void)write_all(vm_console, text, "the console log");
+}
+
+// hobbesd's books are not what the guest lives by: nobody waits for them long.
+void tell_manager(const VmPlan& plan, Json event) {
+  auto client = Client::connect(false);
+  if (!client || plan.handle == 0) return;
+  event["handle"] = plan.handle;
+  (void)client->call("enclave.event", std::move(event), {}, milliseconds(1000));
+}
+
+[[noreturn]] void crash(const VmPlan& plan, const std::string& why) {
+  log_text("palacios: the guest crashed: " + why + "\n");
+  tell_manager(plan, {{"event", "crashed"}, {"cause", why}});
+  // As a program that met a fault: whoever waits for this process sees a signal.
+  ::signal(SIGABRT, SIG_DFL);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  std::abort();
+}
+
+// The program inside ended by a signal: so do we.
+[[noreturn]] void end_as(int wait_status) {
+  if (WIFEXITED(wait_status)) std::_Exit(WEXITSTATUS(wait_status));
+  ::prctl(PR_SET_DUMPABLE, 0);
+  sigset_t all;
+  sigemptyset(&all);
+  ::signal(WTERMSIG(wait_status), SIG_DFL);
+  ::sigprocmask(SIG_SETMASK, &all, nullptr);
+  ::raise(WTERMSIG(wait_status));
+  std::_Exit(128 + WTERMSIG(wait_status));
+}
+
+void add_window_size(Json& process) {
+  winsize window{};
+  if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &window) == 0) process["consoleSize"] = {{"height", window.ws_row}, {"width", window.ws_col}};
+}
+
+class Monitor {
+ public:
+  Monitor(VmPlan plan, EventLoop loop) : plan_(std::move(plan)), loop_(std::move(loop)) {}
+
+  [[noreturn]] void run() {
+    begun_ns_ = now_ns();
+    auto ready = set_up();
+    if (!ready) fail(ready.error());
+    for (;;) loop_.run_once(-1);
+  }
+
+ private:
+  Result<void> set_up() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT}) sigaddset(&signals, number);
+    sigaddset(&signals, kick_signal);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    sigdelset(&signals, kick_signal);
+    struct sigaction nothing {};
+    nothing.sa_handler = [](int) {};
+    ::sigaction(kick_signal, &nothing, nullptr);
+
+    signals_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    HOBBES_CHECK(loop_.watch(signals_.get(), EPOLLIN, [this](auto) { take_signals(); }));
+    timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    set_timer(milliseconds(20));
+    HOBBES_CHECK(loop_.watch(timer_.get(), EPOLLIN, [this](auto) { tick(); }));
+    HOBBES_CHECK(loop_.watch(vm_socket, EPOLLIN, [this](auto) { accept_one(); }));
+    program_ended_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    HOBBES_CHECK(loop_.watch(program_ended_.get(), EPOLLIN, [this](auto) { end_with_program(); }));
+
+    MachineConfig config;
+    config.cpus = plan_.cpus;
+    config.memory = plan_.memory;
+    config.page_size = plan_.page_size;
+    config.enclave = static_cast<std::uint32_t>(plan_.handle);
+    config.image = {vm_kernel, plan_.initrd, plan_.archive, plan_.command_line};
+    config.kvm.reset(::fcntl(vm_kvm, F_DUPFD_CLOEXEC, 64));
+    if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
+    config.disk_read_only = plan_.disk_read_only;
+    HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](char c) { print(c); }));
+    machine_ = std::move(machine);
+    for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.archive, plan_.disk, static_cast<int>(vm_kvm)})
+      if (fd >= 0) ::close(fd);
+    HOBBES_CHECK(loop_.watch(machine_->ended_fd(), EPOLLIN, [this](auto) { end_with_guest(); }));
+    // Made now: this thread may make none once it is confined.
+    carrier_ = std::thread([this, program = to_carrier_.get_future()]() mutable {
+      std::shared_ptr<Conversation> conversation = program.get();
+      auto status = carry(*conversation, {});
+      program_status_ = status ? *status : -1;
+      std::uint64_t one = 1;
+      (void)!::write(program_ended_.get(), &one, sizeof one);
+    });
+    carrier_.detach();
+    HOBBES_CHECK(machine_->start());
+    HOBBES_CHECK(confine(Role::serve));
+    phase("machine");
+    if (plan_.process.is_null()) answer_starters({});
+    return {};
+  }
+
+  // The phases of a start, timed for people and benchmarks.
+  void phase(const char* name) {
+    phases_[name] = (now_ns() - begun_ns_) / 1000;
+    log_text("palacios: " + std::string(name) + " after " + std::to_string((now_ns() - begun_ns_) / 1'000'000) + " ms\n");
+  }
+
+  void print(char c) {
+    std::scoped_lock guard(print_lock_);
+    printed_ += c;
+    if (c != '\n' && printed_.size() < 256) return;
+    log_text(printed_);
+    // A guest without an agent has only its serial port to speak to people; nobody waits for its reader.
+    if (plan_.process.is_null()) {
+      pollfd out{STDOUT_FILENO, POLLOUT, 0};
+      if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) (void)!::write(STDOUT_FILENO, printed_.data(), printed_.size());
+    }
+    printed_.clear();
+  }
+
+  void set_timer(milliseconds every) const {
+    itimerspec when{};
+    when.it_interval.tv_sec = every.count() / 1000;
+    when.it_interval.tv_nsec = every.count() % 1000 * 1'000'000;
+    when.it_value = when.it_interval;
+    ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+  }
+
+  // ---- the end ----
+
+  // Before anything runs, or in a state that nothing can be made of.
+  [[noreturn]] void fail(const Error& error) {
+    answer_starters(error);
+    for (int i = 0; i < 100 && !answered_failure_; ++i) {  // whoever asked for the start connects about now
+      pollfd waiting{vm_socket, POLLIN, 0};
+      if (::poll(&waiting, 1, 10) == 1) accept_one();
+      for (auto client = clients_.begin(); client != clients_.end();) client = serve(client, error);
+    }
+    crash(plan_, error.text());
+  }
+
+  std::list<Channel>::iterator serve(std::list<Channel>::iterator client, const Error& error) {
+    auto request = client->receive(milliseconds(10));
+    if (!request && request.error().code == Code::timeout) return std::next(client);
+    if (request) {
+      (void)client->send({{"ok", false}, {"error", to_json(error)}});
+      answered_failure_ = true;
+    }
+    loop_.unwatch(client->fd());
+    return clients_.erase(client);
+  }
+
+  [[noreturn]] void end_with_guest() {
+    Machine::End end = machine_->end();
+    std::string what = std::string(name_of(end.how)) + (end.detail.empty() ? "" : ": " + end.detail);
+    if (end.how == Ending::powered_off || end.how == Ending::rebooted) {
+      log_text("palacios: the guest " + what + "\n");
+      if (!started_) fail(Error{Code::unavailable, "start the guest", "it " + what + " before its agent answered", "see its console"});
+      std::_Exit(end.how == Ending::rebooted ? vm_rebooted_status : 0);
+    }
+    if (!started_) answer_starters(Error{Code::os, "start the guest", what, "see its console"});
+    crash(plan_, what);
+  }
+
+  [[noreturn]] void end_with_program() {
+    int status = program_status_;
+    if (status < 0) {
+      // The guest itself may be ending, and says better why.
+      pollfd ended{machine_->ended_fd(), POLLIN, 0};
+      if (::poll(&ended, 1, 2000) == 1) end_with_guest();
+      crash(plan_, "the guest's agent is gone");
+    }
+    end_as(status);
+  }
+
+  void take_signals() {
+    signalfd_siginfo info{};
+    while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+      auto number = static_cast<int>(info.ssi_signo);
+      if (number == SIGCONT) continue;
+      if (agent_ && started_) {
+        Json request = {{"op", "signal"}, {"number", number}};
+        if (number == SIGWINCH) add_window_size(request);
+        (void)agent_->send(request);
+      } else if (number != SIGWINCH) {
+        end_as(number);  // nobody inside to be told
+      }
+    }
+  }
+
+  // ---- the agent ----
+
+  void tick() {
+    std::uint64_t ticks = 0;
+    (void)!::read(timer_.get(), &ticks, sizeof ticks);
+    if (plan_.process.is_null()) {
+      set_timer(milliseconds(2000));
+      return beat();
+    }
+    if (!agent_answered_) return reach_agent();
+    if (machine_->paused()) return;
+    if (!asked_) {
+      asked_ = static_cast<bool>(agent_->send({{"op", "ping"}}));
+    }
+    show_mirror();
+  }
+
+  void reach_agent() {
+    if ((now_ns() - begun_ns_) / 1'000'000'000U > plan_.boot_seconds)
+      fail(Error{Code::timeout, "start the guest", "its agent did not answer within " + std::to_string(plan_.boot_seconds) + " s",
+                 "see its console; hobbes.image.bootSeconds changes the limit"});
+    if (agent_) return;
+    auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
+    if (!stream) return;  // its driver is not there yet
+    agent_ = std::make_shared<Conversation>(std::move(*stream));
+    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); })) agent_.reset();
+  }
+
+  void hear_agent() {
+    auto frame = agent_->receive(milliseconds(1000));
+    if (!frame) {
+      loop_.unwatch(agent_->fd());
+      agent_.reset();
+      if (agent_answered_) {
+        pollfd ended{machine_->ended_fd(), POLLIN, 0};
+        if (::poll(&ended, 1, 2000) == 1) end_with_guest();
+        crash(plan_, "the guest's agent is gone");
+      }
+      return;  // nobody listens yet
+    }
+    if (!agent_answered_) {
+      agent_answered_ = true;
+      phase("agent");
+      set_timer(milliseconds(2000));
+      show_mirror();
+      return begin_program();
+    }
+    if (auto word = parse_json(frame->content, "the agent's word"); word && word->value("op", "") == "ping") {
+      asked_ = false;
+      beat();
+    }
+  }
+
+  static void beat() {
+    if (auto client = Client::connect(false)) (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
+  }
+
+  void begin_program() {
+    Json process = plan_.process;
+    if (process.value("terminal", false)) {
+      add_window_size(process);
+      // The terminal is the guest's to interpret; ours hands on bytes.
+      termios settings{};
+      if (::tcgetattr(STDIN_FILENO, &settings) == 0) {
+        ::cfmakeraw(&settings);
+        (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
+      }
+    }
+    auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
+    if (!stream) fail(stream.error());
+    program_ = std::make_shared<Conversation>(std::move(*stream));
+    if (auto sent = program_->send({{"op", "run"}, {"main", true}, {"process", process}}); !sent) fail(sent.error());
+    (void)loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) {
+      auto answer = program_->receive(milliseconds(1000));
+      loop_.unwatch(program_->fd());
+      if (!answer) fail(answer.error());
+      auto word = parse_json(answer->content, "the agent's word");
+      if (!word) fail(word.error());
+      if (word->contains("error")) fail(error_from((*word)["error"]));
+      phase("program");
+      started_ = true;
+      answer_starters({});
+      to_carrier_.set_value(program_);
+    });
+  }
+
+  // ---- the fabric ----
+
+  // The mirror is slot 0 of the window: read-only, and shown again when hobbesd has made a new one.
+  void show_mirror() {
+    Fd fd(::open(mirror_path().c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat info {};
+    if (!fd || ::fstat(fd.get(), &info) != 0 || info.st_size == 0) return;
+    auto size = (static_cast<std::uint64_t>(info.st_size) + 4095) & ~4095ULL;
+    if (mirror_ != MAP_FAILED && info.st_ino == mirror_inode_ && size == mirror_size_) return;
+    void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+    if (mapped == MAP_FAILED) return;
+    if (mirror_ != MAP_FAILED) {
+      (void)machine_->hide(Machine::first_free_slot);
+      ::munmap(mirror_, mirror_size_);
+    }
+    mirror_ = mapped;
+    mirror_inode_ = info.st_ino;
+    mirror_size_ = size;
+    if (auto shown = machine_->show(Machine::first_free_slot, window_at, size, mapped, true); !shown)
+      log_text("palacios: the guest sees no mirror: " + shown.error().text() + "\n");
+    else if (agent_)
+      (void)agent_->send({{"op", "mirror"}, {"address", window_at}, {"size", size}});
+  }
+
+  struct Shown {
+    Gpa address;
+    std::uint64_t size;
+    void* host;
+  };
+
+  // A segment's memory as a slot of its own.
+  Result<Json> show_segment(const Json& request, const std::vector<Fd>& fds) {
+    std::string name = text_at(request, "name"), attempt = "show segment '" + name + "' to the guest";
+    bool writable = request.value("writable", false);
+    struct stat info {};
+    if (fds.size() != 1 || ::fstat(fds[0].get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0)
+      return Error{Code::invalid, attempt, "the request carries no memory", ""};
+    if (segments_.count(name) != 0) return Error{Code::exists, attempt, "it is shown already", ""};
+    if (!agent_answered_) return Error{Code::unavailable, attempt, "the guest has no agent", "start it first"};
+    auto size = (static_cast<std::uint64_t>(info.st_size) + 4095) & ~4095ULL;
+    unsigned slot = Machine::first_free_slot + 1;
+    while (slot < Machine::slot_limit && shown_.count(slot) != 0) ++slot;
+    // Every slot has 4 GiB of the window to itself.
+    constexpr std::uint64_t stride = 4 * gib;
+    if (slot == Machine::slot_limit || size > stride)
+      return Error{Code::exhausted, attempt, size > stride ? "it is larger than 4 GiB" : "too many segments are shown", "detach some"};
+    Gpa address = window_at + (slot - Machine::first_free_slot) * stride;
+    void* host = ::mmap(nullptr, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fds[0].get(), 0);
+    if (host == MAP_FAILED) return os_error(attempt, errno);
+    if (auto shown = machine_->show(slot, address, size, host, !writable); !shown) {
+      ::munmap(host, size);
+      return std::move(shown).error();
+    }
+    shown_[slot] = {address, size, host};
+    segments_[name] = slot;
+    (void)agent_->send({{"op", "segment"}, {"name", name}, {"address", address}, {"size", info.st_size}, {"writable", writable}});
+    return Json{{"address", address}, {"size", info.st_size}};
+  }
+
+  Result<Json> hide_segment(const std::string& name) {
+    auto at = segments_.find(name);
+    if (at == segments_.end()) return Error{Code::not_found, "hide segment '" + name + "' from the guest", "it is not shown", ""};
+    if (agent_) (void)agent_->send({{"op", "segment"}, {"name", name}, {"size", 0}});
+    Shown shown = shown_[at->second];
+    HOBBES_CHECK(machine_->hide(at->second));
+    ::munmap(shown.host, shown.size);
+    shown_.erase(at->second);
+    segments_.erase(at);
+    return Json::object();
+  }
+
+  // ---- requests ----
+
+  void accept_one() {
+    int connection = ::accept4(vm_socket, nullptr, nullptr, SOCK_CLOEXEC);
+    if (connection < 0) return;
+    if (clients_.size() >= 64) {
+      ::close(connection);
+      return;
+    }
+    clients_.emplace_back(Fd(connection));
+    auto client = std::prev(clients_.end());
+    (void)loop_.watch(connection, EPOLLIN | EPOLLRDHUP, [this, client](auto) {
+      auto request = client->receive(milliseconds(100));
+      bool kept = request && answer(*client, *request);
+      if (kept) return;
+      loop_.unwatch(client->fd());
+      starters_.remove(&*client);
+      clients_.erase(client);
+    });
+  }
+
+  // False when the client is not worth keeping.
+  bool answer(Channel& client, const Message& request) {
+    if (text_at(request.body, "op") == "started" && !(started_ || plan_.process.is_null())) {
+      starters_.push_back(&client);  // heard when it has
+      return true;
+    }
+    std::vector<Fd> out;
+    auto done = act(request, out);
+    Json body = done ? *done : Json{{"error", to_json(done.error())}};
+    body["ok"] = static_cast<bool>(done);
+    std::vector<int> fds;
+    for (const Fd& fd : out) fds.push_back(fd.get());
+    return static_cast<bool>(client.send(body, fds));
+  }
+
+  void answer_starters(const std::optional<Error>& error) {
+    for (Channel* client : starters_) {
+      Json body = {{"ok", !error}};
+      if (error) body["error"] = to_json(*error);
+      (void)client->send(body);
+      answered_failure_ = answered_failure_ || error;
+    }
+    starters_.clear();
+  }
+
+  Result<Json> act(const Message& request, std::vector<Fd>& fds) {
+    std::string op = text_at(request.body, "op");
+    if (op == "started") return Json::object();
+    if (op == "ping") return Json{{"vcpus", plan_.cpus.size()}, {"memory", plan_.memory}, {"paused", machine_->paused()}, {"phases", phases_}};
+    if (op == "statistics") return statistics();
+    if (op == "pause") {
+      machine_->pause();
+      return Json::object();
+    }
+    if (op == "resume") {
+      machine_->resume();
+      return Json::object();
+    }
+    if (op == "pin") {
+      std::vector<unsigned> cpus;
+      for (const Json& cpu : request.body.value("cpus", Json::array()))
+        if (cpu.is_number_unsigned()) cpus.push_back(cpu.get<unsigned>());
+      HOBBES_CHECK(machine_->pin(cpus));
+      return Json::object();
+    }
+    if (op == "stream") {  // to the agent, for another program
+      if (!started_) return Error{Code::unavailable, "talk to the guest's agent", "it does not answer yet, or there is none", ""};
+      HOBBES_TRY(stream, machine_->vsock().connect(HOBBES_AGENT_PORT));
+      fds.push_back(std::move(stream));
+      return Json::object();
+    }
+    if (op == "showSegment") return show_segment(request.body, request.fds);
+    if (op == "hideSegment") return hide_segment(text_at(request.body, "name"));
+    return Error{Code::invalid, "ask the monitor", "the operation '" + op + "' is unknown", ""};
+  }
+
+  [[nodiscard]] Json statistics() const {
+    Json out = Json::object();
+    for (std::size_t i = 0; i < machine_->exits().size(); ++i) {
+      const Machine::Exits& exits = *machine_->exits()[i];
+      std::string vcpu = "vcpu" + std::to_string(i) + ".";
+      out[vcpu + "exits"] = exits.all.load();
+      out[vcpu + "exits.port"] = exits.port.load();
+      out[vcpu + "exits.memory"] = exits.memory.load();
+      out[vcpu + "exits.interrupted"] = exits.interrupted.load();
+    }
+    for (const auto& [name, micros] : phases_.items()) out["start." + name + "_us"] = micros;
+    return out;
+  }
+
+  VmPlan plan_;
+  EventLoop loop_;
+  std::unique_ptr<Machine> machine_;
+  Fd signals_, timer_, program_ended_;
+  std::uint64_t begun_ns_ = 0;
+  Json phases_ = Json::object();
+  std::list<Channel> clients_;
+  std::list<Channel*> starters_;
+  bool answered_failure_ = false, started_ = false, agent_answered_ = false, asked_ = false;
+  std::shared_ptr<Conversation> agent_, program_;
+  std::promise<std::shared_ptr<Conversation>> to_carrier_;
+  std::thread carrier_;
+  std::atomic<int> program_status_{-1};
+  std::mutex print_lock_;
+  std::string printed_;
+  void* mirror_ = MAP_FAILED;
+  std::uint64_t mirror_size_ = 0;
+  ino_t mirror_inode_ = 0;
+  std::map<unsigned, Shown> shown_;
+  std::map<std::string, unsigned> segments_;
+};
+
+int run(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  auto plan = VmPlan::parse(argc == 2 ? argv[1] : "");
+  if (!plan) {
+    std::fprintf(stderr, "palacios: %s\n", plan.error().text().c_str());
+    return 2;
+  }
+  auto loop = EventLoop::make();
+  if (!loop) crash(*plan, loop.error().text());
+  Monitor(std::move(*plan), std::move(*loop)).run();
+}
+
+}  // namespace
+}  // namespace hobbes::vmm
+
+int main(int argc, char** argv) { return hobbes::vmm::run(argc, argv); }

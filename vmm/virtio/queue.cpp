@@ -1,0 +1,108 @@
+#include "vmm/virtio/queue.h"
+
+#define VIRTIO_RING_NO_LEGACY  // its helpers are not C++
+#include <linux/virtio_ring.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace hobbes::vmm {
+namespace {
+
+Error broken(const std::string& why) { return {Code::corrupt, "read a virtqueue", why, "this is a fault of the guest's driver"}; }
+
+}  // namespace
+
+std::uint64_t Chain::readable_size() const {
+  std::uint64_t out = 0;
+  for (const auto& part : readable) out += part.size();
+  return out;
+}
+
+std::uint64_t Chain::writable_size() const {
+  std::uint64_t out = 0;
+  for (const auto& part : writable) out += part.size();
+  return out;
+}
+
+bool Chain::take(std::uint64_t offset, std::span<std::byte> to) const {
+  for (const auto& part : readable) {
+    if (offset >= part.size()) {
+      offset -= part.size();
+      continue;
+    }
+    std::size_t n = std::min<std::size_t>(part.size() - offset, to.size());
+    std::memcpy(to.data(), part.data() + offset, n);
+    to = to.subspan(n);
+    offset = 0;
+    if (to.empty()) break;
+  }
+  return to.empty();
+}
+
+std::uint64_t Chain::give(std::uint64_t offset, std::span<const std::byte> from) const {
+  std::uint64_t given = 0;
+  for (const auto& part : writable) {
+    if (from.empty()) break;
+    if (offset >= part.size()) {
+      offset -= part.size();
+      continue;
+    }
+    std::size_t n = std::min<std::size_t>(part.size() - offset, from.size());
+    std::memcpy(part.data() + offset, from.data(), n);
+    from = from.subspan(n);
+    offset = 0;
+    given += n;
+  }
+  return given;
+}
+
+Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
+  if (!ready) return std::optional<Chain>();
+  std::uint16_t index = 0;
+  if (!memory.read(available + offsetof(vring_avail, idx), index)) return broken("its available ring is not in memory");
+  std::atomic_thread_fence(std::memory_order_acquire);
+  auto waiting = static_cast<std::uint16_t>(index - next_);
+  if (waiting == 0) return std::optional<Chain>();
+  if (waiting > size) return broken("it offers more requests than it has room for");
+  Chain out;
+  if (!memory.read(available + offsetof(vring_avail, ring) + 2ULL * (next_ % size), out.head)) return broken("its available ring is not in memory");
+  std::uint16_t at = out.head;
+  for (unsigned steps = 0;; ++steps) {
+    if (steps == size) return broken("a chain of descriptors has a loop");
+    if (at >= size) return broken("a descriptor number is out of range");
+    vring_desc descriptor{};
+    if (!memory.read(descriptors + sizeof(vring_desc) * at, descriptor)) return broken("its descriptors are not in memory");
+    if ((descriptor.flags & VRING_DESC_F_INDIRECT) != 0) return broken("it uses indirect descriptors, which were not offered");
+    if (descriptor.len != 0) {
+      auto bytes = memory.at(descriptor.addr, descriptor.len);
+      if (bytes.empty()) return broken("a descriptor points outside of memory");
+      if ((descriptor.flags & VRING_DESC_F_WRITE) != 0)
+        out.writable.push_back(bytes);
+      else if (out.writable.empty())
+        out.readable.push_back(bytes);
+      else
+        return broken("a readable descriptor follows a writable one");
+    }
+    if ((descriptor.flags & VRING_DESC_F_NEXT) == 0) break;
+    at = descriptor.next;
+  }
+  ++next_;
+  return std::optional(std::move(out));
+}
+
+bool Queue::push(const GuestMemory& memory, std::uint16_t head, std::uint64_t written) {
+  vring_used_elem element{head, static_cast<__u32>(written)};
+  if (!memory.write(used + offsetof(vring_used, ring) + sizeof element * (returned_ % size), element)) return false;
+  std::atomic_thread_fence(std::memory_order_release);
+  ++returned_;
+  return memory.write(used + offsetof(vring_used, idx), returned_);
+}
+
+bool Queue::wants_interrupt(const GuestMemory& memory) const {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::uint16_t flags = 0;
+  return memory.read(available, flags) && (flags & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+}
+
+}  // namespace hobbes::vmm

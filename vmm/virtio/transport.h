@@ -1,0 +1,69 @@
+// virtio over memory-mapped registers (virtio 1.2, 4.2), and what a device behind them is.
+#pragma once
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "vmm/bus.h"
+#include "vmm/virtio/queue.h"
+
+namespace hobbes::vmm {
+
+class VirtioTransport;
+
+/// The device's own part. Every method is called with the transport's lock held, by whichever thread brings the news.
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+  [[nodiscard]] virtual std::uint32_t type() const = 0;
+  [[nodiscard]] virtual std::uint64_t features() const { return 0; }
+  [[nodiscard]] virtual unsigned queues() const = 0;
+  [[nodiscard]] virtual std::span<const std::byte> configuration() const { return {}; }
+  /// The guest has put something into a queue. Errors make the device unusable until it is reset.
+  virtual Result<void> notified(unsigned queue) = 0;
+  virtual void reset() {}
+  void attach(VirtioTransport& transport) { transport_ = &transport; }
+
+ protected:
+  [[nodiscard]] VirtioTransport& transport() const { return *transport_; }
+
+ private:
+  VirtioTransport* transport_ = nullptr;
+};
+
+/// Thread-safe.
+class VirtioTransport final : public Device {
+ public:
+  VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt);
+  void read(std::uint64_t offset, std::span<std::byte> data) override;
+  void write(std::uint64_t offset, std::span<const std::byte> data) override;
+  /// Work for the device: a notification of queue `number`.
+  void notify(unsigned number);
+  /// Runs something of the device's own under the lock.
+  void locked(const std::function<Result<void>()>& act);
+
+  // For the device, with the lock held.
+  [[nodiscard]] Queue& queue(unsigned number) { return queues_[number]; }
+  [[nodiscard]] const GuestMemory& memory() const { return memory_; }
+  [[nodiscard]] bool running() const;
+  /// Returns a request and tells the driver when it wants to be told.
+  void finish(unsigned number, std::uint16_t head, std::uint64_t written);
+
+ private:
+  [[nodiscard]] std::uint32_t read_register(std::uint64_t offset) const;
+  void write_register(std::uint64_t offset, std::uint32_t value);
+  void set_status(std::uint32_t value);
+  void settle(const Result<void>& done);
+
+  const GuestMemory& memory_;
+  VirtioDevice& device_;
+  std::function<void()> interrupt_;
+  std::mutex lock_;
+  std::vector<Queue> queues_;
+  std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0, selected_driver_features_ = 0;
+  std::uint64_t driver_features_ = 0;
+};
+
+inline constexpr std::uint64_t virtio_notify_offset = 0x50;
+
+}  // namespace hobbes::vmm
