@@ -3,6 +3,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -32,6 +33,26 @@ kvm_segment segment(std::uint16_t selector, std::uint8_t type, bool code64) {
   out.l = code64 ? 1 : 0;
   return out;
 }
+
+// Lists in the API are a head and entries. Linux's headers say so with a member that C++ counts as one byte, so sizes and request numbers
+// made from them are wrong here; these are the right ones.
+struct ListHead {
+  std::uint32_t count, padding;
+};
+constexpr unsigned long get_supported_cpuid = _IOWR(KVMIO, 0x05, ListHead);
+constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, ListHead);
+constexpr unsigned long set_msrs = _IOW(KVMIO, 0x89, ListHead);
+
+template <class Entry>
+class List {
+ public:
+  explicit List(std::size_t count) : space_(sizeof(ListHead) + count * sizeof(Entry)) { head().count = static_cast<std::uint32_t>(count); }
+  ListHead& head() { return *reinterpret_cast<ListHead*>(space_.data()); }
+  Entry* entries() { return reinterpret_cast<Entry*>(space_.data() + sizeof(ListHead)); }
+
+ private:
+  std::vector<std::byte> space_;
+};
 
 constexpr std::uint32_t mtrr_default = 0x2ff, misc_enable = 0x1a0;
 
@@ -64,12 +85,9 @@ Result<Vm> Vm::make(const Fd& kvm) {
   HOBBES_CHECK(call(fd, KVM_CREATE_IRQCHIP, attempt));
 
   constexpr std::size_t limit = 256;
-  std::vector<std::byte> space(sizeof(kvm_cpuid2) + limit * sizeof(kvm_cpuid_entry2));
-  auto* table = reinterpret_cast<kvm_cpuid2*>(space.data());
-  table->nent = limit;
-  HOBBES_CHECK(call(kvm.get(), KVM_GET_SUPPORTED_CPUID, "ask KVM for its CPU features", table));
-  auto* entries = reinterpret_cast<kvm_cpuid_entry2*>(space.data() + sizeof(kvm_cpuid2));
-  out.features_.assign(entries, entries + table->nent);
+  List<kvm_cpuid_entry2> features(limit);
+  HOBBES_CHECK(call(kvm.get(), get_supported_cpuid, "ask KVM for its CPU features", &features.head()));
+  out.features_.assign(features.entries(), features.entries() + std::min<std::size_t>(features.head().count, limit));
   return out;
 }
 
@@ -113,10 +131,8 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
   out.run_ = static_cast<kvm_run*>(run);
   out.size_ = run_size_;
 
-  std::vector<std::byte> space(sizeof(kvm_cpuid2) + (features_.size() + 1) * sizeof(kvm_cpuid_entry2));
-  auto* table = reinterpret_cast<kvm_cpuid2*>(space.data());
-  auto* entries = reinterpret_cast<kvm_cpuid_entry2*>(space.data() + sizeof(kvm_cpuid2));
-  table->nent = static_cast<__u32>(features_.size() + 1);
+  List<kvm_cpuid_entry2> table(features_.size() + 1);
+  kvm_cpuid_entry2* entries = table.entries();
   for (std::size_t i = 0; i < features_.size(); ++i) {
     kvm_cpuid_entry2 entry = features_[i];
     constexpr std::uint32_t hypervisor = 1U << 31U, tsc_deadline = 1U << 24U, threads = 1U << 28U;
@@ -151,15 +167,12 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
   identity.ebx = identity_magic;
   identity.edx = enclave;
   entries[features_.size()] = identity;
-  HOBBES_CHECK(call(fd, KVM_SET_CPUID2, "describe " + attempt.substr(5), table));
+  HOBBES_CHECK(call(fd, set_cpuid2, "describe " + attempt.substr(5), &table.head()));
 
-  std::vector<std::byte> area(sizeof(kvm_msrs) + 2 * sizeof(kvm_msr_entry));
-  auto* registers = reinterpret_cast<kvm_msrs*>(area.data());
-  auto* values = reinterpret_cast<kvm_msr_entry*>(area.data() + sizeof(kvm_msrs));
-  registers->nmsrs = 2;
-  values[0] = {misc_enable, 0, 1};
-  values[1] = {mtrr_default, 0, 0x800 | 6};  // all memory write-back, as firmware leaves it
-  HOBBES_CHECK(call(fd, KVM_SET_MSRS, attempt, registers));
+  List<kvm_msr_entry> registers(2);
+  registers.entries()[0] = {misc_enable, 0, 1};
+  registers.entries()[1] = {mtrr_default, 0, 0x800 | 6};  // all memory write-back, as firmware leaves it
+  HOBBES_CHECK(call(fd, set_msrs, attempt, &registers.head()));
   return out;
 }
 
