@@ -98,12 +98,12 @@ void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
     item.only({"name", "size", "access"});
     SegmentRequest segment;
     if (!item.at("name").present()) item.missing("name", "the segment's name");
-    if (!item.at("size").present()) item.missing("size", "a byte count such as \"64MiB\"");
     if (auto name = item.at("name").text()) {
       segment.name = *name;
       if (!check_id(*name)) item.at("name").wrong("letters, digits and _ + - .");
     }
     segment.size = item.at("size").size().value_or(0);
+    if (item.at("size").present() && segment.size == 0) item.at("size").wrong("more than nothing");
     if (auto access = item.at("access").one_of({"ro", "rw"})) segment.writable = *access == 1;
     for (const SegmentRequest& other : out)
       if (other.name == segment.name) item.at("name").wrong("each name once", "rename one of the two");

@@ -44,8 +44,8 @@ struct ImageRequest {
 
 struct SegmentRequest {
   std::string name;
-  std::uint64_t size = 0;
-  bool writable = true;  ///< for other enclaves
+  std::uint64_t size = 0;  ///< 0: made by somebody else, this enclave is to attach it
+  bool writable = true;    ///< for whoever did not make it
 };
 
 struct RemoraRequest {

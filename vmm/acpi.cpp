@@ -90,7 +90,8 @@ std::string definition_block(const AcpiMachine& machine) {
                                 name("_CRS", resources(ports(serial_port, 8) + interrupt(serial_gsi))));
   devices += device("PEVT", name("_HID", text_value("QEMU0001")) + name("_STA", dword(15)) + name("_CRS", resources(ports(panic_port, 1))));
   // \_S5 = Package { 5, 5, 0, 0 }
-  std::string off = name("_S5_", "\x12" + package_length(7) + Bytes().u8(4).u8(0x0a).u8(sleep_type_off).u8(0x0a).u8(sleep_type_off).u8(0).u8(0).str());
+  std::string off =
+      name("_S5_", "\x12" + package_length(7) + Bytes().u8(4).u8(0x0a).u8(sleep_type_off).u8(0x0a).u8(sleep_type_off).u8(0).u8(0).str());
   return off + scope("\\_SB_", devices);
 }
 
@@ -99,10 +100,10 @@ std::string port_register(std::uint16_t port) { return Bytes().u8(1).u8(8).u8(0)
 
 std::string fixed_description(Gpa dsdt) {
   constexpr std::uint32_t hardware_reduced = 1U << 20U, reset_supported = 1U << 10U;
-  Bytes out;  // offsets below are from the table's beginning, of which 36 bytes are its header
+  Bytes out;                                           // offsets below are from the table's beginning, of which 36 bytes are its header
   out.u32(0).u32(0).zeros(1).u8(0).u16(0);             // 36: FACS, DSDT, reserved, profile, SCI
   out.zeros(109 - 48);                                 // 48: what hardware-reduced machines do not have
-  out.u16(0x0004).u8(0);                               // 109: no VGA; reserved
+  out.u16(0x0024).u8(0);                               // 109: no VGA, no clock chip (KVM's clock tells the time); reserved
   out.u32(hardware_reduced | reset_supported);         // 112
   out.raw(port_register(reset_port)).u8(reset_value);  // 116
   out.u16(0).u8(4);                                    // 129: minor version

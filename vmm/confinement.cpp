@@ -11,20 +11,52 @@ namespace hobbes::vmm {
 namespace {
 
 // Signals, memory of one's own, locks, the end.
-constexpr int common[] = {SCMP_SYS(read),          SCMP_SYS(write),       SCMP_SYS(futex),        SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask),
-                          SCMP_SYS(rt_sigaction),  SCMP_SYS(mmap),        SCMP_SYS(munmap),       SCMP_SYS(mprotect),      SCMP_SYS(madvise),
-                          SCMP_SYS(brk),           SCMP_SYS(exit),        SCMP_SYS(exit_group),   SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
-                          SCMP_SYS(gettid),        SCMP_SYS(getpid),      SCMP_SYS(tgkill),       SCMP_SYS(sched_yield),   SCMP_SYS(ftruncate),
-                          SCMP_SYS(fstat),         SCMP_SYS(newfstatat),  SCMP_SYS(poll),         SCMP_SYS(close),         SCMP_SYS(set_robust_list),
-                          SCMP_SYS(rseq),          SCMP_SYS(writev),      SCMP_SYS(clock_nanosleep)};
+constexpr int common[] = {
+    SCMP_SYS(read),         SCMP_SYS(write),      SCMP_SYS(futex),          SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigaction), SCMP_SYS(mmap),       SCMP_SYS(munmap),         SCMP_SYS(mprotect),      SCMP_SYS(madvise),
+    SCMP_SYS(brk),          SCMP_SYS(exit),       SCMP_SYS(exit_group),     SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
+    SCMP_SYS(gettid),       SCMP_SYS(getpid),     SCMP_SYS(tgkill),         SCMP_SYS(sched_yield),   SCMP_SYS(ftruncate),
+    SCMP_SYS(fstat),        SCMP_SYS(newfstatat), SCMP_SYS(poll),           SCMP_SYS(close),         SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),         SCMP_SYS(writev),     SCMP_SYS(clock_nanosleep)};
 
-constexpr int serving[] = {SCMP_SYS(epoll_ctl),  SCMP_SYS(epoll_wait),   SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt), SCMP_SYS(epoll_pwait),   SCMP_SYS(pread64),    SCMP_SYS(pwrite64),          SCMP_SYS(fdatasync),
-                           SCMP_SYS(getrandom),  SCMP_SYS(sendmsg),      SCMP_SYS(recvmsg),    SCMP_SYS(sendto),            SCMP_SYS(recvfrom),
-                           SCMP_SYS(accept4),    SCMP_SYS(socketpair),   SCMP_SYS(socket),     SCMP_SYS(connect),           SCMP_SYS(getsockopt),
-                           SCMP_SYS(fcntl),      SCMP_SYS(openat),       SCMP_SYS(readlink),   SCMP_SYS(sched_setaffinity), SCMP_SYS(kill),
-                           SCMP_SYS(access),     SCMP_SYS(faccessat2),   SCMP_SYS(lseek),      SCMP_SYS(getuid),            SCMP_SYS(geteuid),
-                           SCMP_SYS(shutdown),   SCMP_SYS(nanosleep),    SCMP_SYS(prctl),      SCMP_SYS(clone3),            SCMP_SYS(clone),
-                           SCMP_SYS(seccomp),    SCMP_SYS(dup),          SCMP_SYS(pipe2),      SCMP_SYS(pidfd_open),        SCMP_SYS(prlimit64)};
+constexpr int serving[] = {SCMP_SYS(epoll_ctl),
+                           SCMP_SYS(epoll_wait),
+                           SCMP_SYS(timerfd_settime),
+                           SCMP_SYS(setsockopt),
+                           SCMP_SYS(epoll_pwait),
+                           SCMP_SYS(pread64),
+                           SCMP_SYS(pwrite64),
+                           SCMP_SYS(fdatasync),
+                           SCMP_SYS(getrandom),
+                           SCMP_SYS(sendmsg),
+                           SCMP_SYS(recvmsg),
+                           SCMP_SYS(sendto),
+                           SCMP_SYS(recvfrom),
+                           SCMP_SYS(accept4),
+                           SCMP_SYS(socketpair),
+                           SCMP_SYS(socket),
+                           SCMP_SYS(connect),
+                           SCMP_SYS(getsockopt),
+                           SCMP_SYS(fcntl),
+                           SCMP_SYS(openat),
+                           SCMP_SYS(readlink),
+                           SCMP_SYS(sched_setaffinity),
+                           SCMP_SYS(kill),
+                           SCMP_SYS(access),
+                           SCMP_SYS(faccessat2),
+                           SCMP_SYS(lseek),
+                           SCMP_SYS(getuid),
+                           SCMP_SYS(geteuid),
+                           SCMP_SYS(shutdown),
+                           SCMP_SYS(nanosleep),
+                           SCMP_SYS(prctl),
+                           SCMP_SYS(clone3),
+                           SCMP_SYS(clone),
+                           SCMP_SYS(seccomp),
+                           SCMP_SYS(dup),
+                           SCMP_SYS(pipe2),
+                           SCMP_SYS(pidfd_open),
+                           SCMP_SYS(prlimit64)};
 
 }  // namespace
 
@@ -37,14 +69,18 @@ Result<void> confine(Role role) {
   for (int call : common)
     if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
   auto allow_ioctl = [&](unsigned long request) {
-    if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, static_cast<scmp_datum_t>(request & 0xffffffffU)));
+    if (rc == 0)
+      rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                              SCMP_A1_32(SCMP_CMP_EQ, static_cast<scmp_datum_t>(request & 0xffffffffU)));
   };
   if (role == Role::vcpu) {
-    for (unsigned long request : std::initializer_list<unsigned long>{KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_KVMCLOCK_CTRL}) allow_ioctl(request);
+    for (unsigned long request : std::initializer_list<unsigned long>{KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_KVMCLOCK_CTRL})
+      allow_ioctl(request);
   } else {
     for (int call : serving)
       if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
-    for (unsigned long request : {static_cast<unsigned long>(KVM_SET_USER_MEMORY_REGION), 0x5413UL /* TIOCGWINSZ */, 0x5401UL /* TCGETS */, 0x5402UL, 0x5403UL, 0x5404UL})
+    for (unsigned long request : {static_cast<unsigned long>(KVM_SET_USER_MEMORY_REGION), 0x5413UL /* TIOCGWINSZ */, 0x5401UL /* TCGETS */,
+                                  0x5402UL, 0x5403UL, 0x5404UL})
       allow_ioctl(request);
   }
   if (rc == 0) rc = ::seccomp_load(filter);

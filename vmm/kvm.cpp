@@ -61,7 +61,8 @@ constexpr std::uint32_t mtrr_default = 0x2ff, misc_enable = 0x1a0;
 Result<Vm> Vm::make(const Fd& kvm) {
   const std::string attempt = "make a virtual machine";
   HOBBES_TRY(version, call(kvm.get(), KVM_GET_API_VERSION, attempt));
-  if (version != KVM_API_VERSION) return Error{Code::unavailable, attempt, "KVM has API version " + std::to_string(version), "use a newer kernel"};
+  if (version != KVM_API_VERSION)
+    return Error{Code::unavailable, attempt, "KVM has API version " + std::to_string(version), "use a newer kernel"};
   struct Need {
     int capability;
     const char* what;

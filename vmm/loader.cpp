@@ -16,7 +16,9 @@ namespace {
 
 const std::string attempt = "load the guest's kernel";
 
-Error bad_image(const std::string& why) { return {Code::invalid, attempt, why, "give a Linux bzImage or vmlinux, or an ELF image with a PVH entry"}; }
+Error bad_image(const std::string& why) {
+  return {Code::invalid, attempt, why, "give a Linux bzImage or vmlinux, or an ELF image with a PVH entry"};
+}
 Error too_large(const std::string& what) {
   return {Code::exhausted, attempt, what + " does not fit into the guest's memory", "raise memory.size in the bundle"};
 }
@@ -90,7 +92,8 @@ Result<std::optional<Gpa>> pvh_entry(const ImageFile& file, const Elf64_Phdr& se
   for (std::size_t at = 0; at + sizeof(Elf64_Nhdr) <= notes.size();) {
     Elf64_Nhdr note{};
     std::memcpy(&note, &notes[at], sizeof note);
-    std::uint64_t name = at + sizeof note, content = name + ((note.n_namesz + 3ULL) & ~3ULL), next = content + ((note.n_descsz + 3ULL) & ~3ULL);
+    std::uint64_t name = at + sizeof note, content = name + ((note.n_namesz + 3ULL) & ~3ULL),
+                  next = content + ((note.n_descsz + 3ULL) & ~3ULL);
     if (next > notes.size()) break;
     if (note.n_type == pvh_entry_note && note.n_namesz == 4 && std::memcmp(&notes[name], "Xen", 4) == 0 && note.n_descsz >= 4) {
       std::uint64_t entry = 0;
@@ -105,7 +108,8 @@ Result<std::optional<Gpa>> pvh_entry(const ImageFile& file, const Elf64_Phdr& se
 Result<Loaded> load_elf(const GuestMemory& memory, const ImageFile& file) {
   HOBBES_TRY(header, file.structure<Elf64_Ehdr>(0));
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64) return bad_image("it is not an x86-64 ELF image");
-  if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == 0 || header.e_phnum > 128) return bad_image("its program headers are wrong");
+  if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == 0 || header.e_phnum > 128)
+    return bad_image("its program headers are wrong");
   Loaded out;
   std::optional<Gpa> entry;
   for (unsigned i = 0; i < header.e_phnum; ++i) {
@@ -161,7 +165,8 @@ Result<void> write_boot_params(const GuestMemory& memory, boot_params& params, G
   // The first 4 GiB, identically, in large pages.
   constexpr std::uint64_t present = 3, large = 0x80;
   bool good = memory.write(page_tables_at, page_tables_at + 0x1000 + present);
-  for (std::uint64_t i = 0; i < 4; ++i) good = good && memory.write(page_tables_at + 0x1000 + i * 8, page_tables_at + 0x2000 + i * 0x1000 + present);
+  for (std::uint64_t i = 0; i < 4; ++i)
+    good = good && memory.write(page_tables_at + 0x1000 + i * 8, page_tables_at + 0x2000 + i * 0x1000 + present);
   for (std::uint64_t i = 0; i < 4 * 512; ++i) good = good && memory.write(page_tables_at + 0x2000 + i * 8, (i << 21U) + present + large);
   for (auto [slot, value] : {std::pair{2ULL, 0x00af9b000000ffffULL}, std::pair{3ULL, 0x00cf93000000ffffULL}})
     good = good && memory.write(gdt_at + slot * 8, value);

@@ -32,6 +32,7 @@
 #include "ipc/client.h"
 #include "vmm/confinement.h"
 #include "vmm/machine.h"
+#include "xemem/segment.h"
 
 namespace hobbes::vmm {
 namespace {
@@ -132,6 +133,7 @@ class Monitor {
     machine_ = std::move(machine);
     for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.archive, plan_.disk, static_cast<int>(vm_kvm)})
       if (fd >= 0) ::close(fd);
+    machine_->vsock().listen(HOBBES_MONITOR_PORT, [this](Fd stream) { hear_guest(std::move(stream)); });
     HOBBES_CHECK(loop_.watch(machine_->ended_fd(), EPOLLIN, [this](auto) { end_with_guest(); }));
     // Made now: this thread may make none once it is confined.
     carrier_ = std::thread([this, program = to_carrier_.get_future()]() mutable {
@@ -263,7 +265,8 @@ class Monitor {
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) return;  // its driver is not there yet
     agent_ = std::make_shared<Conversation>(std::move(*stream));
-    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); })) agent_.reset();
+    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); }))
+      agent_.reset();
   }
 
   void hear_agent() {
@@ -349,50 +352,56 @@ class Monitor {
   }
 
   struct Shown {
+    SegmentAccess access;  // held as long as the guest lives
     Gpa address;
-    std::uint64_t size;
-    void* host;
   };
 
-  // A segment's memory as a slot of its own.
-  Result<Json> show_segment(const Json& request, const std::vector<Fd>& fds) {
-    std::string name = text_at(request, "name"), attempt = "show segment '" + name + "' to the guest";
-    bool writable = request.value("writable", false);
-    struct stat info {};
-    if (fds.size() != 1 || ::fstat(fds[0].get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0)
-      return Error{Code::invalid, attempt, "the request carries no memory", ""};
-    if (segments_.count(name) != 0) return Error{Code::exists, attempt, "it is shown already", ""};
-    if (!agent_answered_) return Error{Code::unavailable, attempt, "the guest has no agent", "start it first"};
-    auto size = (static_cast<std::uint64_t>(info.st_size) + 4095) & ~4095ULL;
-    unsigned slot = Machine::first_free_slot + 1;
-    while (slot < Machine::slot_limit && shown_.count(slot) != 0) ++slot;
-    // Every slot has 4 GiB of the window to itself.
-    constexpr std::uint64_t stride = 4 * gib;
-    if (slot == Machine::slot_limit || size > stride)
-      return Error{Code::exhausted, attempt, size > stride ? "it is larger than 4 GiB" : "too many segments are shown", "detach some"};
-    Gpa address = window_at + (slot - Machine::first_free_slot) * stride;
-    void* host = ::mmap(nullptr, size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fds[0].get(), 0);
-    if (host == MAP_FAILED) return os_error(attempt, errno);
-    if (auto shown = machine_->show(slot, address, size, host, !writable); !shown) {
-      ::munmap(host, size);
-      return std::move(shown).error();
+  // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of its own.
+  Result<Json> attach(const Json& request) {
+    std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
+    bool writable = text_at(request, "access") == "rw";
+    auto allowed = plan_.segments.find(name);
+    if (allowed == plan_.segments.end() || (writable && *allowed != true))
+      return Error{Code::denied, attempt,
+                   allowed == plan_.segments.end() ? "the enclave's bundle does not list it" : "the bundle lists it as \"ro\"",
+                   "add it to hobbes.segments"};
+    auto at = shown_.find({name, writable});
+    if (at == shown_.end()) {
+      unsigned slot = Machine::first_free_slot + 1 + static_cast<unsigned>(shown_.size());
+      // Every slot has 4 GiB of the window to itself.
+      constexpr std::uint64_t stride = 4 * gib;
+      if (slot == Machine::slot_limit) return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
+      HOBBES_TRY(access, SegmentAccess::get(name, writable));
+      std::uint64_t size = (access.size() + 4095) & ~4095ULL;
+      if (size > stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
+      HOBBES_TRY(host, access.map(0, size));
+      Gpa address = window_at + (slot - Machine::first_free_slot) * stride;
+      if (auto shown = machine_->show(slot, address, size, host, !writable); !shown) {
+        ::munmap(host, size);
+        return std::move(shown).error();
+      }
+      at = shown_.emplace(std::pair{name, writable}, Shown{std::move(access), address}).first;
     }
-    shown_[slot] = {address, size, host};
-    segments_[name] = slot;
-    (void)agent_->send({{"op", "segment"}, {"name", name}, {"address", address}, {"size", info.st_size}, {"writable", writable}});
-    return Json{{"address", address}, {"size", info.st_size}};
+    return Json{{"address", at->second.address}, {"size", at->second.access.size()}};
   }
 
-  Result<Json> hide_segment(const std::string& name) {
-    auto at = segments_.find(name);
-    if (at == segments_.end()) return Error{Code::not_found, "hide segment '" + name + "' from the guest", "it is not shown", ""};
-    if (agent_) (void)agent_->send({{"op", "segment"}, {"name", name}, {"size", 0}});
-    Shown shown = shown_[at->second];
-    HOBBES_CHECK(machine_->hide(at->second));
-    ::munmap(shown.host, shown.size);
-    shown_.erase(at->second);
-    segments_.erase(at);
-    return Json::object();
+  void hear_guest(Fd stream) {
+    guests_.emplace_back(std::move(stream));
+    auto guest = std::prev(guests_.end());
+    auto forget = [this, guest] {
+      loop_.unwatch(guest->fd());
+      guests_.erase(guest);
+    };
+    auto hear = [this, guest, forget](std::uint32_t) {
+      auto frame = guest->receive(milliseconds(1000));
+      if (!frame) return forget();
+      auto request = parse_json(frame->content, "a guest's request");
+      Result<Json> done = !request                              ? Result<Json>(std::move(request).error())
+                          : text_at(*request, "op") == "attach" ? attach(*request)
+                                                                : Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
+      if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) forget();
+    };
+    if (guests_.size() > 64 || !loop_.watch(guest->fd(), EPOLLIN | EPOLLRDHUP, hear)) guests_.erase(guest);
   }
 
   // ---- requests ----
@@ -444,7 +453,8 @@ class Monitor {
   Result<Json> act(const Message& request, std::vector<Fd>& fds) {
     std::string op = text_at(request.body, "op");
     if (op == "started") return Json::object();
-    if (op == "ping") return Json{{"vcpus", plan_.cpus.size()}, {"memory", plan_.memory}, {"paused", machine_->paused()}, {"phases", phases_}};
+    if (op == "ping")
+      return Json{{"vcpus", plan_.cpus.size()}, {"memory", plan_.memory}, {"paused", machine_->paused()}, {"phases", phases_}};
     if (op == "statistics") return statistics();
     if (op == "pause") {
       machine_->pause();
@@ -467,8 +477,6 @@ class Monitor {
       fds.push_back(std::move(stream));
       return Json::object();
     }
-    if (op == "showSegment") return show_segment(request.body, request.fds);
-    if (op == "hideSegment") return hide_segment(text_at(request.body, "name"));
     return Error{Code::invalid, "ask the monitor", "the operation '" + op + "' is unknown", ""};
   }
 
@@ -504,8 +512,8 @@ class Monitor {
   void* mirror_ = MAP_FAILED;
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
-  std::map<unsigned, Shown> shown_;
-  std::map<std::string, unsigned> segments_;
+  std::map<std::pair<std::string, bool>, Shown> shown_;  // by name and whether it is writable
+  std::list<Conversation> guests_;
 };
 
 int run(int argc, char** argv) {

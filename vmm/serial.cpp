@@ -54,7 +54,8 @@ void Serial::read(std::uint64_t offset, std::span<std::byte> data_out) {
       value = static_cast<std::uint8_t>(transmitter_empty | (input_.empty() ? 0 : data_ready));
       break;
     case 6:  // modem status: carrier, ready; in loopback what modem control says, which is how drivers find the chip
-      value = (modem_ & loopback) != 0 ? static_cast<std::uint8_t>((modem_ & 0x0cU) << 4U | (modem_ & 0x02U) << 3U | (modem_ & 0x01U) << 5U) : 0xb0;
+      value = (modem_ & loopback) != 0 ? static_cast<std::uint8_t>((modem_ & 0x0cU) << 4U | (modem_ & 0x02U) << 3U | (modem_ & 0x01U) << 5U)
+                                       : 0xb0;
       break;
     default:
       value = scratch_;

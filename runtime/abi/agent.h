@@ -11,12 +11,13 @@
 #endif
 
 #define HOBBES_AGENT_VERSION 1
-#define HOBBES_AGENT_PORT 1024
+#define HOBBES_AGENT_PORT 1024         /* in the guest */
+#define HOBBES_MONITOR_PORT 1025       /* on the host: {"op":"attach","name","access"} -> {"address","size","attachment"} */
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 
 enum hobbes_frame_type {
-  HOBBES_FRAME_JSON = 1,   /* requests, answers, and the end of a program: {"exited": code} or {"signalled": number} */
-  HOBBES_FRAME_STDIN = 2,  /* empty: its end */
+  HOBBES_FRAME_JSON = 1,  /* requests, answers, and the end of a program: {"exited": code} or {"signalled": number} */
+  HOBBES_FRAME_STDIN = 2, /* empty: its end */
   HOBBES_FRAME_STDOUT = 3,
   HOBBES_FRAME_STDERR = 4
 };

@@ -131,7 +131,8 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     HOBBES_TRY(reserved, client.call("enclave.reserve", std::move(reservation)));
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
     for (const SegmentRequest& segment : bundle.hobbes.segments)
-      HOBBES_CHECK(declare_segment(client, segment.name, segment.size, segment.writable ? 0660 : 0440, record.handle));
+      if (segment.size != 0)
+        HOBBES_CHECK(declare_segment(client, segment.name, segment.size, segment.writable ? 0660 : 0440, record.handle));
     CreateRequest request;
     request.bundle = std::move(bundle);
     request.cpus = text_at(reserved.body, "cpus");

@@ -55,6 +55,7 @@ Status EnclaveRecord::status() const {
   if (!prepared) return process.pid == 0 || process.alive() ? Status::creating : Status::stopped;
   if (!process.alive()) return Status::stopped;
   if (::access(start_socket().c_str(), F_OK) == 0) return Status::created;
+  if (::access(pause_note().c_str(), F_OK) == 0) return Status::paused;
   if (!cgroup.empty())
     if (auto layout = CgroupLayout::detect(); layout && Cgroup(*layout, cgroup).frozen()) return Status::paused;
   return Status::running;

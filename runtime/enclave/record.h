@@ -34,6 +34,8 @@ struct EnclaveRecord {
 
   [[nodiscard]] std::string folder() const { return root + "/" + id; }
   [[nodiscard]] std::string start_socket() const { return folder() + "/start.sock"; }
+  /// Exists while an enclave is paused whose control group is not frozen.
+  [[nodiscard]] std::string pause_note() const { return folder() + "/paused"; }
   [[nodiscard]] Status status() const;
   /// The state document of the runtime-spec.
   [[nodiscard]] Json state() const;

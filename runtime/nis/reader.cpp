@@ -12,12 +12,19 @@
 #include <chrono>
 #include <cstring>
 
+#include "ipc/window.h"
+
 namespace hobbes {
 
 Result<std::unique_ptr<NisReader>> NisReader::open(const std::string& path) {
   std::unique_ptr<NisReader> out(new NisReader);
   out->path_ = path;
   out->fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!out->fd_ && errno == ENOENT && mirror_window()) {
+    HOBBES_TRY(memory, open_physical_memory(false));
+    out->fd_ = std::move(memory);
+    out->in_guest_ = true;
+  }
   if (!out->fd_) return os_error("open the node's mirror " + path, errno, "start hobbesd, or ask the administrator to");
   HOBBES_CHECK(out->map());
   return out;
@@ -27,16 +34,27 @@ NisReader::~NisReader() {
   for (auto& mapping : mappings_) ::munmap(mapping->base, mapping->size);
 }
 
-Result<void> NisReader::map() {
+std::optional<NisReader::Extent> NisReader::extent() const {
+  if (in_guest_) {
+    auto window = mirror_window();
+    if (!window) return std::nullopt;
+    return Extent{window->address, window->size};
+  }
   struct stat info {};
-  if (::fstat(fd_.get(), &info) != 0) return os_error("open the node's mirror " + path_, errno);
+  if (::fstat(fd_.get(), &info) != 0) return std::nullopt;
+  return Extent{0, static_cast<std::uint64_t>(info.st_size)};
+}
+
+Result<void> NisReader::map() {
+  auto now = extent();
+  if (!now) return os_error("open the node's mirror " + path_, errno);
   auto corrupt = [&] {
     return Error{Code::corrupt, "open the node's mirror " + path_, "it is cut short or not a mirror of this version",
                  "hobbesd replaces it when it starts; try again"};
   };
-  auto size = static_cast<std::size_t>(info.st_size);
+  auto size = static_cast<std::size_t>(now->size);
   if (size < 4096) return corrupt();
-  void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), 0);
+  void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), static_cast<off_t>(now->offset));
   if (base == MAP_FAILED) return os_error("map the node's mirror " + path_, errno);
   auto mapping = std::make_unique<Mapping>(Mapping{base, size, NisView(base, size)});
   if (mapping->view.check() != Status::good) {
@@ -50,11 +68,11 @@ Result<void> NisReader::map() {
 
 bool NisReader::extend() {
   std::lock_guard lock(growing_);
-  struct stat info {};
-  if (::fstat(fd_.get(), &info) != 0) return false;
+  auto now = extent();
+  if (!now) return false;
   // Another thread may have mapped the grown file meanwhile; a file that did not grow has nothing more to show.
-  if (static_cast<std::size_t>(info.st_size) == mappings_.back()->size) return true;
-  return static_cast<std::size_t>(info.st_size) > mappings_.back()->size && map();
+  if (now->size == mappings_.back()->size) return true;
+  return now->size > mappings_.back()->size && map();
 }
 
 NisReader::Status NisReader::by_id(std::uint64_t id, hobbes_record* out) {
@@ -84,6 +102,7 @@ std::vector<hobbes_record> NisReader::all(std::uint16_t type) {
 
 bool NisReader::replaced() {
   if (view().retired()) return true;
+  if (in_guest_) return false;  // a new one is shown in the same place, retired or not
   struct stat mine {
   }, named{};
   return ::fstat(fd_.get(), &mine) != 0 || ::stat(path_.c_str(), &named) != 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev;
@@ -105,7 +124,11 @@ NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, i
     auto nap = std::chrono::milliseconds(500);
     if (timeout_ms >= 0 && left < nap) nap = left;
     timespec limit{nap.count() / 1000, static_cast<long>(nap.count() % 1000) * 1'000'000L};
-    ::syscall(SYS_futex, &now.header().signal, FUTEX_WAIT, signal, &limit, nullptr, 0);
+    // A guest's Linux knows no waiting on memory that is not its own: there it looks again soon.
+    if (::syscall(SYS_futex, &now.header().signal, FUTEX_WAIT, signal, &limit, nullptr, 0) != 0 && errno == EFAULT) {
+      timespec soon{0, 2'000'000};
+      ::nanosleep(&soon, nullptr);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,11 +43,16 @@ class NisReader {
   };
   NisReader() = default;
   NisView view() { return current_.load(std::memory_order_acquire)->view; }
+  struct Extent {
+    std::uint64_t offset, size;
+  };
+  [[nodiscard]] std::optional<Extent> extent() const;
   Result<void> map();
   bool extend();
 
   std::string path_;
   Fd fd_;
+  bool in_guest_ = false;  // physical memory of a virtual machine instead of a file
   std::atomic<const Mapping*> current_{nullptr};
   std::mutex growing_;
   // Old mappings stay until the end: another thread may still be reading through one.

@@ -143,6 +143,7 @@ Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable) {
   if (answer.fds.size() != 1) return Error{Code::corrupt, "get a segment", "no memory came with the answer", ""};
   out.memory_ = std::move(answer.fds[0]);
   out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
+  out.offset_ = static_cast<std::uint64_t>(number_at(answer.body, "offset"));
   out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
   out.writable_ = writable;
   return out;
@@ -152,7 +153,11 @@ Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) { 
 Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable) { return ask({{"name", name}}, writable); }
 
 SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
-    : memory_(std::move(other.memory_)), size_(other.size_), attachment_(std::exchange(other.attachment_, 0)), writable_(other.writable_) {}
+    : memory_(std::move(other.memory_)),
+      offset_(other.offset_),
+      size_(other.size_),
+      attachment_(std::exchange(other.attachment_, 0)),
+      writable_(other.writable_) {}
 
 SegmentAccess::~SegmentAccess() {
   if (attachment_ == 0) return;
@@ -165,7 +170,8 @@ Result<void*> SegmentAccess::map(std::uint64_t offset, std::uint64_t size) const
                  "[" + std::to_string(offset) + ", +" + std::to_string(size) + ") is not inside its " + std::to_string(size_) +
                      " bytes, from a page border on",
                  ""};
-  void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory_.get(), static_cast<off_t>(offset));
+  void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory_.get(),
+                      static_cast<off_t>(offset_ + offset));
   if (base == MAP_FAILED) return os_error("attach a segment", errno);
   return base;
 }

@@ -72,6 +72,7 @@ class SegmentAccess {
   static Result<SegmentAccess> ask(Json request, bool writable);
 
   Fd memory_;
+  std::uint64_t offset_ = 0;  // of its first byte in memory_
   std::uint64_t size_ = 0;
   std::uint64_t attachment_ = 0;
   bool writable_ = false;

@@ -2,6 +2,8 @@
  *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits for a line, then ends
  *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
  *   segment-peer convert NAME             makes existing memory a segment, in place
+ *   segment-peer count NAME TIMES         adds 1 to the number in it, TIMES times, atomically, and prints what it is then
+ *   segment-peer find ENCLAVE             prints what the mirror says of an enclave
  *   segment-peer beat COUNT               gives COUNT signs of life, one a second, then is silent
  *   segment-peer manage BUNDLE            what a program inside an enclave may do: lists, makes, launches, resizes, ends
  */
@@ -80,6 +82,20 @@ int main(int argc, char** argv) {
     if (hobbes_segment_make(name, 8192, 0600, 0, &place) < 0) return fail("convert");
     printf("%s at %s\n", place == memory ? "in place" : "moved", memory + 4096);
     return wait_for_line();
+  }
+  if (strcmp(verb, "find") == 0) {
+    struct hobbes_record record;
+    if (hobbes_enclave_find(name, &record) != 0) return fail("find");
+    printf("%s kind %u state %u\n", record.name, record.body.enclave.kind, record.state);
+    return 0;
+  }
+  if (strcmp(verb, "count") == 0) {
+    hobbes_apid access = hobbes_segment_get(hobbes_segment_search(name), HOBBES_RDWR);
+    uint64_t* number = access < 0 ? NULL : hobbes_segment_attach(access, 0, 0);
+    if (number == NULL) return fail("attach");
+    for (long left = strtol(argv[3], NULL, 10); left > 0; --left) __atomic_add_fetch(number, 1, __ATOMIC_SEQ_CST);
+    printf("%" PRIu64 "\n", __atomic_load_n(number, __ATOMIC_SEQ_CST));
+    return 0;
   }
   if (strcmp(verb, "attach") == 0) {
     int write = strcmp(argv[3], "rw") == 0;

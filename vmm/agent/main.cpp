@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -21,6 +22,10 @@
 #include <sstream>
 
 #include "core/file.h"
+#include "core/paths.h"
+#include "ipc/channel.h"
+#include "ipc/window.h"
+#include "nis/reader.h"
 #include "vmm/agent/program.h"
 
 namespace hobbes::agent {
@@ -100,20 +105,6 @@ void bring_up_loopback() {
   if (socket) (void)::ioctl(socket.get(), SIOCSIFFLAGS, &request);
 }
 
-// What the fabric shows this guest, for whoever reads it: /run/hobbes/window/<name> says where it is in physical memory.
-void note_window(const std::string& name, const Json& word) {
-  (void)::mkdir("/run/hobbes/window", 0755);
-  std::string path = "/run/hobbes/window/" + name;
-  if (name.find('/') != std::string::npos || name.empty() || name.front() == '.') return;
-  if (number_at(word, "size") == 0)
-    (void)::unlink(path.c_str());
-  else
-    (void)replace_file(path, to_text(Json{{"address", number_at(word, "address")},
-                                          {"size", number_at(word, "size")},
-                                          {"writable", word.value("writable", false)}}) +
-                                 "\n");
-}
-
 void signal_program(pid_t program, const Json& word) {
   auto number = static_cast<int>(number_at(word, "number"));
   if (program <= 1 || number <= 0 || number >= NSIG) return;
@@ -134,23 +125,81 @@ void converse(Conversation monitor, Shared& shared) {
     } else if (op == "signal") {
       signal_program(shared.main_program, *word);
     } else if (op == "mirror") {
-      note_window("nis", *word);
-    } else if (op == "segment") {
-      note_window("segment." + text_at(*word, "name"), *word);
+      (void)note_mirror_window(
+          {static_cast<std::uint64_t>(number_at(*word, "address")), static_cast<std::uint64_t>(number_at(*word, "size"))});
     } else if (op == "run") {
       return run_program(monitor, *word, shared);
     }
   }
 }
 
+// hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be attached from inside.
+Result<Message> answer_program(const Json& request) {
+  std::string op = text_at(request, "op");
+  if (op == "segment.detach" || op == "enclave.beat") return Message{Json::object(), {}};
+  if (op != "segment.attach")
+    return Error{Code::unsupported, "ask for " + op, "a virtual machine's programs may attach segments, no more", "ask from outside of it"};
+  std::string name = text_at(request, "name");
+  if (request.contains("handle")) {  // the bundle lists names
+    HOBBES_TRY(mirror, NisReader::open(mirror_path()));
+    hobbes_record record{};
+    if (mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record) != NisReader::Status::good ||
+        record.type != HOBBES_SEGMENT)
+      return Error{Code::not_found, "attach a segment", "there is no such segment", "see `hobbes segments`"};
+    name = record.name;
+  }
+  Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_HOST;
+  address.svm_port = HOBBES_MONITOR_PORT;
+  if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return os_error("ask the monitor", errno);
+  Json ask = {{"op", "attach"}, {"name", name}, {"access", text_at(request, "access")}};
+  HOBBES_TRY(shown, Conversation(std::move(host)).ask(ask, std::chrono::seconds(30)));
+  HOBBES_TRY(memory, open_physical_memory(text_at(request, "access") == "rw"));
+  Message out{{{"size", number_at(shown, "size")}, {"offset", number_at(shown, "address")}, {"attachment", 1}}, {}};
+  out.fds.push_back(std::move(memory));
+  return out;
+}
+
+[[noreturn]] void serve_programs() {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  auto listening = listen_at(control_socket_path(), 0666, SOCK_SEQPACKET);
+  if (!listening) say("agent: " + listening.error().text() + "\n");
+  ::signal(SIGCHLD, SIG_IGN);
+  for (;;) {
+    pollfd ready{listening ? listening->get() : -1, POLLIN, 0};
+    (void)::poll(&ready, 1, -1);
+    Fd connection(::accept4(ready.fd, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!connection || ::fork() != 0) continue;
+    Channel program(std::move(connection));
+    auto peer = program.peer();
+    while (auto request = program.receive(std::chrono::hours(24 * 365))) {
+      // What is handed out reaches all of the guest's memory.
+      auto done = peer && peer->uid == 0 ? answer_program(request->body)
+                                         : Error{Code::denied, "ask the agent", "only root of a virtual machine may attach segments", ""};
+      Json body = done ? done->body : Json{{"error", to_json(done.error())}};
+      body["ok"] = static_cast<bool>(done);
+      std::vector<int> fds;
+      if (done)
+        for (const Fd& fd : done->fds) fds.push_back(fd.get());
+      if (!program.send(body, fds)) break;
+    }
+    ::_exit(0);
+  }
+}
+
 [[noreturn]] void serve() {
+  if (::fork() == 0) serve_programs();
   auto* shared = static_cast<Shared*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   Fd listening(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_ANY;
   address.svm_port = HOBBES_AGENT_PORT;
-  if (!listening || ::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(listening.get(), 64) != 0)
+  if (!listening || ::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listening.get(), 64) != 0)
     say(std::string("agent: cannot listen: ") + std::strerror(errno) + "\n");
   sigset_t children;
   sigemptyset(&children);

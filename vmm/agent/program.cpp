@@ -44,7 +44,8 @@ void set_window(int terminal, const Json& process) {
 
 Result<void> prepare(const Json& process) {
   struct stat info {};
-  if (::stat(program_root, &info) == 0 && (::chdir(program_root) != 0 || ::chroot(".") != 0)) return os_error("enter the root file system", errno);
+  if (::stat(program_root, &info) == 0 && (::chdir(program_root) != 0 || ::chroot(".") != 0))
+    return os_error("enter the root file system", errno);
   std::string host = text_at(process, "hostname");
   if (!host.empty()) (void)::sethostname(host.c_str(), host.size());
   for (const Json& limit : process.value("rlimits", Json::array())) {
@@ -94,9 +95,10 @@ Result<void> prepare(const Json& process) {
     ::environ = envp.data();
     ::execvp(argv[0], argv.data());
     int why = errno;
-    fail(why == ENOENT ? Error{Code::not_found, "execute '" + args[0] + "'", "executable file not found in $PATH: no such file or directory",
-                               "give its absolute path, or add it to the image"}
-                       : os_error("execute " + args[0], why));
+    fail(why == ENOENT
+             ? Error{Code::not_found, "execute '" + args[0] + "'", "executable file not found in $PATH: no such file or directory",
+                     "give its absolute path, or add it to the image"}
+             : os_error("execute " + args[0], why));
   } catch (const std::exception& e) {
     fail({Code::invalid, "start a program", e.what(), ""});
   }
@@ -159,20 +161,32 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
   (void)monitor.send({{"started", child}});
 
   int to_program = terminal ? master.get() : in.write.get();
+  (void)::fcntl(to_program, F_SETFL, O_NONBLOCK);  // it may take no input before its output is taken
+  std::string input;
+  bool input_ends = false;
   int sources[2] = {terminal ? master.get() : out.read.get(), terminal ? -1 : err.read.get()};
   bool heard = true;
   int status = 0;
   bool ended = false;
   for (;;) {
-    pollfd watched[3] = {{heard ? monitor.fd() : -1, POLLIN, 0}, {sources[0], POLLIN, 0}, {sources[1], POLLIN, 0}};
+    bool full = to_program >= 0 && !input.empty();
+    pollfd watched[4] = {{heard && !full ? monitor.fd() : -1, POLLIN, 0},
+                         {sources[0], POLLIN, 0},
+                         {sources[1], POLLIN, 0},
+                         {full ? to_program : -1, POLLOUT, 0}};
     // A program that has ended may have left children that hold its output open: what is there is passed on, nobody waits for more.
-    int ready = ::poll(watched, 3, ended ? 0 : 100);
+    int ready = ::poll(watched, 4, ended ? 0 : 100);
     if (ended && ready == 0) break;
+    if (watched[3].revents != 0) {
+      ssize_t put = ::write(to_program, input.data(), input.size());
+      if (put > 0) input.erase(0, static_cast<std::size_t>(put));
+      if (put < 0 && errno != EAGAIN && errno != EINTR) to_program = -1;  // it does not want it
+    }
     for (int i = 0; i < 2; ++i) {
       if (watched[1 + i].revents == 0) continue;
       char data[32 * 1024];
       ssize_t got = ::read(sources[i], data, sizeof data);
-      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (got <= 0) {
         sources[i] = -1;  // a terminal without its program says EIO
         continue;
@@ -185,20 +199,22 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
         heard = false;
         (void)::kill(child, SIGKILL);  // nobody is left who wants it
       } else if (frame->type == HOBBES_FRAME_STDIN && frame->content.empty()) {
-        if (!terminal) in.write.reset();
-        to_program = -1;
+        input_ends = true;
       } else if (frame->type == HOBBES_FRAME_STDIN && to_program >= 0) {
-        std::string_view left = frame->content;
-        while (!left.empty()) {
-          ssize_t put = ::write(to_program, left.data(), left.size());
-          if (put <= 0 && errno != EINTR) break;
-          if (put > 0) left.remove_prefix(static_cast<std::size_t>(put));
-        }
+        input += frame->content;
       } else if (frame->type == HOBBES_FRAME_JSON) {
-        if (auto word = parse_json(frame->content, "the monitor's word"); word && text_at(*word, "op") == "resize") set_window(master.get(), *word);
+        if (auto word = parse_json(frame->content, "the monitor's word"); word && text_at(*word, "op") == "resize")
+          set_window(master.get(), *word);
         if (auto word = parse_json(frame->content, "the monitor's word"); word && text_at(*word, "op") == "signal")
           (void)::kill(child, static_cast<int>(number_at(*word, "number")));
       }
+    }
+    if (input_ends && input.empty() && to_program >= 0) {
+      to_program = -1;
+      if (terminal)
+        (void)!::write(master.get(), "\x04", 1);  // a terminal's end of input is a character
+      else
+        in.write.reset();
     }
     if (!ended && ::waitpid(child, &status, WNOHANG) == child) ended = true;
     if (!heard && ended) break;

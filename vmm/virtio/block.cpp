@@ -41,7 +41,8 @@ bool Block::transfer(const Chain& chain, std::uint64_t sector, bool write) const
   std::uint64_t at = sector * sector_size, skip = write ? sizeof(virtio_blk_outhdr) : 0;
   auto move = [&](std::byte* data, std::size_t size) {
     while (size > 0) {
-      ssize_t n = write ? ::pwrite(file_.get(), data, size, static_cast<off_t>(at)) : ::pread(file_.get(), data, size, static_cast<off_t>(at));
+      ssize_t n =
+          write ? ::pwrite(file_.get(), data, size, static_cast<off_t>(at)) : ::pread(file_.get(), data, size, static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return false;
       data += n;

@@ -66,7 +66,8 @@ Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
   if (waiting == 0) return std::optional<Chain>();
   if (waiting > size) return broken("it offers more requests than it has room for");
   Chain out;
-  if (!memory.read(available + offsetof(vring_avail, ring) + 2ULL * (next_ % size), out.head)) return broken("its available ring is not in memory");
+  if (!memory.read(available + offsetof(vring_avail, ring) + 2ULL * (next_ % size), out.head))
+    return broken("its available ring is not in memory");
   std::uint16_t at = out.head;
   for (unsigned steps = 0;; ++steps) {
     if (steps == size) return broken("a chain of descriptors has a loop");

@@ -40,7 +40,9 @@ std::uint32_t VirtioTransport::read_register(std::uint64_t offset) const {
       return vendor;
     case VIRTIO_MMIO_DEVICE_FEATURES: {
       std::uint64_t all = device_.features() | version_1;
-      return selected_features_ == 0 ? static_cast<std::uint32_t>(all) : selected_features_ == 1 ? static_cast<std::uint32_t>(all >> 32U) : 0;
+      return selected_features_ == 0   ? static_cast<std::uint32_t>(all)
+             : selected_features_ == 1 ? static_cast<std::uint32_t>(all >> 32U)
+                                       : 0;
     }
     case VIRTIO_MMIO_QUEUE_NUM_MAX:
       return exists ? queue_size_limit : 0;

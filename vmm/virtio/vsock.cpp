@@ -11,8 +11,8 @@ namespace hobbes::vmm {
 namespace {
 
 enum QueueNumber : unsigned { to_guest = 0, from_guest = 1 };
-constexpr std::uint32_t window = 256 * 1024;      // bytes the guest may send before the host side has taken them
-constexpr std::size_t control_limit = 1024;       // packets; a guest that takes none gets no more
+constexpr std::uint32_t window = 256 * 1024;  // bytes the guest may send before the host side has taken them
+constexpr std::size_t control_limit = 1024;   // packets; a guest that takes none gets no more
 constexpr std::size_t stream_limit = 256;
 constexpr std::uint64_t host_cid = 2;
 
@@ -31,27 +31,27 @@ Result<Fd> Vsock::connect(std::uint32_t port) {
     else if (streams_.size() >= stream_limit)
       done = Error{Code::exhausted, attempt, "too many streams are open", "close some"};
     if (!done) return {};
-    std::uint32_t number = next_port_++;
-    Stream& stream = streams_[number];
+    Key key{next_port_++, port};
+    Stream& stream = streams_[key];
     stream.fd = std::move(ours);
+    stream.host_port = key.first;
     stream.guest_port = port;
-    say(number, stream, VIRTIO_VSOCK_OP_REQUEST);
+    say(stream, VIRTIO_VSOCK_OP_REQUEST);
     return send_waiting();
   });
   HOBBES_CHECK(std::move(done));
   return theirs;
 }
 
-void Vsock::say(std::uint32_t port, const Stream& stream, std::uint16_t operation, std::uint32_t flags) {
+void Vsock::say(const Stream& stream, std::uint16_t operation) {
   if (control_.size() >= control_limit) return;
   virtio_vsock_hdr header{};
   header.src_cid = host_cid;
   header.dst_cid = guest_cid;
-  header.src_port = port;
+  header.src_port = stream.host_port;
   header.dst_port = stream.guest_port;
   header.type = VIRTIO_VSOCK_TYPE_STREAM;
   header.op = operation;
-  header.flags = flags;
   header.buf_alloc = window;
   header.fwd_cnt = stream.received;
   control_.push_back(header);
@@ -80,25 +80,25 @@ Result<void> Vsock::send_waiting() {
     control_.pop_front();
     transport().finish(to_guest, chain->head, given);
   }
-  std::vector<std::uint32_t> ports;
-  for (const auto& [port, stream] : streams_) ports.push_back(port);
-  for (std::uint32_t port : ports)
-    for (auto at = streams_.find(port); at != streams_.end(); at = streams_.find(port)) {
-      HOBBES_TRY(more, read_from_host(port, at->second));
+  std::vector<Key> keys;
+  for (const auto& [key, stream] : streams_) keys.push_back(key);
+  for (Key key : keys)
+    for (auto at = streams_.find(key); at != streams_.end(); at = streams_.find(key)) {
+      HOBBES_TRY(more, read_from_host(at->second));
       if (!more) break;
     }
-  for (auto& [port, stream] : streams_) update_watch(port, stream);
+  for (auto& [key, stream] : streams_) update_watch(stream);
   return {};
 }
 
 // One packet of data, if the host side has written, the guest has room for it and a buffer waits. True when it may have more.
-Result<bool> Vsock::read_from_host(std::uint32_t port, Stream& stream) {
+Result<bool> Vsock::read_from_host(Stream& stream) {
   if (!stream.established || credit(stream) == 0) return false;
   char probe = 0;
   ssize_t waiting = ::recv(stream.fd.get(), &probe, 1, MSG_PEEK | MSG_DONTWAIT);
   if (waiting < 0) return false;
   if (waiting == 0) {
-    drop(port, true);
+    drop({stream.host_port, stream.guest_port}, true);
     return false;
   }
   Queue& queue = transport().queue(to_guest);
@@ -116,7 +116,7 @@ Result<bool> Vsock::read_from_host(std::uint32_t port, Stream& stream) {
   virtio_vsock_hdr header{};
   header.src_cid = host_cid;
   header.dst_cid = guest_cid;
-  header.src_port = port;
+  header.src_port = stream.host_port;
   header.dst_port = stream.guest_port;
   header.len = static_cast<__u32>(n);
   header.type = VIRTIO_VSOCK_TYPE_STREAM;
@@ -134,14 +134,9 @@ void Vsock::receive(const Chain& chain) {
   virtio_vsock_hdr header{};
   if (!chain.take(0, std::as_writable_bytes(std::span(&header, 1)))) return;
   if (header.dst_cid != host_cid || header.src_cid != guest_cid || header.type != VIRTIO_VSOCK_TYPE_STREAM) return;
-  auto at = streams_.find(header.dst_port);
-  if (at == streams_.end() || at->second.guest_port != header.src_port) {
-    if (header.op == VIRTIO_VSOCK_OP_RST) return;
-    Stream nobody;
-    nobody.guest_port = header.src_port;
-    say(header.dst_port, nobody, VIRTIO_VSOCK_OP_RST);
-    return;
-  }
+  Key key(std::uint32_t{header.dst_port}, std::uint32_t{header.src_port});
+  auto at = streams_.find(key);
+  if (at == streams_.end()) return answer_request(header);
   Stream& stream = at->second;
   stream.peer_room = header.buf_alloc;
   stream.peer_taken = header.fwd_cnt;
@@ -152,17 +147,17 @@ void Vsock::receive(const Chain& chain) {
       stream.established = true;
       break;
     case VIRTIO_VSOCK_OP_RST:
-      drop(header.dst_port, false);
+      drop(key, false);
       break;
     case VIRTIO_VSOCK_OP_SHUTDOWN:
       if ((header.flags & VIRTIO_VSOCK_SHUTDOWN_SEND) != 0) stream.guest_done = true;
       flush(stream);
-      if (stream.guest_done && stream.pending.empty()) drop(header.dst_port, true);
+      if (stream.guest_done && stream.pending.empty()) drop(key, true);
       break;
     case VIRTIO_VSOCK_OP_RW: {
       std::vector<std::byte> data(std::min<std::uint64_t>(header.len, chain.readable_size() - sizeof header));
       if (!stream.established || stream.pending.size() + data.size() > window) {  // beyond what it was granted
-        drop(header.dst_port, true);
+        drop(key, true);
         break;
       }
       (void)chain.take(sizeof header, data);
@@ -170,17 +165,40 @@ void Vsock::receive(const Chain& chain) {
       flush(stream);
       if (stream.received - stream.announced > window / 2) {
         stream.announced = stream.received;
-        say(header.dst_port, stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+        say(stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
       }
       break;
     }
     case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
       stream.announced = stream.received;
-      say(header.dst_port, stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+      say(stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
       break;
     default:
       break;
   }
+}
+
+// For a stream that is not there: a program of the guest may be making it.
+void Vsock::answer_request(const virtio_vsock_hdr& header) {
+  if (header.op == VIRTIO_VSOCK_OP_RST) return;
+  Stream stream;
+  stream.host_port = header.dst_port;
+  stream.guest_port = header.src_port;
+  auto listener = listeners_.find(stream.host_port);
+  int pair[2];
+  if (header.op != VIRTIO_VSOCK_OP_REQUEST || listener == listeners_.end() || streams_.size() >= stream_limit ||
+      ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    return say(stream, VIRTIO_VSOCK_OP_RST);
+  Fd theirs(pair[0]);
+  stream.fd.reset(pair[1]);
+  (void)::fcntl(pair[1], F_SETFL, O_NONBLOCK);
+  stream.established = true;
+  stream.peer_room = header.buf_alloc;
+  stream.peer_taken = header.fwd_cnt;
+  say(stream, VIRTIO_VSOCK_OP_RESPONSE);
+  Key key{stream.host_port, stream.guest_port};
+  streams_[key] = std::move(stream);
+  listener->second(std::move(theirs));
 }
 
 void Vsock::flush(Stream& stream) {
@@ -195,27 +213,28 @@ void Vsock::flush(Stream& stream) {
   }
 }
 
-void Vsock::drop(std::uint32_t port, bool tell_guest) {
-  auto at = streams_.find(port);
+void Vsock::drop(Key key, bool tell_guest) {
+  auto at = streams_.find(key);
   if (at == streams_.end()) return;
-  if (tell_guest) say(port, at->second, VIRTIO_VSOCK_OP_RST);
+  if (tell_guest) say(at->second, VIRTIO_VSOCK_OP_RST);
   if (at->second.watching != 0) loop_.unwatch(at->second.fd.get());
   streams_.erase(at);
 }
 
-void Vsock::update_watch(std::uint32_t port, Stream& stream) {
-  std::uint32_t wanted = (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
-                         (stream.pending.empty() ? 0U : std::uint32_t{EPOLLOUT});
+void Vsock::update_watch(Stream& stream) {
+  Key key{stream.host_port, stream.guest_port};
+  std::uint32_t wanted =
+      (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) | (stream.pending.empty() ? 0U : std::uint32_t{EPOLLOUT});
   if (wanted == stream.watching) return;
   if (stream.watching == 0) {
-    (void)loop_.watch(stream.fd.get(), wanted | EPOLLET, [this, port](std::uint32_t) {
+    (void)loop_.watch(stream.fd.get(), wanted | EPOLLET, [this, key](std::uint32_t) {
       transport().locked([&]() -> Result<void> {
         for (const Fd& old : doomed_) loop_.unwatch(old.get());
         doomed_.clear();
-        auto at = streams_.find(port);
+        auto at = streams_.find(key);
         if (at == streams_.end()) return {};
         flush(at->second);
-        if (at->second.guest_done && at->second.pending.empty()) drop(port, true);
+        if (at->second.guest_done && at->second.pending.empty()) drop(key, true);
         return send_waiting();
       });
     });
@@ -229,7 +248,7 @@ void Vsock::update_watch(std::uint32_t port, Stream& stream) {
 
 void Vsock::reset() {
   control_.clear();
-  for (auto& [port, stream] : streams_) {
+  for (auto& [key, stream] : streams_) {
     (void)::shutdown(stream.fd.get(), SHUT_RDWR);  // wakes the loop
     if (stream.watching != 0) doomed_.push_back(std::move(stream.fd));
   }

@@ -1,4 +1,4 @@
-// Sockets between this node and the guest (virtio 1.2, 5.10): each guest port is reached as a Unix stream socket.
+// Sockets between this node and the guest (virtio 1.2, 5.10), seen here as Unix stream sockets.
 #pragma once
 #include <linux/virtio_vsock.h>
 
@@ -13,12 +13,15 @@ namespace hobbes::vmm {
 
 inline constexpr std::uint64_t guest_cid = 3;
 
-/// Host side initiates. Its streams are served on the loop's thread.
+/// Its streams are served on the loop's thread.
 class Vsock final : public VirtioDevice {
  public:
   explicit Vsock(EventLoop& loop) : loop_(loop) {}
   /// A stream to a port of the guest. Whether somebody listens there is seen by its first bytes or its end.
   Result<Fd> connect(std::uint32_t port);
+  /// `accepted` gets a stream for each program of the guest that connects to `port`, on the loop's thread with the lock held: it may
+  /// watch it, not connect. Before the guest runs.
+  void listen(std::uint32_t port, std::function<void(Fd)> accepted) { listeners_[port] = std::move(accepted); }
 
   [[nodiscard]] std::uint32_t type() const override { return 19; }
   [[nodiscard]] unsigned queues() const override { return 3; }
@@ -29,7 +32,7 @@ class Vsock final : public VirtioDevice {
  private:
   struct Stream {
     Fd fd;
-    std::uint32_t guest_port = 0;
+    std::uint32_t host_port = 0, guest_port = 0;
     bool established = false, guest_done = false;
     std::vector<std::byte> pending;  // for the host side, which is slow
     std::uint32_t received = 0;      // bytes handed to the host side
@@ -38,21 +41,24 @@ class Vsock final : public VirtioDevice {
     std::uint32_t peer_room = 0, peer_taken = 0;
     std::uint32_t watching = 0;
   };
-  using Streams = std::map<std::uint32_t, Stream>;  // by host port
+  using Key = std::pair<std::uint32_t, std::uint32_t>;  // host port, guest port
+  using Streams = std::map<Key, Stream>;
 
   Result<void> send_waiting();
   void receive(const Chain& chain);
-  Result<bool> read_from_host(std::uint32_t port, Stream& stream);
+  void answer_request(const virtio_vsock_hdr& header);
+  Result<bool> read_from_host(Stream& stream);
   void flush(Stream& stream);
-  void drop(std::uint32_t port, bool tell_guest);
-  void say(std::uint32_t port, const Stream& stream, std::uint16_t operation, std::uint32_t flags = 0);
-  void update_watch(std::uint32_t port, Stream& stream);
+  void drop(Key key, bool tell_guest);
+  void say(const Stream& stream, std::uint16_t operation);
+  void update_watch(Stream& stream);
   [[nodiscard]] static std::uint32_t credit(const Stream& stream) { return stream.peer_room - (stream.sent - stream.peer_taken); }
 
   EventLoop& loop_;
   std::uint64_t cid_ = guest_cid;
   Streams streams_;
-  std::vector<Fd> doomed_;  // of a driver that was reset, by a vCPU's thread: the loop's own thread lets go of them
+  std::map<std::uint32_t, std::function<void(Fd)>> listeners_;
+  std::vector<Fd> doomed_;                // of a driver that was reset, by a vCPU's thread: the loop's own thread lets go of them
   std::deque<virtio_vsock_hdr> control_;  // packets without data that wait for room in the guest
   std::uint32_t next_port_ = 0x10000;
 };

@@ -34,7 +34,8 @@ class Packer {
       size = static_cast<std::uint64_t>(info.st_size);
     }
     if (size > limit_ - std::min(limit_, written_))
-      return Error{Code::exhausted, "pack the root file system", "it is larger than " + format_size(limit_), "raise memory.size, or use a disk image (vm.image)"};
+      return Error{Code::exhausted, "pack the root file system", "it is larger than " + format_size(limit_),
+                   "raise memory.size, or use a disk image (vm.image)"};
     HOBBES_CHECK(head(name, info.st_mode, info.st_uid, info.st_gid, size));
     HOBBES_CHECK(write(link));
     char data[64 * 1024];
@@ -84,7 +85,8 @@ Result<Fd> pack_tree(const std::string& folder, const std::string& prefix, std::
   if (!walk) return os_error("pack " + folder, errno);
   while (FTSENT* entry = ::fts_read(walk.get())) {
     if (entry->fts_info == FTS_DP) continue;
-    if (entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR || entry->fts_info == FTS_NS) return os_error("pack " + std::string(entry->fts_path), entry->fts_errno);
+    if (entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR || entry->fts_info == FTS_NS)
+      return os_error("pack " + std::string(entry->fts_path), entry->fts_errno);
     mode_t type = entry->fts_statp->st_mode & static_cast<mode_t>(S_IFMT);
     if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK) continue;
     HOBBES_CHECK(packer.add(prefix + std::string(entry->fts_path + folder.size()), *entry->fts_statp, entry->fts_path));

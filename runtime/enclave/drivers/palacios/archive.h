@@ -1,4 +1,5 @@
-// A directory tree as a cpio archive that Linux unpacks while it boots (Documentation/driver-api/early-userspace/buffer-format.rst, "newc").
+// A directory tree as a cpio archive that Linux unpacks while it boots (Documentation/driver-api/early-userspace/buffer-format.rst,
+// "newc").
 #pragma once
 #include <cstdint>
 #include <string>

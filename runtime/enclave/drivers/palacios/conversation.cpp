@@ -1,7 +1,7 @@
 #include "enclave/drivers/palacios/conversation.h"
 
 #include <poll.h>
-#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +12,11 @@ namespace hobbes {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+std::string framed(std::uint32_t type, std::string_view content) {
+  hobbes_frame head{static_cast<std::uint32_t>(content.size()), type};
+  return std::string(reinterpret_cast<const char*>(&head), sizeof head).append(content);
+}
 
 Error gone() { return {Code::unavailable, "talk to the guest's agent", "it has closed the stream", "see the enclave's console"}; }
 
@@ -35,10 +40,7 @@ Result<void> read_exactly(int fd, char* to, std::size_t size, Clock::time_point 
 
 Result<void> Conversation::send(std::uint32_t type, std::string_view content) const {
   if (content.size() > HOBBES_FRAME_LIMIT) return Error{Code::invalid, "talk to the guest's agent", "the message is too long", ""};
-  hobbes_frame head{static_cast<std::uint32_t>(content.size()), type};
-  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
-  bytes += content;
-  if (auto sent = write_all(stream_.get(), bytes, "the guest's agent"); !sent) return gone();
+  if (auto sent = write_all(stream_.get(), framed(type, content), "the guest's agent"); !sent) return gone();
   return {};
 }
 
@@ -63,10 +65,14 @@ Result<Json> Conversation::ask(const Json& request, std::chrono::milliseconds de
   return answer;
 }
 
+// Never waits for room towards the guest: the program may be waiting for its output to be taken before it takes more input.
 Result<int> carry(const Conversation& program, const Streams& streams) {
   bool reading = streams.in >= 0;
+  std::string waiting;  // framed input
   for (;;) {
-    pollfd watched[2] = {{program.fd(), POLLIN, 0}, {reading ? streams.in : -1, POLLIN, 0}};
+    bool room = waiting.empty();
+    pollfd watched[2] = {{program.fd(), static_cast<short>(room ? POLLIN : POLLIN | POLLOUT), 0},
+                         {reading && room ? streams.in : -1, POLLIN, 0}};
     if (::poll(watched, 2, -1) < 0) {
       if (errno == EINTR) continue;
       return os_error("wait for a program in the guest", errno);
@@ -76,9 +82,14 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
       ssize_t n = ::read(streams.in, data, sizeof data);
       if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       reading = n > 0;
-      HOBBES_CHECK(program.send(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))}));
+      waiting = framed(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
     }
-    if (watched[0].revents == 0) continue;
+    if (!waiting.empty()) {
+      ssize_t n = ::send(program.fd(), waiting.data(), waiting.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (n > 0) waiting.erase(0, static_cast<std::size_t>(n));
+      if (n < 0 && errno != EAGAIN && errno != EINTR) return gone();
+    }
+    if ((watched[0].revents & ~POLLOUT) == 0) continue;
     HOBBES_TRY(frame, program.receive(std::chrono::seconds(30)));
     if (frame.type == HOBBES_FRAME_STDOUT || frame.type == HOBBES_FRAME_STDERR) {
       // A reader that went away is the program's loss, not the end of it.
@@ -87,7 +98,7 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
     }
     if (frame.type != HOBBES_FRAME_JSON) continue;
     HOBBES_TRY(word, parse_json(frame.content, "the agent's word"));
-    if (word.contains("exited")) return static_cast<int>(number_at(word, "exited") & 0xff) << 8U;
+    if (word.contains("exited")) return static_cast<int>(static_cast<unsigned>(number_at(word, "exited") & 0xff) << 8U);
     if (word.contains("signalled")) return static_cast<int>(number_at(word, "signalled") & 0x7f);
   }
 }

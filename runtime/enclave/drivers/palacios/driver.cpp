@@ -36,15 +36,9 @@ Result<Fd> open_monitor() {
 }
 
 Json process_for_agent(const oci::Process& process, const std::string& hostname, const std::vector<std::string>& extra_environment) {
-  Json out = {{"args", process.args},
-              {"env", process.env},
-              {"cwd", process.cwd},
-              {"uid", process.user.uid},
-              {"gid", process.user.gid},
-              {"groups", process.user.additional_gids},
-              {"hostname", hostname},
-              {"terminal", process.terminal},
-              {"rlimits", Json::array()}};
+  Json out = {{"args", process.args},    {"env", process.env},           {"cwd", process.cwd},
+              {"uid", process.user.uid}, {"gid", process.user.gid},      {"groups", process.user.additional_gids},
+              {"hostname", hostname},    {"terminal", process.terminal}, {"rlimits", Json::array()}};
   for (const std::string& entry : extra_environment) out["env"].push_back(entry);
   if (process.user.umask) out["umask"] = *process.user.umask;
   for (const oci::Rlimit& limit : process.rlimits) out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
@@ -160,6 +154,8 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   plan.boot_seconds = wishes.image.boot_seconds;
   if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
 
+  for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;
+
   const auto& vm = bundle.oci.vm;
   std::vector<Fd> held;
   auto pass = [&](Fd fd) {
@@ -218,18 +214,25 @@ Result<void> PalaciosDriver::start(const EnclaveRecord& record) const {
   return {};
 }
 
-Result<void> PalaciosDriver::signal(const EnclaveRecord& record, int number, bool all) const { return service_.signal(record, number, all); }
+Result<void> PalaciosDriver::signal(const EnclaveRecord& record, int number, bool all) const {
+  return service_.signal(record, number, all);
+}
 
-// The guest stops between two instructions and learns of it when it goes on; then its monitor is frozen, too.
+// The guest stops between two instructions and learns of it when it goes on. Its control group is not frozen: before Linux 6.14 it holds a
+// thread of KVM's own that does not freeze, so the kernel would never finish.
 Result<void> PalaciosDriver::pause(const EnclaveRecord& record) const {
-  if (record.status() == Status::running) HOBBES_CHECK(ask_monitor(record, {{"op", "pause"}}));
-  return service_.pause(record);
+  if (record.status() != Status::running) return not_running(record, "pause");
+  HOBBES_CHECK(replace_file(record.pause_note(), ""));
+  auto paused = ask_monitor(record, {{"op", "pause"}});
+  if (paused) return {};
+  ::unlink(record.pause_note().c_str());
+  return std::move(paused).error();
 }
 
 Result<void> PalaciosDriver::resume(const EnclaveRecord& record) const {
-  HOBBES_CHECK(service_.resume(record));
-  if (record.status() != Status::running) return {};
+  if (record.status() != Status::paused) return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
   HOBBES_CHECK(ask_monitor(record, {{"op", "resume"}}));
+  ::unlink(record.pause_note().c_str());
   return {};
 }
 
@@ -240,8 +243,8 @@ Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateReq
   std::uint64_t wanted = 0;
   for (const auto& [node, bytes] : request.memory) wanted += bytes;
   if (wanted != 0 && wanted != static_cast<std::uint64_t>(number_at(now, "memory")))
-    return Error{Code::unsupported, "change the memory of enclave '" + record.id + "'", "a virtual machine keeps the memory it was made with",
-                 "delete it and make it anew with another memory.size"};
+    return Error{Code::unsupported, "change the memory of enclave '" + record.id + "'",
+                 "a virtual machine keeps the memory it was made with", "delete it and make it anew with another memory.size"};
   if (request.cpus.empty()) return {};
   UpdateRequest service = request;
   service.resources.memory_limit.reset();

@@ -14,6 +14,7 @@ Json VmPlan::json() const {
           {"disk", disk},
           {"diskReadOnly", disk_read_only},
           {"bootSeconds", boot_seconds},
+          {"segments", segments},
           {"process", process}};
 }
 
@@ -32,6 +33,7 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.disk = json.at("disk").get<int>();
     out.disk_read_only = json.at("diskReadOnly").get<bool>();
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
+    out.segments = json.at("segments");
     out.process = json.at("process");
     if (!out.cpus.empty() && out.cpus.size() <= 255) return out;
   } catch (const std::exception&) {

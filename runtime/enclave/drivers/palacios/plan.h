@@ -17,8 +17,9 @@ struct VmPlan {
   std::string command_line;
   int initrd = -1, archive = -1, disk = -1;  ///< descriptors; -1: none
   bool disk_read_only = false;
-  unsigned boot_seconds = 0;  ///< how long the agent may take to answer
-  Json process;               ///< for the agent; null: the guest is a kernel of its own kind, without one
+  unsigned boot_seconds = 0;       ///< how long the agent may take to answer
+  Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
+  Json process;                    ///< for the agent; null: the guest is a kernel of its own kind, without one
 
   [[nodiscard]] Json json() const;
   static Result<VmPlan> parse(const std::string& text);
