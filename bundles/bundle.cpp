@@ -226,6 +226,10 @@ Validation validate_config(const std::string& folder, const Json& config) {
   if (bundle.oci.vm && (section.is_null() || (section.is_object() && !section.contains("kind")))) section["kind"] = "palacios";
   bundle.hobbes = read_hobbes(Inspect(&section, "/hobbes", &out.problems));
   bundle.hobbes.present = section.is_object();
+  if (const auto& vm = bundle.oci.vm) {
+    if (!bundle.hobbes.cores.wanted()) bundle.hobbes.cores.count = static_cast<unsigned>(vm->vcpus);
+    if (bundle.hobbes.memory.size == 0) bundle.hobbes.memory.size = vm->memory;
+  }
   check_whole(at, bundle);
   if (out.problems.empty()) out.bundle = std::move(bundle);
   return out;

@@ -132,6 +132,7 @@ struct Linux {
 struct Vm {  // runtime-spec config-vm.md
   std::string hypervisor_path, kernel_path, initrd, image_path, image_format;
   std::vector<std::string> kernel_parameters;
+  std::uint64_t vcpus = 0, memory = 0;  // hwConfig; memory in bytes, 0: not said
 };
 
 struct Config {

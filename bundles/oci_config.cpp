@@ -243,6 +243,8 @@ oci::Vm read_vm(const Inspect& at) {
     vm.initrd = kernel.at("initrd").text().value_or("");
     vm.kernel_parameters = kernel.at("parameters").texts();
   }
+  vm.vcpus = at.at("hwConfig").at("vcpus").integer(1, 4096).value_or(0);
+  vm.memory = at.at("hwConfig").at("memory").size().value_or(0);
   vm.image_path = at.at("image").at("path").text().value_or("");
   vm.image_format = at.at("image").at("format").text().value_or("");
   return vm;

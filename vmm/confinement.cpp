@@ -41,22 +41,22 @@ constexpr int serving[] = {SCMP_SYS(epoll_ctl),
                            SCMP_SYS(openat),
                            SCMP_SYS(readlink),
                            SCMP_SYS(sched_setaffinity),
-                           SCMP_SYS(kill),
+                           
                            SCMP_SYS(access),
                            SCMP_SYS(faccessat2),
                            SCMP_SYS(lseek),
                            SCMP_SYS(getuid),
                            SCMP_SYS(geteuid),
-                           SCMP_SYS(shutdown),
+                           
                            SCMP_SYS(nanosleep),
-                           SCMP_SYS(prctl),
-                           SCMP_SYS(clone3),
-                           SCMP_SYS(clone),
-                           SCMP_SYS(seccomp),
-                           SCMP_SYS(dup),
-                           SCMP_SYS(pipe2),
-                           SCMP_SYS(pidfd_open),
-                           SCMP_SYS(prlimit64)};
+                           
+                           
+                           
+                           
+                           
+                           
+                           
+                           };
 
 }  // namespace
 

@@ -132,28 +132,15 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
   out.run_ = static_cast<kvm_run*>(run);
   out.size_ = run_size_;
 
-  List<kvm_cpuid_entry2> table(features_.size() + 1);
-  kvm_cpuid_entry2* entries = table.entries();
-  for (std::size_t i = 0; i < features_.size(); ++i) {
-    kvm_cpuid_entry2 entry = features_[i];
+  // One thread per core, the cores in one package: said by us, whatever KVM has of the node's own.
+  std::vector<kvm_cpuid_entry2> entries;
+  for (kvm_cpuid_entry2 entry : features_) {
     constexpr std::uint32_t hypervisor = 1U << 31U, tsc_deadline = 1U << 24U, threads = 1U << 28U;
+    if (entry.function == 0xb || entry.function == 0x1f) continue;
     if (entry.function == 1) {
       entry.ebx = (entry.ebx & 0x0000ffffU) | count << 16U | number << 24U;
       entry.ecx |= hypervisor | tsc_deadline;
       entry.edx = count > 1 ? entry.edx | threads : entry.edx & ~threads;
-    } else if (entry.function == 0xb || entry.function == 0x1f) {  // one thread per core, cores in one package
-      entry.edx = number;
-      if (entry.index == 0) {
-        entry.eax = 0;
-        entry.ebx = 1;
-        entry.ecx = 1U << 8U;
-      } else if (entry.index == 1) {
-        unsigned bits = 0;
-        while (1U << bits < count) ++bits;
-        entry.eax = bits;
-        entry.ebx = count;
-        entry.ecx = 2U << 8U | 1U;
-      }
     } else if (entry.function == 0x80000008) {
       entry.ecx = (entry.ecx & ~0xf0ffU) | (count - 1);
     } else if (entry.function == 0x8000001e) {
@@ -161,13 +148,30 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
       entry.ebx = number;
       entry.ecx = 0;
     }
-    entries[i] = entry;
+    entries.push_back(entry);
+  }
+  unsigned bits = 0;
+  while (1U << bits < count) ++bits;
+  for (std::uint32_t level = 0; level < 3; ++level) {
+    kvm_cpuid_entry2 entry{};
+    entry.function = 0xb;
+    entry.index = level;
+    entry.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+    entry.eax = level == 1 ? bits : 0;
+    entry.ebx = level == 0 ? 1 : level == 1 ? count : 0;
+    entry.ecx = level | (level == 0 ? 1U << 8U : level == 1 ? 2U << 8U : 0U);
+    entry.edx = number;
+    entries.push_back(entry);
   }
   kvm_cpuid_entry2 identity{};
-  identity.function = identity_leaf;
-  identity.ebx = identity_magic;
+  identity.function = HOBBES_VM_LEAF;
+  int khz = ::ioctl(fd, KVM_GET_TSC_KHZ, 0);
+  identity.eax = khz > 0 ? static_cast<std::uint32_t>(khz) : 0;
+  identity.ebx = HOBBES_VM_MAGIC;
   identity.edx = enclave;
-  entries[features_.size()] = identity;
+  entries.push_back(identity);
+  List<kvm_cpuid_entry2> table(entries.size());
+  std::copy(entries.begin(), entries.end(), table.entries());
   HOBBES_CHECK(call(fd, set_cpuid2, "describe " + attempt.substr(5), &table.head()));
 
   List<kvm_msr_entry> registers(2);

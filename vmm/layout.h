@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "abi/vm.h"
+
 namespace hobbes::vmm {
 
 using Gpa = std::uint64_t;  ///< guest physical address
@@ -37,12 +39,8 @@ inline constexpr Gpa window_end = 0x80'0000'0000;  ///< within 40 bits
 // Ports.
 inline constexpr std::uint16_t serial_port = 0x3f8;
 inline constexpr unsigned serial_gsi = 4;
-inline constexpr std::uint16_t panic_port = 0x505;
-inline constexpr std::uint16_t sleep_port = 0x600;  ///< control; status is the next one
-inline constexpr std::uint16_t reset_port = 0x604;
-
-/// The enclave's number, as the ancestors' guests found it: EBX this magic, EDX the number.
-inline constexpr std::uint32_t identity_leaf = 0x4100'0000;
-inline constexpr std::uint32_t identity_magic = 0x5349'5350;
+inline constexpr std::uint16_t panic_port = HOBBES_VM_PANIC_PORT;
+inline constexpr std::uint16_t sleep_port = HOBBES_VM_SLEEP_PORT;  ///< control; status is the next one
+inline constexpr std::uint16_t reset_port = HOBBES_VM_RESET_PORT;
 
 }  // namespace hobbes::vmm

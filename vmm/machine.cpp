@@ -14,9 +14,9 @@
 namespace hobbes::vmm {
 namespace {
 
-void ring(const Fd& event) {
+void ring(int event) {
   std::uint64_t one = 1;
-  (void)!::write(event.get(), &one, sizeof one);
+  (void)!::write(event, &one, sizeof one);
 }
 
 Result<Fd> make_event() {
@@ -48,15 +48,15 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
   HOBBES_TRY(line, interrupt_line(virtio_gsi + number));
   events_.push_back(std::move(line));
   int interrupt = events_.back().get();
-  transports_.push_back(std::make_unique<VirtioTransport>(memory_, device, [interrupt] {
-    std::uint64_t one = 1;
-    (void)!::write(interrupt, &one, sizeof one);
-  }));
+  auto bells = std::make_shared<std::vector<int>>();
+  transports_.push_back(std::make_unique<VirtioTransport>(
+      memory_, device, [interrupt] { ring(interrupt); }, [bells](unsigned queue) { ring(bells->at(queue)); }));
   VirtioTransport* transport = transports_.back().get();
   for (unsigned queue = 0; queue < device.queues(); ++queue) {
     HOBBES_TRY(event, make_event());
     HOBBES_CHECK(vm_.connect_write(event, at + virtio_notify_offset, queue));
     int fd = event.get();
+    bells->push_back(fd);
     HOBBES_CHECK(loop_.watch(fd, EPOLLIN, [fd, transport, queue](std::uint32_t) {
       std::uint64_t count = 0;
       (void)!::read(fd, &count, sizeof count);
@@ -98,10 +98,7 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
           raw->panic_text_ = raw->line_.substr(at, raw->line_.find_last_not_of("\r ") - at + 1);
         raw->line_.clear();
       },
-      [serial_interrupt] {
-        std::uint64_t one = 1;
-        (void)!::write(serial_interrupt, &one, sizeof one);
-      });
+      [serial_interrupt] { ring(serial_interrupt); });
   machine.ports_.add(serial_port, 8, *machine.serial_);
   machine.sleep_ = std::make_unique<SleepControl>(end);
   machine.ports_.add(sleep_port, 2, *machine.sleep_);
@@ -109,7 +106,15 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   machine.ports_.add(reset_port, 1, *machine.reset_);
   machine.panic_ = std::make_unique<PanicPort>(end);
   machine.ports_.add(panic_port, 1, *machine.panic_);
-  machine.vsock_ = std::make_unique<Vsock>(loop);
+  HOBBES_TRY(reset_bell, make_event());
+  int bell = reset_bell.get();
+  machine.events_.push_back(std::move(reset_bell));
+  machine.vsock_ = std::make_unique<Vsock>(loop, [bell] { ring(bell); });
+  HOBBES_CHECK(loop.watch(bell, EPOLLIN, [bell, raw = out.get()](auto) {
+    std::uint64_t count = 0;
+    (void)!::read(bell, &count, sizeof count);
+    raw->vsock_->tend();
+  }));
   HOBBES_CHECK(machine.add_virtio(*machine.vsock_));
   HOBBES_CHECK(machine.add_virtio(machine.entropy_));
   if (config.disk) {
@@ -193,7 +198,7 @@ void Machine::finish(Ending how, const std::string& detail) {
     end_ = End{how, how == Ending::panicked && detail.empty() ? panic_text_ : detail};
   }
   stopping_ = true;
-  ring(ended_);
+  ring(ended_.get());
 }
 
 Machine::End Machine::end() const {

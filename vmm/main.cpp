@@ -1,6 +1,7 @@
 // Palacios: the monitor of one virtual machine, and the enclave process of kind `palacios`. hobbes-run has opened what it needs; this boots
 // the guest, talks with its agent, carries the bundle's program's streams, answers requests, and ends when the guest ends. Exit: the
-// program's own status; 0 after power-off; 75 when the guest asks for a reboot; by SIGABRT when it crashed.
+// program's own status, 128 and the signal's number when it ended by one; 0 after power-off; 75 when the guest asks for a reboot; 134 when it
+// crashed.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -8,7 +9,6 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,6 +31,7 @@
 #include "ipc/channel.h"
 #include "ipc/client.h"
 #include "vmm/confinement.h"
+#include "vmm/frames.h"
 #include "vmm/machine.h"
 #include "xemem/segment.h"
 
@@ -65,16 +66,14 @@ void tell_manager(const VmPlan& plan, Json event) {
 [[noreturn]] void crash(const VmPlan& plan, const std::string& why) {
   log_text("palacios: the guest crashed: " + why + "\n");
   tell_manager(plan, {{"event", "crashed"}, {"cause", why}});
-  // As a program that met a fault: whoever waits for this process sees a signal.
-  ::signal(SIGABRT, SIG_DFL);
-  ::prctl(PR_SET_DUMPABLE, 0);
-  std::abort();
+  // As a program that met a fault; in a pid namespace of its own it cannot die by a signal of its own.
+  std::_Exit(128 + SIGABRT);
 }
 
 // The program inside ended by a signal: so do we.
 [[noreturn]] void end_as(int wait_status) {
   if (WIFEXITED(wait_status)) std::_Exit(WEXITSTATUS(wait_status));
-  ::prctl(PR_SET_DUMPABLE, 0);
+  if (::getpid() == 1 || !ends_processes(WTERMSIG(wait_status))) std::_Exit(128 + WTERMSIG(wait_status));  // 1 is immune to its own signals
   sigset_t all;
   sigemptyset(&all);
   ::signal(WTERMSIG(wait_status), SIG_DFL);
@@ -83,9 +82,10 @@ void tell_manager(const VmPlan& plan, Json event) {
   std::_Exit(128 + WTERMSIG(wait_status));
 }
 
-void add_window_size(Json& process) {
+Json window_size() {
   winsize window{};
-  if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &window) == 0) process["consoleSize"] = {{"height", window.ws_row}, {"width", window.ws_col}};
+  (void)::ioctl(STDIN_FILENO, TIOCGWINSZ, &window);
+  return {{"height", window.ws_row}, {"width", window.ws_col}};
 }
 
 class Monitor {
@@ -137,8 +137,9 @@ class Monitor {
     HOBBES_CHECK(loop_.watch(machine_->ended_fd(), EPOLLIN, [this](auto) { end_with_guest(); }));
     // Made now: this thread may make none once it is confined.
     carrier_ = std::thread([this, program = to_carrier_.get_future()]() mutable {
-      std::shared_ptr<Conversation> conversation = program.get();
-      auto status = carry(*conversation, {});
+      if (auto confined = confine(Role::serve); !confined) return;
+      Conversation conversation(program.get());
+      auto status = carry(conversation, {});
       program_status_ = status ? *status : -1;
       std::uint64_t one = 1;
       (void)!::write(program_ended_.get(), &one, sizeof one);
@@ -207,10 +208,11 @@ class Monitor {
     std::string what = std::string(name_of(end.how)) + (end.detail.empty() ? "" : ": " + end.detail);
     if (end.how == Ending::powered_off || end.how == Ending::rebooted) {
       log_text("palacios: the guest " + what + "\n");
-      if (!started_) fail(Error{Code::unavailable, "start the guest", "it " + what + " before its agent answered", "see its console"});
+      if (!started_ && !plan_.process.is_null())
+        fail(Error{Code::unavailable, "start the guest", "it " + what + " before its agent answered", "see its console"});
       std::_Exit(end.how == Ending::rebooted ? vm_rebooted_status : 0);
     }
-    if (!started_) answer_starters(Error{Code::os, "start the guest", what, "see its console"});
+    if (!started_ && !plan_.process.is_null()) fail(Error{Code::os, "start the guest", what, "see its console"});
     crash(plan_, what);
   }
 
@@ -232,7 +234,10 @@ class Monitor {
       if (number == SIGCONT) continue;
       if (agent_ && started_) {
         Json request = {{"op", "signal"}, {"number", number}};
-        if (number == SIGWINCH) add_window_size(request);
+        if (number == SIGWINCH) {
+          request = window_size();
+          request["op"] = "resize";
+        }
         (void)agent_->send(request);
       } else if (number != SIGWINCH) {
         end_as(number);  // nobody inside to be told
@@ -249,6 +254,11 @@ class Monitor {
       set_timer(milliseconds(2000));
       return beat();
     }
+    if (!started_ && (now_ns() - begun_ns_) / 1'000'000'000U > plan_.boot_seconds)
+      fail(Error{Code::timeout, "start the guest",
+                 agent_answered_ ? "its agent did not start the program within " + std::to_string(plan_.boot_seconds) + " s"
+                                 : "its agent did not answer within " + std::to_string(plan_.boot_seconds) + " s",
+                 "see its console; hobbes.image.bootSeconds changes the limit"});
     if (!agent_answered_) return reach_agent();
     if (machine_->paused()) return;
     if (!asked_) {
@@ -258,20 +268,16 @@ class Monitor {
   }
 
   void reach_agent() {
-    if ((now_ns() - begun_ns_) / 1'000'000'000U > plan_.boot_seconds)
-      fail(Error{Code::timeout, "start the guest", "its agent did not answer within " + std::to_string(plan_.boot_seconds) + " s",
-                 "see its console; hobbes.image.bootSeconds changes the limit"});
     if (agent_) return;
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) return;  // its driver is not there yet
-    agent_ = std::make_shared<Conversation>(std::move(*stream));
-    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); }))
-      agent_.reset();
+    agent_.emplace(std::move(*stream));
+    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); })) agent_.reset();
   }
 
   void hear_agent() {
-    auto frame = agent_->receive(milliseconds(1000));
-    if (!frame) {
+    auto words = agent_->receive();
+    if (!words) {
       loop_.unwatch(agent_->fd());
       agent_.reset();
       if (agent_answered_) {
@@ -281,16 +287,17 @@ class Monitor {
       }
       return;  // nobody listens yet
     }
-    if (!agent_answered_) {
-      agent_answered_ = true;
-      phase("agent");
-      set_timer(milliseconds(2000));
-      show_mirror();
-      return begin_program();
-    }
-    if (auto word = parse_json(frame->content, "the agent's word"); word && word->value("op", "") == "ping") {
-      asked_ = false;
-      beat();
+    for (const Json& word : *words) {
+      if (!agent_answered_) {
+        agent_answered_ = true;
+        phase("agent");
+        set_timer(milliseconds(2000));
+        show_mirror();
+        begin_program();
+      } else if (asked_ && text_at(word, "op") == "ping") {
+        asked_ = false;
+        beat();
+      }
     }
   }
 
@@ -301,7 +308,7 @@ class Monitor {
   void begin_program() {
     Json process = plan_.process;
     if (process.value("terminal", false)) {
-      add_window_size(process);
+      process["consoleSize"] = window_size();
       // The terminal is the guest's to interpret; ours hands on bytes.
       termios settings{};
       if (::tcgetattr(STDIN_FILENO, &settings) == 0) {
@@ -311,20 +318,22 @@ class Monitor {
     }
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) fail(stream.error());
-    program_ = std::make_shared<Conversation>(std::move(*stream));
-    if (auto sent = program_->send({{"op", "run"}, {"main", true}, {"process", process}}); !sent) fail(sent.error());
-    (void)loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) {
-      auto answer = program_->receive(milliseconds(1000));
+    program_.emplace(std::move(*stream));
+    if (!program_->send({{"op", "run"}, {"main", true}, {"process", process}}))
+      fail(Error{Code::invalid, "start the guest", "its program's arguments and environment are too long", "make them shorter"});
+    auto watched = loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) {
+      auto words = program_->receive_one();
+      if (!words) fail(Error{Code::unavailable, "start the guest", "its agent has gone", "see its console"});
+      if (words->empty()) return;
+      const Json& word = words->front();
+      if (word.contains("error")) fail(error_from(word["error"]));
       loop_.unwatch(program_->fd());
-      if (!answer) fail(answer.error());
-      auto word = parse_json(answer->content, "the agent's word");
-      if (!word) fail(word.error());
-      if (word->contains("error")) fail(error_from((*word)["error"]));
       phase("program");
       started_ = true;
       answer_starters({});
-      to_carrier_.set_value(program_);
+      to_carrier_.set_value(std::move(*program_).release());
     });
+    if (!watched) fail(watched.error());
   }
 
   // ---- the fabric ----
@@ -393,13 +402,14 @@ class Monitor {
       guests_.erase(guest);
     };
     auto hear = [this, guest, forget](std::uint32_t) {
-      auto frame = guest->receive(milliseconds(1000));
-      if (!frame) return forget();
-      auto request = parse_json(frame->content, "a guest's request");
-      Result<Json> done = !request                              ? Result<Json>(std::move(request).error())
-                          : text_at(*request, "op") == "attach" ? attach(*request)
-                                                                : Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
-      if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) forget();
+      auto requests = guest->receive();
+      if (!requests) return forget();
+      for (const Json& request : *requests) {
+        auto done = text_at(request, "op") == "attach"
+                        ? attach(request)
+                        : Result<Json>(Error{Code::invalid, "answer a guest", "the operation is unknown", ""});
+        if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();
+      }
     };
     if (guests_.size() > 64 || !loop_.watch(guest->fd(), EPOLLIN | EPOLLRDHUP, hear)) guests_.erase(guest);
   }
@@ -503,8 +513,8 @@ class Monitor {
   std::list<Channel> clients_;
   std::list<Channel*> starters_;
   bool answered_failure_ = false, started_ = false, agent_answered_ = false, asked_ = false;
-  std::shared_ptr<Conversation> agent_, program_;
-  std::promise<std::shared_ptr<Conversation>> to_carrier_;
+  std::optional<FrameStream> agent_, program_;
+  std::promise<Fd> to_carrier_;
   std::thread carrier_;
   std::atomic<int> program_status_{-1};
   std::mutex print_lock_;
@@ -513,12 +523,14 @@ class Monitor {
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
   std::map<std::pair<std::string, bool>, Shown> shown_;  // by name and whether it is writable
-  std::list<Conversation> guests_;
+  std::list<FrameStream> guests_;
 };
 
 int run(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
-  auto plan = VmPlan::parse(argc == 2 ? argv[1] : "");
+  (void)argv;
+  auto words = argc == 1 ? Files::system().read("/proc/self/fd/" + std::to_string(vm_plan), 4 << 20) : Result<std::string>(std::string());
+  auto plan = VmPlan::parse(words ? *words : "");
   if (!plan) {
     std::fprintf(stderr, "palacios: %s\n", plan.error().text().c_str());
     return 2;

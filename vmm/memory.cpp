@@ -15,6 +15,7 @@ Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_siz
   bool huge = page_size >= 2 * mib;
   if (size < 16 * mib || size % (huge ? page_size : 4096) != 0)
     return Error{Code::invalid, attempt, "a guest needs at least 16 MiB, in whole pages", "change memory.size"};
+  if (size > window_at - high_at) return Error{Code::invalid, attempt, "a guest has at most 252 GiB", "change memory.size"};
   GuestMemory out;
   out.fd_.reset(static_cast<int>(::memfd_create("guest", MFD_CLOEXEC | (huge ? static_cast<unsigned>(MFD_HUGETLB) : 0U))));
   if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 
+#include "abi/vm.h"
 #include "vmm/bus.h"
 
 namespace hobbes::vmm {
@@ -26,7 +27,8 @@ constexpr const char* name_of(Ending ending) {
 }
 
 inline constexpr std::uint8_t sleep_type_off = 5;
-inline constexpr std::uint8_t reset_value = 1;
+inline constexpr std::uint8_t reset_value = HOBBES_VM_RESET;
+static_assert(HOBBES_VM_POWER_OFF == (1U << 5U | sleep_type_off << 2U));
 
 class SleepControl final : public Device {
  public:
@@ -62,10 +64,10 @@ class PanicPort final : public Device {
  public:
   explicit PanicPort(std::function<void(Ending)> end) : end_(std::move(end)) {}
   void read(std::uint64_t, std::span<std::byte> data) override {
-    for (std::byte& byte : data) byte = std::byte{1};  // understands "panicked"
+    for (std::byte& byte : data) byte = std::byte{HOBBES_VM_PANICKED};  // understands "panicked"
   }
   void write(std::uint64_t, std::span<const std::byte> data) override {
-    if ((std::to_integer<unsigned>(data[0]) & 1U) != 0) end_(Ending::panicked);
+    if ((std::to_integer<unsigned>(data[0]) & HOBBES_VM_PANICKED) != 0) end_(Ending::panicked);
   }
 
  private:

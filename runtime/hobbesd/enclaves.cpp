@@ -279,7 +279,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   if (event == "exited" && ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive())
     return Error{Code::busy, "record the end of enclave '" + std::string(record.name) + "'", "its process still runs", "kill it first"};
   if (event == "exited") {  // told by the parent that waited for it: nothing is left to find out
-    bool faulted = request.value("signalled", false) && kill_asked_.count(record.id) == 0;
+    bool faulted = (request.value("signalled", false) || has_cause(record.id)) && kill_asked_.count(record.id) == 0;
     enclave_ended(record.id);
     endings_.erase(record.id);
     record = *nis_->by_id(record.id);
@@ -302,6 +302,11 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   transition.put(record);
   HOBBES_CHECK(nis_->commit(transition));
   return Reply{Json::object(), {}};
+}
+
+// Its own process has said that it crashed; how that process then ends is its affair.
+bool Manager::has_cause(std::uint64_t id) const {
+  return nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
 }
 
 void Manager::note_cause(const hobbes_record& record, const std::string& cause) {
@@ -568,7 +573,7 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   }
   hobbes_record record = *found;
   record.body.enclave.exit_status = exit_code_of(status);
-  bool faulted = WIFSIGNALED(status) && kill_asked_.count(id) == 0;
+  bool faulted = (WIFSIGNALED(status) || has_cause(id)) && kill_asked_.count(id) == 0;
   if (faulted) record.state = HOBBES_CRASHED;
   Transition transition;
   transition.put(record);

@@ -77,6 +77,7 @@ class Manager {
   void learn_exit_status(std::uint64_t id, int pidfd);
   void clean_up(const hobbes_record& record);
   void forget(std::uint64_t id);
+  [[nodiscard]] bool has_cause(std::uint64_t id) const;
   void note_cause(const hobbes_record& record, const std::string& cause);
   void check_heartbeats();
   void consume_release_notes();

@@ -86,7 +86,11 @@ void mount_root() {
     for (const char* type : {"ext4", "ext3", "ext2", "squashfs", "iso9660"})
       for (unsigned long flags : {0UL, static_cast<unsigned long>(MS_RDONLY)})
         mounted = mounted || ::mount(disk.c_str(), program_root, type, flags, nullptr) == 0;
-    if (!mounted) say("agent: " + disk + " holds no file system that can be mounted\n");
+    if (!mounted) {
+      say("agent: " + disk + " holds no file system that can be mounted\n");
+      (void)::rmdir(program_root);
+      (void)replace_file("/run/no-root", "its disk holds no file system that can be mounted (ext4, squashfs, iso9660)");
+    }
   }
   struct stat info {};
   if (::stat(program_root, &info) != 0) return;
@@ -124,6 +128,12 @@ void converse(Conversation monitor, Shared& shared) {
       (void)monitor.send({{"op", "ping"}});
     } else if (op == "signal") {
       signal_program(shared.main_program, *word);
+    } else if (op == "resize" && shared.main_program > 1) {
+      Fd terminal(::open(("/proc/" + std::to_string(shared.main_program) + "/fd/0").c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+      winsize window{};
+      window.ws_row = static_cast<unsigned short>(number_at(*word, "height"));
+      window.ws_col = static_cast<unsigned short>(number_at(*word, "width"));
+      if (terminal) (void)::ioctl(terminal.get(), TIOCSWINSZ, &window);
     } else if (op == "mirror") {
       (void)note_mirror_window(
           {static_cast<std::uint64_t>(number_at(*word, "address")), static_cast<std::uint64_t>(number_at(*word, "size"))});

@@ -15,6 +15,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/file.h"
+
 namespace hobbes::agent {
 namespace {
 
@@ -43,6 +45,7 @@ void set_window(int terminal, const Json& process) {
 }
 
 Result<void> prepare(const Json& process) {
+  if (auto why = Files::system().read("/run/no-root")) return Error{Code::invalid, "enter the root file system", *why, "see vm.image"};
   struct stat info {};
   if (::stat(program_root, &info) == 0 && (::chdir(program_root) != 0 || ::chroot(".") != 0))
     return os_error("enter the root file system", errno);
@@ -168,15 +171,16 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
   bool heard = true;
   int status = 0;
   bool ended = false;
+  int last_rounds = 16;  // of a program that has ended: its orphans may write for ever
   for (;;) {
     bool full = to_program >= 0 && !input.empty();
-    pollfd watched[4] = {{heard && !full ? monitor.fd() : -1, POLLIN, 0},
+    pollfd watched[4] = {{heard ? monitor.fd() : -1, static_cast<short>(full ? 0 : POLLIN), 0},
                          {sources[0], POLLIN, 0},
                          {sources[1], POLLIN, 0},
                          {full ? to_program : -1, POLLOUT, 0}};
     // A program that has ended may have left children that hold its output open: what is there is passed on, nobody waits for more.
     int ready = ::poll(watched, 4, ended ? 0 : 100);
-    if (ended && ready == 0) break;
+    if (ended && (ready == 0 || --last_rounds == 0)) break;
     if (watched[3].revents != 0) {
       ssize_t put = ::write(to_program, input.data(), input.size());
       if (put > 0) input.erase(0, static_cast<std::size_t>(put));

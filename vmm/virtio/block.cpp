@@ -12,6 +12,7 @@ namespace hobbes::vmm {
 namespace {
 
 constexpr std::uint64_t sector_size = 512;
+constexpr std::uint64_t request_limit = 32 << 20;  // bytes; one request is served in one go
 
 }  // namespace
 
@@ -89,16 +90,14 @@ Block::Answer Block::serve(const Chain& chain) const {
 }
 
 Result<void> Block::notified(unsigned number) {
-  Queue& queue = transport().queue(number);
-  for (;;) {
-    HOBBES_TRY(chain, queue.pop(transport().memory()));
-    if (!chain) return {};
+  return transport().each(number, [this](const Chain& chain) -> Result<std::uint64_t> {
     // The last writable byte is for the status.
-    if (chain->writable.empty()) return Error{Code::corrupt, "serve a disk request", "it has no place for its status", ""};
-    Answer answer = serve(*chain);
-    chain->give(chain->writable_size() - 1, std::as_bytes(std::span(&answer.status, 1)));
-    transport().finish(number, chain->head, answer.written + 1);
-  }
+    if (chain.writable.empty()) return Error{Code::corrupt, "serve a disk request", "it has no place for its status", ""};
+    bool bearable = chain.readable_size() <= request_limit && chain.writable_size() <= request_limit;
+    Answer answer = bearable ? serve(chain) : Answer{VIRTIO_BLK_S_IOERR, 0};
+    chain.give(chain.writable_size() - 1, std::as_bytes(std::span(&answer.status, 1)));
+    return answer.written + 1;
+  });
 }
 
 }  // namespace hobbes::vmm

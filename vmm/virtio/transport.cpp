@@ -17,8 +17,9 @@ Gpa with_high(Gpa old, std::uint32_t value) { return (old & 0xffffffffULL) | sta
 
 }  // namespace
 
-VirtioTransport::VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt)
-    : memory_(memory), device_(device), interrupt_(std::move(interrupt)), queues_(device.queues()) {
+VirtioTransport::VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt,
+                                 std::function<void(unsigned)> again)
+    : memory_(memory), device_(device), interrupt_(std::move(interrupt)), again_(std::move(again)), queues_(device.queues()) {
   device.attach(*this);
 }
 
@@ -168,6 +169,20 @@ void VirtioTransport::notify(unsigned number) {
 void VirtioTransport::locked(const std::function<Result<void>()>& act) {
   std::scoped_lock guard(lock_);
   settle(act());
+}
+
+Result<void> VirtioTransport::each(unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve) {
+  for (unsigned served = 0; running(); ++served) {
+    if (served == queue_size_limit) {
+      again_(number);
+      return {};
+    }
+    HOBBES_TRY(chain, queues_[number].pop(memory_));
+    if (!chain) return {};
+    HOBBES_TRY(written, serve(*chain));
+    finish(number, chain->head, written);
+  }
+  return {};
 }
 
 void VirtioTransport::finish(unsigned number, std::uint16_t head, std::uint64_t written) {

@@ -34,7 +34,8 @@ class VirtioDevice {
 /// Thread-safe.
 class VirtioTransport final : public Device {
  public:
-  VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt);
+  /// `again`: makes notify(queue) come once more, soon.
+  VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt, std::function<void(unsigned)> again);
   void read(std::uint64_t offset, std::span<std::byte> data) override;
   void write(std::uint64_t offset, std::span<const std::byte> data) override;
   /// Work for the device: a notification of queue `number`.
@@ -46,6 +47,9 @@ class VirtioTransport final : public Device {
   [[nodiscard]] Queue& queue(unsigned number) { return queues_[number]; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   [[nodiscard]] bool running() const;
+  /// Serves what waits in a queue, each request with `serve`, whose result is the number of bytes written; at most one queue's length,
+  /// since the guest may add as fast as it is served. The rest comes by a notification of its own.
+  Result<void> each(unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve);
   /// Returns a request and tells the driver when it wants to be told.
   void finish(unsigned number, std::uint16_t head, std::uint64_t written);
 
@@ -58,6 +62,7 @@ class VirtioTransport final : public Device {
   const GuestMemory& memory_;
   VirtioDevice& device_;
   std::function<void()> interrupt_;
+  std::function<void(unsigned)> again_;
   std::mutex lock_;
   std::vector<Queue> queues_;
   std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0, selected_driver_features_ = 0;

@@ -59,12 +59,10 @@ void Vsock::say(const Stream& stream, std::uint16_t operation) {
 
 Result<void> Vsock::notified(unsigned number) {
   if (number == from_guest) {
-    for (;;) {
-      HOBBES_TRY(chain, transport().queue(from_guest).pop(transport().memory()));
-      if (!chain) break;
-      receive(*chain);
-      transport().finish(from_guest, chain->head, 0);
-    }
+    HOBBES_CHECK(transport().each(from_guest, [&](const Chain& chain) -> Result<std::uint64_t> {
+      receive(chain);
+      return std::uint64_t{0};
+    }));
   }
   return send_waiting();
 }
@@ -72,14 +70,7 @@ Result<void> Vsock::notified(unsigned number) {
 // As much as the guest has room for: first what has no data, then streams that have some.
 Result<void> Vsock::send_waiting() {
   if (!transport().running()) return {};
-  Queue& queue = transport().queue(to_guest);
-  while (!control_.empty()) {
-    HOBBES_TRY(chain, queue.pop(transport().memory()));
-    if (!chain) return {};
-    std::uint64_t given = chain->give(0, std::as_bytes(std::span(&control_.front(), 1)));
-    control_.pop_front();
-    transport().finish(to_guest, chain->head, given);
-  }
+  HOBBES_CHECK(send_control());
   std::vector<Key> keys;
   for (const auto& [key, stream] : streams_) keys.push_back(key);
   for (Key key : keys)
@@ -88,6 +79,18 @@ Result<void> Vsock::send_waiting() {
       if (!more) break;
     }
   for (auto& [key, stream] : streams_) update_watch(stream);
+  return send_control();
+}
+
+Result<void> Vsock::send_control() {
+  Queue& queue = transport().queue(to_guest);
+  while (!control_.empty() && transport().running()) {
+    HOBBES_TRY(chain, queue.pop(transport().memory()));
+    if (!chain) return {};
+    std::uint64_t given = chain->give(0, std::as_bytes(std::span(&control_.front(), 1)));
+    control_.pop_front();
+    transport().finish(to_guest, chain->head, given);
+  }
   return {};
 }
 
@@ -147,7 +150,10 @@ void Vsock::receive(const Chain& chain) {
       stream.established = true;
       break;
     case VIRTIO_VSOCK_OP_RST:
-      drop(key, false);
+      stream.guest_done = true;
+      stream.established = false;
+      flush(stream);
+      if (stream.pending.empty()) drop(key, false);  // else when its reader has it all
       break;
     case VIRTIO_VSOCK_OP_SHUTDOWN:
       if ((header.flags & VIRTIO_VSOCK_SHUTDOWN_SEND) != 0) stream.guest_done = true;
@@ -163,10 +169,6 @@ void Vsock::receive(const Chain& chain) {
       (void)chain.take(sizeof header, data);
       stream.pending.insert(stream.pending.end(), data.begin(), data.end());
       flush(stream);
-      if (stream.received - stream.announced > window / 2) {
-        stream.announced = stream.received;
-        say(stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-      }
       break;
     }
     case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
@@ -204,12 +206,14 @@ void Vsock::answer_request(const virtio_vsock_hdr& header) {
 void Vsock::flush(Stream& stream) {
   while (!stream.pending.empty()) {
     ssize_t n = ::send(stream.fd.get(), stream.pending.data(), stream.pending.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n <= 0) {
-      if (n < 0 && errno == EAGAIN) return;
-      n = static_cast<ssize_t>(stream.pending.size());  // nobody will read it
-    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
+    if (n <= 0) n = static_cast<ssize_t>(stream.pending.size());  // nobody will read it
     stream.pending.erase(stream.pending.begin(), stream.pending.begin() + n);
     stream.received += static_cast<std::uint32_t>(n);
+  }
+  if (stream.established && stream.received - stream.announced > window / 2) {
+    stream.announced = stream.received;
+    say(stream, VIRTIO_VSOCK_OP_CREDIT_UPDATE);
   }
 }
 
@@ -223,36 +227,42 @@ void Vsock::drop(Key key, bool tell_guest) {
 
 void Vsock::update_watch(Stream& stream) {
   Key key{stream.host_port, stream.guest_port};
-  std::uint32_t wanted =
-      (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) | (stream.pending.empty() ? 0U : std::uint32_t{EPOLLOUT});
+  std::uint32_t wanted = EPOLLRDHUP | EPOLLET | (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
+                         (stream.pending.empty() ? 0U : std::uint32_t{EPOLLOUT});
   if (wanted == stream.watching) return;
-  if (stream.watching == 0) {
-    (void)loop_.watch(stream.fd.get(), wanted | EPOLLET, [this, key](std::uint32_t) {
+  if (stream.watching != 0) {
+    (void)loop_.change(stream.fd.get(), wanted);
+  } else {
+    (void)loop_.watch(stream.fd.get(), wanted, [this, key](std::uint32_t events) {
       transport().locked([&]() -> Result<void> {
-        for (const Fd& old : doomed_) loop_.unwatch(old.get());
-        doomed_.clear();
         auto at = streams_.find(key);
         if (at == streams_.end()) return {};
         flush(at->second);
-        if (at->second.guest_done && at->second.pending.empty()) drop(key, true);
+        bool all_handed_on = at->second.guest_done && at->second.pending.empty();
+        // Closed on this side: nobody reads any more, and what was written is passed on first, if the guest has room.
+        bool closed = (events & (EPOLLHUP | EPOLLERR)) != 0 && (!at->second.established || credit(at->second) == 0);
+        if (all_handed_on || closed) drop(key, true);
         return send_waiting();
       });
     });
-  } else if (wanted == 0) {
-    loop_.unwatch(stream.fd.get());
-  } else {
-    (void)loop_.change(stream.fd.get(), wanted | EPOLLET);
   }
   stream.watching = wanted;
 }
 
+void Vsock::tend() {
+  transport().locked([&]() -> Result<void> {
+    for (const Fd& old : doomed_) loop_.unwatch(old.get());
+    doomed_.clear();
+    return {};
+  });
+}
+
+// By a vCPU's thread: the loop's own thread closes them.
 void Vsock::reset() {
   control_.clear();
-  for (auto& [key, stream] : streams_) {
-    (void)::shutdown(stream.fd.get(), SHUT_RDWR);  // wakes the loop
-    if (stream.watching != 0) doomed_.push_back(std::move(stream.fd));
-  }
+  for (auto& [key, stream] : streams_) doomed_.push_back(std::move(stream.fd));
   streams_.clear();
+  wake_();
 }
 
 }  // namespace hobbes::vmm

@@ -16,7 +16,10 @@ inline constexpr std::uint64_t guest_cid = 3;
 /// Its streams are served on the loop's thread.
 class Vsock final : public VirtioDevice {
  public:
-  explicit Vsock(EventLoop& loop) : loop_(loop) {}
+  /// `wake`: makes the loop call tend() soon, from any thread.
+  Vsock(EventLoop& loop, std::function<void()> wake) : loop_(loop), wake_(std::move(wake)) {}
+  /// Lets go of what a reset has left; on the loop's thread.
+  void tend();
   /// A stream to a port of the guest. Whether somebody listens there is seen by its first bytes or its end.
   Result<Fd> connect(std::uint32_t port);
   /// `accepted` gets a stream for each program of the guest that connects to `port`, on the loop's thread with the lock held: it may
@@ -33,7 +36,8 @@ class Vsock final : public VirtioDevice {
   struct Stream {
     Fd fd;
     std::uint32_t host_port = 0, guest_port = 0;
-    bool established = false, guest_done = false;
+    bool established = false;
+    bool guest_done = false;  // it sends no more; what it sent is still handed on
     std::vector<std::byte> pending;  // for the host side, which is slow
     std::uint32_t received = 0;      // bytes handed to the host side
     std::uint32_t announced = 0;     // the `received` the guest knows of
@@ -48,13 +52,16 @@ class Vsock final : public VirtioDevice {
   void receive(const Chain& chain);
   void answer_request(const virtio_vsock_hdr& header);
   Result<bool> read_from_host(Stream& stream);
-  void flush(Stream& stream);
+  void flush(Stream& stream);  // to the host side, as far as it takes it
   void drop(Key key, bool tell_guest);
   void say(const Stream& stream, std::uint16_t operation);
   void update_watch(Stream& stream);
   [[nodiscard]] static std::uint32_t credit(const Stream& stream) { return stream.peer_room - (stream.sent - stream.peer_taken); }
 
+  Result<void> send_control();
+
   EventLoop& loop_;
+  std::function<void()> wake_;
   std::uint64_t cid_ = guest_cid;
   Streams streams_;
   std::map<std::uint32_t, std::function<void(Fd)>> listeners_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "abi/vm.h"
 #include "apic.h"
 #include "commands.h"
 #include "console.h"
@@ -114,7 +115,10 @@ void report(hobbes_fault& to, const Frame& frame, const char* why) {
   halt_others();
   report(status().fault, frame, why);
   __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_FAULTED), __ATOMIC_RELEASE);
-  if (alone != 0) cpu::out8(0xf4, 0x7f);
+  if (alone != 0) {
+    if (cpu::identify(HOBBES_VM_LEAF).b == HOBBES_VM_MAGIC) cpu::out8(HOBBES_VM_PANIC_PORT, HOBBES_VM_PANICKED);
+    cpu::out8(0xf4, 0x7f);
+  }
   ring_linux();
   cpu::stop();
 }

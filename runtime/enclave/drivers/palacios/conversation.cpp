@@ -90,7 +90,8 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
       if (n < 0 && errno != EAGAIN && errno != EINTR) return gone();
     }
     if ((watched[0].revents & ~POLLOUT) == 0) continue;
-    HOBBES_TRY(frame, program.receive(std::chrono::seconds(30)));
+    // However long the rest of it takes: a guest may be paused between two bytes.
+    HOBBES_TRY(frame, program.receive(std::chrono::hours(24 * 365)));
     if (frame.type == HOBBES_FRAME_STDOUT || frame.type == HOBBES_FRAME_STDERR) {
       // A reader that went away is the program's loss, not the end of it.
       (void)write_all(frame.type == HOBBES_FRAME_STDOUT ? streams.out : streams.err, frame.content, "output");

@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -41,17 +44,18 @@ Json process_for_agent(const oci::Process& process, const std::string& hostname,
               {"hostname", hostname},    {"terminal", process.terminal}, {"rlimits", Json::array()}};
   for (const std::string& entry : extra_environment) out["env"].push_back(entry);
   if (process.user.umask) out["umask"] = *process.user.umask;
+  if (process.console_size) out["consoleSize"] = {{"height", process.console_size->height}, {"width", process.console_size->width}};
   for (const oci::Rlimit& limit : process.rlimits) out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
   return out;
 }
 
 // The small enclave of kind linux that the monitor lives in: the host's root, read-only, no capabilities, nothing of its own but the
 // descriptors it is given.
-Result<Bundle> service_bundle(const Bundle& bundle, const std::string& plan) {
+Result<Bundle> service_bundle(const Bundle& bundle) {
   Json none = Json::array();
   Json config = {{"ociVersion", "1.3.0"},
                  {"process",
-                  {{"args", {"/proc/self/fd/" + std::to_string(vm_program), plan}},
+                  {{"args", {"/proc/self/fd/" + std::to_string(vm_program)}},
                    {"cwd", "/"},
                    {"env", {"PATH=/usr/bin:/bin", "HOBBES_RUN_DIR=" + run_directory()}},
                    {"terminal", bundle.oci.process && bundle.oci.process->terminal},
@@ -105,7 +109,7 @@ Error not_running(const EnclaveRecord& record, const std::string& verb) {
     (void)!::write(request.stdio[2], text.data(), text.size());
     ::_exit(1);
   }
-  if (WIFSIGNALED(*status)) {
+  if (WIFSIGNALED(*status) && ends_processes(WTERMSIG(*status))) {
     ::signal(WTERMSIG(*status), SIG_DFL);
     ::prctl(PR_SET_DUMPABLE, 0);
     ::raise(WTERMSIG(*status));
@@ -171,6 +175,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   std::string kernel_path = !wishes.image.kernel.empty() ? wishes.image.kernel : vm->kernel_path;
   HOBBES_TRY(kernel, open_image(bundle, kernel_path, "kernel"));
   for (Fd* fd : {&kvm, &program, &socket, &console, &kernel}) pass(std::move(*fd));
+  pass(Fd());  // the plan, when it is made
   std::string initrd_path = !wishes.image.initrd.empty() ? wishes.image.initrd : vm ? vm->initrd : "";
   if (!initrd_path.empty()) {
     HOBBES_TRY(initrd, open_image(bundle, initrd_path, "initial RAM disk"));
@@ -191,19 +196,26 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   }
   plan.command_line = command_line_of(bundle, disk_root && bundle.oci.root_path.empty());
 
-  HOBBES_TRY(inner, service_bundle(bundle, to_text(plan.json())));
+  // In memory, not in an argument: those are for everybody to read, and a program's environment is not.
+  Fd words(static_cast<int>(::memfd_create("plan", MFD_CLOEXEC)));
+  if (!words) return os_error(attempt, errno);
+  HOBBES_CHECK(write_all(words.get(), to_text(plan.json()), "the plan"));
+  held[vm_plan - 3] = std::move(words);
+  HOBBES_TRY(inner, service_bundle(bundle));
   CreateRequest service;
   service.bundle = std::move(inner);
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;
   service.mems = request.mems;
-  service.memory = request.memory + vm_overhead;
+  service.memory = request.memory + vm_overhead(request.memory);
   service.lent_cgroup = request.lent_cgroup;
   service.console_socket = request.console_socket;
   service.no_pivot = request.no_pivot;
   service.no_new_keyring = request.no_new_keyring;
   for (const Fd& fd : held) service.passed_fds.push_back(fd.get());
   auto made = service_.create(service, record);
-  if (!made) ::unlink(monitor_socket(record).c_str());
+  // What later programs start from is the bundle's own word, not the monitor's.
+  if (made) made = replace_file(record.folder() + "/config.json", to_text(bundle.config), 0600);
+  if (!made) (void)destroy(record, milliseconds(5000));
   return made;
 }
 
@@ -275,6 +287,12 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
   if (request.process.terminal) {
     (void)::setsid();
     if (auto taken = take_console(console, request.process.console_size, ::geteuid(), false); !taken) ::_exit(1);
+    // The terminal is the guest's to interpret; ours hands on bytes.
+    termios settings{};
+    if (::tcgetattr(STDIN_FILENO, &settings) == 0) {
+      ::cfmakeraw(&settings);
+      (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
+    }
     ExecRequest on_terminal = request;
     for (int stream = 0; stream < 3; ++stream) on_terminal.stdio[stream] = stream;
     stand_in(std::move(program), on_terminal);

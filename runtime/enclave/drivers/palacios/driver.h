@@ -6,8 +6,8 @@
 
 namespace hobbes {
 
-/// What a monitor needs beside the guest's memory, in bytes: the most it may use, not what it does.
-inline constexpr std::uint64_t vm_overhead = 32 << 20;
+/// What a monitor may use beside the guest's memory, in bytes; page tables, of which there are two kinds, grow with that.
+constexpr std::uint64_t vm_overhead(std::uint64_t memory) { return (64ULL << 20U) + memory / 128; }
 
 class PalaciosDriver final : public Driver {
  public:

@@ -1,6 +1,24 @@
 #include "enclave/drivers/palacios/plan.h"
 
+#include <signal.h>
+
 namespace hobbes {
+
+bool ends_processes(int signal) {
+  switch (signal) {
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGCONT:
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+      return false;
+    default:
+      return signal > 0 && signal < NSIG;
+  }
+}
 
 Json VmPlan::json() const {
   return {{"name", name},

@@ -1,0 +1,285 @@
+// Virtual machines on a real KVM, inside the virtual node: its processors have nested virtualisation.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <thread>
+
+#include "core/file.h"
+#include "enclave/drivers/palacios/driver.h"
+#include "node_harness.h"
+
+namespace hobbes::test {
+namespace {
+
+const std::string guest = HOBBES_BUILD_DIR "/share/hobbes/linux-vm";
+const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
+
+std::string file(const std::string& path) { return Files::system().read(path, 4 << 20).value_or(""); }
+
+class Palacios : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::access("/dev/kvm", F_OK) != 0) node.good({"/sbin/modprobe", "kvm-amd"});
+    ASSERT_EQ(::access("/dev/kvm", R_OK | W_OK), 0) << "the virtual node has no nested virtualisation";
+  }
+  void TearDown() override {
+    for (const std::string& id : Files::system().list(node.run_folder() + "/enclaves").value_or({}))
+      node.good({"hobbes-run", "delete", "--force", id});
+    node.expect_clean();
+    EXPECT_EQ(node.run({"pidof", "palacios"}).out, "") << "a monitor is left";
+  }
+  std::string bundle(const std::string& name, const std::string& script, const Json& patch = {}) {
+    Json config = *parse_json(file(guest + "/config.json"), "config");
+    config["process"]["args"] = {"sh", "-c", script};
+    config["hobbes"]["image"]["kernel"] = guest + "/vmlinux";
+    config["hobbes"]["image"]["initrd"] = guest + "/initrd.cpio";
+    config["hobbes"]["memory"]["size"] = "192MiB";
+    config.merge_patch(patch.is_null() ? Json::object() : patch);
+    std::string path = node.folder() + "/" + name;
+    EXPECT_TRUE(make_directories(path));
+    EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
+    return path;
+  }
+  Outcome create(const std::string& id, const std::string& path) {
+    return node.run({"sh", "-c",
+                     HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " " + id + " </dev/null >" + path + "/out 2>" + path +
+                         "/err; s=$?; cat " + path + "/err >&2; exit $s"});
+  }
+  // A guest that stays, for tests that talk to it.
+  void boot(const std::string& id, const Json& patch = {}, const std::string& script = "exec sleep 1000") {
+    Outcome made = create(id, bundle(id, script, patch));
+    ASSERT_EQ(made.wait_status, 0) << made.err;
+    Outcome started = node.run({"hobbes-run", "start", id}, 100);
+    ASSERT_EQ(started.wait_status, 0) << started.err << console(id);
+  }
+  std::string inside(const std::string& id, const std::string& script) { return node.good({"hobbes-run", "exec", id, "sh", "-c", script}); }
+  void carry_peer(const std::string& id) {
+    node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id + " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
+  }
+  std::string console(const std::string& id) { return file(node.run_folder() + "/enclaves/" + id + "/console.log"); }
+  std::uint64_t statistic(const std::string& id, const std::string& name) {
+    auto json = parse_json(node.good({"hobbes-run", "events", "--stats", id}), "stats");
+    return json ? static_cast<std::uint64_t>(number_at((*json)["data"], name.c_str())) : 0;
+  }
+  std::string cause(const std::string& id) { return text_at(node.rest("GET", "/v1/enclaves/" + id).second, "cause"); }
+  std::string state(const std::string& id) { return text_at(node.enclave(id), "state"); }
+  Node node;
+};
+
+TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
+  std::string path = bundle("b", "id -u; id -g; pwd; echo $WHAT; ulimit -n; umask; nproc; hostname; echo to stderr >&2; exit 42",
+                            {{"hostname", "inside"},
+                             {"process",
+                              {{"cwd", "/tmp"},
+                               {"env", {"PATH=/bin", "WHAT=a b"}},
+                               {"user", {{"uid", 12}, {"gid", 34}, {"umask", 63}}},
+                               {"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 99}, {"hard", 100}}}}}},
+                             {"hobbes", {{"cores", {{"count", 2}}}}}});
+  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  EXPECT_EQ(outcome.out, "12\n34\n/tmp\na b\n99\n0077\n2\ninside\n") << outcome.err;
+  EXPECT_EQ(outcome.err, "to stderr\n");
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 42);
+}
+
+TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
+  boot("a", {{"hobbes", {{"cores", {{"count", 1}, {"numa", 0}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
+  EXPECT_EQ(state("a"), "running");
+  EXPECT_EQ(inside("a", "echo $((6 * 7))"), "42\n");
+  Outcome failing = node.run({"sh", "-c", "echo text | " HOBBES_BUILD_DIR "/bin/hobbes-run exec a sh -c 'cat; echo err >&2; exit 9'"});
+  EXPECT_EQ(failing.out, "text\n");
+  EXPECT_EQ(failing.err, "err\n");
+  EXPECT_EQ(exit_code_of(failing.wait_status), 9);
+  EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "exec", "a", "/no/such"}).wait_status), 127);
+  // More than every buffer on the way, in both directions at once.
+  EXPECT_EQ(node.good({"sh", "-c", "head -c 3000000 /dev/urandom >" + node.folder() + "/data; " HOBBES_BUILD_DIR "/bin/hobbes-run exec a cat <" +
+                                       node.folder() + "/data | cmp - " + node.folder() + "/data && echo same"}),
+            "same\n");
+  EXPECT_NE(node.good({"script", "-qec", HOBBES_BUILD_DIR "/bin/hobbes-run exec --tty a tty", "/dev/null"}).find("/dev/pts/"), std::string::npos);
+
+  EXPECT_NE(node.good({"hobbes", "ping", "a"}).find("192 MiB"), std::string::npos);
+  EXPECT_GT(statistic("a", "palacios.vcpu0.exits"), 0U);
+  node.good({"hobbes-run", "pause", "a"});
+  EXPECT_NE(node.good({"hobbes-run", "state", "a"}).find("paused"), std::string::npos);
+  EXPECT_EQ(state("a"), "paused");
+  std::uint64_t ran = statistic("a", "cpu.usage_us");
+  ::usleep(1'500'000);
+  EXPECT_LT(statistic("a", "cpu.usage_us") - ran, 300'000U) << "a paused guest runs";
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "true"}).wait_status, 0);
+  node.good({"hobbes-run", "resume", "a"});
+  EXPECT_EQ(inside("a", "echo back"), "back\n");
+
+  std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
+  auto allowed = [&] {
+    return node.good({"sh", "-c", "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done"});
+  };
+  std::string before = allowed();
+  node.good({"hobbes-run", "update", "--cores", "2", "a"});
+  EXPECT_NE(before.find_first_of("0123"), std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "512MiB", "a"}).err.find("keeps the memory"), std::string::npos);
+
+  node.good({"hobbes-run", "kill", "a", "TERM"});
+  EXPECT_TRUE(eventually([&] { return state("a") == "stopped"; })) << to_text(node.enclave("a"));
+  EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), 5);
+  EXPECT_NE(file(node.folder() + "/a/out").find("told"), std::string::npos) << "its output goes where its creator's does";
+  node.good({"hobbes-run", "delete", "a"});
+}
+
+TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
+  boot("a", {{"hobbes", {{"segments", {{{"name", "counter"}, {"size", "1MiB"}}, {{"name", "offered"}, {"access", "ro"}}}}}}});
+  carry_peer("a");
+  // The same library inside and outside.
+  EXPECT_TRUE(eventually([&] { return node.run({"hobbes-run", "exec", "a", "/tmp/peer", "find", "a"}).out == "a kind 3 state 3\n"; }));
+  EXPECT_EQ(node.good({peer, "count", "counter", "1000"}), "1000\n");
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}), "1010\n");
+  std::thread other([&] { node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "500000"}); });
+  node.good({peer, "count", "counter", "500000"});
+  other.join();
+  EXPECT_EQ(node.good({peer, "count", "counter", "0"}), "1001010\n") << "both sides counted in the same memory";
+  // Only what its bundle lists, and as it lists it.
+  node.good({"sh", "-c", "{ sleep 20 | " + peer + " make offered 4096 0666; } >/dev/null 2>&1 & { sleep 20 | " + peer +
+                             " make hidden 4096 0666; } >/dev/null 2>&1 & sleep 1"});
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "ro"}).substr(0, 5), "hello");
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"}).err.find("lists it as \"ro\""), std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "hidden", "ro"}).err.find("does not list it"), std::string::npos);
+  // The mirror is read-only for the guest's kernel, too: what it writes there is lost, or ends it, but is never in the mirror.
+  (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", "dd if=/dev/zero of=/dev/mem bs=4096 seek=67108864 count=1 2>&1"});
+  EXPECT_NE(node.run({"hobbes", "enclaves", "--json"}).out.find("\"a\""), std::string::npos);
+}
+
+struct EndCase {
+  const char* name;
+  const char* script;
+  const char* append;
+  const char* state;
+  int status;
+  const char* cause;
+};
+class PalaciosEnd : public Palacios, public ::testing::WithParamInterface<EndCase> {};
+
+TEST_P(PalaciosEnd, IsToldFromOthers) {
+  const EndCase& c = GetParam();
+  Json image = {{"hobbes", {{"image", {{"cmdline", std::string("console=ttyS0 quiet ") + c.append}}}}}};
+  boot("a", image);
+  (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", c.script});
+  EXPECT_TRUE(eventually([&] { return state("a") == c.state; }, 20)) << to_text(node.enclave("a")) << console("a");
+  if (c.status >= 0) {
+    EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), c.status);
+  }
+  EXPECT_NE((cause("a") + console("a")).find(c.cause), std::string::npos) << cause("a") << "\n" << console("a");
+}
+INSTANTIATE_TEST_SUITE_P(Every, PalaciosEnd,
+                         ::testing::Values(EndCase{"poweroff", "poweroff -f", "", "stopped", 0, "powered off"},
+                                           EndCase{"reboot", "reboot -f", "", "stopped", 75, "rebooted"},
+                                           EndCase{"panic", "echo c >/proc/sysrq-trigger", "", "crashed", -1, "Kernel panic - not syncing"},
+                                           EndCase{"triplefault", "echo b >/proc/sysrq-trigger", "reboot=t", "crashed", -1, "triple fault"}),
+                         [](const auto& one) { return std::string(one.param.name); });
+
+TEST_F(Palacios, BadImagesAreRefusedClearly) {
+  auto refusal = [&](const Json& patch) {
+    std::string path = bundle("bad", "true", patch);
+    Outcome made = create("bad", path);
+    std::string said = made.err;
+    if (made.wait_status == 0) {
+      Outcome started = node.run({"hobbes-run", "start", "bad"}, 60);
+      EXPECT_NE(started.wait_status, 0) << to_text(patch);
+      said = started.err;
+    }
+    node.good({"hobbes-run", "delete", "--force", "bad"});
+    return said;
+  };
+  auto image = [](const std::string& key, const std::string& value) { return Json{{"hobbes", {{"image", {{key, value}}}}}}; };
+  std::string cut = node.folder() + "/cut", text = node.folder() + "/text", small = node.folder() + "/disk";
+  node.good({"sh", "-c", "head -c 3000000 " + guest + "/vmlinux >" + cut + "; echo words >" + text + "; head -c 1000 /dev/zero >" + small});
+  EXPECT_NE(refusal(image("kernel", "/no/such")).find("no such file"), std::string::npos);
+  EXPECT_NE(refusal(image("kernel", cut)).find("truncated"), std::string::npos);
+  EXPECT_NE(refusal(image("kernel", text)).find("truncated"), std::string::npos);
+  EXPECT_NE(refusal(image("kernel", "/bin/busybox")).find("no PVH entry note"), std::string::npos);
+  EXPECT_NE(refusal(image("kernel", guest + "/initrd.cpio")).find("neither an ELF image nor a bzImage"), std::string::npos);
+  EXPECT_NE(refusal(image("initrd", "/no/such")).find("no such file"), std::string::npos);
+  EXPECT_NE(refusal({{"hobbes", {{"memory", {{"size", "32MiB"}}}}}}).find("does not fit"), std::string::npos);
+  EXPECT_NE(refusal({{"vm", {{"image", {{"path", small}, {"format", "raw"}}}}}}).find("whole sectors"), std::string::npos);
+  EXPECT_NE(refusal({{"vm", {{"image", {{"path", small}, {"format", "qcow2"}}}}}}).find("qemu-img"), std::string::npos);
+  EXPECT_NE(refusal({{"process", {{"args", {"/no/such/program"}}}}}).find("no such file"), std::string::npos) << "the agent's word";
+  // A guest without an agent, asked to run a program.
+  Json never = image("kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img");
+  never["hobbes"]["image"]["bootSeconds"] = 2;
+  EXPECT_NE(refusal(never).find("did not answer within 2 s"), std::string::npos);
+}
+
+TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
+  Json alone = {{"process", nullptr},
+                {"hobbes", {{"image", {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"}, {"initrd", nullptr}, {"cmdline", "exit"}}}}}};
+  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle("b", "", alone), "a"}, 60);
+  EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
+}
+
+TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
+  std::string disk = node.folder() + "/disk.img", tree = node.folder() + "/tree";
+  node.good({"sh", "-c", "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree + "/bin/ && ln -s busybox " + tree + "/bin/sh && ln -s busybox " +
+                             tree + "/bin/sync && truncate -s 24M " + disk + " && /sbin/mke2fs -q -t ext4 -d " + tree + " " + disk});
+  // No hobbes.kind: the vm object says it.
+  std::string path = bundle("b", "echo kept >/file; sync; echo from the disk",
+                            {{"vm", {{"kernel", {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}}},
+                                     {"image", {{"path", disk}, {"format", "raw"}}}}},
+                             {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
+  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  EXPECT_EQ(outcome.out, "from the disk\n") << outcome.err;
+  EXPECT_EQ(node.good({"/sbin/debugfs", "-R", "cat /file", disk}), "kept\n");
+}
+
+TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
+  std::string path = bundle("b", "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link", {{"root", {{"path", "rootfs"}}}});
+  node.good({"sh", "-c", "cd " + path + " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox rootfs/bin/$t; done; "
+                             "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
+  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
+}
+
+TEST_F(Palacios, WhoeverIsKilledNothingIsLeft) {
+  boot("a", {{"hobbes", {{"cores", {{"count", 1}}}}}});
+  // hobbesd: the guest runs on and is adopted.
+  node.kill_daemon();
+  EXPECT_EQ(inside("a", "echo on"), "on\n");
+  node.wake_daemon();
+  EXPECT_TRUE(eventually([&] { return state("a") == "running"; }));
+  // The monitor: its end is the enclave's.
+  ::kill(static_cast<pid_t>(number_at(node.enclave("a"), "pid")), SIGKILL);
+  EXPECT_TRUE(eventually([&] { return state("a") == "crashed"; })) << to_text(node.enclave("a"));
+  EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), 137);
+}
+
+TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
+  std::string path = bundle("b", "true", {{"hobbes", {{"memory", {{"size", "128MiB"}}}}}});
+  int refused = 0;
+  for (int call = 1; call <= 40; ++call) {
+    ASSERT_EQ(create("a", path).wait_status, 0) << "call " << call;
+    std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
+    // Attached before the monitor is executed, it fails the monitor's n-th request to KVM.
+    node.good({"sh", "-c", "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + std::to_string(call) + " -p " + pid +
+                               " >/dev/null 2>&1 & sleep 0.4"});
+    Outcome started = node.run({"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
+    bool told = started.err.find("memory") != std::string::npos || started.err.find("Cannot allocate") != std::string::npos;
+    if (WIFEXITED(started.wait_status) && WEXITSTATUS(started.wait_status) == 1) {
+      EXPECT_TRUE(told) << "call " << call << ": " << started.err;
+      ++refused;
+    }
+    node.good({"hobbes-run", "delete", "--force", "a"});
+    if (started.wait_status == 0 || exit_code_of(started.wait_status) == 137) break;  // it booted, or boots: all calls were tried
+  }
+  EXPECT_GT(refused, 15);
+}
+
+TEST_F(Palacios, WithoutKvmACreateFailsInOneClearSentence) {
+  node.good({"/sbin/rmmod", "kvm_amd"});
+  Outcome made = create("a", bundle("b", "true"));
+  EXPECT_NE(made.wait_status, 0);
+  EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load kvm-intel or kvm-amd"), std::string::npos) << made.err;
+  EXPECT_NE(node.good({"hobbes-run", "features"}).find("there is no /dev/kvm"), std::string::npos);
+  node.good({"/sbin/modprobe", "kvm-amd"});
+}
+
+}  // namespace
+}  // namespace hobbes::test
