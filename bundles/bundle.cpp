@@ -103,7 +103,6 @@ void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
       if (!check_id(*name)) item.at("name").wrong("letters, digits and _ + - .");
     }
     segment.size = item.at("size").size().value_or(0);
-    if (item.at("size").present() && segment.size == 0) item.at("size").wrong("more than nothing");
     if (auto access = item.at("access").one_of({"ro", "rw"})) segment.writable = *access == 1;
     for (const SegmentRequest& other : out)
       if (other.name == segment.name) item.at("name").wrong("each name once", "rename one of the two");

@@ -128,7 +128,7 @@ static void bring_home(void)
 		if (result >= 0) {
 			cpumask_clear_cpu(cpu, &homecoming);
 		} else if (!refuse_owned(cpu)) {
-			pr_err("CPU %u is free but Linux does not take it back: error %d; trying again\n", cpu, result);
+			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error %d; trying again\n", cpu, result);
 			schedule_delayed_work(&homecoming_work, HZ);
 		}
 	}
@@ -487,6 +487,8 @@ void cores_exit(void)
 	unregister_reboot_notifier(&reboot_watcher);
 	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_watcher);
 	cpuhp_remove_state_nocalls(guard);
+	try_homecoming(NULL);
+	cancel_delayed_work_sync(&homecoming_work);
 	memset(low, 0, PAGE_SIZE);
 	memunmap(low);
 }

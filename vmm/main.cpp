@@ -216,15 +216,17 @@ class Monitor {
     crash(plan_, what);
   }
 
-  [[noreturn]] void end_with_program() {
+  void end_with_program() {
     int status = program_status_;
-    if (status < 0) {
-      // The guest itself may be ending, and says better why.
-      pollfd ended{machine_->ended_fd(), POLLIN, 0};
-      if (::poll(&ended, 1, 2000) == 1) end_with_guest();
-      crash(plan_, "the guest's agent is gone");
-    }
+    if (status < 0) return miss_agent();
     end_as(status);
+  }
+
+  // The guest itself may be ending, which takes a moment and says better why.
+  void miss_agent() {
+    loop_.unwatch(program_ended_.get());
+    if (missed_ns_ == 0) missed_ns_ = now_ns();
+    set_timer(milliseconds(200));
   }
 
   void take_signals() {
@@ -259,6 +261,10 @@ class Monitor {
                  agent_answered_ ? "its agent did not start the program within " + std::to_string(plan_.boot_seconds) + " s"
                                  : "its agent did not answer within " + std::to_string(plan_.boot_seconds) + " s",
                  "see its console; hobbes.image.bootSeconds changes the limit"});
+    if (missed_ns_ != 0) {
+      if (now_ns() - missed_ns_ > 10'000'000'000U) crash(plan_, "the guest's agent is gone");
+      return;
+    }
     if (!agent_answered_) return reach_agent();
     if (machine_->paused()) return;
     if (!asked_) {
@@ -280,11 +286,7 @@ class Monitor {
     if (!words) {
       loop_.unwatch(agent_->fd());
       agent_.reset();
-      if (agent_answered_) {
-        pollfd ended{machine_->ended_fd(), POLLIN, 0};
-        if (::poll(&ended, 1, 2000) == 1) end_with_guest();
-        crash(plan_, "the guest's agent is gone");
-      }
+      if (agent_answered_) miss_agent();
       return;  // nobody listens yet
     }
     for (const Json& word : *words) {
@@ -508,7 +510,7 @@ class Monitor {
   EventLoop loop_;
   std::unique_ptr<Machine> machine_;
   Fd signals_, timer_, program_ended_;
-  std::uint64_t begun_ns_ = 0;
+  std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
   Json phases_ = Json::object();
   std::list<Channel> clients_;
   std::list<Channel*> starters_;

@@ -6,6 +6,6 @@ import json, sys
 for e in json.load(sys.stdin):
     if e["uid"] == int(sys.argv[1]): print(e["id"])' "$SLURM_JOB_UID" |
 while read -r id; do
-  setpriv --reuid="$SLURM_JOB_UID" --regid="$(id -g "$SLURM_JOB_UID")" --clear-groups hobbes-run delete --force "$id" || true
+  timeout -k 5 30 setpriv --reuid="$SLURM_JOB_UID" --regid="$(id -g "$SLURM_JOB_UID")" --clear-groups hobbes-run delete --force "$id" || true
 done
 exit 0

@@ -108,7 +108,9 @@ Result<void> make_directories(const std::string& path, mode_t mode) {
 
 Result<void> replace_file(const std::string& path, std::string_view content, mode_t mode) {
   std::string temporary = path + ".new." + std::to_string(::getpid());
-  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  // In a folder of others, what waits under that name is not ours to write through.
+  (void)::unlink(temporary.c_str());
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
   if (!fd) return os_error("write " + path, errno);
   HOBBES_CHECK(write_all(fd.get(), content, path));
   if (::rename(temporary.c_str(), path.c_str()) != 0) {

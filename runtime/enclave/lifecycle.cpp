@@ -198,7 +198,8 @@ Result<void> remove_enclave(const EnclaveRecord& record) {
   auto client = Client::connect(false);
   if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
   if (client) return {};  // it knows no such enclave: nothing is held
-  // hobbesd is away: it finds the note when it is back. Losing the note too is harmless, since the folder is gone.
+  // hobbesd is away: it finds that the folder is gone when it is back; of root's it also finds a note, if it was only deaf.
+  (void)make_directories(run_directory() + "/released", 0700);
   (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
   return {};
 }

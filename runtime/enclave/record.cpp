@@ -105,11 +105,16 @@ Result<EnclaveRecord> EnclaveRecord::load(const std::string& root, const std::st
   out.root = root;
   out.id = id;
   // Hooks and paths in it are its owner's words: root does not act on those of others.
-  struct stat info {};
-  if (::geteuid() == 0 && ::stat(out.folder().c_str(), &info) == 0 && info.st_uid != 0)
-    return Error{Code::denied, "find enclave '" + id + "'", out.folder() + " belongs to user " + std::to_string(info.st_uid),
-                 "act as that user: `setpriv --reuid " + std::to_string(info.st_uid) + " --regid " + std::to_string(info.st_gid) +
-                     " --clear-groups hobbes-run ...`"};
+  if (::geteuid() == 0)
+    for (const std::string& path : {root, out.folder(), out.folder() + "/record.json"}) {
+      struct stat info {};
+      if (::lstat(path.c_str(), &info) != 0) continue;
+      bool safe = info.st_uid == 0 && (path == root || !S_ISLNK(info.st_mode));
+      if (!safe)
+        return Error{Code::denied, "find enclave '" + id + "'", path + " belongs to user " + std::to_string(info.st_uid) + " or is a link",
+                     "act as that user: `setpriv --reuid " + std::to_string(info.st_uid) + " --regid " + std::to_string(info.st_gid) +
+                         " --clear-groups hobbes-run ...`"};
+    }
   auto text = Files::system().read(out.folder() + "/record.json");
   if (!text) {
     if (::access(out.folder().c_str(), F_OK) == 0) return out;  // died between claiming the id and the first save

@@ -205,14 +205,13 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
   transition.put(record);
   std::string lent;
   if (session.peer.uid != 0 && *kind == Kind::linux_ && ::geteuid() == 0) {
-    HOBBES_TRY(path, lend_group(record, placement, request.value("limits", Json::object())));
+    HOBBES_TRY(path, lend_group(record, placement, shared_cpus(session), request.value("limits", Json::object())));
     document["lent"] = lent = path;
   }
   transition.put_document(document_name(record.id), document);
   add_core_changes(transition, record, true);
   if (auto committed = nis_->commit(transition); !committed) {
-    sweep_lent_groups();
-    return std::move(committed).error();
+    return std::move(committed).error();  // the sweep finds the group
   }
   session.reservations.insert(record.id);
   spdlog::info("enclave '{}' reserved: CPUs {}", id, placement.cpus.empty() ? "shared" : placement.cpus.text());
@@ -227,7 +226,7 @@ Result<const hobbes_record*> Manager::enclave_of(const Session& session, const J
   if (request.contains("handle"))
     record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
   else
-    record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", root_)), text_at(request, "id"));
+    record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", default_root(session.peer.uid))), text_at(request, "id"));
   std::string name = record != nullptr ? record->name : text_at(request, "id", "?");
   if (record == nullptr || record->type != HOBBES_ENCLAVE)
     return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist", "see `hobbes enclaves`"};
@@ -246,6 +245,11 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   auto groups = Files::system().read("/proc/" + std::to_string(process.pid) + "/cgroup");
   std::string group = text_at(request, "cgroup");
   bool inside = group.empty() || (groups && groups->find(":" + group + "\n") != std::string::npos);
+  // Others than root name only a process of their own, in the group that was lent to it: what is committed is watched, and killed when silent.
+  if (session.peer.uid != 0) {
+    auto lent = lent_group_of(record);
+    inside = inside && belongs_to(process.pid, session.peer.uid) && (lent ? group == *lent : group.empty());
+  }
   if (!process.alive() || !inside || group == "/")
     return Error{Code::denied, "commit enclave '" + std::string(record.name) + "'",
                  "its process does not run in control group '" + group + "'", ""};
@@ -391,13 +395,21 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
   out["before"] = {{"cpus", held.text()}, {"memory", memory_before}};
   out["dryRun"] = request.value("dryRun", false);
   if (request.value("dryRun", false)) return Reply{out, {}};
-  if (auto lent = lent_group_of(record)) HOBBES_CHECK(limit_lent_group(*lent, placement));
+  auto lent = lent_group_of(record);
+  CpuSet shared = lent ? shared_cpus(session) : CpuSet();
+  if (lent) HOBBES_CHECK(limit_lent_group(*lent, placement, shared));
+  Placement before;
+  before.cpus = held;
+  for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
+    if (body.memory[node] != 0) before.memory[node] = body.memory[node];
   Transition transition;
   add_core_changes(transition, record, false);
   set_placement(body, placement);
   add_core_changes(transition, record, true);
   transition.put(record);
-  HOBBES_CHECK(nis_->commit(transition));
+  auto committed = nis_->commit(transition);
+  if (!committed && lent) (void)limit_lent_group(*lent, before, shared);
+  HOBBES_CHECK(std::move(committed));
   return Reply{out, {}};
 }
 
@@ -427,7 +439,6 @@ void Manager::forget(std::uint64_t id) {
   const hobbes_record* record = nis_->by_id(id);
   if (record == nullptr) return;
   spdlog::info("enclave '{}' released", record->name);
-  bool lent = static_cast<bool>(lent_group_of(*record));
   Transition transition;
   if (holds_resources(*record)) add_core_changes(transition, *record, false);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
@@ -444,7 +455,6 @@ void Manager::forget(std::uint64_t id) {
   kill_asked_.erase(id);
   endings_.erase(id);
   announced_.erase(id);
-  if (lent) sweep_lent_groups();
 }
 
 // Core and NUMA records follow the lease, so that a reader of the mirror sees who owns what.
@@ -618,7 +628,7 @@ void Manager::consume_release_notes() {
     if (::lstat(path.c_str(), &info) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str(), nullptr, 16));
     bool gone = record != nullptr && !ProcessId{record->body.enclave.pid, record->body.enclave.start_ticks}.alive();
-    if (gone && (info.st_uid == 0 || info.st_uid == record->uid)) forget(record->id);
+    if (gone && S_ISREG(info.st_mode) && info.st_uid == 0) forget(record->id);
     ::unlink(path.c_str());
   }
 }

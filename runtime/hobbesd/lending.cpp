@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "core/file.h"
@@ -33,8 +35,26 @@ pid_t process_of(const Fd& pidfd) {
   return at == std::string::npos ? 0 : std::max(0, std::atoi(text->c_str() + at + 5));
 }
 
+std::optional<std::int64_t> wish(const Json& limits, const char* key) {
+  if (!limits.contains(key)) return std::nullopt;
+  return number_at(limits, key);
+}
+
+// The lease's limits. Without leased cores: those the caller may use that nobody has to himself.
+oci::Resources limits_of(const Placement& placement, const CpuSet& shared) {
+  oci::Resources out;
+  out.cpus = placement.cpus.empty() ? shared.text() : placement.cpus.text();
+  out.mems = placement.nodes().text();
+  std::int64_t lease = 0;
+  for (const auto& [node, bytes] : placement.memory) lease += static_cast<std::int64_t>(bytes);
+  if (lease > 0) out.memory_limit = out.memory_swap = lease;
+  return out;
+}
+
+}  // namespace
+
 // Real, effective and saved: a set-user-id program is not its caller's to move about.
-bool belongs_to(pid_t pid, uid_t uid) {
+bool Manager::belongs_to(pid_t pid, uid_t uid) {
   auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
   std::size_t at = text ? text->find("\nUid:") : std::string::npos;
   if (at == std::string::npos) return false;
@@ -43,12 +63,14 @@ bool belongs_to(pid_t pid, uid_t uid) {
   return real == uid && effective == uid && saved == uid;
 }
 
-std::optional<std::int64_t> wish(const Json& limits, const char* key) {
-  if (!limits.contains(key)) return std::nullopt;
-  return number_at(limits, key);
+CpuSet Manager::shared_cpus(const Session& session) const {
+  Limits limits = limits_for(session, false);
+  CpuSet out = inventory_.usable - limits.reserved;
+  if (!limits.permitted.empty()) out = out & limits.permitted;
+  for (const Lease& lease : leases())
+    if (!lease.shared) out = out - lease.cpus;
+  return out.empty() ? inventory_.usable - limits.reserved : out;
 }
-
-}  // namespace
 
 // {"op":"root.make"}: the caller's default root.
 Result<Reply> Manager::make_root(Session& session, const Json&) {
@@ -60,21 +82,22 @@ Result<Reply> Manager::make_root(Session& session, const Json&) {
   return Reply{{{"root", path}}, {}};
 }
 
-Result<std::string> Manager::lend_group(const hobbes_record& record, const Placement& placement, const Json& limits) {
+Result<std::string> Manager::lend_group(const hobbes_record& record, const Placement& placement, const CpuSet& shared, const Json& limits) {
   std::string path = "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
   HOBBES_TRY(group, group_at(path));
-  oci::Resources resources;
-  resources.cpus = placement.cpus.text();
-  resources.mems = placement.nodes().text();
-  std::int64_t lease = 0;
-  for (const auto& [node, bytes] : placement.memory) lease += static_cast<std::int64_t>(bytes);
-  if (lease > 0) resources.memory_limit = lease;
-  // A wish may only narrow what the lease allows.
-  if (auto memory = wish(limits, "memory"); memory && *memory > 0 && (lease == 0 || *memory < lease)) resources.memory_limit = memory;
-  resources.pids_limit = wish(limits, "pids");
+  oci::Resources resources = limits_of(placement, shared);
+  // A wish may only narrow what the lease, the user's quota and fairness allow.
+  Quota quota = policies_.of(record.uid);
+  if (!resources.memory_limit && quota.memory < static_cast<std::uint64_t>(INT64_MAX))
+    resources.memory_limit = resources.memory_swap = static_cast<std::int64_t>(quota.memory);
+  if (auto memory = wish(limits, "memory"); memory && *memory > 0 && (!resources.memory_limit || *memory < *resources.memory_limit))
+    resources.memory_limit = resources.memory_swap = memory;
+  constexpr std::int64_t processes_limit = 32768;
+  std::int64_t processes = wish(limits, "pids").value_or(0);
+  resources.pids_limit = processes > 0 ? std::min(processes, processes_limit) : processes_limit;
   resources.cpu_quota = wish(limits, "cpuQuota");
   if (auto period = wish(limits, "cpuPeriod"); period && *period > 0) resources.cpu_period = static_cast<std::uint64_t>(*period);
-  if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0) resources.cpu_shares = static_cast<std::uint64_t>(*shares);
+  if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0) resources.cpu_shares = static_cast<std::uint64_t>(std::min<std::int64_t>(*shares, 1024));
   HOBBES_CHECK(group.create());
   if (auto applied = group.apply(resources); !applied) {
     (void)group.remove(milliseconds(100));
@@ -83,15 +106,9 @@ Result<std::string> Manager::lend_group(const hobbes_record& record, const Place
   return path;
 }
 
-Result<void> Manager::limit_lent_group(const std::string& path, const Placement& placement) {
+Result<void> Manager::limit_lent_group(const std::string& path, const Placement& placement, const CpuSet& shared) {
   HOBBES_TRY(group, group_at(path));
-  oci::Resources resources;
-  resources.cpus = placement.cpus.text();
-  resources.mems = placement.nodes().text();
-  std::int64_t lease = 0;
-  for (const auto& [node, bytes] : placement.memory) lease += static_cast<std::int64_t>(bytes);
-  if (lease > 0) resources.memory_limit = lease;
-  return group.apply(resources);
+  return group.apply(limits_of(placement, shared));
 }
 
 Result<std::string> Manager::lent_group_of(const hobbes_record& record) const {
@@ -107,14 +124,19 @@ Result<Reply> Manager::enter_enclave(Session& session, const Json& request, std:
   HOBBES_TRY(found, enclave_of(session, request));
   HOBBES_CHECK(check_grant(session, found->id));
   HOBBES_TRY(path, lent_group_of(*found));
+  bool ended = found->state == HOBBES_STOPPED || found->state == HOBBES_CRASHED;
+  if (ended) return Error{Code::busy, "move a process into enclave '" + std::string(found->name) + "'", "it has ended", ""};
   std::string attempt = "move a process into enclave '" + std::string(found->name) + "'";
   pid_t pid = fds.size() == 1 ? process_of(fds[0]) : 0;
   if (pid == 0) return Error{Code::invalid, attempt, "the request carries no descriptor of a living process", "send one pidfd"};
   if (!belongs_to(pid, found->uid))
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid), ""};
-  // The pid is the descriptor's as long as that process lives: a recycled number is noticed before anything is written.
-  if (process_of(fds[0]) != pid) return Error{Code::not_found, attempt, "the process has ended", ""};
+  // Not the way out of somebody else's limits: whoever is in another enclave stays there.
+  if (std::uint64_t now = enclave_containing(pid); now != 0 && now != found->id)
+    return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave", ""};
   HOBBES_TRY(group, group_at(path));
+  // The pid is the descriptor's as long as that process lives: a recycled number is noticed right before it is written.
+  if (process_of(fds[0]) != pid) return Error{Code::not_found, attempt, "the process has ended", ""};
   HOBBES_CHECK(group.enter(pid));
   return Reply{Json::object(), {}};
 }
@@ -124,22 +146,30 @@ Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   HOBBES_TRY(path, lent_group_of(*found));
   HOBBES_TRY(group, group_at(path));
-  HOBBES_CHECK(group.freeze(request.value("frozen", true), milliseconds(500)));
+  // Only begun here: whoever asks looks when the kernel has finished.
+  auto begun = group.freeze(request.value("frozen", true), milliseconds(0));
+  if (!begun && begun.error().code != Code::timeout) return std::move(begun).error();
   return Reply{Json::object(), {}};
 }
 
-// Takes away lent groups that no enclave has any more: at once where they are empty or die quickly, else at a later tick.
-void Manager::sweep_lent_groups() {
-  lent_groups_to_sweep_ = false;
+// Empties lent groups whose enclave has ended and takes away those that no enclave has any more; a few at a time, and never waiting: what
+// is not gone is met again at the next tick.
+void Manager::sweep_lent_groups(unsigned most) {
   auto top = group_at("/hobbes");
-  if (!top) return;
+  if (!top || !top->exists()) return;
   for (const std::string& name : top->subgroups()) {
+    if (most == 0) return;
     if (name.rfind(group_prefix(), 0) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
-    if (record != nullptr && record->type == HOBBES_ENCLAVE) continue;
+    bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
+    if (known && record->state != HOBBES_STOPPED && record->state != HOBBES_CRASHED) continue;
     auto group = group_at("/hobbes/" + name);
-    if (group && group->kill_all(milliseconds(50)) && group->remove(milliseconds(50))) continue;
-    lent_groups_to_sweep_ = true;
+    if (!group) continue;
+    auto inside = group->processes();
+    if (known && inside && inside->empty()) continue;
+    --most;
+    (void)group->kill_all(milliseconds(0));
+    if (!known) (void)group->remove(milliseconds(0));
   }
 }
 

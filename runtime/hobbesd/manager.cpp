@@ -1,7 +1,6 @@
 #include "hobbesd/manager.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,10 +80,6 @@ Result<void> Manager::adopt() {
   listen_for_ends();
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
-  // Where `delete` leaves a note when hobbesd is away, whoever's enclave it was.
-  std::string notes = run_directory() + "/released";
-  HOBBES_CHECK(make_directories(notes, 01777));
-  (void)::chmod(notes.c_str(), 01777);
   consume_release_notes();
   std::vector<hobbes_record> enclaves;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) enclaves.push_back(*record);
@@ -94,7 +89,7 @@ Result<void> Manager::adopt() {
     bool alive = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive();
     bool ended = record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED;
     // Deleted while nobody kept the books. After a rebuild from the mirror the root is not known, and the process decides.
-    if (root.empty() ? !alive : ::access((root + "/" + record.name).c_str(), F_OK) != 0) {
+    if (!alive && (root.empty() || ::access((root + "/" + record.name).c_str(), F_OK) != 0)) {
       forget(record.id);
       continue;
     }
@@ -118,7 +113,6 @@ Result<void> Manager::adopt() {
     watch_maker(record.id, document);
     watch_enclave(record);
   }
-  sweep_lent_groups();
   adopt_segments();
   std::vector<hobbes_record> compositions;
   for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
@@ -205,7 +199,7 @@ void Manager::tick() {
   nis_->beat();
   check_heartbeats();
   consume_release_notes();
-  if (lent_groups_to_sweep_) sweep_lent_groups();
+  sweep_lent_groups(1);
   std::vector<std::pair<std::uint64_t, int>> unknown;
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
   for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);

@@ -86,12 +86,14 @@ class Manager {
 
   // what unprivileged users have no right to make themselves (lending.cpp)
   Result<Reply> make_root(Session& session, const Json& request);
-  Result<std::string> lend_group(const hobbes_record& record, const Placement& placement, const Json& limits);
-  static Result<void> limit_lent_group(const std::string& path, const Placement& placement);
+  Result<std::string> lend_group(const hobbes_record& record, const Placement& placement, const CpuSet& shared, const Json& limits);
+  static Result<void> limit_lent_group(const std::string& path, const Placement& placement, const CpuSet& shared);
+  [[nodiscard]] CpuSet shared_cpus(const Session& session) const;
+  [[nodiscard]] static bool belongs_to(pid_t pid, uid_t uid);
   Result<std::string> lent_group_of(const hobbes_record& record) const;
   Result<Reply> enter_enclave(Session& session, const Json& request, std::vector<Fd>& fds);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
-  void sweep_lent_groups();
+  void sweep_lent_groups(unsigned most);
 
   // segments (segments.cpp)
   Result<Reply> make_segment(Session& session, const Json& request, std::vector<Fd>& fds);
@@ -135,7 +137,6 @@ class Manager {
   std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
   std::map<std::uint64_t, pid_t> makers_;         // enclave id -> the process it is bound to
-  bool lent_groups_to_sweep_ = false;
   std::set<std::uint64_t> kill_asked_;
   std::uint64_t last_heartbeat_check_ = 0, listening_since_ = 0;  // CLOCK_BOOTTIME
   struct Ending {

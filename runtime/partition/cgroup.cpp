@@ -1,12 +1,14 @@
 #include "partition/cgroup.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <sstream>
 
+#include "core/fd.h"
 #include "partition/device_filter.h"
 
 namespace hobbes {
@@ -223,11 +225,10 @@ bool Cgroup::frozen() const {
 }
 
 Result<std::vector<pid_t>> Cgroup::processes() const {
-  // One hierarchy is enough: a process enters all of them. Groups an enclave made below its own are read too.
+  // All hierarchies: on v1 one enters them one after the other, and what is born meanwhile is in some only. Groups an enclave made below
+  // its own are read too.
   std::vector<pid_t> out;
-  std::vector<std::string> all = directories();
-  std::string first = directory("pids").empty() && !all.empty() ? all.front() : directory("pids");
-  std::vector<std::string> pending = {first};
+  std::vector<std::string> pending = directories();
   while (!pending.empty()) {
     std::string folder = pending.back();
     pending.pop_back();
@@ -242,17 +243,31 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
       for (const std::string& name : *names)
         if (files_->exists(folder + "/" + name + "/cgroup.procs")) pending.push_back(folder + "/" + name);
   }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
+}
+
+// A number may be somebody else's by the time it is used: the descriptor is taken first, then its group looked up.
+void Cgroup::kill_member(pid_t pid) const {
+  if (pid <= 0) return;
+  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  auto groups = files_->read("/proc/" + std::to_string(pid) + "/cgroup");
+  bool member = groups && (groups->find(":" + path_ + "\n") != std::string::npos || groups->find(":" + path_ + "/") != std::string::npos);
+  if (process && member) (void)::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
 }
 
 Result<void> Cgroup::kill_all(std::chrono::milliseconds deadline) const {
   for (auto end = Clock::now() + deadline;; pause_briefly()) {
     HOBBES_TRY(pids, processes());
     if (pids.empty()) return {};
-    for (pid_t pid : pids)
-      if (pid > 0) ::kill(pid, SIGKILL);
-    // A v1 frozen task dies only when thawed.
-    if (frozen()) (void)freeze(false);
+    // Linux 5.14 and newer kill a group whole; else one by one, each seen to be the one that is meant.
+    bool whole = !layout_.v2.empty() && files_->exists(layout_.v2 + path_ + "/cgroup.kill") && files_->write(layout_.v2 + path_ + "/cgroup.kill", "1");
+    if (!whole)
+      for (pid_t pid : pids) kill_member(pid);
+    // A v1 frozen task, or one on its way there, dies only when thawed.
+    if (layout_.v2.empty() && files_->exists(directory("freezer") + "/freezer.state")) (void)write("freezer", "freezer.state", "THAWED");
+    if (frozen()) (void)freeze(false, std::chrono::milliseconds(0));
     if (Clock::now() > end)
       return Error{Code::timeout, "kill the processes of control group " + path_,
                    std::to_string(pids.size()) + " still run, the first is " + std::to_string(pids[0]),

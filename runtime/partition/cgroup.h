@@ -52,6 +52,7 @@ class Cgroup {
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
+  void kill_member(pid_t pid) const;
   [[nodiscard]] std::string directory(const std::string& controller) const;
   [[nodiscard]] std::vector<std::string> directories() const;
   Result<void> write(const std::string& controller, const std::string& file, const std::string& value) const;

@@ -122,7 +122,7 @@ TEST(Bundle, TheSchemaAndTheLoaderAgree) {
   for (const char* patch :
        {R"({"kind":"windows"})", R"({"cores":{"count":0}})", R"({"cores":{"count":2,"list":"0"}})", R"({"cores":{"count":null}})",
         R"({"cores":{"policy":"wide"}})", R"({"cores":{"extra":1}})", R"({"memory":{"size":"lots"}})", R"({"memory":{"size":null}})",
-        R"({"segments":[{"name":"a/b","size":1}]})", R"({"segments":[{"name":"a","size":0}]})",
+        R"({"segments":[{"name":"a/b","size":1}]})", R"({"segments":[{"size":1}]})",
         R"({"segments":[{"name":"a","size":"1MiB","access":"rw"}]})", R"({"remora":{"composition":"c"}})", R"({"manage":"all"})",
         R"({"serviceCores":"0-1"})", R"({"serviceCores":"x"})", R"({"labels":{"a":1}})", R"({"labels":{"a":"1"}})", R"({"unknown":1})"}) {
     Json section = base;

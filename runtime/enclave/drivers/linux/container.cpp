@@ -271,6 +271,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   }
   bool own_users = (flags & CLONE_NEWUSER) != 0;
   plan.become_root = own_users && (maps_root(uids) || uids.empty());
+  plan.become_root_group = own_users && (maps_root(gids) || gids.empty());
   plan.rootfs = {&bundle,
                  record.folder() + "/rootfs",
                  "",

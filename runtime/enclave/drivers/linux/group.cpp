@@ -39,9 +39,14 @@ Result<void> EnclaveGroup::enter(pid_t pid) const {
 Result<void> EnclaveGroup::freeze(bool frozen) const {
   if (!lent_) return cgroup_.freeze(frozen);
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(done, client.call("enclave.freeze", {{"handle", handle_}, {"frozen", frozen}}));
-  (void)done;
-  return {};
+  for (int tries = 0; tries < 200; ++tries) {
+    HOBBES_TRY(done, client.call("enclave.freeze", {{"handle", handle_}, {"frozen", frozen}}));
+    (void)done;
+    if (cgroup_.frozen() == frozen) return {};
+    ::usleep(10'000);
+  }
+  return Error{Code::timeout, (frozen ? "freeze control group " : "thaw control group ") + cgroup_.path(), "the kernel did not finish within 2 s",
+               "try again"};
 }
 
 Result<void> EnclaveGroup::destroy(std::chrono::milliseconds deadline) const {

@@ -171,7 +171,7 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   HOBBES_CHECK(tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
   HOBBES_CHECK(join(plan.joined));
-  if (plan.become_root && (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0))
+  if ((plan.become_root_group && ::setresgid(0, 0, 0) != 0) || (plan.become_root && ::setresuid(0, 0, 0) != 0))
     return os_error("become root of the user namespace", errno, "map container id 0 in uidMappings and gidMappings");
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
   (void)::setsid();
@@ -248,7 +248,7 @@ void run_exec(ExecPlan& plan) {
     if (plan.namespaces != 0 && ::setns(plan.target.get(), static_cast<int>(plan.namespaces)) != 0)
       return os_error("join the enclave's namespaces", errno);
     // Where ids include a root, become it; where they do not, the namespace's maker is privileged in it as he is.
-    if (plan.become_root && (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0) && errno != EINVAL)
+    if (plan.become_root && ((::setresgid(0, 0, 0) != 0 && errno != EINVAL) || (::setresuid(0, 0, 0) != 0 && errno != EINVAL)))
       return os_error("become root of the enclave's user namespace", errno);
     (void)::setsid();
     for (int stream = 0; stream < 3; ++stream)

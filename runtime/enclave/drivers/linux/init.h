@@ -21,7 +21,7 @@ struct InitPlan {
   Fd sync;     ///< to the parent
   Fd start;    ///< listening; `start` connects here
   Fd console;
-  bool become_root = false;  ///< become user 0 of the new user namespace first
+  bool become_root = false, become_root_group = false;  ///< become user 0, group 0 of the new user namespace first
 };
 
 /// What the parent prepared for a further process in a running enclave.
