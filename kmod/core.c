@@ -128,7 +128,8 @@ static void bring_home(void)
 		if (result >= 0) {
 			cpumask_clear_cpu(cpu, &homecoming);
 		} else if (!refuse_owned(cpu)) {
-			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error %d; trying again\n", cpu, result);
+			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error %d; trying again\n",
+					   cpu, result);
 			schedule_delayed_work(&homecoming_work, HZ);
 		}
 	}

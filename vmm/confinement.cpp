@@ -19,44 +19,20 @@ constexpr int common[] = {
     SCMP_SYS(fstat),        SCMP_SYS(newfstatat), SCMP_SYS(poll),           SCMP_SYS(close),         SCMP_SYS(set_robust_list),
     SCMP_SYS(rseq),         SCMP_SYS(writev),     SCMP_SYS(clock_nanosleep)};
 
-constexpr int serving[] = {SCMP_SYS(epoll_ctl),
-                           SCMP_SYS(epoll_wait),
-                           SCMP_SYS(timerfd_settime),
-                           SCMP_SYS(setsockopt),
-                           SCMP_SYS(epoll_pwait),
-                           SCMP_SYS(pread64),
-                           SCMP_SYS(pwrite64),
-                           SCMP_SYS(fdatasync),
-                           SCMP_SYS(getrandom),
-                           SCMP_SYS(sendmsg),
-                           SCMP_SYS(recvmsg),
-                           SCMP_SYS(sendto),
-                           SCMP_SYS(recvfrom),
-                           SCMP_SYS(accept4),
-                           SCMP_SYS(socketpair),
-                           SCMP_SYS(socket),
-                           SCMP_SYS(connect),
-                           SCMP_SYS(getsockopt),
-                           SCMP_SYS(fcntl),
-                           SCMP_SYS(openat),
-                           SCMP_SYS(readlink),
-                           SCMP_SYS(sched_setaffinity),
-                           
-                           SCMP_SYS(access),
-                           SCMP_SYS(faccessat2),
-                           SCMP_SYS(lseek),
-                           SCMP_SYS(getuid),
-                           SCMP_SYS(geteuid),
-                           
-                           SCMP_SYS(nanosleep),
-                           
-                           
-                           
-                           
-                           
-                           
-                           
-                           };
+constexpr int serving[] = {
+    SCMP_SYS(epoll_ctl),   SCMP_SYS(epoll_wait),        SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),
+    SCMP_SYS(epoll_pwait), SCMP_SYS(pread64),           SCMP_SYS(pwrite64),        SCMP_SYS(fdatasync),
+    SCMP_SYS(getrandom),   SCMP_SYS(sendmsg),           SCMP_SYS(recvmsg),         SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),    SCMP_SYS(accept4),           SCMP_SYS(socketpair),      SCMP_SYS(socket),
+    SCMP_SYS(connect),     SCMP_SYS(getsockopt),        SCMP_SYS(fcntl),           SCMP_SYS(openat),
+    SCMP_SYS(readlink),    SCMP_SYS(sched_setaffinity),
+
+    SCMP_SYS(access),      SCMP_SYS(faccessat2),        SCMP_SYS(lseek),           SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),
+
+    SCMP_SYS(nanosleep),
+
+};
 
 }  // namespace
 

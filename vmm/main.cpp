@@ -1,7 +1,7 @@
 // Palacios: the monitor of one virtual machine, and the enclave process of kind `palacios`. hobbes-run has opened what it needs; this boots
 // the guest, talks with its agent, carries the bundle's program's streams, answers requests, and ends when the guest ends. Exit: the
-// program's own status, 128 and the signal's number when it ended by one; 0 after power-off; 75 when the guest asks for a reboot; 134 when it
-// crashed.
+// program's own status, 128 and the signal's number when it ended by one; 0 after power-off; 75 when the guest asks for a reboot; 134 when
+// it crashed.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -278,7 +278,8 @@ class Monitor {
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) return;  // its driver is not there yet
     agent_.emplace(std::move(*stream));
-    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); })) agent_.reset();
+    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); }))
+      agent_.reset();
   }
 
   void hear_agent() {

@@ -245,7 +245,8 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   auto groups = Files::system().read("/proc/" + std::to_string(process.pid) + "/cgroup");
   std::string group = text_at(request, "cgroup");
   bool inside = group.empty() || (groups && groups->find(":" + group + "\n") != std::string::npos);
-  // Others than root name only a process of their own, in the group that was lent to it: what is committed is watched, and killed when silent.
+  // Others than root name only a process of their own, in the group that was lent to it: what is committed is watched, and killed when
+  // silent.
   if (session.peer.uid != 0) {
     auto lent = lent_group_of(record);
     inside = inside && belongs_to(process.pid, session.peer.uid) && (lent ? group == *lent : group.empty());
@@ -309,9 +310,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
 }
 
 // Its own process has said that it crashed; how that process then ends is its affair.
-bool Manager::has_cause(std::uint64_t id) const {
-  return nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
-}
+bool Manager::has_cause(std::uint64_t id) const { return nis_->document(document_name(id)).value_or(Json::object()).contains("cause"); }
 
 void Manager::note_cause(const hobbes_record& record, const std::string& cause) {
   Json document = nis_->document(document_name(record.id)).value_or(Json::object());

@@ -97,7 +97,8 @@ Result<std::string> Manager::lend_group(const hobbes_record& record, const Place
   resources.pids_limit = processes > 0 ? std::min(processes, processes_limit) : processes_limit;
   resources.cpu_quota = wish(limits, "cpuQuota");
   if (auto period = wish(limits, "cpuPeriod"); period && *period > 0) resources.cpu_period = static_cast<std::uint64_t>(*period);
-  if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0) resources.cpu_shares = static_cast<std::uint64_t>(std::min<std::int64_t>(*shares, 1024));
+  if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0)
+    resources.cpu_shares = static_cast<std::uint64_t>(std::min<std::int64_t>(*shares, 1024));
   HOBBES_CHECK(group.create());
   if (auto applied = group.apply(resources); !applied) {
     (void)group.remove(milliseconds(100));

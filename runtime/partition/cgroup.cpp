@@ -262,7 +262,8 @@ Result<void> Cgroup::kill_all(std::chrono::milliseconds deadline) const {
     HOBBES_TRY(pids, processes());
     if (pids.empty()) return {};
     // Linux 5.14 and newer kill a group whole; else one by one, each seen to be the one that is meant.
-    bool whole = !layout_.v2.empty() && files_->exists(layout_.v2 + path_ + "/cgroup.kill") && files_->write(layout_.v2 + path_ + "/cgroup.kill", "1");
+    bool whole = !layout_.v2.empty() && files_->exists(layout_.v2 + path_ + "/cgroup.kill") &&
+                 files_->write(layout_.v2 + path_ + "/cgroup.kill", "1");
     if (!whole)
       for (pid_t pid : pids) kill_member(pid);
     // A v1 frozen task, or one on its way there, dies only when thawed.

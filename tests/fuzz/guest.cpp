@@ -16,7 +16,7 @@ using namespace hobbes::vmm;
 
 namespace {
 
-constexpr std::uint64_t memory_size = 16 * mib;
+constexpr std::uint64_t memory_size = 32 * mib;
 
 GuestMemory& memory() {
   static GuestMemory out = *GuestMemory::make(memory_size, 4096);
@@ -32,7 +32,8 @@ Fd file_of(const std::uint8_t* data, std::size_t size) {
 // The rings lie in the first 16 KiB, which the input fills; queues are set up soundly, so that noise gets beyond the first check.
 void drive(VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std::size_t size) {
   int again = 0;
-  VirtioTransport transport(memory(), device, [] {}, [&](unsigned) { ++again; });
+  VirtioTransport transport(
+      memory(), device, [] {}, [&](unsigned) { ++again; });
   auto set = [&](std::uint64_t at, std::uint32_t value) { transport.write(at, std::as_bytes(std::span(&value, 1))); };
   std::size_t noise = std::min<std::size_t>(size, 16384);
   auto place = memory().at(0, 16384);

@@ -93,10 +93,12 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
   EXPECT_EQ(exit_code_of(failing.wait_status), 9);
   EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "exec", "a", "/no/such"}).wait_status), 127);
   // More than every buffer on the way, in both directions at once.
-  EXPECT_EQ(node.good({"sh", "-c", "head -c 3000000 /dev/urandom >" + node.folder() + "/data; " HOBBES_BUILD_DIR "/bin/hobbes-run exec a cat <" +
-                                       node.folder() + "/data | cmp - " + node.folder() + "/data && echo same"}),
+  EXPECT_EQ(node.good({"sh", "-c",
+                       "head -c 3000000 /dev/urandom >" + node.folder() + "/data; " HOBBES_BUILD_DIR "/bin/hobbes-run exec a cat <" +
+                           node.folder() + "/data | cmp - " + node.folder() + "/data && echo same"}),
             "same\n");
-  EXPECT_NE(node.good({"script", "-qec", HOBBES_BUILD_DIR "/bin/hobbes-run exec --tty a tty", "/dev/null"}).find("/dev/pts/"), std::string::npos);
+  EXPECT_NE(node.good({"script", "-qec", HOBBES_BUILD_DIR "/bin/hobbes-run exec --tty a tty", "/dev/null"}).find("/dev/pts/"),
+            std::string::npos);
 
   EXPECT_NE(node.good({"hobbes", "ping", "a"}).find("192 MiB"), std::string::npos);
   EXPECT_GT(statistic("a", "palacios.vcpu0.exits"), 0U);
@@ -112,7 +114,8 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
 
   std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
   auto allowed = [&] {
-    return node.good({"sh", "-c", "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done"});
+    return node.good(
+        {"sh", "-c", "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done"});
   };
   std::string before = allowed();
   node.good({"hobbes-run", "update", "--cores", "2", "a"});
@@ -138,10 +141,12 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   other.join();
   EXPECT_EQ(node.good({peer, "count", "counter", "0"}), "1001010\n") << "both sides counted in the same memory";
   // Only what its bundle lists, and as it lists it.
-  node.good({"sh", "-c", "{ sleep 20 | " + peer + " make offered 4096 0666; } >/dev/null 2>&1 & { sleep 20 | " + peer +
-                             " make hidden 4096 0666; } >/dev/null 2>&1 & sleep 1"});
+  node.good({"sh", "-c",
+             "{ sleep 8 | " + peer + " make offered 4096 0666; } >/dev/null 2>&1 & { sleep 8 | " + peer +
+                 " make hidden 4096 0666; } >/dev/null 2>&1 & sleep 1"});
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "ro"}).substr(0, 5), "hello");
-  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"}).err.find("lists it as \"ro\""), std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"}).err.find("lists it as \"ro\""),
+            std::string::npos);
   EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "hidden", "ro"}).err.find("does not list it"), std::string::npos);
   // The mirror is read-only for the guest's kernel, too: what it writes there is lost, or ends it, but is never in the mirror.
   (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", "dd if=/dev/zero of=/dev/mem bs=4096 seek=67108864 count=1 2>&1"});
@@ -173,7 +178,8 @@ INSTANTIATE_TEST_SUITE_P(Every, PalaciosEnd,
                          ::testing::Values(EndCase{"poweroff", "poweroff -f", "", "stopped", 0, "powered off"},
                                            EndCase{"reboot", "reboot -f", "", "stopped", 75, "rebooted"},
                                            EndCase{"panic", "echo c >/proc/sysrq-trigger", "", "crashed", -1, "Kernel panic - not syncing"},
-                                           EndCase{"triplefault", "echo b >/proc/sysrq-trigger", "reboot=t", "crashed", -1, "triple fault"}),
+                                           EndCase{"triplefault", "echo b >/proc/sysrq-trigger", "reboot=t", "crashed", -1,
+                                                   "triple fault"}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 TEST_F(Palacios, BadImagesAreRefusedClearly) {
@@ -209,8 +215,9 @@ TEST_F(Palacios, BadImagesAreRefusedClearly) {
 }
 
 TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
-  Json alone = {{"process", nullptr},
-                {"hobbes", {{"image", {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"}, {"initrd", nullptr}, {"cmdline", "exit"}}}}}};
+  Json alone = {
+      {"process", nullptr},
+      {"hobbes", {{"image", {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"}, {"initrd", nullptr}, {"cmdline", "exit"}}}}}};
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle("b", "", alone), "a"}, 60);
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
@@ -218,13 +225,17 @@ TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
 
 TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
   std::string disk = node.folder() + "/disk.img", tree = node.folder() + "/tree";
-  node.good({"sh", "-c", "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree + "/bin/ && ln -s busybox " + tree + "/bin/sh && ln -s busybox " +
-                             tree + "/bin/sync && truncate -s 24M " + disk + " && /sbin/mke2fs -q -t ext4 -d " + tree + " " + disk});
+  node.good({"sh", "-c",
+             "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree + "/bin/ && ln -s busybox " + tree +
+                 "/bin/sh && ln -s busybox " + tree + "/bin/sync && truncate -s 24M " + disk + " && /sbin/mke2fs -q -t ext4 -d " + tree +
+                 " " + disk});
   // No hobbes.kind: the vm object says it.
-  std::string path = bundle("b", "echo kept >/file; sync; echo from the disk",
-                            {{"vm", {{"kernel", {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}}},
-                                     {"image", {{"path", disk}, {"format", "raw"}}}}},
-                             {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
+  std::string path =
+      bundle("b", "echo kept >/file; sync; echo from the disk",
+             {{"vm",
+               {{"kernel", {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}}},
+                {"image", {{"path", disk}, {"format", "raw"}}}}},
+              {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
   EXPECT_EQ(outcome.out, "from the disk\n") << outcome.err;
   EXPECT_EQ(node.good({"/sbin/debugfs", "-R", "cat /file", disk}), "kept\n");
@@ -232,8 +243,11 @@ TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
 
 TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
   std::string path = bundle("b", "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link", {{"root", {{"path", "rootfs"}}}});
-  node.good({"sh", "-c", "cd " + path + " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox rootfs/bin/$t; done; "
-                             "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
+  node.good({"sh", "-c",
+             "cd " + path +
+                 " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox "
+                 "rootfs/bin/$t; done; "
+                 "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
   EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
 }
@@ -258,8 +272,9 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
     ASSERT_EQ(create("a", path).wait_status, 0) << "call " << call;
     std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
     // Attached before the monitor is executed, it fails the monitor's n-th request to KVM.
-    node.good({"sh", "-c", "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + std::to_string(call) + " -p " + pid +
-                               " >/dev/null 2>&1 & sleep 0.4"});
+    node.good({"sh", "-c",
+               "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + std::to_string(call) + " -p " + pid +
+                   " >/dev/null 2>&1 & sleep 0.4"});
     Outcome started = node.run({"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
     bool told = started.err.find("memory") != std::string::npos || started.err.find("Cannot allocate") != std::string::npos;
     if (WIFEXITED(started.wait_status) && WEXITSTATUS(started.wait_status) == 1) {
@@ -276,7 +291,8 @@ TEST_F(Palacios, WithoutKvmACreateFailsInOneClearSentence) {
   node.good({"/sbin/rmmod", "kvm_amd"});
   Outcome made = create("a", bundle("b", "true"));
   EXPECT_NE(made.wait_status, 0);
-  EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load kvm-intel or kvm-amd"), std::string::npos) << made.err;
+  EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load kvm-intel or kvm-amd"), std::string::npos)
+      << made.err;
   EXPECT_NE(node.good({"hobbes-run", "features"}).find("there is no /dev/kvm"), std::string::npos);
   node.good({"/sbin/modprobe", "kvm-amd"});
 }

@@ -85,8 +85,12 @@ int main(int argc, char** argv) {
   }
   if (strcmp(verb, "find") == 0) {
     struct hobbes_record record;
-    if (hobbes_enclave_find(name, &record) != 0) return fail("find");
-    printf("%s kind %u state %u\n", record.name, record.body.enclave.kind, record.state);
+    uint64_t cursor = 0;
+    hobbes_nis* nis = hobbes_nis_open(NULL);
+    if (nis == NULL) return fail("open");
+    while (hobbes_nis_next(nis, HOBBES_ENCLAVE, &cursor, &record) == 0)
+      if (strcmp(record.name, name) == 0) printf("%s kind %u state %u\n", record.name, record.body.enclave.kind, record.state);
+    hobbes_nis_close(nis);
     return 0;
   }
   if (strcmp(verb, "count") == 0) {

@@ -89,7 +89,8 @@ TEST(Power, OnlyTheAgreedValuesEndTheMachine) {
     sleep.write(1, {&byte, 1});
   }
   EXPECT_TRUE(ends.empty());
-  for (auto [device, value] : {std::pair<Device*, int>{&sleep, HOBBES_VM_POWER_OFF}, {&reset, HOBBES_VM_RESET}, {&panic, HOBBES_VM_PANICKED}}) {
+  for (auto [device, value] :
+       {std::pair<Device*, int>{&sleep, HOBBES_VM_POWER_OFF}, {&reset, HOBBES_VM_RESET}, {&panic, HOBBES_VM_PANICKED}}) {
     auto byte = static_cast<std::byte>(value);
     device->write(0, {&byte, 1});
   }
@@ -140,7 +141,7 @@ TEST(Acpi, TablesLeadToEachOtherAndAddUp) {
 }
 
 std::string why_not(const std::string& content, const std::string& line = "") {
-  GuestMemory memory = make_memory();
+  GuestMemory memory = make_memory(32 * mib);
   Fd file = memory_file(content);
   auto loaded = load_guest(memory, {file.get(), -1, -1, line}, acpi_at);
   return loaded ? "loaded" : loaded.error().cause;
@@ -149,7 +150,7 @@ std::string why_not(const std::string& content, const std::string& line = "") {
 TEST(Loader, OurKernelLoadsAndEveryCutOfItIsRefused) {
   std::string image = Files::system().read(HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img", 64 << 20).value_or("");
   ASSERT_GT(image.size(), 4096U);
-  GuestMemory memory = make_memory();
+  GuestMemory memory = make_memory(32 * mib);
   Fd file = memory_file(image), disk = memory_file(std::string(10000, 'd'));
   auto entry = load_guest(memory, {file.get(), disk.get(), disk.get(), "a b"}, acpi_at);
   ASSERT_TRUE(entry) << entry.error().text();
@@ -170,7 +171,9 @@ TEST(Loader, WhatIsNoKernelIsNamedAsSuch) {
   EXPECT_EQ(why_not(""), "the image is empty or no file");
   EXPECT_NE(why_not(std::string(5000, 'x')).find("neither an ELF image nor a bzImage"), std::string::npos);
   std::string elf(4096, '\0');
-  elf.replace(0, 5, "\x7f" "ELF\x02");
+  elf.replace(0, 5,
+              "\x7f"
+              "ELF\x02");
   EXPECT_NE(why_not(elf).find("not an x86-64 ELF image"), std::string::npos);
   elf[18] = 62;
   elf[54] = 56;
@@ -181,7 +184,9 @@ TEST(Loader, WhatIsNoKernelIsNamedAsSuch) {
 class Driver {
  public:
   explicit Driver(VirtioDevice& device)
-      : memory(make_memory()), transport(memory, device, [this] { ++interrupts; }, [this](unsigned) { ++agains; }) {
+      : memory(make_memory()),
+        transport(
+            memory, device, [this] { ++interrupts; }, [this](unsigned) { ++agains; }) {
     set(VIRTIO_MMIO_STATUS, 3);
     set(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
     set(VIRTIO_MMIO_DRIVER_FEATURES, 1);
@@ -247,13 +252,38 @@ TEST(Transport, ADriverMustAcceptTheNewInterfaceAndNothingThatWasNotOffered) {
 TEST(Queue, RulesThatAreBrokenStopTheDeviceUntilItIsReset) {
   using Breaker = std::function<void(Driver&)>;
   const std::map<std::string, Breaker> ways = {
-      {"a loop", [](Driver& d) { d.describe(0, 0, 0x1000, 8, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 0); d.offer(0, 0); }},
-      {"outside of memory", [](Driver& d) { d.describe(0, 0, 15 * mib, 2 * mib, VRING_DESC_F_WRITE); d.offer(0, 0); }},
-      {"an address that wraps", [](Driver& d) { d.describe(0, 0, ~0ULL - 4, 8, VRING_DESC_F_WRITE); d.offer(0, 0); }},
+      {"a loop",
+       [](Driver& d) {
+         d.describe(0, 0, 0x1000, 8, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 0);
+         d.offer(0, 0);
+       }},
+      {"outside of memory",
+       [](Driver& d) {
+         d.describe(0, 0, 15 * mib, 2 * mib, VRING_DESC_F_WRITE);
+         d.offer(0, 0);
+       }},
+      {"an address that wraps",
+       [](Driver& d) {
+         d.describe(0, 0, ~0ULL - 4, 8, VRING_DESC_F_WRITE);
+         d.offer(0, 0);
+       }},
       {"a head out of range", [](Driver& d) { d.offer(0, 200); }},
-      {"a next out of range", [](Driver& d) { d.describe(0, 0, 0x1000, 8, VRING_DESC_F_NEXT, 77); d.offer(0, 0); }},
-      {"indirect", [](Driver& d) { d.describe(0, 0, 0x1000, 16, VRING_DESC_F_INDIRECT); d.offer(0, 0); }},
-      {"readable after writable", [](Driver& d) { d.describe(0, 0, 0x1000, 8, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1); d.describe(0, 1, 0x2000, 8, 0); d.offer(0, 0); }},
+      {"a next out of range",
+       [](Driver& d) {
+         d.describe(0, 0, 0x1000, 8, VRING_DESC_F_NEXT, 77);
+         d.offer(0, 0);
+       }},
+      {"indirect",
+       [](Driver& d) {
+         d.describe(0, 0, 0x1000, 16, VRING_DESC_F_INDIRECT);
+         d.offer(0, 0);
+       }},
+      {"readable after writable",
+       [](Driver& d) {
+         d.describe(0, 0, 0x1000, 8, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1);
+         d.describe(0, 1, 0x2000, 8, 0);
+         d.offer(0, 0);
+       }},
       {"more than there is room for", [](Driver& d) { EXPECT_TRUE(d.memory.write(Driver::base(0) + 0x1002, std::uint16_t{500})); }},
   };
   for (const auto& [name, breaks] : ways) {
@@ -281,7 +311,8 @@ TEST(Entropy, FillsWhatItIsGiven) {
 
 class Disk {
  public:
-  explicit Disk(bool read_only = false) : file(memory_file(std::string(8192, 'o'))), block(*Block::make(Fd(::dup(file.get())), read_only)), driver(block) {}
+  explicit Disk(bool read_only = false)
+      : file(memory_file(std::string(8192, 'o'))), block(*Block::make(Fd(::dup(file.get())), read_only)), driver(block) {}
   // One request with one data buffer; its status.
   unsigned request(std::uint32_t type, std::uint64_t sector, std::uint32_t length) {
     struct {
@@ -291,7 +322,8 @@ class Disk {
     EXPECT_TRUE(driver.memory.write(0x1000, header));
     EXPECT_TRUE(driver.memory.write(0x3000, std::uint8_t{99}));
     driver.describe(0, 0, 0x1000, 16, VRING_DESC_F_NEXT, 1);
-    driver.describe(0, 1, 0x2000, length, static_cast<std::uint16_t>(VRING_DESC_F_NEXT | (type == VIRTIO_BLK_T_OUT ? 0 : VRING_DESC_F_WRITE)), 2);
+    driver.describe(0, 1, 0x2000, length,
+                    static_cast<std::uint16_t>(VRING_DESC_F_NEXT | (type == VIRTIO_BLK_T_OUT ? 0 : VRING_DESC_F_WRITE)), 2);
     driver.describe(0, 2, 0x3000, 1, VRING_DESC_F_WRITE);
     driver.offer(0, 0);
     driver.transport.notify(0);
@@ -315,7 +347,8 @@ TEST(Block, ReadsWritesAndFlushesWithinItsDiskOnly) {
   EXPECT_EQ(c, 'n');
   EXPECT_EQ(disk.request(VIRTIO_BLK_T_FLUSH, 0, 512), unsigned{VIRTIO_BLK_S_OK});
   for (auto [sector, length] : {std::pair{16ULL, 512U}, {15ULL, 1024U}, {~0ULL, 512U}, {1ULL << 55U, 512U}, {0ULL, 100U}})
-    for (unsigned type : {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT}) EXPECT_EQ(disk.request(type, sector, length), unsigned{VIRTIO_BLK_S_IOERR}) << sector;
+    for (unsigned type : {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT})
+      EXPECT_EQ(disk.request(type, sector, length), unsigned{VIRTIO_BLK_S_IOERR}) << sector;
   EXPECT_EQ(disk.request(77, 0, 512), unsigned{VIRTIO_BLK_S_UNSUPP});
   EXPECT_EQ(::lseek(disk.file.get(), 0, SEEK_END), 8192);
   Disk fixed(true);
@@ -356,8 +389,8 @@ class Sockets : public ::testing::Test {
     driver.transport.notify(0);
     return out;
   }
-  void say(std::uint32_t guest_port, std::uint32_t host_port, std::uint16_t operation, const std::string& data = {}, std::uint32_t room = 65536,
-           std::uint32_t taken = 0) {
+  void say(std::uint32_t guest_port, std::uint32_t host_port, std::uint16_t operation, const std::string& data = {},
+           std::uint32_t room = 65536, std::uint32_t taken = 0) {
     virtio_vsock_hdr header{};
     header.src_cid = guest_cid;
     header.dst_cid = 2;
@@ -505,7 +538,9 @@ TEST(Archive, IsWhatCpioReads) {
   auto packed = pack_tree(folder, "rootfs", 1 << 20);
   ASSERT_TRUE(packed) << packed.error().text();
   Command list;
-  list.argv = {"sh", "-c", "cpio -t --quiet <" + folder + ".cpio | sort | tr '\\n' ' '; cd " + folder + " && cpio -id --quiet <" + folder + ".cpio && cat rootfs/d/e/f; stat -c %a rootfs/d/e/f; readlink rootfs/link"};
+  list.argv = {"sh", "-c",
+               "cpio -t --quiet <" + folder + ".cpio | sort | tr '\\n' ' '; cd " + folder + " && cpio -id --quiet <" + folder +
+                   ".cpio && cat rootfs/d/e/f; stat -c %a rootfs/d/e/f; readlink rootfs/link"};
   std::string content(static_cast<std::size_t>(::lseek(packed->get(), 0, SEEK_END)), '\0');
   ASSERT_EQ(::pread(packed->get(), content.data(), content.size(), 0), static_cast<ssize_t>(content.size()));
   ASSERT_TRUE(replace_file(folder + ".cpio", content));

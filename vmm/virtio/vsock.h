@@ -37,7 +37,7 @@ class Vsock final : public VirtioDevice {
     Fd fd;
     std::uint32_t host_port = 0, guest_port = 0;
     bool established = false;
-    bool guest_done = false;  // it sends no more; what it sent is still handed on
+    bool guest_done = false;         // it sends no more; what it sent is still handed on
     std::vector<std::byte> pending;  // for the host side, which is slow
     std::uint32_t received = 0;      // bytes handed to the host side
     std::uint32_t announced = 0;     // the `received` the guest knows of

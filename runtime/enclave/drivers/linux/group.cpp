@@ -45,8 +45,8 @@ Result<void> EnclaveGroup::freeze(bool frozen) const {
     if (cgroup_.frozen() == frozen) return {};
     ::usleep(10'000);
   }
-  return Error{Code::timeout, (frozen ? "freeze control group " : "thaw control group ") + cgroup_.path(), "the kernel did not finish within 2 s",
-               "try again"};
+  return Error{Code::timeout, (frozen ? "freeze control group " : "thaw control group ") + cgroup_.path(),
+               "the kernel did not finish within 2 s", "try again"};
 }
 
 Result<void> EnclaveGroup::destroy(std::chrono::milliseconds deadline) const {
