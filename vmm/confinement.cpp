@@ -11,13 +11,36 @@ namespace hobbes::vmm {
 namespace {
 
 // Signals, memory of one's own, locks, the end.
-constexpr int common[] = {
-    SCMP_SYS(read),         SCMP_SYS(write),      SCMP_SYS(futex),          SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigaction), SCMP_SYS(mmap),       SCMP_SYS(munmap),         SCMP_SYS(mprotect),      SCMP_SYS(madvise),
-    SCMP_SYS(brk),          SCMP_SYS(exit),       SCMP_SYS(exit_group),     SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
-    SCMP_SYS(gettid),       SCMP_SYS(getpid),     SCMP_SYS(tgkill),         SCMP_SYS(sched_yield),   SCMP_SYS(ftruncate),
-    SCMP_SYS(fstat),        SCMP_SYS(newfstatat), SCMP_SYS(poll),           SCMP_SYS(close),         SCMP_SYS(set_robust_list),
-    SCMP_SYS(rseq),         SCMP_SYS(writev),     SCMP_SYS(clock_nanosleep)};
+constexpr int common[] = {SCMP_SYS(read),
+                          SCMP_SYS(write),
+                          SCMP_SYS(futex),
+                          SCMP_SYS(rt_sigreturn),
+                          SCMP_SYS(rt_sigprocmask),
+                          SCMP_SYS(rt_sigaction),
+                          SCMP_SYS(mmap),
+                          SCMP_SYS(munmap),
+                          SCMP_SYS(mprotect),
+                          SCMP_SYS(madvise),
+                          SCMP_SYS(brk),
+                          SCMP_SYS(exit),
+                          SCMP_SYS(exit_group),
+                          SCMP_SYS(clock_gettime),
+                          SCMP_SYS(restart_syscall),
+                          SCMP_SYS(gettid),
+                          SCMP_SYS(getpid),
+                          SCMP_SYS(tgkill),
+                          SCMP_SYS(sched_yield),
+                          SCMP_SYS(ftruncate),
+                          SCMP_SYS(fstat),
+                          SCMP_SYS(newfstatat),
+                          SCMP_SYS(poll),
+                          SCMP_SYS(close),
+                          SCMP_SYS(set_robust_list),
+                          SCMP_SYS(rseq),
+                          SCMP_SYS(writev),
+                          SCMP_SYS(clock_nanosleep),
+                          SCMP_SYS(mremap),
+                          SCMP_SYS(sched_getaffinity)};
 
 constexpr int serving[] = {
     SCMP_SYS(epoll_ctl),   SCMP_SYS(epoll_wait),        SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),

@@ -276,13 +276,15 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
                "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + std::to_string(call) + " -p " + pid +
                    " >/dev/null 2>&1 & sleep 0.4"});
     Outcome started = node.run({"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
+    // Once the machine is made its threads are confined: what strace makes of a call is none they may ask for.
+    bool made = console("a").find("machine after") != std::string::npos;
     bool told = started.err.find("memory") != std::string::npos || started.err.find("Cannot allocate") != std::string::npos;
-    if (WIFEXITED(started.wait_status) && WEXITSTATUS(started.wait_status) == 1) {
+    if (!made && WIFEXITED(started.wait_status) && WEXITSTATUS(started.wait_status) == 1) {
       EXPECT_TRUE(told) << "call " << call << ": " << started.err;
       ++refused;
     }
     node.good({"hobbes-run", "delete", "--force", "a"});
-    if (started.wait_status == 0 || exit_code_of(started.wait_status) == 137) break;  // it booted, or boots: all calls were tried
+    if (made) break;  // all calls were tried
   }
   EXPECT_GT(refused, 15);
 }

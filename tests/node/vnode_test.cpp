@@ -94,6 +94,16 @@ TEST_F(VirtualNode, ACoKernelGetsWholeCoresWhereCoresHaveThreads) {
 }
 
 // The same image as the co-kernel's, without any Linux.
+TEST_F(VirtualNode, TheThreeKindsLiveTogether) {
+  Outcome outcome = node.run({vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 150);
+  EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
+  // Both counted, and the last number is of both.
+  EXPECT_NE(outcome.out.find("[partition] sees"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("guest (palacios)"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("kitten (kitten)"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("[guest] counted"), std::string::npos) << outcome.out;
+}
+
 TEST_F(VirtualNode, KittenBootsAloneByPvh) {
   Outcome outcome = node.run({"/usr/bin/qemu-system-x86_64",
                               "-machine",
