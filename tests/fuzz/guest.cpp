@@ -30,7 +30,8 @@ Fd file_of(const std::uint8_t* data, std::size_t size) {
 }
 
 // The rings lie in the first 16 KiB, which the input fills; queues are set up soundly, so that noise gets beyond the first check.
-void drive(VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std::size_t size) {
+void drive(
+    VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std::size_t size, const std::function<void()>& after_reset = [] {}) {
   int again = 0;
   VirtioTransport transport(
       memory(), device, [] {}, [&](unsigned) { ++again; });
@@ -63,6 +64,7 @@ void drive(VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std:
     loop.run_once(0);
   }
   set(0x70, 0);
+  after_reset();
 }
 
 }  // namespace
@@ -92,8 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       Vsock vsock(*loop, [] {});
       std::vector<Fd> accepted;
       vsock.listen(1025, [&](Fd fd) { accepted.push_back(std::move(fd)); });
-      drive(vsock, *loop, data + 1, size - 1);
-      vsock.tend();
+      drive(vsock, *loop, data + 1, size - 1, [&] { vsock.tend(); });
     }
   }
   return 0;
