@@ -140,7 +140,6 @@ Result<void> Machine::start() {
   for (unsigned i = 0; i < vcpus_.size(); ++i) {
     threads_.emplace_back([this, i] { run_vcpu(i); });
     ::pthread_setname_np(threads_.back().native_handle(), ("vcpu" + std::to_string(i)).c_str());
-    HOBBES_CHECK(bind_thread(threads_.back().native_handle(), cpus_[i % cpus_.size()]));
   }
   return {};
 }
@@ -219,6 +218,8 @@ void Machine::run_vcpu(unsigned number) {
   sigfillset(&signals);
   sigdelset(&signals, kick_signal);
   ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+  // Before its first instruction: a guest never moves unless it is asked to.
+  if (auto bound = bind_thread(::pthread_self(), cpus_[number % cpus_.size()]); !bound) return finish(Ending::failed, bound.error().text());
   if (auto confined = confine(Role::vcpu); !confined) return finish(Ending::failed, confined.error().text());
   Vcpu& vcpu = vcpus_[number];
   Exits& exits = *exits_[number];

@@ -49,10 +49,26 @@ class Palacios : public ::testing::Test {
   }
   // A guest that stays, for tests that talk to it.
   void boot(const std::string& id, const Json& patch = {}, const std::string& script = "exec sleep 1000") {
-    Outcome made = create(id, bundle(id, script, patch));
-    ASSERT_EQ(made.wait_status, 0) << made.err;
-    Outcome started = node.run({"hobbes-run", "start", id}, 100);
-    ASSERT_EQ(started.wait_status, 0) << started.err << console(id);
+    for (bool last : {false, true}) {
+      Outcome made = create(id, bundle(id, script, patch));
+      ASSERT_EQ(made.wait_status, 0) << made.err;
+      Outcome started = node.run({"hobbes-run", "start", id}, 100);
+      if (started.wait_status == 0) return;
+      ASSERT_TRUE(!last && emulation_hiccup(started.err)) << started.err << console(id);
+      node.good({"hobbes-run", "delete", "--force", id});
+    }
+  }
+  // `run`, to its end.
+  Outcome run_to_end(const std::string& path) {
+    Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+    return emulation_hiccup(outcome.err) ? node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100) : outcome;
+  }
+  // Of some fifty guests booted on emulated nested processors one met a triple fault in its first instructions. No test is about that,
+  // and two in a row are one too many.
+  static bool emulation_hiccup(const std::string& error) {
+    bool met = error.find("start the guest: triple fault") != std::string::npos;
+    if (met) std::printf("a guest met a triple fault while it booted; once more\n");
+    return met;
   }
   std::string inside(const std::string& id, const std::string& script) { return node.good({"hobbes-run", "exec", id, "sh", "-c", script}); }
   void carry_peer(const std::string& id) {
@@ -77,7 +93,7 @@ TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
                                {"user", {{"uid", 12}, {"gid", 34}, {"umask", 63}}},
                                {"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 99}, {"hard", 100}}}}}},
                              {"hobbes", {{"cores", {{"count", 2}}}}}});
-  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  Outcome outcome = run_to_end(path);
   EXPECT_EQ(outcome.out, "12\n34\n/tmp\na b\n99\n0077\n2\ninside\n") << outcome.err;
   EXPECT_EQ(outcome.err, "to stderr\n");
   EXPECT_EQ(exit_code_of(outcome.wait_status), 42);
@@ -218,7 +234,7 @@ TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
   Json alone = {
       {"process", nullptr},
       {"hobbes", {{"image", {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"}, {"initrd", nullptr}, {"cmdline", "exit"}}}}}};
-  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle("b", "", alone), "a"}, 60);
+  Outcome outcome = run_to_end(bundle("b", "", alone));
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
 }
@@ -236,7 +252,7 @@ TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
                {{"kernel", {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}}},
                 {"image", {{"path", disk}, {"format", "raw"}}}}},
               {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
-  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  Outcome outcome = run_to_end(path);
   EXPECT_EQ(outcome.out, "from the disk\n") << outcome.err;
   EXPECT_EQ(node.good({"/sbin/debugfs", "-R", "cat /file", disk}), "kept\n");
 }
@@ -248,7 +264,7 @@ TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
                  " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox "
                  "rootfs/bin/$t; done; "
                  "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
-  Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
+  Outcome outcome = run_to_end(path);
   EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
 }
 
