@@ -4,10 +4,15 @@
 #include <linux/virtio_ring.h>
 
 #include <algorithm>
-#include <atomic>
 
 namespace hobbes::vmm {
 namespace {
+
+// The two indices are what driver and device tell each other by; everything else is ordered by them.
+std::uint16_t* index_at(const GuestMemory& memory, Gpa address) {
+  auto bytes = memory.at(address, 2);
+  return bytes.empty() || address % 2 != 0 ? nullptr : reinterpret_cast<std::uint16_t*>(bytes.data());
+}
 
 Error broken(const std::string& why) { return {Code::corrupt, "read a virtqueue", why, "this is a fault of the guest's driver"}; }
 
@@ -59,10 +64,9 @@ std::uint64_t Chain::give(std::uint64_t offset, std::span<const std::byte> from)
 
 Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
   if (!ready) return std::optional<Chain>();
-  std::uint16_t index = 0;
-  if (!memory.read(available + offsetof(vring_avail, idx), index)) return broken("its available ring is not in memory");
-  std::atomic_thread_fence(std::memory_order_acquire);
-  auto waiting = static_cast<std::uint16_t>(index - next_);
+  const std::uint16_t* index = index_at(memory, available + offsetof(vring_avail, idx));
+  if (index == nullptr) return broken("its available ring is not in memory");
+  auto waiting = static_cast<std::uint16_t>(__atomic_load_n(index, __ATOMIC_ACQUIRE) - next_);
   if (waiting == 0) return std::optional<Chain>();
   if (waiting > size) return broken("it offers more requests than it has room for");
   Chain out;
@@ -95,15 +99,15 @@ Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
 bool Queue::push(const GuestMemory& memory, std::uint16_t head, std::uint64_t written) {
   vring_used_elem element{head, static_cast<__u32>(written)};
   if (!memory.write(used + offsetof(vring_used, ring) + sizeof element * (returned_ % size), element)) return false;
-  std::atomic_thread_fence(std::memory_order_release);
-  ++returned_;
-  return memory.write(used + offsetof(vring_used, idx), returned_);
+  std::uint16_t* index = index_at(memory, used + offsetof(vring_used, idx));
+  if (index == nullptr) return false;
+  __atomic_store_n(index, ++returned_, __ATOMIC_SEQ_CST);  // before the look at whether the driver wants to hear of it
+  return true;
 }
 
 bool Queue::wants_interrupt(const GuestMemory& memory) const {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  std::uint16_t flags = 0;
-  return memory.read(available, flags) && (flags & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+  const std::uint16_t* flags = index_at(memory, available + offsetof(vring_avail, flags));
+  return flags != nullptr && (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
 }
 
 }  // namespace hobbes::vmm
