@@ -153,7 +153,7 @@ Stage::~Stage() {
   if (keep_) return;
   for (auto place = places_.rbegin(); place != places_.rend(); ++place) {
     if (!place->made) continue;
-    notify_manager(place->record, {{"event", "killing"}});
+    tell_manager(place->record.handle, {{"event", "killing"}});
     if (auto removed = remove_enclave(place->record); !removed) std::fprintf(stderr, "remora: %s\n", removed.error().text().c_str());
   }
 }

@@ -62,6 +62,12 @@ std::string Node::bundle(const std::string& name, const std::string& script, con
   return path;
 }
 
+Outcome Node::create(const std::string& id, const std::string& bundle_folder) const {
+  return run({"sh", "-c",
+              HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + bundle_folder + " " + id + " </dev/null >" + bundle_folder + "/out 2>" +
+                  bundle_folder + "/err; s=$?; cat " + bundle_folder + "/err >&2; exit $s"});
+}
+
 std::string Node::busybox_bundle(const std::string& name, const std::string& script, const Json& patch) const {
   Json config = example_config(Kind::linux_, false);
   config["process"]["args"] = {"sh", "-c", script};

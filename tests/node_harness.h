@@ -26,6 +26,8 @@ class Node {
   std::string good(std::vector<std::string> argv, int seconds = 60) const;
   /// A host-root bundle whose program is `sh -c script`; `edit` changes its configuration.
   std::string bundle(const std::string& name, const std::string& script, const Json& patch = {}) const;
+  /// `hobbes-run create` with output into <folder>/out: the enclave process keeps its creator's.
+  Outcome create(const std::string& id, const std::string& bundle_folder) const;
   /// A bundle with a root file system of busybox.
   std::string busybox_bundle(const std::string& name, const std::string& script, const Json& patch = {}) const;
   /// hobbesd's pid, 0 when it does not run.

@@ -100,15 +100,15 @@ std::string port_register(std::uint16_t port) { return Bytes().u8(1).u8(8).u8(0)
 
 std::string fixed_description(Gpa dsdt) {
   constexpr std::uint32_t hardware_reduced = 1U << 20U, reset_supported = 1U << 10U;
-  Bytes out;                                           // offsets below are from the table's beginning, of which 36 bytes are its header
-  out.u32(0).u32(0).zeros(1).u8(0).u16(0);             // 36: FACS, DSDT, reserved, profile, SCI
-  out.zeros(109 - 48);                                 // 48: what hardware-reduced machines do not have
-  out.u16(0x0024).u8(0);                               // 109: no VGA, no clock chip (KVM's clock tells the time); reserved
-  out.u32(hardware_reduced | reset_supported);         // 112
-  out.raw(port_register(reset_port)).u8(reset_value);  // 116
-  out.u16(0).u8(4);                                    // 129: minor version
-  out.u64(0).u64(dsdt);                                // 132
-  out.zeros(244 - 148);                                // 148
+  Bytes out;                                               // offsets below are from the table's beginning, of which 36 bytes are its header
+  out.u32(0).u32(0).zeros(1).u8(0).u16(0);                 // 36: FACS, DSDT, reserved, profile, SCI
+  out.zeros(109 - 48);                                     // 48: what hardware-reduced machines do not have
+  out.u16(0x0024).u8(0);                                   // 109: no VGA, no clock chip (KVM's clock tells the time); reserved
+  out.u32(hardware_reduced | reset_supported);             // 112
+  out.raw(port_register(reset_port)).u8(HOBBES_VM_RESET);  // 116
+  out.u16(0).u8(4);                                        // 129: minor version
+  out.u64(0).u64(dsdt);                                    // 132
+  out.zeros(244 - 148);                                    // 148
   out.raw(port_register(sleep_port)).raw(port_register(sleep_port + 1)).u64(0);
   return table("FACP", 6, out.str());
 }

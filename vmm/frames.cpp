@@ -8,14 +8,14 @@
 #include <cerrno>
 #include <cstring>
 
+#include "enclave/drivers/palacios/conversation.h"
+
 namespace hobbes::vmm {
 
 FrameStream::FrameStream(Fd stream) : stream_(std::move(stream)) { (void)::fcntl(stream_.get(), F_SETFL, O_NONBLOCK); }
 
 bool FrameStream::send(const Json& json) const {
-  std::string text = to_text(json);
-  hobbes_frame head{static_cast<std::uint32_t>(text.size()), HOBBES_FRAME_JSON};
-  text.insert(0, reinterpret_cast<const char*>(&head), sizeof head);
+  std::string text = framed(HOBBES_FRAME_JSON, to_text(json));
   return ::send(stream_.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 

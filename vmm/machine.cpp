@@ -81,7 +81,6 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   for (const Region& region : machine.memory_.regions())
     HOBBES_CHECK(machine.vm_.set_memory(slot++, region.address, region.size, region.host, false));
 
-  auto end = [raw = out.get()](Ending how) { raw->finish(how, ""); };
   HOBBES_TRY(serial_line, machine.interrupt_line(serial_gsi));
   machine.events_.push_back(std::move(serial_line));
   int serial_interrupt = machine.events_.back().get();
@@ -100,12 +99,18 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
       },
       [serial_interrupt] { ring(serial_interrupt); });
   machine.ports_.add(serial_port, 8, *machine.serial_);
-  machine.sleep_ = std::make_unique<SleepControl>(end);
-  machine.ports_.add(sleep_port, 2, *machine.sleep_);
-  machine.reset_ = std::make_unique<ResetRegister>(end);
-  machine.ports_.add(reset_port, 1, *machine.reset_);
-  machine.panic_ = std::make_unique<PanicPort>(end);
-  machine.ports_.add(panic_port, 1, *machine.panic_);
+  struct EndPort {
+    std::uint16_t port, size;
+    std::uint8_t agreed, reads_as;
+    Ending how;
+  };
+  for (const EndPort& one :
+       {EndPort{sleep_port, 2, HOBBES_VM_POWER_OFF, 0, Ending::powered_off}, EndPort{reset_port, 1, HOBBES_VM_RESET, 0, Ending::rebooted},
+        EndPort{panic_port, 1, HOBBES_VM_PANICKED, HOBBES_VM_PANICKED, Ending::panicked}}) {
+    machine.ends_.push_back(
+        std::make_unique<EndRegister>(one.agreed, one.reads_as, [raw = out.get(), how = one.how] { raw->finish(how, ""); }));
+    machine.ports_.add(one.port, one.size, *machine.ends_.back());
+  }
   HOBBES_TRY(reset_bell, make_event());
   int bell = reset_bell.get();
   machine.events_.push_back(std::move(reset_bell));
@@ -151,29 +156,10 @@ Result<void> Machine::pin(const std::vector<unsigned>& cpus) {
   return {};
 }
 
-Machine::~Machine() {
-  stopping_ = true;
-  changed_.notify_all();
-  for (std::thread& thread : threads_) {
-    // A kick between its check and its entry into the guest would be lost without the second.
-    while (thread.joinable()) {
-      kick();
-      timespec limit{};
-      ::clock_gettime(CLOCK_REALTIME, &limit);
-      limit.tv_nsec += 10'000'000;
-      if (limit.tv_nsec >= 1'000'000'000) {
-        limit.tv_nsec -= 1'000'000'000;
-        ++limit.tv_sec;
-      }
-      if (::pthread_timedjoin_np(thread.native_handle(), nullptr, &limit) == 0) thread.detach();
-    }
-  }
-}
-
 void Machine::kick() {
   for (std::size_t i = 0; i < threads_.size(); ++i) {
     vcpus_[i].kick();
-    if (threads_[i].joinable()) ::pthread_kill(threads_[i].native_handle(), kick_signal);
+    ::pthread_kill(threads_[i].native_handle(), kick_signal);
   }
 }
 

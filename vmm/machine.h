@@ -30,12 +30,11 @@ struct MachineConfig {
   bool disk_read_only = false;
 };
 
-/// Made, started, ended and destroyed on the loop's thread.
+/// Made, started and ended on the loop's thread. Once started it lives as long as the process.
 class Machine {
  public:
   /// Everything but running it. `console` gets what the guest prints on its serial port, on any thread.
   static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop, std::function<void(char)> console);
-  ~Machine();
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -55,7 +54,6 @@ class Machine {
   [[nodiscard]] End end() const;
   [[nodiscard]] Vsock& vsock() { return *vsock_; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
-  void type(const std::string& text) { serial_->type(text); }
 
   /// Makes memory of this process visible to the guest, or takes it back; the slot number is the caller's to keep. `host` must stay mapped.
   Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only);
@@ -80,9 +78,7 @@ class Machine {
   EventLoop& loop_;
   Bus ports_, registers_;
   std::unique_ptr<Serial> serial_;
-  std::unique_ptr<SleepControl> sleep_;
-  std::unique_ptr<ResetRegister> reset_;
-  std::unique_ptr<PanicPort> panic_;
+  std::vector<std::unique_ptr<EndRegister>> ends_;
   std::unique_ptr<Vsock> vsock_;
   std::optional<Block> block_;
   Entropy entropy_;

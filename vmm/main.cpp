@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
@@ -28,6 +27,7 @@
 #include "core/process.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
+#include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 #include "ipc/client.h"
 #include "vmm/confinement.h"
@@ -40,32 +40,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr off_t log_limit = 16 << 20;
-
 std::uint64_t now_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-// The log starts anew when it is full: a guest that prints for ever must not fill the file system.
-void log_text(std::string_view text) {
-  struct stat info {};
-  if (::fstat(vm_console, &info) == 0 && info.st_size > log_limit) (void)!::ftruncate(vm_console, 0);
-  (void)write_all(vm_console, text, "the console log");
-}
-
-// hobbesd's books are not what the guest lives by: nobody waits for them long.
-void tell_manager(const VmPlan& plan, Json event) {
-  auto client = Client::connect(false);
-  if (!client || plan.handle == 0) return;
-  event["handle"] = plan.handle;
-  (void)client->call("enclave.event", std::move(event), {}, milliseconds(1000));
-}
+void log_text(std::string_view text) { append_to_console(vm_console, text); }
 
 [[noreturn]] void crash(const VmPlan& plan, const std::string& why) {
   log_text("palacios: the guest crashed: " + why + "\n");
-  tell_manager(plan, {{"event", "crashed"}, {"cause", why}});
+  tell_manager(plan.handle, {{"event", "crashed"}, {"cause", why}});
   // As a program that met a fault; in a pid namespace of its own it cannot die by a signal of its own.
   std::_Exit(128 + SIGABRT);
 }
@@ -163,11 +148,7 @@ class Monitor {
     printed_ += c;
     if (c != '\n' && printed_.size() < 256) return;
     log_text(printed_);
-    // A guest without an agent has only its serial port to speak to people; nobody waits for its reader.
-    if (plan_.process.is_null()) {
-      pollfd out{STDOUT_FILENO, POLLOUT, 0};
-      if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0) (void)!::write(STDOUT_FILENO, printed_.data(), printed_.size());
-    }
+    if (plan_.process.is_null()) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
     printed_.clear();
   }
 

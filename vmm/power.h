@@ -27,51 +27,23 @@ constexpr const char* name_of(Ending ending) {
 }
 
 inline constexpr std::uint8_t sleep_type_off = 5;
-inline constexpr std::uint8_t reset_value = HOBBES_VM_RESET;
 static_assert(HOBBES_VM_POWER_OFF == (1U << 5U | sleep_type_off << 2U));
 
-class SleepControl final : public Device {
+/// A register that ends the machine when the agreed value is written to its first byte; everything else is ignored.
+class EndRegister final : public Device {
  public:
-  explicit SleepControl(std::function<void(Ending)> end) : end_(std::move(end)) {}
+  EndRegister(std::uint8_t agreed, std::uint8_t reads_as, std::function<void()> end)
+      : agreed_(agreed), reads_as_(reads_as), end_(std::move(end)) {}
   void read(std::uint64_t, std::span<std::byte> data) override {
-    for (std::byte& byte : data) byte = std::byte{0};
+    for (std::byte& byte : data) byte = std::byte{reads_as_};
   }
   void write(std::uint64_t offset, std::span<const std::byte> data) override {
-    auto value = std::to_integer<unsigned>(data[0]);
-    constexpr unsigned enable = 1U << 5U;
-    if (offset == 0 && (value & enable) != 0 && (value >> 2U & 7U) == sleep_type_off) end_(Ending::powered_off);
+    if (offset == 0 && std::to_integer<std::uint8_t>(data[0]) == agreed_) end_();
   }
 
  private:
-  std::function<void(Ending)> end_;
-};
-
-class ResetRegister final : public Device {
- public:
-  explicit ResetRegister(std::function<void(Ending)> end) : end_(std::move(end)) {}
-  void read(std::uint64_t, std::span<std::byte> data) override {
-    for (std::byte& byte : data) byte = std::byte{0};
-  }
-  void write(std::uint64_t, std::span<const std::byte> data) override {
-    if (std::to_integer<std::uint8_t>(data[0]) == reset_value) end_(Ending::rebooted);
-  }
-
- private:
-  std::function<void(Ending)> end_;
-};
-
-class PanicPort final : public Device {
- public:
-  explicit PanicPort(std::function<void(Ending)> end) : end_(std::move(end)) {}
-  void read(std::uint64_t, std::span<std::byte> data) override {
-    for (std::byte& byte : data) byte = std::byte{HOBBES_VM_PANICKED};  // understands "panicked"
-  }
-  void write(std::uint64_t, std::span<const std::byte> data) override {
-    if ((std::to_integer<unsigned>(data[0]) & HOBBES_VM_PANICKED) != 0) end_(Ending::panicked);
-  }
-
- private:
-  std::function<void(Ending)> end_;
+  std::uint8_t agreed_, reads_as_;
+  std::function<void()> end_;
 };
 
 }  // namespace hobbes::vmm

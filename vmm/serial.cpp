@@ -101,11 +101,4 @@ void Serial::write(std::uint64_t offset, std::span<const std::byte> data_in) {
   }
 }
 
-void Serial::type(const std::string& text) {
-  std::scoped_lock guard(lock_);
-  for (char c : text)
-    if (input_.size() < input_limit) input_.push_back(c);
-  raise_if_wanted();
-}
-
 }  // namespace hobbes::vmm

@@ -15,8 +15,6 @@ class Serial final : public Device {
   Serial(std::function<void(char)> sink, std::function<void()> interrupt) : sink_(std::move(sink)), interrupt_(std::move(interrupt)) {}
   void read(std::uint64_t offset, std::span<std::byte> data) override;
   void write(std::uint64_t offset, std::span<const std::byte> data) override;
-  /// Typed at the guest's console; what it does not fetch is dropped beyond 4 KiB.
-  void type(const std::string& text);
 
  private:
   [[nodiscard]] std::uint8_t identification();
@@ -25,7 +23,7 @@ class Serial final : public Device {
   std::mutex lock_;
   std::function<void(char)> sink_;
   std::function<void()> interrupt_;
-  std::deque<char> input_;
+  std::deque<char> input_;  // looped back
   std::uint8_t enabled_ = 0, line_ = 0, modem_ = 0, scratch_ = 0;
   std::uint16_t divisor_ = 12;
   bool transmitter_asks_ = false;

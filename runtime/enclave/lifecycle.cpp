@@ -79,14 +79,6 @@ std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement) {
   return out;
 }
 
-// Tells hobbesd what happened when it runs; the enclave itself does not depend on it.
-void notify_manager(const EnclaveRecord& record, Json event) {
-  auto client = Client::connect(false);
-  if (!client || record.handle == 0) return;
-  event["handle"] = record.handle;
-  (void)client->call("enclave.event", std::move(event), {}, milliseconds(2000));
-}
-
 Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   HOBBES_CHECK(check_id(options.id));
   HOBBES_TRY(bundle, load_bundle(options.bundle));
@@ -175,7 +167,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
 
 Result<void> start_enclave(const EnclaveRecord& record) {
   HOBBES_CHECK(driver_for(record.kind).start(record));
-  notify_manager(record, {{"event", "started"}});
+  tell_manager(record.handle, {{"event", "started"}});
   auto bundle_text = Files::system().read(record.folder() + "/config.json", json_size_limit);
   if (!bundle_text) return {};
   auto config = parse_json(*bundle_text, "config.json");

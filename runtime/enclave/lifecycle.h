@@ -32,7 +32,5 @@ Result<void> remove_enclave(const EnclaveRecord& record);
 Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id);
 /// The "memory" of hobbesd's answer to such a request: NUMA node -> bytes.
 std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement);
-/// Sends an "enclave.event" if hobbesd runs; the enclave does not depend on it.
-void notify_manager(const EnclaveRecord& record, Json event);
 
 }  // namespace hobbes

@@ -49,6 +49,11 @@ const char* name_of(Status status) {
   return "stopped";
 }
 
+Error not_running(const EnclaveRecord& record, const std::string& verb) {
+  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
+          "see `hobbes-run state " + record.id + "`"};
+}
+
 std::string default_cgroup(const std::string& root, const std::string& id) { return "/hobbes/" + hex(hash_of(root), 8) + "-" + id; }
 
 Status EnclaveRecord::status() const {

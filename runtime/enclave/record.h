@@ -49,6 +49,9 @@ struct EnclaveRecord {
   static std::vector<EnclaveRecord> list(const std::string& root);
 };
 
+/// `verb` is refused because of the enclave's status.
+Error not_running(const EnclaveRecord& record, const std::string& verb);
+
 /// Where an enclave's control group is when the bundle does not say: /hobbes/<root hash>-<id>.
 std::string default_cgroup(const std::string& root, const std::string& id);
 

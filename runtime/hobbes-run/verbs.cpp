@@ -144,7 +144,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   }
   if (options.detach) return 0;
   int status = wait_for(child, relay ? &*relay : nullptr);
-  notify_manager(record, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
+  tell_manager(record.handle, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
   if (!options.keep) HOBBES_CHECK(remove_enclave(record));
   return exit_code_of(status);
 }
@@ -261,7 +261,7 @@ Result<int> ps(const Globals& globals, const std::string& id, const std::string&
 Result<int> kill(const Globals& globals, const std::string& id, const std::string& signal, bool all) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_TRY(number, signal_number(signal));
-  if (record.process.alive()) notify_manager(record, {{"event", "killing"}});
+  if (record.process.alive()) tell_manager(record.handle, {{"event", "killing"}});
   HOBBES_CHECK(driver_for(record.kind).signal(record, number, all));
   return 0;
 }
@@ -276,7 +276,7 @@ Result<int> remove(const Globals& globals, const std::string& id, bool force) {
   if (!force && now != Status::stopped && now != Status::created)
     return Error{Code::busy, "delete enclave '" + id + "'", "enclave is " + std::string(name_of(now)) + ", not stopped",
                  "stop it with `hobbes-run kill " + id + "`, or use --force"};
-  if (now != Status::stopped) notify_manager(*record, {{"event", "killing"}});
+  if (now != Status::stopped) tell_manager(record->handle, {{"event", "killing"}});
   HOBBES_CHECK(remove_enclave(*record));
   return 0;
 }
@@ -284,14 +284,14 @@ Result<int> remove(const Globals& globals, const std::string& id, bool force) {
 Result<int> pause(const Globals& globals, const std::string& id) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_CHECK(driver_for(record.kind).pause(record));
-  notify_manager(record, {{"event", "paused"}});
+  tell_manager(record.handle, {{"event", "paused"}});
   return 0;
 }
 
 Result<int> resume(const Globals& globals, const std::string& id) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_CHECK(driver_for(record.kind).resume(record));
-  notify_manager(record, {{"event", "resumed"}});
+  tell_manager(record.handle, {{"event", "resumed"}});
   return 0;
 }
 

@@ -78,4 +78,11 @@ Result<Message> Client::call(const std::string& op, Json request, const std::vec
   return std::move(answer);
 }
 
+void tell_manager(std::uint64_t handle, Json event) {
+  auto client = Client::connect(false);
+  if (!client || handle == 0) return;
+  event["handle"] = handle;
+  (void)client->call("enclave.event", std::move(event), {}, std::chrono::milliseconds(2000));
+}
+
 }  // namespace hobbes

@@ -354,6 +354,54 @@ TEST(Quota, AnUnprivilegedUserGetsWhatTheSiteAllowsAndNoMore) {
             std::string::npos);
 }
 
+// systemd's protocol, by hand: sockets that are there before hobbesd, as descriptors 3 and 4 (sd_listen_fds(3)).
+TEST(Daemon, ServesTheSocketsThatSystemdHandsIt) {
+  Node node;
+  std::string script =
+      "import os,socket,sys\n"
+      "run=sys.argv[1]\n"
+      "control=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); control.bind(run+'/control.sock'); control.listen(8)\n"
+      "api=socket.socket(socket.AF_UNIX,socket.SOCK_STREAM); api.bind(run+'/api.sock'); api.listen(8)\n"
+      "early=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); early.connect(run+'/control.sock'); early.send(b'{\"op\":\"ping\"}')\n"
+      "pid=os.fork()\n"
+      "if pid==0:\n"
+      "  a=os.dup(control.fileno()); b=os.dup(api.fileno()); a=os.dup2(a,100); b=os.dup2(b,101)\n"
+      "  os.dup2(100,3); os.dup2(101,4)\n"
+      "  os.environ.update(LISTEN_PID=str(os.getpid()),LISTEN_FDS='2')\n"
+      "  os.execv(sys.argv[2],[sys.argv[2],'--foreground'])\n"
+      "early.settimeout(20)\n"
+      "print(early.recv(1000).decode())\n";
+  ASSERT_TRUE(replace_file(node.folder() + "/activate.py", script));
+  std::string answer = node.good({"sh", "-c",
+                                  "/usr/bin/python3 " + node.folder() + "/activate.py " + node.run_folder() +
+                                      " " HOBBES_BUILD_DIR "/bin/hobbesd 2>" + node.folder() + "/log"});
+  EXPECT_NE(answer.find("\"ok\":true"), std::string::npos) << "who connected before it ran is answered: " << answer;
+  EXPECT_EQ(node.rest("GET", "/v1/node").first, 200);
+}
+
+TEST(Daemon, AUserWithoutItIsToldWhatToAskFor) {
+  Node node;
+  ::chmod(node.folder().c_str(), 0755);
+  std::string bundle = node.bundle("b", "true");
+  Outcome outcome = node.run(
+      {"setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", HOBBES_BUILD_DIR "/bin/hobbes-run", "create", "--bundle", bundle, "a"});
+  EXPECT_NE(outcome.wait_status, 0);
+  EXPECT_NE(outcome.err.find("only root can start it; ask the administrator to run `systemctl enable --now hobbesd.socket`"),
+            std::string::npos)
+      << outcome.err;
+}
+
+TEST(Shell, CompletesCommandsAndRemembersThem) {
+  Node node;
+  node.wake_daemon();
+  ASSERT_TRUE(replace_file(node.folder() + "/keys", "encl\t\nexit\n"));
+  std::string out = node.good({"sh", "-c",
+                               "export HOME=" + node.folder() + " TERM=xterm; { sleep 1; cat " + node.folder() +
+                                   "/keys; sleep 1; } | script -qec " HOBBES_BUILD_DIR "/bin/hobbes /dev/null"});
+  EXPECT_NE(out.find("KIND"), std::string::npos) << "the completed command was not executed: " << out;
+  EXPECT_NE(Files::system().read(node.folder() + "/.hobbes_history").value_or("").find("enclaves"), std::string::npos);
+}
+
 // hobbesd answers whatever is sent to it, and lives on.
 TEST(Control, HostileRequestsCostNothingButAnAnswer) {
   Node node;

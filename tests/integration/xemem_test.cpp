@@ -74,6 +74,29 @@ TEST(Xemem, PermissionsAreThoseOfTheModeAndReadOnlyMeansReadOnly) {
   ::munmap(mapped, 4096);
 }
 
+// Where the kernel gives huge pages the segment is made of them; where it does not, that is said and nothing is made.
+TEST(Xemem, HugePagesAreUsedWhenAskedForOrRefused) {
+  Node node;
+  node.wake_daemon();
+  const char* knob = "/proc/sys/vm/nr_hugepages";
+  std::string before = Files::system().read(knob).value_or("0");
+  (void)Files::system().write(knob, "8");
+  bool given = std::atoi(Files::system().read("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").value_or("0").c_str()) >= 2;
+  auto segment = Segment::make("huge", 4 << 20, {0600, 2 << 20, false, {}});
+  if (given) {
+    ASSERT_TRUE(segment) << segment.error().text();
+    *static_cast<volatile char*>(segment->data()) = 1;
+    std::string maps = Files::system().read("/proc/self/smaps", 4 << 20).value_or("");
+    EXPECT_NE(maps.find("KernelPageSize:     2048 kB"), std::string::npos);
+  } else {
+    ASSERT_FALSE(segment);
+    EXPECT_NE(segment.error().text().find("huge pages"), std::string::npos) << segment.error().text();
+    EXPECT_EQ(node.run({"hobbes", "segments", "--json"}).out, "[]\n");
+  }
+  { Result<Segment> gone = std::move(segment); }
+  (void)Files::system().write(knob, before.substr(0, before.find('\n')));
+}
+
 TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   Node node;
   node.wake_daemon();

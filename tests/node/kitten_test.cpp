@@ -74,14 +74,8 @@ class Kitten : public ::testing::Test {
     EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
     return path;
   }
-  // Output into a file: the enclave process keeps its creator's.
-  Outcome create(const std::string& id, const std::string& path) {
-    return node.run({"sh", "-c",
-                     HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " " + id + " >/dev/null 2>" + node.folder() +
-                         "/err; s=$?; cat " + node.folder() + "/err >&2; exit $s"});
-  }
   void boot(const std::string& id, const Json& patch = {}) {
-    Outcome made = create(id, bundle(id, patch));
+    Outcome made = node.create(id, bundle(id, patch));
     ASSERT_EQ(made.wait_status, 0) << made.err;
     node.good({"hobbes-run", "start", id});
   }
@@ -112,7 +106,7 @@ class Kitten : public ::testing::Test {
 
 TEST_F(Kitten, TheShippedBundleBootsAndShutsDown) {
   std::string path = bundle("shipped", {}, HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img");
-  ASSERT_EQ(create("k", path).wait_status, 0);
+  ASSERT_EQ(node.create("k", path).wait_status, 0);
   EXPECT_EQ(text_at(*parse_json(node.good({"hobbes-run", "state", "k"}), "state"), "status"), "created");
   node.good({"hobbes-run", "start", "k"});
   Json state = *parse_json(node.good({"hobbes-run", "state", "k"}), "state");
@@ -319,7 +313,7 @@ TEST_F(Kitten, GarbageInEverySharedPlaceHurtsNobodyElse) {
 }
 
 TEST_F(Kitten, AnEnclaveTooSmallForItsKernelIsRefused) {
-  Outcome made = create("tiny", bundle("tiny", {{"hobbes", {{"memory", {{"size", "4MiB"}}}}}}));
+  Outcome made = node.create("tiny", bundle("tiny", {{"hobbes", {{"memory", {{"size", "4MiB"}}}}}}));
   EXPECT_NE(made.wait_status, 0);
   EXPECT_NE(made.err.find("8 MiB"), std::string::npos) << made.err;
 }
@@ -329,7 +323,7 @@ TEST_F(Kitten, WrongImagesAreRefusedWithTheirFault) {
   std::string path = node.folder() + "/image";
   auto refusal = [&](const std::string& content) {
     EXPECT_TRUE(replace_file(path, content));
-    Outcome made = create("bad", bundle("bad", {}, path));
+    Outcome made = node.create("bad", bundle("bad", {}, path));
     EXPECT_NE(made.wait_status, 0);
     return made.err;
   };
@@ -344,10 +338,10 @@ TEST_F(Kitten, WrongImagesAreRefusedWithTheirFault) {
 }
 
 TEST_F(Kitten, MoreThanLinuxCanGiveIsRefusedAndNothingIsKept) {
-  Outcome cores = create("k", bundle("k", {{"hobbes", {{"cores", {{"count", 4}}}}}}));
+  Outcome cores = node.create("k", bundle("k", {{"hobbes", {{"cores", {{"count", 4}}}}}}));
   EXPECT_NE(cores.wait_status, 0);
   EXPECT_NE(cores.err.find("the host keeps 0"), std::string::npos) << cores.err;
-  Outcome memory = create("k", bundle("k", {{"hobbes", {{"memory", {{"size", "64GiB"}}}}}}));
+  Outcome memory = node.create("k", bundle("k", {{"hobbes", {{"memory", {{"size", "64GiB"}}}}}}));
   EXPECT_NE(memory.wait_status, 0);
   EXPECT_NE(memory.err.find("free are"), std::string::npos) << memory.err;
 }
@@ -356,7 +350,7 @@ TEST_F(Kitten, ServiceCoresAreWhereItsControlProcessRuns) {
   boot("k", {{"hobbes", {{"serviceCores", "1"}, {"cores", {{"list", "3"}, {"count", nullptr}}}}}});
   auto status = file("/proc/" + std::to_string(record("k").process.pid) + "/status");
   EXPECT_NE(status.find("Cpus_allowed_list:\t1\n"), std::string::npos) << status;
-  Outcome both = create("b", bundle("b", {{"hobbes", {{"serviceCores", "2"}, {"cores", {{"list", "2"}, {"count", nullptr}}}}}}));
+  Outcome both = node.create("b", bundle("b", {{"hobbes", {{"serviceCores", "2"}, {"cores", {{"list", "2"}, {"count", nullptr}}}}}}));
   EXPECT_NE(both.err.find("both a service core"), std::string::npos) << both.err;
 }
 
@@ -449,7 +443,7 @@ TEST_F(Kitten, FeaturesSayWhetherItCanBeHosted) {
   features = *parse_json(node.good({"hobbes-run", "features"}), "features");
   EXPECT_FALSE(features["hobbes"]["kinds"]["kitten"]["available"]);
   EXPECT_NE(text_at(features["hobbes"]["kinds"]["kitten"], "why").find("not loaded"), std::string::npos);
-  Outcome refused = create("k", bundle("k"));
+  Outcome refused = node.create("k", bundle("k"));
   EXPECT_NE(refused.err.find("modprobe hobbes"), std::string::npos) << refused.err;
   const char* named = std::getenv("HOBBES_MODULE");
   node.good({"/sbin/insmod", named != nullptr ? named : HOBBES_BUILD_DIR "/kmod/hobbes.ko"});

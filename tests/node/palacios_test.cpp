@@ -42,15 +42,10 @@ class Palacios : public ::testing::Test {
     EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
     return path;
   }
-  Outcome create(const std::string& id, const std::string& path) {
-    return node.run({"sh", "-c",
-                     HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + path + " " + id + " </dev/null >" + path + "/out 2>" + path +
-                         "/err; s=$?; cat " + path + "/err >&2; exit $s"});
-  }
   // A guest that stays, for tests that talk to it.
   void boot(const std::string& id, const Json& patch = {}, const std::string& script = "exec sleep 1000") {
     for (bool last : {false, true}) {
-      Outcome made = create(id, bundle(id, script, patch));
+      Outcome made = node.create(id, bundle(id, script, patch));
       ASSERT_EQ(made.wait_status, 0) << made.err;
       Outcome started = node.run({"hobbes-run", "start", id}, 100);
       if (started.wait_status == 0) return;
@@ -100,7 +95,7 @@ TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
 }
 
 TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
-  boot("a", {{"hobbes", {{"cores", {{"count", 1}, {"numa", 0}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
+  boot("a", {{"hobbes", {{"cores", {{"list", "0-1"}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
   EXPECT_EQ(state("a"), "running");
   EXPECT_EQ(inside("a", "echo $((6 * 7))"), "42\n");
   Outcome failing = node.run({"sh", "-c", "echo text | " HOBBES_BUILD_DIR "/bin/hobbes-run exec a sh -c 'cat; echo err >&2; exit 9'"});
@@ -129,13 +124,15 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
   EXPECT_EQ(inside("a", "echo back"), "back\n");
 
   std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
-  auto allowed = [&] {
+  auto bound = [&] {
     return node.good(
-        {"sh", "-c", "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done"});
+        {"sh", "-c",
+         "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done; true"});
   };
-  std::string before = allowed();
-  node.good({"hobbes-run", "update", "--cores", "2", "a"});
-  EXPECT_NE(before.find_first_of("0123"), std::string::npos);
+  EXPECT_EQ(bound(), "0\n1\n") << "each vCPU has a core to itself";
+  node.good({"hobbes-run", "update", "--cores", "1", "a"});
+  EXPECT_EQ(bound(), "0\n0\n") << "both on what is left";
+  EXPECT_EQ(inside("a", "nproc"), "2\n");
   EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "512MiB", "a"}).err.find("keeps the memory"), std::string::npos);
 
   node.good({"hobbes-run", "kill", "a", "TERM"});
@@ -201,7 +198,7 @@ INSTANTIATE_TEST_SUITE_P(Every, PalaciosEnd,
 TEST_F(Palacios, BadImagesAreRefusedClearly) {
   auto refusal = [&](const Json& patch) {
     std::string path = bundle("bad", "true", patch);
-    Outcome made = create("bad", path);
+    Outcome made = node.create("bad", path);
     std::string said = made.err;
     if (made.wait_status == 0) {
       Outcome started = node.run({"hobbes-run", "start", "bad"}, 60);
@@ -285,7 +282,7 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
   std::string path = bundle("b", "true", {{"hobbes", {{"memory", {{"size", "128MiB"}}}}}});
   int refused = 0;
   for (int call = 1; call <= 40; ++call) {
-    ASSERT_EQ(create("a", path).wait_status, 0) << "call " << call;
+    ASSERT_EQ(node.create("a", path).wait_status, 0) << "call " << call;
     std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
     // Attached before the monitor is executed, it fails the monitor's n-th request to KVM.
     node.good({"sh", "-c",
@@ -307,7 +304,7 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
 
 TEST_F(Palacios, WithoutKvmACreateFailsInOneClearSentence) {
   node.good({"/sbin/rmmod", "kvm_amd"});
-  Outcome made = create("a", bundle("b", "true"));
+  Outcome made = node.create("a", bundle("b", "true"));
   EXPECT_NE(made.wait_status, 0);
   EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load kvm-intel or kvm-amd"), std::string::npos)
       << made.err;

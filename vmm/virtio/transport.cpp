@@ -110,30 +110,27 @@ void VirtioTransport::write_register(std::uint64_t offset, std::uint32_t value) 
       break;
   }
   if (queue == nullptr) return;
+  Gpa* part = nullptr;  // of the three, low word first
+  switch (offset & ~7ULL) {
+    case VIRTIO_MMIO_QUEUE_DESC_LOW:
+      part = &queue->descriptors;
+      break;
+    case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
+      part = &queue->available;
+      break;
+    case VIRTIO_MMIO_QUEUE_USED_LOW:
+      part = &queue->used;
+      break;
+    default:
+      break;
+  }
+  if (part != nullptr) *part = (offset & 4U) == 0 ? with_low(*part, value) : with_high(*part, value);
   switch (offset) {
     case VIRTIO_MMIO_QUEUE_NUM:
       if (value != 0 && value <= queue_size_limit && (value & (value - 1)) == 0) queue->size = static_cast<std::uint16_t>(value);
       break;
     case VIRTIO_MMIO_QUEUE_READY:
       queue->ready = value == 1;
-      break;
-    case VIRTIO_MMIO_QUEUE_DESC_LOW:
-      queue->descriptors = with_low(queue->descriptors, value);
-      break;
-    case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-      queue->descriptors = with_high(queue->descriptors, value);
-      break;
-    case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-      queue->available = with_low(queue->available, value);
-      break;
-    case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-      queue->available = with_high(queue->available, value);
-      break;
-    case VIRTIO_MMIO_QUEUE_USED_LOW:
-      queue->used = with_low(queue->used, value);
-      break;
-    case VIRTIO_MMIO_QUEUE_USED_HIGH:
-      queue->used = with_high(queue->used, value);
       break;
     default:
       break;

@@ -7,12 +7,10 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <list>
@@ -21,6 +19,7 @@
 #include "core/file.h"
 #include "core/paths.h"
 #include "enclave/drivers/kitten/cokernel.h"
+#include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 #include "ipc/client.h"
 
@@ -29,30 +28,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr off_t log_limit = 16 << 20;
-
-// The log starts anew when it is full: a kernel that prints for ever must not fill the file system. The creator's output gets what it has
-// room for; nobody waits for its reader.
 void print(const std::string& text) {
-  struct stat now {};
-  if (::fstat(kitten_console, &now) == 0 && now.st_size > log_limit) (void)!::ftruncate(kitten_console, 0);
-  (void)write_all(kitten_console, text, "the console log");
-  pollfd out{STDOUT_FILENO, POLLOUT, 0};
-  if (::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0)
-    (void)!::write(STDOUT_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
-}
-
-// hobbesd's books are not what the co-kernel lives by: nobody waits for them long.
-void tell_manager(const KittenPlan& plan, Json event) {
-  auto client = Client::connect(false);
-  if (!client || plan.handle == 0) return;
-  event["handle"] = plan.handle;
-  (void)client->call("enclave.event", std::move(event), {}, milliseconds(1000));
+  append_to_console(kitten_console, text);
+  show_creator(text);
 }
 
 [[noreturn]] void crash(const KittenPlan& plan, const std::string& why) {
   print("kitten crashed: " + why + "\n");
-  tell_manager(plan, {{"event", "crashed"}, {"cause", why}});
+  tell_manager(plan.handle, {{"event", "crashed"}, {"cause", why}});
   // As a program that met a fault: whoever waits for this process sees a signal.
   ::signal(SIGABRT, SIG_DFL);
   ::prctl(PR_SET_DUMPABLE, 0);

@@ -14,6 +14,7 @@
 #include "core/size.h"
 #include "enclave/drivers/kitten/loader.h"
 #include "enclave/drivers/kitten/plan.h"
+#include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 #include "partition/memory_pool.h"
 
@@ -29,38 +30,6 @@ MemoryPool pool() { return MemoryPool(Files::system(), run_directory() + "/pool"
 std::string module_name(const EnclaveRecord& record) { return record.id.substr(0, 32) + "#" + hex(record.handle); }
 
 std::uint64_t whole_frames(std::uint64_t bytes) { return (bytes + HOBBES_FRAME_SIZE - 1) / HOBBES_FRAME_SIZE * HOBBES_FRAME_SIZE; }
-
-// Beside the running program in a build tree, or where it is installed.
-Result<Fd> open_control_program() {
-  std::string here = program_directory();
-  for (const std::string& path : {here + "/../libexec/hobbes/kitten-control", std::string("/usr/libexec/hobbes/kitten-control")})
-    if (Fd out(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); out) return out;
-  return Error{Code::unavailable, "find the control program of co-kernels", "kitten-control is not in ../libexec/hobbes",
-               "install Hobbes completely"};
-}
-
-// The small enclave of kind linux that the control process lives in: the host's root, nothing of its own but the descriptors it is given.
-Result<Bundle> service_bundle(const Bundle& bundle, const std::string& plan) {
-  Json capabilities = {"CAP_IPC_LOCK"};  // pins are locked memory
-  Json config = {{"ociVersion", "1.3.0"},
-                 {"process",
-                  {{"args", {"/proc/self/fd/" + std::to_string(kitten_program), plan}},
-                   {"cwd", "/"},
-                   {"env", {"PATH=/usr/bin:/bin", "HOBBES_RUN_DIR=" + run_directory()}},
-                   {"noNewPrivileges", true},
-                   {"capabilities", {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}}}},
-                 {"hobbes", {{"kind", "linux"}, {"root", "host"}}}};
-  for (const char* key : {"hooks", "annotations"})
-    if (bundle.config.contains(key)) config[key] = bundle.config[key];
-  if (config.contains("annotations"))
-    for (auto at = config["annotations"].begin(); at != config["annotations"].end();)
-      at = at.key().rfind("org.hobbes.", 0) == 0 ? config["annotations"].erase(at) : std::next(at);
-  for (const char* type : {"mount", "ipc", "uts", "network"}) config["linux"]["namespaces"].push_back({{"type", type}});
-  if (!bundle.oci.linux_.cgroups_path.empty()) config["linux"]["cgroupsPath"] = bundle.oci.linux_.cgroups_path;
-  Validation validation = validate_config(bundle.path, config);
-  if (!validation.bundle) return Error{Code::corrupt, "describe the control process's enclave", report(validation.problems), ""};
-  return std::move(*validation.bundle);
-}
 
 Error not_for_kernels(const EnclaveRecord& record, const std::string& verb, const std::string& remedy) {
   return {Code::unsupported, verb + " enclave '" + record.id + "'", "a co-kernel has cores of its own, which Linux cannot " + verb, remedy};
@@ -141,14 +110,7 @@ Result<void> shrink_memory(const EnclaveRecord& record, const KittenPlan& plan, 
 }  // namespace
 
 Result<Json> ask_control(const EnclaveRecord& record, const Json& request, milliseconds deadline) {
-  std::string attempt = "ask the control process of enclave '" + record.id + "'";
-  auto channel = Channel::connect(control_socket(record));
-  if (!channel) return std::move(channel.error()).within(attempt);
-  HOBBES_CHECK(channel->send(request));
-  auto reply = channel->receive(deadline);
-  if (!reply) return std::move(reply.error()).within(attempt);
-  if (reply->body.value("ok", false)) return std::move(reply->body);
-  return error_from(reply->body.value("error", Json::object()));
+  return ask_service(control_socket(record), "ask the control process of enclave '" + record.id + "'", request, deadline);
 }
 
 std::optional<Error> KittenDriver::obstacle() const {
@@ -194,12 +156,14 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     HOBBES_TRY(entry, load_kernel(kernel, wishes.image.cmdline, plan, module));
     plan.entry = entry;
 
-    HOBBES_TRY(program, open_control_program());
+    HOBBES_TRY(program, open_service_program("kitten-control"));
     HOBBES_TRY(socket, listen_at(control_socket(record), 0600, SOCK_SEQPACKET));
     std::string log = record.folder() + "/console.log";
     Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
     if (!console) return os_error("open " + log, errno);
-    HOBBES_TRY(bundle, service_bundle(request.bundle, to_text(plan.json())));
+    // Pins are locked memory.
+    HOBBES_TRY(bundle, service_bundle(request.bundle,
+                                      {kitten_program, {to_text(plan.json())}, {"CAP_IPC_LOCK"}, {"mount", "ipc", "uts", "network"}}));
     CreateRequest service;
     service.bundle = std::move(bundle);
     if (wishes.service_cores) service.cpus = wishes.service_cores->text();

@@ -204,11 +204,6 @@ bool same_namespace(pid_t pid, const char* name) {
          mine.st_ino == theirs.st_ino;
 }
 
-Error not_running(const EnclaveRecord& record, const std::string& verb) {
-  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
-          "see `hobbes-run state " + record.id + "`"};
-}
-
 Result<Bundle> bundle_of(const EnclaveRecord& record) {
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));

@@ -13,11 +13,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string framed(std::uint32_t type, std::string_view content) {
-  hobbes_frame head{static_cast<std::uint32_t>(content.size()), type};
-  return std::string(reinterpret_cast<const char*>(&head), sizeof head).append(content);
-}
-
 Error gone() { return {Code::unavailable, "talk to the guest's agent", "it has closed the stream", "see the enclave's console"}; }
 
 Result<void> read_exactly(int fd, char* to, std::size_t size, Clock::time_point end) {
@@ -37,6 +32,11 @@ Result<void> read_exactly(int fd, char* to, std::size_t size, Clock::time_point 
 }
 
 }  // namespace
+
+std::string framed(std::uint32_t type, std::string_view content) {
+  hobbes_frame head{static_cast<std::uint32_t>(content.size()), type};
+  return std::string(reinterpret_cast<const char*>(&head), sizeof head).append(content);
+}
 
 Result<void> Conversation::send(std::uint32_t type, std::string_view content) const {
   if (content.size() > HOBBES_FRAME_LIMIT) return Error{Code::invalid, "talk to the guest's agent", "the message is too long", ""};

@@ -15,6 +15,9 @@ struct Frame {
   std::string content;
 };
 
+/// The bytes of a frame.
+std::string framed(std::uint32_t type, std::string_view content);
+
 /// Blocking, with a deadline. Not thread-safe, but one thread may send while another receives.
 class Conversation {
  public:

@@ -19,6 +19,7 @@
 #include "enclave/drivers/palacios/archive.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
+#include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 
 namespace hobbes {
@@ -30,14 +31,6 @@ constexpr const char* kvm_path = "/dev/kvm";
 
 std::string monitor_socket(const EnclaveRecord& record) { return record.folder() + "/palacios.sock"; }
 
-// Beside the running program in a build tree, or where it is installed.
-Result<Fd> open_monitor() {
-  std::string here = program_directory();
-  for (const std::string& path : {here + "/../libexec/hobbes/palacios", std::string("/usr/libexec/hobbes/palacios")})
-    if (Fd out(::open(path.c_str(), O_RDONLY | O_CLOEXEC)); out) return out;
-  return Error{Code::unavailable, "find the virtual machine monitor", "palacios is not in ../libexec/hobbes", "install Hobbes completely"};
-}
-
 Json process_for_agent(const oci::Process& process, const std::string& hostname, const std::vector<std::string>& extra_environment) {
   Json out = {{"args", process.args},    {"env", process.env},           {"cwd", process.cwd},
               {"uid", process.user.uid}, {"gid", process.user.gid},      {"groups", process.user.additional_gids},
@@ -47,31 +40,6 @@ Json process_for_agent(const oci::Process& process, const std::string& hostname,
   if (process.console_size) out["consoleSize"] = {{"height", process.console_size->height}, {"width", process.console_size->width}};
   for (const oci::Rlimit& limit : process.rlimits) out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
   return out;
-}
-
-// The small enclave of kind linux that the monitor lives in: the host's root, read-only, no capabilities, nothing of its own but the
-// descriptors it is given.
-Result<Bundle> service_bundle(const Bundle& bundle) {
-  Json none = Json::array();
-  Json config = {{"ociVersion", "1.3.0"},
-                 {"process",
-                  {{"args", {"/proc/self/fd/" + std::to_string(vm_program)}},
-                   {"cwd", "/"},
-                   {"env", {"PATH=/usr/bin:/bin", "HOBBES_RUN_DIR=" + run_directory()}},
-                   {"terminal", bundle.oci.process && bundle.oci.process->terminal},
-                   {"noNewPrivileges", true},
-                   {"capabilities", {{"bounding", none}, {"effective", none}, {"permitted", none}}}}},
-                 {"hobbes", {{"kind", "linux"}, {"root", "host"}}}};
-  for (const char* key : {"hooks", "annotations"})
-    if (bundle.config.contains(key)) config[key] = bundle.config[key];
-  if (config.contains("annotations"))
-    for (auto at = config["annotations"].begin(); at != config["annotations"].end();)
-      at = at.key().rfind("org.hobbes.", 0) == 0 ? config["annotations"].erase(at) : std::next(at);
-  for (const char* type : {"mount", "ipc", "uts", "network", "pid"}) config["linux"]["namespaces"].push_back({{"type", type}});
-  if (!bundle.oci.linux_.cgroups_path.empty()) config["linux"]["cgroupsPath"] = bundle.oci.linux_.cgroups_path;
-  Validation validation = validate_config(bundle.path, config);
-  if (!validation.bundle) return Error{Code::corrupt, "describe the monitor's enclave", report(validation.problems), ""};
-  return std::move(*validation.bundle);
 }
 
 Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what, int flags = O_RDONLY) {
@@ -94,11 +62,6 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   return out;
 }
 
-Error not_running(const EnclaveRecord& record, const std::string& verb) {
-  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
-          "see `hobbes-run state " + record.id + "`"};
-}
-
 // A program of the guest, as a process of ours: it carries the streams and ends as the program ends.
 [[noreturn]] void stand_in(Conversation program, const ExecRequest& request) {
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -119,17 +82,8 @@ Error not_running(const EnclaveRecord& record, const std::string& verb) {
 
 }  // namespace
 
-Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline, const std::vector<int>& fds,
-                         std::vector<Fd>* out) {
-  std::string attempt = "ask the monitor of enclave '" + record.id + "'";
-  auto channel = Channel::connect(monitor_socket(record));
-  if (!channel) return std::move(channel.error()).within(attempt);
-  HOBBES_CHECK(channel->send(request, fds));
-  auto reply = channel->receive(deadline);
-  if (!reply) return std::move(reply.error()).within(attempt);
-  if (!reply->body.value("ok", false)) return error_from(reply->body.value("error", Json::object()));
-  if (out != nullptr) *out = std::move(reply->fds);
-  return std::move(reply->body);
+Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline, std::vector<Fd>* out) {
+  return ask_service(monitor_socket(record), "ask the monitor of enclave '" + record.id + "'", request, deadline, {}, out);
 }
 
 std::optional<Error> PalaciosDriver::obstacle() const {
@@ -140,7 +94,7 @@ std::optional<Error> PalaciosDriver::obstacle() const {
   if (!kvm)
     return Error{Code::unavailable, attempt, "there is no /dev/kvm",
                  "enable virtualisation in the firmware and load kvm-intel or kvm-amd, or use kind linux"};
-  if (auto program = open_monitor(); !program) return std::move(program.error()).within(attempt);
+  if (auto program = open_service_program("palacios"); !program) return std::move(program.error()).within(attempt);
   return std::nullopt;
 }
 
@@ -168,7 +122,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   };
   Fd kvm(::open(kvm_path, O_RDWR | O_CLOEXEC));
   if (!kvm) return os_error("open /dev/kvm", errno);
-  HOBBES_TRY(program, open_monitor());
+  HOBBES_TRY(program, open_service_program("palacios"));
   HOBBES_TRY(socket, listen_at(monitor_socket(record), 0600, SOCK_SEQPACKET));
   Fd console(::open((record.folder() + "/console.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
   if (!console) return os_error("open the console log", errno);
@@ -201,7 +155,8 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!words) return os_error(attempt, errno);
   HOBBES_CHECK(write_all(words.get(), to_text(plan.json()), "the plan"));
   held[vm_plan - 3] = std::move(words);
-  HOBBES_TRY(inner, service_bundle(bundle));
+  bool terminal = bundle.oci.process && bundle.oci.process->terminal;
+  HOBBES_TRY(inner, service_bundle(bundle, {vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, terminal}));
   CreateRequest service;
   service.bundle = std::move(inner);
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;
@@ -276,7 +231,7 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
     console = std::move(connected);
   }
   std::vector<Fd> fds;
-  HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), {}, &fds));
+  HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), &fds));
   if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
   Conversation program(std::move(fds[0]));
   auto answer = program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}}, std::chrono::seconds(60));

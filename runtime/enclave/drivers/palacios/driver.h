@@ -29,8 +29,8 @@ class PalaciosDriver final : public Driver {
   LinuxDriver service_;
 };
 
-/// Asks an enclave's monitor; vmm/main.cpp lists the operations. `fds`: handed over. `out`: what it hands back.
+/// Asks an enclave's monitor; vmm/main.cpp lists the operations. `out`: the descriptors it hands back.
 Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, std::chrono::milliseconds deadline = std::chrono::seconds(30),
-                         const std::vector<int>& fds = {}, std::vector<Fd>* out = nullptr);
+                         std::vector<Fd>* out = nullptr);
 
 }  // namespace hobbes
