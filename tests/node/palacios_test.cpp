@@ -95,7 +95,7 @@ TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
 }
 
 TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
-  boot("a", {{"hobbes", {{"cores", {{"list", "0-1"}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
+  boot("a", {{"hobbes", {{"cores", {{"list", "0-1"}, {"count", nullptr}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
   EXPECT_EQ(state("a"), "running");
   EXPECT_EQ(inside("a", "echo $((6 * 7))"), "42\n");
   Outcome failing = node.run({"sh", "-c", "echo text | " HOBBES_BUILD_DIR "/bin/hobbes-run exec a sh -c 'cat; echo err >&2; exit 9'"});
