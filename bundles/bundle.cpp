@@ -120,10 +120,11 @@ HobbesSection read_hobbes(const Inspect& at) {
   out.memory = read_memory(at.at("memory"));
   Inspect image = at.at("image");
   if (image.object()) {
-    image.only({"kernel", "initrd", "cmdline", "protocol", "bootSeconds"});
+    image.only({"kernel", "initrd", "cmdline", "protocol", "agent", "bootSeconds"});
     out.image.kernel = image.at("kernel").text().value_or("");
     out.image.initrd = image.at("initrd").text().value_or("");
     out.image.cmdline = image.at("cmdline").text().value_or("");
+    out.image.agent = image.at("agent").boolean().value_or(false);
     out.image.boot_seconds = static_cast<unsigned>(image.at("bootSeconds").integer(1, 3600).value_or(120));
     if (image.at("protocol").one_of({"hobbes", "pisces"})) out.image.protocol = *image.at("protocol").text();
   }

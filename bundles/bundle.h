@@ -39,6 +39,7 @@ struct MemoryRequest {
 
 struct ImageRequest {
   std::string kernel, initrd, cmdline, protocol;
+  bool agent = false;           ///< the guest has one, although there is no process: it waits for programs of `exec`
   unsigned boot_seconds = 120;  ///< how long a guest may take until its agent answers
 };
 

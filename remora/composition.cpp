@@ -73,6 +73,7 @@ class Reader {
         wrong(child, "<" + std::string(child.name()) + ">", "<enclave> inside <composition>", "put apps inside an enclave");
     }
     if (c.apps.empty() && out_.problems.empty()) wrong(root, "no app", "at least one <app> inside an <enclave>", "add one");
+    std::stable_partition(c.apps.begin(), c.apps.end(), [](const CompositionApp& app) { return app.mpi; });
     unsigned rank = 0;
     for (CompositionApp& app : c.apps) {
       app.first_rank = rank;
@@ -227,7 +228,7 @@ class Reader {
   }
 
   void read_app(pugi::xml_node at, std::size_t enclave, const std::vector<std::string>& spaces) {
-    only_attributes(at, {"name", "path", "argv", "ranks", "cores", "cwd"});
+    only_attributes(at, {"name", "path", "argv", "ranks", "cores", "cwd", "mpi"});
     Composition& c = out_.composition;
     CompositionApp app;
     app.line = line_at(at.offset_debug());
@@ -254,7 +255,10 @@ class Reader {
         wrong(at, "cores=\"" + std::string(cores.value()) + "\"", "a list such as 0-1, counted inside the enclave", "");
     }
     split_words(at.attribute("argv").value(), app.args);
-    app.spaces = spaces;
+    std::string mpi = at.attribute("mpi").as_string("yes");
+    if (mpi != "yes" && mpi != "no") wrong(at, "mpi=\"" + mpi.substr(0, 40) + "\"", "yes or no", "");
+    app.mpi = mpi != "no";
+    if (app.mpi) app.spaces = spaces;
     std::size_t unnamed = 0;
     for (pugi::xml_node child : at.children()) {
       if (child.type() != pugi::node_element) continue;
@@ -268,6 +272,7 @@ class Reader {
         app.env.push_back(name + "=" + child.attribute("value").value());
       } else if (kind == "mpiComm") {
         only_attributes(child, {"name"});
+        if (!app.mpi) wrong(child, "<mpiComm> in an app with mpi=\"no\"", "none: it is a member of no space", "remove one of the two");
         join(child, spaces, app, unnamed);
       } else {
         wrong(child, "<" + kind + ">", "<arg>, <env> or <mpiComm> inside <app>", "remove it");
@@ -315,7 +320,7 @@ class Reader {
 
 unsigned Composition::ranks() const {
   unsigned sum = 0;
-  for (const CompositionApp& app : apps) sum += app.ranks;
+  for (const CompositionApp& app : apps) sum += app.mpi ? app.ranks : 0;
   return sum;
 }
 

@@ -25,11 +25,12 @@ struct CompositionApp {
   std::vector<std::string> args;
   std::vector<std::string> env;  ///< "K=V"
   std::string directory;
-  unsigned ranks = 1;
-  CpuSet cores;  ///< of its enclave, counted from 0; empty: all
+  bool mpi = true;     ///< false: its processes are no ranks, take part in no space, and come after all ranks in the order of numbers
+  unsigned ranks = 1;  ///< processes
+  CpuSet cores;        ///< of its enclave, counted from 0; empty: all
   std::size_t enclave = 0;
   std::vector<std::string> spaces;  ///< every named space it is a member of, outermost first
-  unsigned first_rank = 0;          ///< in the universe
+  unsigned first_rank = 0;          ///< in the universe; of one without MPI, a number that no rank has
   unsigned line = 0;
 };
 
@@ -38,10 +39,10 @@ struct Composition {
   std::string universe;  ///< the outermost space's name
   std::string file;
   std::vector<CompositionEnclave> enclaves;
-  std::vector<CompositionApp> apps;
-  std::vector<std::string> spaces;  ///< every named space in document order, the universe first
+  std::vector<CompositionApp> apps;  ///< in document order, those without MPI last
+  std::vector<std::string> spaces;   ///< every named space in document order, the universe first
 
-  [[nodiscard]] unsigned ranks() const;
+  [[nodiscard]] unsigned ranks() const;  ///< without processes that are none
   /// Global ranks of a space, in order; empty for an unknown name.
   [[nodiscard]] std::vector<unsigned> members(const std::string& space) const;
 };

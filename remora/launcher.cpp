@@ -175,12 +175,14 @@ class Launcher {
 
   Result<void> prepare();
   Result<void> start_ranks();
+  [[nodiscard]] bool is_mpi(const Rank& rank) const { return composition_.apps[rank.app].mpi; }
   [[nodiscard]] bool is_external(const Rank& rank) const { return !stage_->places()[composition_.apps[rank.app].enclave].needed; }
   Result<void> open_door();
   void handle_door();
   Result<Json> answer_door(const Json& request);
   Result<void> start_rank(Rank& rank, const std::vector<std::string>& environment);
   std::vector<std::string> environment_of(const Rank& rank) const;
+  std::vector<std::string> mpi_environment_of(const Rank& rank) const;
   [[nodiscard]] std::string cpus_of(const Rank& rank) const;
   [[nodiscard]] unsigned ranks_in(std::size_t enclave) const;
   void watch();
@@ -276,9 +278,15 @@ Result<void> Launcher::prepare() {
 
   HOBBES_CHECK(progress_.make(session_.path() + "/progress", ranks_.size()));
   std::vector<PmixRank> members;
-  for (const Rank& rank : ranks_) members.push_back({static_cast<unsigned>(rank.app), rank.app_rank});
+  unsigned apps_with_mpi = 0;
+  for (const Rank& rank : ranks_) {
+    if (!is_mpi(rank)) continue;
+    members.push_back({static_cast<unsigned>(rank.app), rank.app_rank});
+    apps_with_mpi = static_cast<unsigned>(rank.app) + 1;
+  }
+  if (members.empty()) return {};
   std::string job = "remora-" + std::to_string(::getpid()) + "-" + composition_.name;
-  HOBBES_TRY(server, PmixServer::start(job, session_.path() + "/pmix", members, static_cast<unsigned>(composition_.apps.size())));
+  HOBBES_TRY(server, PmixServer::start(job, session_.path() + "/pmix", members, apps_with_mpi));
   pmix_ = std::move(server);
   return {};
 }
@@ -311,15 +319,30 @@ std::string Launcher::cpus_of(const Rank& rank) const {
 std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
+  std::vector<std::string> out = {"REMORA_COMPOSITION=" + composition_.name, "REMORA_APP=" + app.name,
+                                  "REMORA_APP_NUMBER=" + std::to_string(rank.app), "REMORA_APP_RANK=" + std::to_string(rank.app_rank),
+                                  "REMORA_APP_SIZE=" + std::to_string(app.ranks)};
+  bool sees_our_files = place.record.kind != Kind::palacios;
+  if (sees_our_files) out.push_back("HOBBES_RUN_DIR=" + run_directory());
+  if (sees_our_files && !options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
+  if (!is_external(rank)) out.push_back("HOBBES_ENCLAVE=" + place.record.id);
+  if (app.mpi)
+    for (std::string& entry : mpi_environment_of(rank)) out.push_back(std::move(entry));
+  return out;
+}
+
+std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
+  const CompositionApp& app = composition_.apps[rank.app];
   std::string spaces, apps;
   for (const std::string& space : composition_.spaces) {
     bool member = std::find(app.spaces.begin(), app.spaces.end(), space) != app.spaces.end();
     spaces += (spaces.empty() ? "" : ";") + space + (member ? "=1" : "=0");
   }
   for (const CompositionApp& one : composition_.apps)
-    apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" + std::to_string(one.ranks);
+    if (one.mpi) apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" + std::to_string(one.ranks);
   std::string component = component_directory();
   std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
+  std::string universe_size = std::to_string(composition_.ranks());
   std::vector<std::string> out = {// Without the first four a rank silently becomes a job of its own.
                                   "OMPI_MCA_ess=pmi",
                                   "OMPI_MCA_schizo=^orte",
@@ -337,23 +360,13 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
                                   "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
                                   "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
                                   "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
-                                  "OMPI_UNIVERSE_SIZE=" + std::to_string(ranks_.size()),
-                                  "REMORA_COMPOSITION=" + composition_.name,
-                                  "REMORA_APP=" + app.name,
-                                  "REMORA_APP_NUMBER=" + std::to_string(rank.app),
-                                  "REMORA_APP_RANK=" + rank_text,
-                                  "REMORA_APP_SIZE=" + size_text,
+                                  "OMPI_UNIVERSE_SIZE=" + universe_size,
                                   "REMORA_RANK=" + std::to_string(rank.global),
-                                  "REMORA_SIZE=" + std::to_string(ranks_.size()),
+                                  "REMORA_SIZE=" + universe_size,
                                   "REMORA_SPACES=" + spaces,
                                   "REMORA_APPS=" + apps,
-                                  "REMORA_PROGRESS=" + session_.path() + "/progress",
-                                  "HOBBES_RUN_DIR=" + run_directory()};
-  if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
-  if (!is_external(rank)) {
-    out.emplace_back("REMORA_PHASE_FD=3");
-    out.push_back("HOBBES_ENCLAVE=" + place.record.id);
-  }
+                                  "REMORA_PROGRESS=" + session_.path() + "/progress"};
+  if (!is_external(rank)) out.emplace_back("REMORA_PHASE_FD=3");
   // Whoever cannot see a peer's memory by its pid must not try.
   bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
@@ -372,7 +385,7 @@ Result<void> Launcher::start_ranks() {
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!signal_fd_ || !epoll_) return os_error("watch the ranks", errno);
   add(signal_fd_.get(), 0);
-  add(pmix_->descriptor(), 1);
+  if (pmix_) add(pmix_->descriptor(), 1);
   begun_ = Clock::now();
   if (options_.timeout.count() > 0) deadline_ = begun_ + options_.timeout;
   if (options_.host) HOBBES_CHECK(open_door());
@@ -381,7 +394,11 @@ Result<void> Launcher::start_ranks() {
       ++living_;
       continue;
     }
-    HOBBES_TRY(environment, pmix_->environment_of(rank.global));
+    std::vector<std::string> environment;
+    if (is_mpi(rank)) {
+      HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
+      environment = std::move(pmix);
+    }
     if (auto started = start_rank(rank, environment); !started) {
       signal_all(SIGKILL);
       for (Rank& other : ranks_)
@@ -389,7 +406,8 @@ Result<void> Launcher::start_ranks() {
       return std::move(started.error()).within("start " + name_of_rank(rank));
     }
   }
-  say(std::to_string(ranks_.size()) + " ranks of " + std::to_string(composition_.apps.size()) + " apps started");
+  say(std::to_string(ranks_.size()) + (composition_.ranks() == ranks_.size() ? " ranks of " : " processes of ") +
+      std::to_string(composition_.apps.size()) + " apps started");
   publish();
   return {};
 }
@@ -428,7 +446,7 @@ Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pm
   request.stdio[0] = static_cast<int>(rank.global) == options_.stdin_rank ? 0 : null.get();
   request.stdio[1] = out_write.get();
   request.stdio[2] = err_write.get();
-  request.passed_fds = {phase_write.get()};
+  if (is_mpi(rank)) request.passed_fds = {phase_write.get()};
   request.die_with_parent = true;
   request.cpus = cpus_of(rank);
   bool limited = std::any_of(request.process.rlimits.begin(), request.process.rlimits.end(),
@@ -513,6 +531,7 @@ void Launcher::flush_stream(Rank& rank, Stream& stream, FILE* to, bool everythin
 }
 
 void Launcher::handle_pmix() {
+  if (!pmix_) return;
   for (PmixEvent& event : pmix_->take()) {
     if (event.rank >= ranks_.size()) continue;
     Rank& rank = ranks_[event.rank];
@@ -573,7 +592,7 @@ void Launcher::handle_exit(Rank& rank) {
   flush_stream(rank, rank.err, stderr, true);
   bool good = rank.wait_status == 0;
   bool unfinished = rank.connected && !rank.finalized && rank.phase != Phase::finalized;
-  rank.skipped = good && !rank.connected && rank.phase < Phase::in_init;
+  rank.skipped = is_mpi(rank) && good && !rank.connected && rank.phase < Phase::in_init;
   --living_;
   set_phase(rank, Phase::ended);
   if (!good)
@@ -654,8 +673,11 @@ Result<Json> Launcher::answer_door(const Json& request) {
       if (rank.taken) continue;
       rank.taken = true;
       if (!first_joined_) first_joined_ = Clock::now();
-      HOBBES_TRY(environment, pmix_->environment_of(rank.global));
-      for (const std::string& entry : environment_of(rank)) environment.push_back(entry);
+      std::vector<std::string> environment = environment_of(rank);
+      if (is_mpi(rank)) {
+        HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
+        environment.insert(environment.begin(), pmix.begin(), pmix.end());
+      }
       Json mounts = {{{"source", session_.path() + "/shm"}, {"destination", "/dev/shm"}},
                      {{"source", session_.path()}, {"destination", session_.path()}}};
       return Json{{"rank", rank.global}, {"environment", environment}, {"mounts", mounts}};
@@ -724,7 +746,7 @@ void Launcher::check_time() {
   auto awaited = [this](const Rank& r) { return is_external(r) && r.pid == 0; };
   if (first_init_ && std::any_of(ranks_.begin(), ranks_.end(), awaited)) first_init_ = now;
   if (first_init_ && now > *first_init_ + options_.init_timeout) {
-    auto late = [](const Rank& r) { return r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
+    auto late = [this](const Rank& r) { return is_mpi(r) && r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
     auto strange = [this](const Rank& r) { return !is_external(r) && r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };
     auto culprit = std::find_if(ranks_.begin(), ranks_.end(), late);
     if (culprit != ranks_.end()) {
@@ -748,7 +770,7 @@ void Launcher::check_deadlock() {
   const Rank* leaver = nullptr;
   std::vector<DeadlockWatch::Subject> others;
   for (const Rank& rank : ranks_) {
-    if (rank.phase == Phase::ended || rank.phase == Phase::finalized) continue;
+    if (!is_mpi(rank) || rank.phase == Phase::ended || rank.phase == Phase::finalized) continue;
     if (rank.phase == Phase::in_finalize) {
       if (now - rank.since > deadlock_patience && (leaver == nullptr || rank.since < leaver->since)) leaver = &rank;
     } else {

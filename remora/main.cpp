@@ -38,6 +38,7 @@ Result<int> validate(const std::string& file, bool json) {
                       {"enclave", c.enclaves[app.enclave].name},
                       {"firstRank", app.first_rank},
                       {"ranks", app.ranks},
+                      {"mpi", app.mpi},
                       {"spaces", app.spaces}});
     std::cout
         << to_text({{"valid", check.problems.empty()}, {"problems", problems}, {"spaces", spaces}, {"apps", apps}, {"needs", check.needs}},
@@ -60,6 +61,10 @@ Result<int> validate(const std::string& file, bool json) {
   std::cout.flush();
   for (const CompositionApp& app : c.apps) {
     std::string spaces;
+    if (!app.mpi) {
+      std::printf("  %-20s %u process(es) in enclave %s, without MPI\n", app.name.c_str(), app.ranks, c.enclaves[app.enclave].name.c_str());
+      continue;
+    }
     for (const std::string& space : app.spaces) spaces += (spaces.empty() ? "" : ", ") + space;
     std::printf("  %-20s ranks %u-%u in enclave %s, member of %s\n", app.name.c_str(), app.first_rank, app.first_rank + app.ranks - 1,
                 c.enclaves[app.enclave].name.c_str(), spaces.c_str());

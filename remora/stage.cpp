@@ -20,9 +20,24 @@ Json bind_mount(const std::string& source, const std::string& destination, bool 
   return {{"destination", destination}, {"type", "bind"}, {"source", source}, {"options", {"bind", writable ? "rw" : "ro"}}};
 }
 
+// A virtual machine that waits for programs. The configuration moves, so what it names relative to its bundle is named in full.
+Json staged_machine(const Bundle& bundle) {
+  Json config = bundle.config;
+  for (const char* place :
+       {"/root/path", "/hobbes/image/kernel", "/hobbes/image/initrd", "/vm/kernel/path", "/vm/kernel/initrd", "/vm/image/path"}) {
+    Json::json_pointer at(place);
+    if (std::string path = config.contains(at) ? config[at].get<std::string>() : ""; !path.empty() && path.front() != '/')
+      config[at] = bundle.path + "/" + path;
+  }
+  config.erase("process");
+  config["hobbes"]["image"]["agent"] = true;
+  return config;
+}
+
 // A bundle's configuration with what a composition adds: the shared memory, the session's folder, our libraries and the programs.
 Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave, const std::string& session,
                    const std::string& share) {
+  if (bundle.hobbes.kind == Kind::palacios) return staged_machine(bundle);
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
   // Ranks run as their launcher; a user without privilege must be himself inside, too.
@@ -58,9 +73,20 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
   place.own_user_namespace = place.own_user_namespace || ::geteuid() != 0;
 }
 
-Result<Stage::Place> borrow(const CompositionEnclave& enclave) {
+Result<void> expect_room_for_apps(const Composition& composition, std::size_t enclave, Kind kind) {
+  for (const CompositionApp& app : composition.apps)
+    if (app.enclave == enclave && app.mpi && kind != Kind::linux_)
+      return Error{Code::unsupported, "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
+                   "its enclave is of kind " + std::string(name_of(kind)) + ", where MPI cannot reach",
+                   "say mpi=\"no\" if it does without"};
+  return {};
+}
+
+Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
+  const CompositionEnclave& enclave = composition.enclaves[index];
   Stage::Place place;
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
+  HOBBES_CHECK(expect_room_for_apps(composition, index, record.kind));
   Status now = record.status();
   if (now != Status::running && now != Status::created)
     return Error{Code::busy, "use enclave '" + enclave.existing + "'", "its status is " + std::string(name_of(now)), "start it first"};
@@ -88,6 +114,7 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
                           bool keep) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
+  HOBBES_CHECK(expect_room_for_apps(composition, index, bundle.hobbes.kind));
   std::string folder = session + "/bundle." + enclave.name;
   HOBBES_CHECK(make_directories(folder, 0700));
   HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, composition, index, session, share), 2), 0600));
@@ -100,6 +127,11 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
   HOBBES_TRY(record, create_enclave(request));
   place.record = std::move(record);
   place.made = true;
+  if (bundle.hobbes.kind == Kind::palacios)
+    if (auto started = start_enclave(place.record); !started) {
+      (void)remove_enclave(place.record);
+      return std::move(started).error();
+    }
   place.process = bundle.oci.process.value_or(oci::Process());
   note_namespaces(bundle.oci, place);
   return place;
@@ -121,7 +153,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
     const CompositionEnclave& enclave = composition.enclaves[i];
     if (enclave.bundle.empty() && enclave.existing.empty()) stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
-    auto place = enclave.existing.empty() ? make(composition, i, session, share, keep) : borrow(enclave);
+    auto place = enclave.existing.empty() ? make(composition, i, session, share, keep) : borrow(composition, i);
     if (!place)
       return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
     stage.places_[i] = std::move(*place);

@@ -133,7 +133,7 @@ class Monitor {
     HOBBES_CHECK(machine_->start());
     HOBBES_CHECK(confine(Role::serve));
     phase("machine");
-    if (plan_.process.is_null()) answer_starters({});
+    if (!plan_.agent) answer_starters({});
     return {};
   }
 
@@ -148,7 +148,7 @@ class Monitor {
     printed_ += c;
     if (c != '\n' && printed_.size() < 256) return;
     log_text(printed_);
-    if (plan_.process.is_null()) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
+    if (!plan_.agent) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
     printed_.clear();
   }
 
@@ -189,11 +189,11 @@ class Monitor {
     std::string what = std::string(name_of(end.how)) + (end.detail.empty() ? "" : ": " + end.detail);
     if (end.how == Ending::powered_off || end.how == Ending::rebooted) {
       log_text("palacios: the guest " + what + "\n");
-      if (!started_ && !plan_.process.is_null())
+      if (!started_ && plan_.agent)
         fail(Error{Code::unavailable, "start the guest", "it " + what + " before its agent answered", "see its console"});
       std::_Exit(end.how == Ending::rebooted ? vm_rebooted_status : 0);
     }
-    if (!started_ && !plan_.process.is_null()) fail(Error{Code::os, "start the guest", what, "see its console"});
+    if (!started_ && plan_.agent) fail(Error{Code::os, "start the guest", what, "see its console"});
     crash(plan_, what);
   }
 
@@ -215,7 +215,7 @@ class Monitor {
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
       auto number = static_cast<int>(info.ssi_signo);
       if (number == SIGCONT) continue;
-      if (agent_ && started_) {
+      if (agent_ && started_ && !plan_.process.is_null()) {
         Json request = {{"op", "signal"}, {"number", number}};
         if (number == SIGWINCH) {
           request = window_size();
@@ -233,7 +233,7 @@ class Monitor {
   void tick() {
     std::uint64_t ticks = 0;
     (void)!::read(timer_.get(), &ticks, sizeof ticks);
-    if (plan_.process.is_null()) {
+    if (!plan_.agent) {
       set_timer(milliseconds(2000));
       return beat();
     }
@@ -290,6 +290,10 @@ class Monitor {
   }
 
   void begin_program() {
+    if (plan_.process.is_null()) {  // programs come by exec
+      started_ = true;
+      return answer_starters({});
+    }
     Json process = plan_.process;
     if (process.value("terminal", false)) {
       process["consoleSize"] = window_size();
@@ -421,7 +425,7 @@ class Monitor {
 
   // False when the client is not worth keeping.
   bool answer(Channel& client, const Message& request) {
-    if (text_at(request.body, "op") == "started" && !(started_ || plan_.process.is_null())) {
+    if (text_at(request.body, "op") == "started" && !started_ && plan_.agent) {
       starters_.push_back(&client);  // heard when it has
       return true;
     }

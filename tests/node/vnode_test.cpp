@@ -61,6 +61,16 @@ TEST_F(VirtualNode, AHangIsToldFromASlowCommand) {
   EXPECT_EQ(code(in_guest("sleep 100", {"--silence", "30", "--timeout", "15"})), 124);
 }
 
+TEST_F(VirtualNode, TranslatingTheCodeOfASilentGuestAnewDoesNotDisturbIt) {
+  Outcome outcome = in_guest(
+      "beat=$(pgrep -P 1 | head -1); kill -STOP $beat; end=$(($(date +%s) + 14)); while [ $(date +%s) -lt $end ]; do "
+      "seq 100000 | md5sum; done | sort -u; kill -CONT $beat; echo goes on");
+  EXPECT_EQ(code(outcome), 0);
+  EXPECT_EQ(outcome.out.find("goes on"), outcome.out.find('\n') + 1) << "one and the same sum: " << outcome.out;
+  EXPECT_NE(outcome.err.find("translated anew"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("CPU 3 at 0x"), std::string::npos) << "every CPU was looked at: " << outcome.err;
+}
+
 TEST_F(VirtualNode, AGuestThatHangsWhileBootingGetsOneMoreChance) {
   Outcome outcome = in_guest("true", {"--silence", "1"});  // no guest boots that fast
   EXPECT_EQ(code(outcome), 122);

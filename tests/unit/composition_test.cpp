@@ -29,6 +29,21 @@ TEST(Composition, SiblingsShareTheUniverseAndJoinSpacesByName) {
   EXPECT_EQ(c.enclaves[0].bundle, "/folder/s");
 }
 
+TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
+  auto result = check(R"(<composition mpiComm="u"><enclave name="e" bundle="b" mpiComm="E"><app name="tool" path="t" ranks="2" mpi="no"/>
+    <app name="x" path="x" ranks="3"/></enclave></composition>)");
+  ASSERT_TRUE(result.problems.empty()) << report("x", result.problems);
+  const Composition& c = result.composition;
+  EXPECT_EQ(c.ranks(), 3U);
+  EXPECT_EQ(c.members("E"), (std::vector<unsigned>{0, 1, 2}));
+  EXPECT_EQ(c.apps[1].name, "tool");
+  EXPECT_EQ(c.apps[1].first_rank, 3U);
+  auto wrong = check(R"(<composition><enclave name="e" bundle="b"><app path="t" mpi="no"><mpiComm name="universe"/></app>
+    <app path="u" mpi="maybe"/></enclave></composition>)");
+  ASSERT_EQ(wrong.problems.size(), 2U) << report("x", wrong.problems);
+  EXPECT_NE(wrong.problems[0].found.find("mpi=\"no\""), std::string::npos);
+}
+
 TEST(Composition, NestingMeansSpacesOfEverythingBeneath) {
   auto result = check(
       R"(<composition mpiComm="u"><enclave name="a" mpiComm="A"><app name="x"/><enclave name="b" mpiComm="B"><app name="y" ranks="2"/></enclave></enclave></composition>)");

@@ -1,6 +1,7 @@
 #include "enclave/drivers/palacios/conversation.h"
 
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -71,9 +72,10 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
   std::string waiting;  // framed input
   for (;;) {
     bool room = waiting.empty();
-    pollfd watched[2] = {{program.fd(), static_cast<short>(room ? POLLIN : POLLIN | POLLOUT), 0},
-                         {reading && room ? streams.in : -1, POLLIN, 0}};
-    if (::poll(watched, 2, -1) < 0) {
+    pollfd watched[3] = {{program.fd(), static_cast<short>(room ? POLLIN : POLLIN | POLLOUT), 0},
+                         {reading && room ? streams.in : -1, POLLIN, 0},
+                         {streams.signals, POLLIN, 0}};
+    if (::poll(watched, 3, -1) < 0) {
       if (errno == EINTR) continue;
       return os_error("wait for a program in the guest", errno);
     }
@@ -84,6 +86,9 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
       reading = n > 0;
       waiting = framed(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
     }
+    signalfd_siginfo info{};
+    if (watched[2].revents != 0 && ::read(streams.signals, &info, sizeof info) == sizeof info)
+      waiting += framed(HOBBES_FRAME_JSON, to_text({{"op", "signal"}, {"number", info.ssi_signo}}));
     if (!waiting.empty()) {
       ssize_t n = ::send(program.fd(), waiting.data(), waiting.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n > 0) waiting.erase(0, static_cast<std::size_t>(n));

@@ -36,8 +36,10 @@ class Conversation {
 
 struct Streams {
   int in = 0, out = 1, err = 2;
+  int signals = -1;  ///< a signalfd; what comes there goes to the program
 };
-/// Carries a program's streams until it ends; -1 for `in` gives it none. The wait status it ended with. Errors: the guest is gone.
+/// Carries a program's streams until it ends; -1 for `in` or `signals` gives it none. The wait status it ended with. Errors: the guest is
+/// gone.
 Result<int> carry(const Conversation& program, const Streams& streams);
 
 }  // namespace hobbes

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -66,7 +67,14 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
 [[noreturn]] void stand_in(Conversation program, const ExecRequest& request) {
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGPIPE, SIG_IGN);
-  auto status = carry(program, {request.stdio[0], request.stdio[1], request.stdio[2]});
+  sigset_t passed_on;
+  sigemptyset(&passed_on);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) sigaddset(&passed_on, number);
+  ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
+  Fd signals(::signalfd(-1, &passed_on, SFD_CLOEXEC));
+  auto status = carry(program, {request.stdio[0], request.stdio[1], request.stdio[2], signals.get()});
+  sigemptyset(&passed_on);
+  ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
   if (!status) {
     std::string text = "hobbes-run: " + status.error().text() + "\n";
     (void)!::write(request.stdio[2], text.data(), text.size());
@@ -110,6 +118,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   plan.memory = request.memory;
   plan.page_size = wishes.memory.page_size;
   plan.boot_seconds = wishes.image.boot_seconds;
+  plan.agent = bundle.oci.process || wishes.image.agent;
   if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
 
   for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;

@@ -33,6 +33,7 @@ Json VmPlan::json() const {
           {"diskReadOnly", disk_read_only},
           {"bootSeconds", boot_seconds},
           {"segments", segments},
+          {"agent", agent},
           {"process", process}};
 }
 
@@ -52,6 +53,7 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.disk_read_only = json.at("diskReadOnly").get<bool>();
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
     out.segments = json.at("segments");
+    out.agent = json.at("agent").get<bool>();
     out.process = json.at("process");
     if (!out.cpus.empty() && out.cpus.size() <= 255) return out;
   } catch (const std::exception&) {

@@ -19,7 +19,8 @@ struct VmPlan {
   bool disk_read_only = false;
   unsigned boot_seconds = 0;       ///< how long the agent may take to answer
   Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
-  Json process;                    ///< for the agent; null: the guest is a kernel of its own kind, without one
+  bool agent = false;              ///< the guest has one; without, it is a kernel of its own kind
+  Json process;                    ///< for the agent; null: it waits for programs of `exec`
 
   [[nodiscard]] Json json() const;
   static Result<VmPlan> parse(const std::string& text);
