@@ -38,6 +38,8 @@
 namespace hobbes::vmm {
 namespace {
 
+constexpr std::chrono::milliseconds heartbeat(4000);  // hobbesd's shortest patience is 10 s; each costs an idle guest five exits
+
 using std::chrono::milliseconds;
 
 std::uint64_t now_ns() {
@@ -234,7 +236,7 @@ class Monitor {
     std::uint64_t ticks = 0;
     (void)!::read(timer_.get(), &ticks, sizeof ticks);
     if (!plan_.agent) {
-      set_timer(milliseconds(2000));
+      set_timer(heartbeat);
       return beat();
     }
     if (!started_ && (now_ns() - begun_ns_) / 1'000'000'000U > plan_.boot_seconds)
@@ -275,7 +277,7 @@ class Monitor {
       if (!agent_answered_) {
         agent_answered_ = true;
         phase("agent");
-        set_timer(milliseconds(2000));
+        set_timer(heartbeat);
         show_mirror();
         begin_program();
       } else if (asked_ && text_at(word, "op") == "ping") {

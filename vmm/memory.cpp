@@ -9,6 +9,11 @@
 #include "core/size.h"
 
 namespace hobbes::vmm {
+namespace {
+
+constexpr std::uint64_t alignment = 2 * mib;  // of what shall have huge pages
+
+}  // namespace
 
 Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_size) {
   std::string attempt = "make " + format_size(size) + " of guest memory";
@@ -17,16 +22,27 @@ Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_siz
     return Error{Code::invalid, attempt, "a guest needs at least 16 MiB, in whole pages", "change memory.size"};
   if (size > window_at - high_at) return Error{Code::invalid, attempt, "a guest has at most 252 GiB", "change memory.size"};
   GuestMemory out;
-  out.fd_.reset(static_cast<int>(::memfd_create("guest", MFD_CLOEXEC | (huge ? static_cast<unsigned>(MFD_HUGETLB) : 0U))));
-  if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
-  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd_.get(), 0);
-  if (base == MAP_FAILED)
-    return huge ? Error{Code::exhausted, attempt, "there are not enough free huge pages",
-                        "raise /proc/sys/vm/nr_hugepages, or leave out memory.pageSize"}
-                : os_error(attempt, errno);
+  void* base = MAP_FAILED;
+  if (huge) {
+    out.fd_.reset(static_cast<int>(::memfd_create("guest", MFD_CLOEXEC | MFD_HUGETLB)));
+    if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
+    base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd_.get(), 0);
+    if (base == MAP_FAILED)
+      return Error{Code::exhausted, attempt, "there are not enough free huge pages",
+                   "raise /proc/sys/vm/nr_hugepages, or leave out memory.pageSize"};
+  } else {
+    // Anonymous: Linux gives it huge pages by itself where it has some, which memfds get only on nodes that were told so.
+    base = ::mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return os_error(attempt, errno);
+    auto* begin = static_cast<std::byte*>(base);
+    std::uint64_t before = (alignment - reinterpret_cast<std::uintptr_t>(begin) % alignment) % alignment;
+    if (before != 0) ::munmap(begin, before);
+    ::munmap(begin + before + size, alignment - before);
+    base = begin + before;
+    (void)::madvise(base, size, MADV_HUGEPAGE);
+  }
   out.base_ = static_cast<std::byte*>(base);
   out.size_ = size;
-  if (!huge) (void)::madvise(base, size, MADV_HUGEPAGE);
   std::uint64_t low = std::min<std::uint64_t>(size, low_end);
   out.regions_.push_back({0, low, out.base_});
   if (size > low) out.regions_.push_back({high_at, size - low, out.base_ + low});

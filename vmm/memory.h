@@ -20,11 +20,12 @@ struct Region {
   std::byte* host = nullptr;
 };
 
-/// Owns one memfd, mapped once; RAM below 3 GiB and, when there is more, from 4 GiB on. Addresses are stable. Thread-safe after make():
+/// Owns one mapping; RAM below 3 GiB and, when there is more, from 4 GiB on. Addresses are stable. Thread-safe after make():
 /// the guest races with everybody, so readers copy first and look then.
 class GuestMemory {
  public:
-  /// `page_size`: 4096, or 2 MiB for huge pages. Errors: Code::exhausted when there are not enough of them.
+  /// `page_size`: 4096 (huge pages where Linux has some to give), or 2 MiB and more: huge pages set aside by the node's administrator.
+  /// Errors: Code::exhausted when there are not enough of those.
   static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size);
   GuestMemory(GuestMemory&& other) noexcept { *this = std::move(other); }
   GuestMemory& operator=(GuestMemory&& other) noexcept;

@@ -166,7 +166,7 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
   } else {
     HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
     HOBBES_TRY(config, parse_json(text, "config.json"));
-    Json json = config.value("process", Json::object());
+    Json json = config.value("process", Json{{"cwd", "/"}, {"env", {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}});
     if (options.command.empty())
       return Error{Code::invalid, "execute a program in enclave '" + options.id + "'", "no program is given", "name one after the id"};
     json["args"] = options.command;

@@ -52,7 +52,7 @@ Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::
 
 std::string command_line_of(const Bundle& bundle, bool disk_root) {
   // A panicking guest reboots at once, which the monitor tells from a reboot; both by the register that ACPI names.
-  std::string out = "panic=-1 reboot=acpi";
+  std::string out = "panic=-1 reboot=acpi pci=off";
   auto add = [&](const std::string& word) {
     if (!word.empty()) out += " " + word;
   };
