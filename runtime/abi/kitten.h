@@ -1,4 +1,4 @@
-/* What Linux and a co-kernel share, version 1: the status page, the boot parameters, and the messages of its command channel.
+/* What Linux and a co-kernel share, version 2: the status page, the boot parameters, and the messages of its command channel.
  * C11-clean; no libc. Document: docs/KITTEN.md. A change of this file is a change of the format: raise the version with it.
  *
  * The first extent of an enclave (2 MiB-aligned) begins with
@@ -27,7 +27,7 @@ extern "C" {
 
 #define HOBBES_BOOT_MAGIC 0x746f6f422d62624fULL   /* "Obb-Boot" */
 #define HOBBES_STATUS_MAGIC 0x746174532d62624fULL /* "Obb-Stat" */
-#define HOBBES_KITTEN_VERSION 1
+#define HOBBES_KITTEN_VERSION 2
 
 #define HOBBES_BOOT_OFFSET 0x1000ULL
 #define HOBBES_CONSOLE_OFFSET 0x10000ULL
@@ -114,7 +114,7 @@ enum hobbes_kitten_operation {
   HOBBES_KITTEN_ADD_MEMORY = 5,    /* struct hobbes_boot_extent */
   HOBBES_KITTEN_REMOVE_MEMORY = 6, /* u32 slot; afterwards its released bit is set */
   HOBBES_KITTEN_MAP = 7,           /* struct hobbes_kitten_map and its runs */
-  HOBBES_KITTEN_UNMAP = 8,         /* u32 slot; afterwards its released bit is set */
+  HOBBES_KITTEN_UNMAP = 8,         /* u32 slot, of a whole window; afterwards its released bit is set */
   HOBBES_KITTEN_FIND = 9,          /* looks its own record up in the mirror; reply: struct hobbes_record */
   HOBBES_KITTEN_SHUT_DOWN = 10,
   HOBBES_KITTEN_OWN = 0x1000 /* from here on: commands of test images */
@@ -134,7 +134,8 @@ struct hobbes_kitten_facts {
   char name[128];
 };
 
-enum hobbes_kitten_window { HOBBES_WINDOW_NIS = 1 };
+/* From HOBBES_WINDOW_SEGMENT on, one window for each attached segment; only those may be writable. */
+enum hobbes_kitten_window { HOBBES_WINDOW_NIS = 1, HOBBES_WINDOW_SEGMENT = 2, HOBBES_WINDOWS = 18 };
 
 /* Linux's frames at a known place of the co-kernel's address space. Windows larger than one message come in several, in order. */
 struct hobbes_kitten_map {

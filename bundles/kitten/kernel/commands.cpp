@@ -20,7 +20,36 @@ namespace {
 
 using hobbes::Ring;
 
-std::uint64_t mirror_size = 0;  // bytes of the NIS window that are mapped
+// Linux's frames, by window; of one that is shown in parts, what has come so far.
+struct Window {
+  std::uint64_t size;  // mapped bytes
+  std::uint32_t slot;
+} windows[HOBBES_WINDOWS];
+
+std::uint64_t* window_at(unsigned window) { return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride); }
+
+// Until this kernel loads programs: `count=N` on the command line adds 1 to the first word of each writable segment N times, when it is
+// shown.
+unsigned window_to_count = 0;
+
+std::uint64_t times_to_count() {
+  static constexpr char key[] = "count=";
+  for (const char* at = identity().command_line; *at != '\0'; ++at) {
+    if ((at != identity().command_line && at[-1] != ' ') || __builtin_memcmp(at, key, sizeof key - 1) != 0) continue;
+    std::uint64_t out = 0;
+    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < 1'000'000'000; ++at)
+      out = out * 10 + static_cast<std::uint64_t>(*at - '0');
+    return out;
+  }
+  return 0;
+}
+
+void count() {
+  std::uint64_t times = times_to_count(), now = 0;
+  for (std::uint64_t i = 0; i < times; ++i) now = __atomic_add_fetch(window_at(window_to_count), 1, __ATOMIC_SEQ_CST);
+  if (times != 0) print(Line() << "counted " << times << " times in segment window " << window_to_count << ", the number is " << now);
+  window_to_count = 0;
+}
 
 void release_slot(std::uint32_t slot) {
   if (slot < HOBBES_KITTEN_SLOTS) __atomic_or_fetch(&status().released[slot / 64], 1ULL << (slot % 64), __ATOMIC_ACQ_REL);
@@ -102,15 +131,20 @@ int map_frames(Exchange& exchange) {
     std::uint64_t address, size;
   } run;
   hobbes_kitten_map map;
-  if (!exchange.get(&map) || map.window != HOBBES_WINDOW_NIS || map.slot >= HOBBES_KITTEN_SLOTS || map.writable != 0) return EINVAL;
-  if (map.offset != mirror_size) return ESTALE;  // parts come in order
+  if (!exchange.get(&map) || map.window < HOBBES_WINDOW_NIS || map.window >= HOBBES_WINDOWS || map.slot >= HOBBES_KITTEN_SLOTS ||
+      (map.writable != 0 && map.window < HOBBES_WINDOW_SEGMENT))
+    return EINVAL;
+  Window& window = windows[map.window];
+  if (map.offset != window.size || (window.size != 0 && window.slot != map.slot)) return ESTALE;  // parts come in order
+  window.slot = map.slot;
   occupy_slot(map.slot);
   for (std::size_t at = sizeof map; exchange.get(&run, at); at += sizeof run) {
-    if (run.size > map.total || mirror_size > map.total - run.size) return EINVAL;
-    int error = map_window(map.window, mirror_size, run.address, run.size, map.writable != 0);
+    if (run.size > map.total || window.size > map.total - run.size) return EINVAL;
+    int error = map_window(map.window, window.size, run.address, run.size, map.writable != 0);
     if (error != 0) return error;
-    mirror_size += run.size;
+    window.size += run.size;
   }
+  if (map.writable != 0 && window.size == map.total && window.size != 0) window_to_count = map.window;
   return 0;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_MAP, map_frames);
@@ -118,17 +152,21 @@ KITTEN_COMMAND(HOBBES_KITTEN_MAP, map_frames);
 int unmap_frames(Exchange& exchange) {
   std::uint32_t slot;
   if (!exchange.get(&slot)) return EINVAL;
-  int error = mirror_size == 0 ? 0 : unmap_window(HOBBES_WINDOW_NIS, mirror_size);
-  if (error != 0) return error;
-  mirror_size = 0;
+  for (unsigned window = 0; window < HOBBES_WINDOWS; ++window) {
+    if (windows[window].size == 0 || windows[window].slot != slot) continue;
+    int error = unmap_window(window, windows[window].size);
+    if (error != 0) return error;
+    windows[window].size = 0;
+  }
   release_slot(slot);
   return 0;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_UNMAP, unmap_frames);
 
 int find_self(Exchange& exchange) {
-  hobbes::NisView view(reinterpret_cast<const void*>(window_area + HOBBES_WINDOW_NIS * window_stride), mirror_size);
-  if (mirror_size == 0) return ENOENT;
+  std::uint64_t size = windows[HOBBES_WINDOW_NIS].size;
+  hobbes::NisView view(window_at(HOBBES_WINDOW_NIS), size);
+  if (size == 0) return ENOENT;
   if (view.check() != hobbes::NisView::Status::good) return EBADMSG;
   hobbes_record record{};
   switch (view.by_id(identity().enclave, &record)) {
@@ -196,6 +234,7 @@ void serve_commands() {
   cpu::interrupts_off();
   while (!ending) {
     if (serve(requests, replies)) continue;
+    if (window_to_count != 0) count();
     __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
     cpu::sleep();
   }

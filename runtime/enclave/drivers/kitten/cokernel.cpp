@@ -245,30 +245,52 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
   if (base == MAP_FAILED) return os_error("map the mirror " + path, errno);
   Mapping fresh(base, size);
   if (mirror_slot_) {
-    HOBBES_CHECK(call(HOBBES_KITTEN_UNMAP, bytes_of(static_cast<std::uint32_t>(*mirror_slot_))));
-    HOBBES_CHECK(module_.unpin(*mirror_slot_));
+    HOBBES_CHECK(hide(*mirror_slot_));
     mirror_slot_.reset();
   }
-  unsigned slot = 0;
-  HOBBES_TRY(runs, module_.pin(fresh.base(), fresh.size(), false, &slot));
+  HOBBES_TRY(slot, show(HOBBES_WINDOW_NIS, fresh, false));
   mirror_ = std::move(fresh);
   mirror_slot_ = slot;
   mirror_inode_ = info.st_ino;
+  return {};
+}
+
+Result<void> Cokernel::show_segment(const std::string& name) {
+  if (segments_.count(name) != 0) return {};
+  bool writable = plan_.segments.at(name);
+  HOBBES_TRY(access, SegmentAccess::get(name, writable));
+  std::uint64_t size = (access.size() + 4095) & ~4095ULL;
+  HOBBES_TRY(base, access.map(0, size));
+  Mapping memory(base, size);
+  HOBBES_TRY(slot, show(HOBBES_WINDOW_SEGMENT + static_cast<unsigned>(segments_.size()), memory, writable));
+  (void)slot;
+  segments_.emplace(name, Shown{std::move(access), std::move(memory)});
+  return {};
+}
+
+Result<unsigned> Cokernel::show(unsigned window, const Mapping& memory, bool writable) {
+  unsigned slot = 0;
+  HOBBES_TRY(runs, module_.pin(memory.base(), memory.size(), writable, &slot));
   std::uint64_t offset = 0;
   constexpr std::size_t runs_at_once = 1024;
   for (std::size_t i = 0; i < runs.size(); i += runs_at_once) {
-    hobbes_kitten_map map{slot, HOBBES_WINDOW_NIS, 0, offset, size};
+    hobbes_kitten_map map{slot, static_cast<std::uint16_t>(window), static_cast<std::uint16_t>(writable ? 1 : 0), offset, memory.size()};
     std::string payload = bytes_of(map);
     for (std::size_t j = i; j < std::min(runs.size(), i + runs_at_once); ++j) {
       payload += bytes_of(runs[j]);
       offset += runs[j].size;
     }
     if (auto mapped = call(HOBBES_KITTEN_MAP, payload); !mapped) {
-      mirror_inode_ = 0;  // half shown: the next attempt begins anew
+      (void)hide(slot);
       return std::move(mapped).error();
     }
   }
-  return {};
+  return slot;
+}
+
+Result<void> Cokernel::hide(unsigned slot) {
+  HOBBES_CHECK(call(HOBBES_KITTEN_UNMAP, bytes_of(static_cast<std::uint32_t>(slot))));
+  return module_.unpin(slot);
 }
 
 Json Cokernel::statistics() const {

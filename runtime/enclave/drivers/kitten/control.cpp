@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <list>
+#include <set>
 
 #include "abi/nis.h"
 #include "core/file.h"
@@ -62,6 +63,7 @@ class Control {
       crash(kernel_.plan(), booted.error().text());
     }
     show_mirror();
+    show_segments();
     for (;;) {
       std::vector<pollfd> watched = {
           {kernel_.doorbell(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {timer.get(), POLLIN, 0}, {kitten_socket, POLLIN, 0}};
@@ -101,6 +103,7 @@ class Control {
     if (++ticks_ % 2 != 0) return;
     if (auto client = Client::connect(false)) (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
     show_mirror();
+    show_segments();
   }
 
   // Without hobbesd there is no mirror; the kernel runs all the same and sees it when it is there.
@@ -109,6 +112,15 @@ class Control {
     std::string problem = shown ? "" : shown.error().text();
     if (problem != mirror_problem_ && !problem.empty()) print("kitten sees no mirror: " + problem + "\n");
     mirror_problem_ = problem;
+  }
+
+  // Those that the bundle lists, as soon as somebody has made them.
+  void show_segments() {
+    for (const auto& [name, writable] : kernel_.plan().segments) {
+      auto shown = kernel_.show_segment(name);
+      if (shown || shown.error().code == Code::not_found || shown.error().code == Code::unavailable) continue;
+      if (segment_problems_.insert(name).second) print("kitten does not get segment '" + name + "': " + shown.error().text() + "\n");
+    }
   }
 
   void answer_starter(const Error& error) {
@@ -205,6 +217,7 @@ class Control {
   Cokernel kernel_;
   std::list<Channel> clients_;
   std::string mirror_problem_;
+  std::set<std::string> segment_problems_;
   int ticks_ = 0;
 };
 

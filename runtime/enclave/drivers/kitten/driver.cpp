@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "abi/kitten.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
@@ -139,6 +140,10 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   KittenPlan plan;
   plan.name = record.id;
   plan.handle = record.handle;
+  for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;
+  if (plan.segments.size() > HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)
+    return Error{Code::invalid, attempt, "it lists more segments than a co-kernel has windows for",
+                 "list at most " + std::to_string(HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)};
   auto take = [&]() -> Result<void> {
     for (const auto& [node, bytes] : request.memory_by_node) {
       HOBBES_TRY(extents, pool().take(module, node, whole_frames(bytes)));

@@ -1,6 +1,7 @@
 // What hobbes-run has taken for a co-kernel and its control process needs to know: handed over as JSON in an argument.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,10 @@ struct TakenCore {
 struct KittenPlan {
   std::string name;
   std::uint64_t handle = 0;
-  std::vector<TakenCore> cores;  ///< the first one boots first
-  std::vector<Extent> extents;   ///< the first one holds the image
-  std::uint64_t entry = 0;       ///< physical
+  std::vector<TakenCore> cores;          ///< the first one boots first
+  std::vector<Extent> extents;           ///< the first one holds the image
+  std::uint64_t entry = 0;               ///< physical
+  std::map<std::string, bool> segments;  ///< shown to it when they exist: name -> whether it may write
 
   [[nodiscard]] Json json() const;
   static Result<KittenPlan> parse(const std::string& text);
