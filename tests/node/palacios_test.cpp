@@ -69,6 +69,21 @@ class Palacios : public ::testing::Test {
     if (met) std::printf("a guest met a triple fault while it booted; once more\n");
     return met;
   }
+  // A disk with busybox, thinner than it says; and a bundle that has it, without hobbes.kind: the vm object says that.
+  std::string make_disk(const std::string& folder) {
+    std::string disk = folder + "/disk.img", tree = node.folder() + "/tree";
+    node.good({"sh", "-c",
+               "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree +
+                   "/bin/ && for t in sh sync dd; do ln -s busybox " + tree + "/bin/$t; done && truncate -s 24M " + disk +
+                   " && /sbin/mke2fs -q -t ext4 -d " + tree + " " + disk});
+    return disk;
+  }
+  std::string disk_bundle(const std::string& disk, const std::string& script) {
+    Json kernel = {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}};
+    return bundle("b", script,
+                  {{"vm", {{"kernel", kernel}, {"image", {{"path", disk}, {"format", "raw"}}}}},
+                   {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
+  }
   std::string inside(const std::string& id, const std::string& script) { return node.good({"hobbes-run", "exec", id, "sh", "-c", script}); }
   void carry_peer(const std::string& id) {
     node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id + " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
@@ -244,21 +259,23 @@ TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
 }
 
 TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
-  std::string disk = node.folder() + "/disk.img", tree = node.folder() + "/tree";
-  node.good({"sh", "-c",
-             "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree + "/bin/ && ln -s busybox " + tree +
-                 "/bin/sh && ln -s busybox " + tree + "/bin/sync && truncate -s 24M " + disk + " && /sbin/mke2fs -q -t ext4 -d " + tree +
-                 " " + disk});
-  // No hobbes.kind: the vm object says it.
-  std::string path =
-      bundle("b", "echo kept >/file; sync; echo from the disk",
-             {{"vm",
-               {{"kernel", {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}}},
-                {"image", {{"path", disk}, {"format", "raw"}}}}},
-              {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
-  Outcome outcome = run_to_end(path);
+  std::string disk = make_disk(node.folder());
+  Outcome outcome = run_to_end(disk_bundle(disk, "echo kept >/file; sync; echo from the disk"));
   EXPECT_EQ(outcome.out, "from the disk\n") << outcome.err;
   EXPECT_EQ(node.good({"/sbin/debugfs", "-R", "cat /file", disk}), "kept\n");
+}
+
+TEST_F(Palacios, AFullDiskUnderAWriteIsTheGuestsErrorAndNoMore) {
+  std::string small = node.folder() + "/small";
+  node.good({"sh", "-c", "mkdir " + small + " && mount -t tmpfs -o size=3m tmpfs " + small});
+  // The image is larger than what its file system can hold.
+  std::string disk = make_disk(small);
+  Outcome outcome =
+      run_to_end(disk_bundle(disk, "dd if=/dev/zero of=/file bs=64k count=200 conv=fsync 2>/dev/null || echo refused; echo lives"));
+  EXPECT_EQ(outcome.out, "refused\nlives\n") << outcome.err;
+  EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
+  EXPECT_NE(node.good({"df", small}).find("100%"), std::string::npos);
+  node.good({"umount", small});
 }
 
 TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
