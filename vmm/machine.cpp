@@ -70,7 +70,7 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
 }
 
 Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(char)> console) {
-  HOBBES_TRY(memory, GuestMemory::make(config.memory, config.page_size));
+  HOBBES_TRY(memory, GuestMemory::make(config.memory, config.page_size, config.spare));
   HOBBES_TRY(vm, Vm::make(config.kvm));
   std::unique_ptr<Machine> out(new Machine(std::move(memory), std::move(vm), loop));
   Machine& machine = *out;
@@ -80,6 +80,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   unsigned slot = 0;
   for (const Region& region : machine.memory_.regions())
     HOBBES_CHECK(machine.vm_.set_memory(slot++, region.address, region.size, region.host, false));
+  const Region& spare = machine.memory_.spare();
+  if (spare.size != 0) HOBBES_CHECK(machine.vm_.set_memory(slot++, spare.address, spare.size, spare.host, false));
 
   HOBBES_TRY(serial_line, machine.interrupt_line(serial_gsi));
   machine.events_.push_back(std::move(serial_line));
@@ -126,6 +128,11 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
     HOBBES_TRY(block, Block::make(std::move(config.disk), config.disk_read_only));
     machine.block_.emplace(std::move(block));
     HOBBES_CHECK(machine.add_virtio(*machine.block_));
+  }
+
+  if (spare.size != 0) {
+    machine.pluggable_.emplace(spare);
+    HOBBES_CHECK(machine.add_virtio(*machine.pluggable_));
   }
 
   auto count = static_cast<unsigned>(config.cpus.size());

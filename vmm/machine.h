@@ -17,6 +17,7 @@
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/entropy.h"
+#include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
 
 namespace hobbes::vmm {
@@ -24,6 +25,7 @@ namespace hobbes::vmm {
 struct MachineConfig {
   std::vector<unsigned> cpus;  ///< one vCPU on each
   std::uint64_t memory = 0, page_size = 4096;
+  std::uint64_t spare = 0;    ///< room for memory that is added while it runs, whole GiB
   std::uint32_t enclave = 0;  ///< what the guest finds in CPUID
   KernelImage image;
   Fd kvm, disk;
@@ -54,6 +56,8 @@ class Machine {
   [[nodiscard]] End end() const;
   [[nodiscard]] Vsock& vsock() { return *vsock_; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
+  /// Null when the machine was made without room for more memory.
+  [[nodiscard]] PluggableMemory* pluggable() { return pluggable_ ? &*pluggable_ : nullptr; }
 
   /// Makes memory of this process visible to the guest, or takes it back; the slot number is the caller's to keep. `host` must stay mapped.
   Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only);
@@ -81,6 +85,7 @@ class Machine {
   std::vector<std::unique_ptr<EndRegister>> ends_;
   std::unique_ptr<Vsock> vsock_;
   std::optional<Block> block_;
+  std::optional<PluggableMemory> pluggable_;
   Entropy entropy_;
   std::vector<std::unique_ptr<VirtioTransport>> transports_;
   std::vector<Fd> events_;

@@ -111,6 +111,7 @@ class Monitor {
     config.cpus = plan_.cpus;
     config.memory = plan_.memory;
     config.page_size = plan_.page_size;
+    config.spare = plan_.spare;
     config.enclave = static_cast<std::uint32_t>(plan_.handle);
     config.image = {vm_kernel, plan_.initrd, plan_.archive, plan_.command_line};
     config.kvm.reset(::fcntl(vm_kvm, F_DUPFD_CLOEXEC, 64));
@@ -454,7 +455,11 @@ class Monitor {
     std::string op = text_at(request.body, "op");
     if (op == "started") return Json::object();
     if (op == "ping")
-      return Json{{"vcpus", plan_.cpus.size()}, {"memory", plan_.memory}, {"paused", machine_->paused()}, {"phases", phases_}};
+      return Json{{"vcpus", plan_.cpus.size()},
+                  {"memory", memory()},
+                  {"bootMemory", plan_.memory},
+                  {"paused", machine_->paused()},
+                  {"phases", phases_}};
     if (op == "statistics") return statistics();
     if (op == "pause") {
       machine_->pause();
@@ -462,6 +467,16 @@ class Monitor {
     }
     if (op == "resume") {
       machine_->resume();
+      return Json::object();
+    }
+    if (op == "memory") {  // asks the guest; what it has done is in the answer to a ping
+      auto wanted = static_cast<std::uint64_t>(number_at(request.body, "size"));
+      if (machine_->pluggable() == nullptr || wanted < plan_.memory)
+        return Error{Code::unsupported, "change the guest's memory",
+                     wanted < plan_.memory ? "a guest keeps the memory it booted with"
+                                           : "it was made of huge pages, of which there are no more to give",
+                     "delete it and make it anew with another memory.size"};
+      machine_->pluggable()->request(wanted - plan_.memory);
       return Json::object();
     }
     if (op == "pin") {
@@ -478,6 +493,10 @@ class Monitor {
       return Json::object();
     }
     return Error{Code::invalid, "ask the monitor", "the operation '" + op + "' is unknown", ""};
+  }
+
+  [[nodiscard]] std::uint64_t memory() const {
+    return plan_.memory + (machine_->pluggable() != nullptr ? machine_->pluggable()->plugged() : 0);
   }
 
   [[nodiscard]] Json statistics() const {

@@ -26,7 +26,8 @@ class GuestMemory {
  public:
   /// `page_size`: 4096 (huge pages where Linux has some to give), or 2 MiB and more: huge pages set aside by the node's administrator.
   /// Errors: Code::exhausted when there are not enough of those.
-  static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size);
+  /// `spare`: so many more bytes of address space, whole GiB, that are memory only when the guest is told so (PluggableMemory).
+  static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size, std::uint64_t spare = 0);
   GuestMemory(GuestMemory&& other) noexcept { *this = std::move(other); }
   GuestMemory& operator=(GuestMemory&& other) noexcept;
   ~GuestMemory();
@@ -50,6 +51,8 @@ class GuestMemory {
     return true;
   }
   [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }
+  /// Its size is 0 when there is none.
+  [[nodiscard]] const Region& spare() const { return spare_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
   /// The first address behind RAM below 3 GiB.
   [[nodiscard]] Gpa low_top() const { return regions_.front().size; }
@@ -60,6 +63,7 @@ class GuestMemory {
   std::byte* base_ = nullptr;
   std::uint64_t size_ = 0;
   std::vector<Region> regions_;
+  Region spare_;
 };
 
 }  // namespace hobbes::vmm

@@ -347,7 +347,9 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   request["dryRun"] = false;
   request["cores"] = {{"list", lease.cpus}};
   if (lease.cpus.empty()) request.erase("cores");
-  bool shrinks = !(before - after).empty() && (after - before).empty();
+  std::int64_t memory_before = number_at(planned.body.value("before", Json::object()), "memory");
+  bool fewer_cores = !(before - after).empty(), less_memory = number_at(planned.body, "memoryTotal") < memory_before;
+  bool shrinks = (fewer_cores || less_memory) && (after - before).empty();
   UpdateRequest apply{lease, true, after, memory_by_node(planned.body)};
   if (shrinks) HOBBES_CHECK(driver.update(record, apply));
   HOBBES_TRY(resized, client.call("enclave.resize", request));

@@ -9,6 +9,7 @@
 #include "vmm/loader.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/entropy.h"
+#include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
 
 using namespace hobbes;
@@ -72,7 +73,7 @@ void drive(
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
   auto loop = EventLoop::make();
-  switch (data[0] % 4) {
+  switch (data[0] % 5) {
     case 0: {
       Fd kernel = file_of(data + 1, size - 1);
       auto entry = load_guest(memory(), {kernel.get(), -1, -1, "x"}, acpi_at);
@@ -88,6 +89,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 2: {
       Entropy entropy;
       drive(entropy, *loop, data + 1, size - 1);
+      break;
+    }
+    case 3: {
+      static GuestMemory other = *GuestMemory::make(16 * mib, 4096, gib);
+      PluggableMemory pluggable(other.spare());
+      drive(pluggable, *loop, data + 1, size - 1, [&] {
+        if (pluggable.plugged() > gib) __builtin_trap();
+      });
       break;
     }
     default: {

@@ -19,6 +19,7 @@
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/entropy.h"
+#include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
 
 namespace hobbes::vmm {
@@ -242,6 +243,55 @@ TEST(Transport, ADriverMustAcceptTheNewInterfaceAndNothingThatWasNotOffered) {
   driver.set(VIRTIO_MMIO_QUEUE_NUM, 3);
   EXPECT_EQ(driver.get(VIRTIO_MMIO_QUEUE_NUM_MAX), 0U);
   driver.transport.notify(99);
+}
+
+TEST(PluggableMemory, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
+  GuestMemory memory = *GuestMemory::make(16 * mib, 4096, gib);
+  ASSERT_EQ(memory.spare().size, gib);
+  EXPECT_EQ(memory.spare().address, high_at);
+  EXPECT_TRUE(memory.at(high_at + gib - 1, 2).empty());
+  PluggableMemory device(memory.spare());
+  Driver driver(device);
+  std::uint16_t entries = 0;
+  auto ask = [&](std::uint16_t type, Gpa address, std::uint16_t blocks) {
+    virtio_mem_req request{};
+    request.type = type;
+    request.u.plug.addr = address;
+    request.u.plug.nb_blocks = blocks;
+    EXPECT_TRUE(driver.memory.write(0x2000, request));
+    driver.describe(0, 0, 0x2000, sizeof request, VRING_DESC_F_NEXT, 1);
+    driver.describe(0, 1, 0x3000, sizeof(virtio_mem_resp), VRING_DESC_F_WRITE);
+    driver.offer(0, 0);
+    driver.transport.notify(0);
+    EXPECT_EQ(driver.used(0), ++entries);
+    virtio_mem_resp response{};
+    EXPECT_TRUE(driver.memory.read(0x3000, response));
+    return response;
+  };
+  constexpr std::uint64_t block = PluggableMemory::block;
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 1).type, VIRTIO_MEM_RESP_NACK) << "nothing is requested";
+  std::uint32_t generation = driver.get(VIRTIO_MMIO_CONFIG_GENERATION);
+  device.request(4 * block + 5);
+  EXPECT_NE(driver.get(VIRTIO_MMIO_CONFIG_GENERATION), generation);
+  EXPECT_EQ(driver.get(VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG, unsigned{VIRTIO_MMIO_INT_CONFIG});
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at + block, 3).type, VIRTIO_MEM_RESP_ACK);
+  EXPECT_EQ(device.plugged(), 3 * block);
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at + 4 * block, 2).type, VIRTIO_MEM_RESP_NACK) << "one too many";
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 2).type, VIRTIO_MEM_RESP_ERROR) << "one of them is plugged";
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at, 1).u.state.state, VIRTIO_MEM_STATE_UNPLUGGED);
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at, 2).u.state.state, VIRTIO_MEM_STATE_MIXED);
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at + block, 3).u.state.state, VIRTIO_MEM_STATE_PLUGGED);
+  memory.spare().host[2 * block] = std::byte{7};
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_UNPLUG, high_at + 2 * block, 1).type, VIRTIO_MEM_RESP_ACK);
+  EXPECT_EQ(memory.spare().host[2 * block], std::byte{0}) << "it went back to the node";
+  EXPECT_EQ(device.plugged(), 2 * block);
+  for (Gpa address : {Gpa{0}, high_at - block, high_at + 1, high_at + gib, high_at + gib - block, ~Gpa{0} - block + 1})
+    for (int type : {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG, VIRTIO_MEM_REQ_STATE})
+      EXPECT_EQ(ask(static_cast<std::uint16_t>(type), address, 2).type, VIRTIO_MEM_RESP_ERROR) << std::hex << address;
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 0).type, VIRTIO_MEM_RESP_ERROR);
+  EXPECT_EQ(ask(77, high_at, 1).type, VIRTIO_MEM_RESP_ERROR);
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0).type, VIRTIO_MEM_RESP_ACK);
+  EXPECT_EQ(device.plugged(), 0U);
 }
 
 TEST(Queue, RulesThatAreBrokenStopTheDeviceUntilItIsReset) {

@@ -53,6 +53,8 @@ std::uint32_t VirtioTransport::read_register(std::uint64_t offset) const {
       return interrupts_;
     case VIRTIO_MMIO_STATUS:
       return status_;
+    case VIRTIO_MMIO_CONFIG_GENERATION:
+      return generation_;
     case VIRTIO_MMIO_SHM_LEN_LOW:
     case VIRTIO_MMIO_SHM_LEN_HIGH:
       return ~0U;  // no such region
@@ -154,6 +156,13 @@ void VirtioTransport::set_status(std::uint32_t value) {
 void VirtioTransport::settle(const Result<void>& done) {
   if (done) return;
   status_ |= VIRTIO_CONFIG_S_NEEDS_RESET;
+  interrupts_ |= VIRTIO_MMIO_INT_CONFIG;
+  interrupt_();
+}
+
+void VirtioTransport::configuration_changed() {
+  ++generation_;
+  if (!running()) return;
   interrupts_ |= VIRTIO_MMIO_INT_CONFIG;
   interrupt_();
 }

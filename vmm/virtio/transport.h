@@ -52,6 +52,8 @@ class VirtioTransport final : public Device {
   Result<void> each(unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve);
   /// Returns a request and tells the driver when it wants to be told.
   void finish(unsigned number, std::uint16_t head, std::uint64_t written);
+  /// Tells the driver to look at the configuration again.
+  void configuration_changed();
 
  private:
   [[nodiscard]] std::uint32_t read_register(std::uint64_t offset) const;
@@ -65,7 +67,7 @@ class VirtioTransport final : public Device {
   std::function<void(unsigned)> again_;
   std::mutex lock_;
   std::vector<Queue> queues_;
-  std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0, selected_driver_features_ = 0;
+  std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0, selected_driver_features_ = 0, generation_ = 0;
   std::uint64_t driver_features_ = 0;
 };
 

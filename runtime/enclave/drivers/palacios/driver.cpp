@@ -43,6 +43,12 @@ Json process_for_agent(const oci::Process& process, const std::string& hostname,
   return out;
 }
 
+// No guest can ever be given more than the node has.
+std::uint64_t whole_node() {
+  constexpr std::uint64_t gib = 1ULL << 30U;
+  return (static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * 4096 + gib - 1) / gib * gib;
+}
+
 Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what, int flags = O_RDONLY) {
   std::string whole = path.front() == '/' ? path : bundle.path + "/" + path;
   Fd out(::open(whole.c_str(), flags | O_CLOEXEC));
@@ -52,7 +58,7 @@ Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::
 
 std::string command_line_of(const Bundle& bundle, bool disk_root) {
   // A panicking guest reboots at once, which the monitor tells from a reboot; both by the register that ACPI names.
-  std::string out = "panic=-1 reboot=acpi pci=off";
+  std::string out = "panic=-1 reboot=acpi pci=off memhp_default_state=online_movable";
   auto add = [&](const std::string& word) {
     if (!word.empty()) out += " " + word;
   };
@@ -61,6 +67,24 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   if (bundle.oci.vm)
     for (const std::string& word : bundle.oci.vm->kernel_parameters) add(word);
   return out;
+}
+
+// The guest's kernel does it, block by block, or does not; what it has not done after a while is taken back.
+Result<void> resize_memory(const EnclaveRecord& record, std::uint64_t has, std::uint64_t wanted) {
+  HOBBES_CHECK(ask_monitor(record, {{"op", "memory"}, {"size", wanted}}));
+  std::uint64_t reached = has;
+  for (int i = 0; i < 200; ++i) {
+    HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
+    reached = static_cast<std::uint64_t>(number_at(now, "memory"));
+    if (reached == wanted) return {};
+    ::usleep(100'000);
+  }
+  (void)ask_monitor(record, {{"op", "memory"}, {"size", has}});
+  return Error{Code::busy, "change the memory of enclave '" + record.id + "' to " + format_size(wanted),
+               "after 20 s its guest has come to " + format_size(reached) + (reached < wanted ? "" : ", and uses the rest") +
+                   ", so it keeps what it had",
+               reached < wanted ? "its kernel needs a driver for virtio-mem and memhp_default_state=online_movable"
+                                : "end programs in it, or choose more"};
 }
 
 // A program of the guest, as a process of ours: it carries the streams and ends as the program ends.
@@ -117,6 +141,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   plan.cpus = cpus.members();
   plan.memory = request.memory;
   plan.page_size = wishes.memory.page_size;
+  if (plan.page_size <= 4096) plan.spare = whole_node();
   plan.boot_seconds = wishes.image.boot_seconds;
   plan.agent = bundle.oci.process || wishes.image.agent;
   if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
@@ -216,17 +241,23 @@ Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateReq
   if (!request.leased) return service_.update(record, request);
   if (record.status() != Status::running) return not_running(record, "update");
   HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
+  auto has = static_cast<std::uint64_t>(number_at(now, "memory"));
   std::uint64_t wanted = 0;
   for (const auto& [node, bytes] : request.memory) wanted += bytes;
-  if (wanted != 0 && wanted != static_cast<std::uint64_t>(number_at(now, "memory")))
-    return Error{Code::unsupported, "change the memory of enclave '" + record.id + "'",
-                 "a virtual machine keeps the memory it was made with", "delete it and make it anew with another memory.size"};
-  if (request.cpus.empty()) return {};
+  if (wanted == 0) wanted = has;
+  // The limit of the control group holds whatever the guest does: it is raised before and lowered after.
   UpdateRequest service = request;
   service.resources.memory_limit.reset();
+  if (wanted > has) service.resources.memory_limit = static_cast<std::int64_t>(wanted + vm_overhead(wanted));
   HOBBES_CHECK(service_.update(record, service));
-  HOBBES_CHECK(ask_monitor(record, {{"op", "pin"}, {"cpus", request.cpus.members()}}));
-  return {};
+  if (!request.cpus.empty()) HOBBES_CHECK(ask_monitor(record, {{"op", "pin"}, {"cpus", request.cpus.members()}}));
+  if (wanted == has) return {};
+  auto resized = resize_memory(record, has, wanted);
+  std::uint64_t holds = resized ? wanted : has;
+  oci::Resources limit;
+  limit.memory_limit = static_cast<std::int64_t>(holds + vm_overhead(holds));
+  HOBBES_CHECK(service_.update(record, {limit, true, {}, {}}));
+  return resized;
 }
 
 Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {

@@ -26,6 +26,7 @@ Json VmPlan::json() const {
           {"cpus", cpus},
           {"memory", memory},
           {"pageSize", page_size},
+          {"spare", spare},
           {"cmdline", command_line},
           {"initrd", initrd},
           {"archive", archive},
@@ -46,6 +47,7 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.cpus = json.at("cpus").get<std::vector<unsigned>>();
     out.memory = json.at("memory").get<std::uint64_t>();
     out.page_size = json.at("pageSize").get<std::uint64_t>();
+    out.spare = json.at("spare").get<std::uint64_t>();
     out.command_line = json.at("cmdline").get<std::string>();
     out.initrd = json.at("initrd").get<int>();
     out.archive = json.at("archive").get<int>();

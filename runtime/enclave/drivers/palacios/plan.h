@@ -14,6 +14,7 @@ struct VmPlan {
   std::uint64_t handle = 0;
   std::vector<unsigned> cpus;  ///< one vCPU on each
   std::uint64_t memory = 0, page_size = 4096;
+  std::uint64_t spare = 0;  ///< room for memory that is added while it runs
   std::string command_line;
   int initrd = -1, archive = -1, disk = -1;  ///< descriptors; -1: none
   bool disk_read_only = false;
