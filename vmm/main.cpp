@@ -474,7 +474,7 @@ class Monitor {
       if (machine_->pluggable() == nullptr || wanted < plan_.memory)
         return Error{Code::unsupported, "change the guest's memory",
                      wanted < plan_.memory ? "a guest keeps the memory it booted with"
-                                           : "it was made of huge pages, of which there are no more to give",
+                                           : "it was made without room for more (of huge pages, or where memory is not overcommitted)",
                      "delete it and make it anew with another memory.size"};
       machine_->pluggable()->request(wanted - plan_.memory);
       return Json::object();
