@@ -33,8 +33,9 @@ inline constexpr Gpa local_apic_at = 0xfee0'0000;
 inline constexpr Gpa identity_map_at = 0xfffb'c000;  ///< KVM's own, on Intel
 inline constexpr Gpa task_state_at = 0xfffb'd000;
 inline constexpr Gpa high_at = 0x1'0000'0000;
-inline constexpr Gpa window_at = 0x40'0000'0000;   ///< segments of the fabric, each its own memory slot
-inline constexpr Gpa window_end = 0x80'0000'0000;  ///< within 40 bits
+inline constexpr Gpa window_at = 0x40'0000'0000;         ///< segments of the fabric, each its own memory slot
+inline constexpr std::uint64_t window_stride = 4 * gib;  ///< every slot has so much to itself
+inline constexpr Gpa window_end = 0x80'0000'0000;        ///< within 40 bits
 
 // Ports.
 inline constexpr std::uint16_t serial_port = 0x3f8;

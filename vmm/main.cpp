@@ -16,6 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -352,9 +353,14 @@ class Monitor {
   }
 
   struct Shown {
-    SegmentAccess access;  // held as long as the guest lives
-    Gpa address;
+    SegmentAccess access;
+    unsigned slot = 0;
+    void* host = nullptr;
+    std::uint64_t size = 0;  // bytes mapped
+    std::uint64_t uses = 0;  // how often it was attached
+    [[nodiscard]] Gpa address() const { return window_at + (slot - Machine::first_free_slot) * window_stride; }
   };
+  using Shelf = std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
 
   // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of its own.
   Result<Json> attach(const Json& request) {
@@ -367,22 +373,53 @@ class Monitor {
                    "add it to hobbes.segments"};
     auto at = shown_.find({name, writable});
     if (at == shown_.end()) {
-      unsigned slot = Machine::first_free_slot + 1 + static_cast<unsigned>(shown_.size());
-      // Every slot has 4 GiB of the window to itself.
-      constexpr std::uint64_t stride = 4 * gib;
-      if (slot == Machine::slot_limit) return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
-      HOBBES_TRY(access, SegmentAccess::get(name, writable));
-      std::uint64_t size = (access.size() + 4095) & ~4095ULL;
-      if (size > stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
-      HOBBES_TRY(host, access.map(0, size));
-      Gpa address = window_at + (slot - Machine::first_free_slot) * stride;
-      if (auto shown = machine_->show(slot, address, size, host, !writable); !shown) {
-        ::munmap(host, size);
-        return std::move(shown).error();
-      }
-      at = shown_.emplace(std::pair{name, writable}, Shown{std::move(access), address}).first;
+      HOBBES_TRY(fresh, show_segment(name, writable, attempt));
+      at = shown_.emplace(std::pair{name, writable}, std::move(fresh)).first;
     }
-    return Json{{"address", at->second.address}, {"size", at->second.access.size()}};
+    ++at->second.uses;
+    return Json{{"address", at->second.address()}, {"size", at->second.access.size()}};
+  }
+
+  Result<Shown> show_segment(const std::string& name, bool writable, const std::string& attempt) {
+    unsigned slot = Machine::first_free_slot + 1;
+    auto taken = [&] { return std::any_of(shown_.begin(), shown_.end(), [&](const auto& one) { return one.second.slot == slot; }); };
+    while (taken()) ++slot;
+    if (slot >= Machine::slot_limit) return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
+    HOBBES_TRY(access, SegmentAccess::get(name, writable));
+    std::uint64_t size = (access.size() + 4095) & ~4095ULL;
+    if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
+    HOBBES_TRY(host, access.map(0, size));
+    Shown out{std::move(access), slot, host, size};
+    if (auto shown = machine_->show(slot, out.address(), size, host, !writable); !shown) {
+      ::munmap(host, size);
+      return std::move(shown).error();
+    }
+    return out;
+  }
+
+  static Json place_of(const Shelf::value_type& one) {
+    const auto& [key, shown] = one;
+    return {{"name", key.first}, {"writable", key.second}, {"address", shown.address()}, {"size", shown.size}, {"uses", shown.uses}};
+  }
+
+  // Asked for by the guest's agent, which looks who uses what; a guest that lies takes memory from itself.
+  Result<Json> hide(const Json& request) {
+    auto at = std::find_if(shown_.begin(), shown_.end(), [&](const auto& one) { return place_of(one) == request.value("place", Json()); });
+    if (at == shown_.end()) return Error{Code::busy, "hide a segment", "it is not shown, or was attached again", ""};
+    HOBBES_CHECK(machine_->hide(at->second.slot));
+    ::munmap(at->second.host, at->second.size);
+    shown_.erase(at);
+    return Json::object();
+  }
+
+  Result<Json> answer_guest(const Json& request) {
+    std::string op = text_at(request, "op");
+    if (op == "attach") return attach(request);
+    if (op == "hide") return hide(request);
+    if (op != "shown") return Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
+    Json places = Json::array();
+    for (const auto& one : shown_) places.push_back(place_of(one));
+    return Json{{"places", places}};
   }
 
   void hear_guest(Fd stream) {
@@ -396,9 +433,7 @@ class Monitor {
       auto requests = guest->receive();
       if (!requests) return forget();
       for (const Json& request : *requests) {
-        auto done = text_at(request, "op") == "attach"
-                        ? attach(request)
-                        : Result<Json>(Error{Code::invalid, "answer a guest", "the operation is unknown", ""});
+        auto done = answer_guest(request);
         if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();
       }
     };
@@ -509,6 +544,7 @@ class Monitor {
       out[vcpu + "exits.memory"] = exits.memory.load();
       out[vcpu + "exits.interrupted"] = exits.interrupted.load();
     }
+    out["segments"] = shown_.size();
     for (const auto& [name, micros] : phases_.items()) out["start." + name + "_us"] = micros;
     return out;
   }
@@ -531,7 +567,7 @@ class Monitor {
   void* mirror_ = MAP_FAILED;
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
-  std::map<std::pair<std::string, bool>, Shown> shown_;  // by name and whether it is writable
+  Shelf shown_;
   std::list<FrameStream> guests_;
 };
 

@@ -11,8 +11,10 @@
 #endif
 
 #define HOBBES_AGENT_VERSION 1
-#define HOBBES_AGENT_PORT 1024         /* in the guest */
-#define HOBBES_MONITOR_PORT 1025       /* on the host: {"op":"attach","name","access"} -> {"address","size","attachment"} */
+#define HOBBES_AGENT_PORT 1024 /* in the guest */
+/* On the host: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]}; {"op":"hide","place":P} -> {}, when
+ * nobody has attached it since P was told. */
+#define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 
 enum hobbes_frame_type {

@@ -134,29 +134,41 @@ TEST_F(Module, AnExtentIsClearedBeforeSomebodyElseGetsIt) {
 TEST_F(Module, PinsAreCountedAndShowTheFramesOfTheMemory) {
   auto module = ModuleEnclave::open();
   ASSERT_TRUE(module);
-  constexpr std::size_t size = 64 * 4096;
-  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  ASSERT_NE(memory, MAP_FAILED);
+  ASSERT_TRUE(Files::system().write("/proc/sys/vm/nr_hugepages", "4"));
   auto locked = [] {
     std::string text = Files::system().read("/proc/self/status").value_or("");
     return std::atoll(text.c_str() + text.find("VmLck:") + 6);
   };
-  std::int64_t before = locked();
-  unsigned slot = 0;
-  auto runs = module->pin(memory, size, true, &slot);
-  ASSERT_TRUE(runs) << runs.error().text();
-  std::uint64_t total = 0;
-  for (const auto& run : *runs) total += run.size;
-  EXPECT_EQ(total, size);
-  EXPECT_EQ(locked() - before, static_cast<std::int64_t>(size / 1024));
   Fd pagemap(::open("/proc/self/pagemap", O_RDONLY));
-  std::uint64_t entry = 0;
-  ASSERT_EQ(::pread(pagemap.get(), &entry, 8, static_cast<off_t>(reinterpret_cast<std::uint64_t>(memory) / 4096 * 8)), 8);
-  EXPECT_EQ((entry & ((1ULL << 55U) - 1)) * 4096, runs->front().address);
-  EXPECT_TRUE(module->unpin(slot));
-  EXPECT_EQ(locked(), before);
-  EXPECT_FALSE(module->unpin(slot));
-  ::munmap(memory, size);
+  for (const auto& [kind, flags] : {std::pair{"anonymous", 0U}, std::pair{"memfd", 0U}, std::pair{"hugetlb", unsigned{MFD_HUGETLB}}}) {
+    SCOPED_TRACE(kind);
+    bool anonymous = kind == std::string("anonymous");
+    std::size_t size = flags != 0 ? 4 << 20 : 64 * 4096;
+    Fd file(anonymous ? -1 : static_cast<int>(::memfd_create("pinned", flags)));
+    ASSERT_TRUE(anonymous || ::ftruncate(file.get(), static_cast<off_t>(size)) == 0);
+    void* memory =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, (anonymous ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_POPULATE, file.get(), 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    std::int64_t before = locked();
+    unsigned slot = 0;
+    auto runs = module->pin(memory, size, true, &slot);
+    ASSERT_TRUE(runs) << runs.error().text();
+    std::uint64_t total = 0;
+    for (const auto& run : *runs) {
+      total += run.size;
+      EXPECT_TRUE(flags == 0 || (run.address | run.size) % (2 << 20) == 0) << "whole huge pages";
+    }
+    EXPECT_EQ(total, size);
+    EXPECT_EQ(locked() - before, static_cast<std::int64_t>(size / 1024));
+    std::uint64_t entry = 0;
+    ASSERT_EQ(::pread(pagemap.get(), &entry, 8, static_cast<off_t>(reinterpret_cast<std::uint64_t>(memory) / 4096 * 8)), 8);
+    EXPECT_EQ((entry & ((1ULL << 55U) - 1)) * 4096, runs->front().address);
+    EXPECT_TRUE(module->unpin(slot));
+    EXPECT_EQ(locked(), before);
+    EXPECT_FALSE(module->unpin(slot));
+    ::munmap(memory, size);
+  }
+  ASSERT_TRUE(Files::system().write("/proc/sys/vm/nr_hugepages", "0"));
 }
 
 // Random requests with random and almost right contents, from several processes at once, some of which are killed. A boot is only ever

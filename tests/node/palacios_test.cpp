@@ -203,6 +203,14 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"}).err.find("lists it as \"ro\""),
             std::string::npos);
   EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "hidden", "ro"}).err.find("does not list it"), std::string::npos);
+  // What is used by nobody any more is hidden, but not what somebody could still map; and it is shown again to whoever asks.
+  EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30)) << statistic("a", "palacios.segments");
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}), "1001020\n");
+  std::thread holder([&] { node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 16"}); });
+  ::sleep(14);
+  EXPECT_EQ(statistic("a", "palacios.segments"), 1U) << "somebody has the device open";
+  holder.join();
+  EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30));
   // The mirror is read-only for the guest's kernel, too: what it writes there is lost, or ends it, but is never in the mirror.
   (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", "dd if=/dev/zero of=/dev/mem bs=4096 seek=67108864 count=1 2>&1"});
   EXPECT_NE(node.run({"hobbes", "enclaves", "--json"}).out.find("\"a\""), std::string::npos);

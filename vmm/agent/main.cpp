@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -26,6 +27,7 @@
 #include "ipc/channel.h"
 #include "ipc/window.h"
 #include "nis/reader.h"
+#include "vmm/agent/places.h"
 #include "vmm/agent/program.h"
 
 namespace hobbes::agent {
@@ -144,7 +146,7 @@ void converse(Conversation monitor, Shared& shared) {
 }
 
 // hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be attached from inside.
-Result<Message> answer_program(const Json& request) {
+Result<Message> answer_program(const Json& request, int attached) {
   std::string op = text_at(request, "op");
   if (op == "segment.detach" || op == "enclave.beat") return Message{Json::object(), {}};
   if (op != "segment.attach")
@@ -158,16 +160,11 @@ Result<Message> answer_program(const Json& request) {
       return Error{Code::not_found, "attach a segment", "there is no such segment", "see `hobbes segments`"};
     name = record.name;
   }
-  Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_vm address{};
-  address.svm_family = AF_VSOCK;
-  address.svm_cid = VMADDR_CID_HOST;
-  address.svm_port = HOBBES_MONITOR_PORT;
-  if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return os_error("ask the monitor", errno);
-  Json ask = {{"op", "attach"}, {"name", name}, {"access", text_at(request, "access")}};
-  HOBBES_TRY(shown, Conversation(std::move(host)).ask(ask, std::chrono::seconds(30)));
+  // Open before it is asked for: whoever has this open may be about to map what is shown (places.h).
   HOBBES_TRY(memory, open_physical_memory(text_at(request, "access") == "rw"));
+  HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", name}, {"access", text_at(request, "access")}}));
+  std::uint64_t one = 1;
+  (void)!::write(attached, &one, sizeof one);
   Message out{{{"size", number_at(shown, "size")}, {"offset", number_at(shown, "address")}, {"attachment", 1}}, {}};
   out.fds.push_back(std::move(memory));
   return out;
@@ -178,6 +175,8 @@ Result<Message> answer_program(const Json& request) {
   auto listening = listen_at(control_socket_path(), 0666, SOCK_SEQPACKET);
   if (!listening) say("agent: " + listening.error().text() + "\n");
   ::signal(SIGCHLD, SIG_IGN);
+  Fd attached(::eventfd(0, EFD_CLOEXEC));
+  if (::fork() == 0) give_back_places(attached.get());
   for (;;) {
     pollfd ready{listening ? listening->get() : -1, POLLIN, 0};
     (void)::poll(&ready, 1, -1);
@@ -187,7 +186,7 @@ Result<Message> answer_program(const Json& request) {
     auto peer = program.peer();
     while (auto request = program.receive(std::chrono::hours(24 * 365))) {
       // What is handed out reaches all of the guest's memory.
-      auto done = peer && peer->uid == 0 ? answer_program(request->body)
+      auto done = peer && peer->uid == 0 ? answer_program(request->body, attached.get())
                                          : Error{Code::denied, "ask the agent", "only root of a virtual machine may attach segments", ""};
       Json body = done ? done->body : Json{{"error", to_json(done.error())}};
       body["ok"] = static_cast<bool>(done);
