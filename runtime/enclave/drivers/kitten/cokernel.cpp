@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "abi/nis.h"
 #include "core/size.h"
@@ -81,7 +82,13 @@ std::string Cokernel::death() const {
       return "it has shut down";
     case HOBBES_KITTEN_FAULTED: {
       std::string why = text_of(status().fault.text);
-      return why.empty() ? "exception " + std::to_string(status().fault.vector) + " early in its boot" : why;
+      if (!why.empty()) return why;
+      // Before its own tables it cannot write text.
+      char early[120];
+      std::snprintf(early, sizeof early, "exception %u early in its boot, at 0x%llx, error 0x%llx, address 0x%llx", status().fault.vector,
+                    static_cast<unsigned long long>(status().fault.rip), static_cast<unsigned long long>(status().fault.error),
+                    static_cast<unsigned long long>(status().fault.cr2));
+      return early;
     }
     default:
       return {};
