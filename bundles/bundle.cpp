@@ -22,8 +22,8 @@ constexpr const char* annotation_prefix = "org.hobbes.";
 
 // Annotation values are strings; these leaves of the hobbes object are not.
 bool is_json_leaf(const std::string& path) {
-  static const std::array<std::string, 7> leaves = {"cores.count", "cores.numa",     "cores.shared", "memory.numa",
-                                                    "segments",    "remora.timeout", "heartbeat"};
+  static const std::array<std::string, 9> leaves = {"cores.count",       "cores.numa", "cores.shared",   "memory.numa", "image.agent",
+                                                    "image.bootSeconds", "segments",   "remora.timeout", "heartbeat"};
   return std::find(leaves.begin(), leaves.end(), path) != leaves.end();
 }
 

@@ -451,7 +451,8 @@ Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pm
   request.cpus = cpus_of(rank);
   bool limited = std::any_of(request.process.rlimits.begin(), request.process.rlimits.end(),
                              [](const oci::Rlimit& l) { return l.resource == RLIMIT_NOFILE; });
-  if (!limited && files_.rlim_max != 0) request.process.rlimits.push_back({RLIMIT_NOFILE, files_.rlim_cur, files_.rlim_max});
+  if (!limited && files_.rlim_max != 0 && place.record.kind == Kind::linux_)
+    request.process.rlimits.push_back({RLIMIT_NOFILE, files_.rlim_cur, files_.rlim_max});
   if (place.own_pid_namespace) request.inner_pid = static_cast<pid_t>(20000 + rank.global);
   HOBBES_TRY(pid, driver_for(place.record.kind).exec(place.record, request));
   rank.pid = pid;

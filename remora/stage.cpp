@@ -74,11 +74,14 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
 }
 
 Result<void> expect_room_for_apps(const Composition& composition, std::size_t enclave, Kind kind) {
-  for (const CompositionApp& app : composition.apps)
-    if (app.enclave == enclave && app.mpi && kind != Kind::linux_)
-      return Error{Code::unsupported, "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
-                   "its enclave is of kind " + std::string(name_of(kind)) + ", where MPI cannot reach",
-                   "say mpi=\"no\" if it does without"};
+  for (const CompositionApp& app : composition.apps) {
+    if (app.enclave != enclave || kind == Kind::linux_) continue;
+    std::string attempt = "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")", its = "its enclave is of kind ";
+    if (kind != Kind::palacios)
+      return Error{Code::unsupported, attempt, its + name_of(kind) + ", which does not load programs yet", "use another kind"};
+    if (app.mpi)
+      return Error{Code::unsupported, attempt, its + name_of(kind) + ", where MPI cannot reach", "say mpi=\"no\" if it does without"};
+  }
   return {};
 }
 
@@ -88,7 +91,7 @@ Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
   HOBBES_CHECK(expect_room_for_apps(composition, index, record.kind));
   Status now = record.status();
-  if (now != Status::running && now != Status::created)
+  if (now != Status::running && (now != Status::created || record.kind != Kind::linux_))
     return Error{Code::busy, "use enclave '" + enclave.existing + "'", "its status is " + std::string(name_of(now)), "start it first"};
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, "config.json"));

@@ -385,7 +385,7 @@ class Monitor {
     auto taken = [&] { return std::any_of(shown_.begin(), shown_.end(), [&](const auto& one) { return one.second.slot == slot; }); };
     while (taken()) ++slot;
     if (slot >= Machine::slot_limit) return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
-    HOBBES_TRY(access, SegmentAccess::get(name, writable));
+    HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
     std::uint64_t size = (access.size() + 4095) & ~4095ULL;
     if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
     HOBBES_TRY(host, access.map(0, size));

@@ -1,4 +1,4 @@
-/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 1.
+/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 2.
  * Document: docs/PALACIOS.md. One stream is one conversation: it begins with a HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
@@ -10,10 +10,10 @@
 #include <stdint.h>
 #endif
 
-#define HOBBES_AGENT_VERSION 1
+#define HOBBES_AGENT_VERSION 2
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
-/* On the host: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]}; {"op":"hide","place":P} -> {}, when
- * nobody has attached it since P was told. */
+/* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};
+ * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told. */
 #define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 

@@ -349,7 +349,10 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   if (lease.cpus.empty()) request.erase("cores");
   std::int64_t memory_before = number_at(planned.body.value("before", Json::object()), "memory");
   bool fewer_cores = !(before - after).empty(), less_memory = number_at(planned.body, "memoryTotal") < memory_before;
-  bool shrinks = (fewer_cores || less_memory) && (after - before).empty();
+  bool shrinks = fewer_cores || less_memory;
+  if (shrinks && (!(after - before).empty() || number_at(planned.body, "memoryTotal") > memory_before))
+    return Error{Code::invalid, "update enclave '" + options.id + "'",
+                 "it would give up some of what it holds and get more of something else", "make two updates: first what it gives up"};
   UpdateRequest apply{lease, true, after, memory_by_node(planned.body)};
   if (shrinks) HOBBES_CHECK(driver.update(record, apply));
   HOBBES_TRY(resized, client.call("enclave.resize", request));

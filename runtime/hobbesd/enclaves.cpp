@@ -77,7 +77,7 @@ MemoryRequest memory_request(const Json& json) {
   return out;
 }
 
-// A control process gives a sign of life every two seconds; other kinds are watched when their bundle asks for it.
+// Control processes and monitors give a sign of life every two or four seconds; other kinds are watched when their bundle asks for it.
 std::int64_t heartbeat_of(Kind kind, const Json& request) {
   std::int64_t asked = number_at(request, "heartbeat");
   if (kind == Kind::linux_) return std::clamp<std::int64_t>(asked, 0, 86400);

@@ -135,11 +135,11 @@ Result<void> declare_segment(Client& client, const std::string& name, std::uint6
   return {};
 }
 
-Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable) {
+Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable, std::chrono::milliseconds deadline) {
   SegmentAccess out;
   request["access"] = writable ? "rw" : "ro";
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(answer, client.call("segment.attach", std::move(request)));
+  HOBBES_TRY(answer, client.call("segment.attach", std::move(request), {}, deadline));
   if (answer.fds.size() != 1) return Error{Code::corrupt, "get a segment", "no memory came with the answer", ""};
   out.memory_ = std::move(answer.fds[0]);
   out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
@@ -149,8 +149,12 @@ Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable) {
   return out;
 }
 
-Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) { return ask({{"handle", handle}}, writable); }
-Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable) { return ask({{"name", name}}, writable); }
+Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) {
+  return ask({{"handle", handle}}, writable, std::chrono::seconds(30));
+}
+Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable, std::chrono::milliseconds deadline) {
+  return ask({{"name", name}}, writable, deadline);
+}
 
 SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
     : memory_(std::move(other.memory_)),

@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,7 +58,8 @@ class SegmentAccess {
  public:
   /// Errors: Code::not_found, Code::denied, Code::unavailable (no hobbesd).
   static Result<SegmentAccess> get(std::uint64_t handle, bool writable);
-  static Result<SegmentAccess> get(const std::string& name, bool writable);
+  /// `deadline`: how long hobbesd may take.
+  static Result<SegmentAccess> get(const std::string& name, bool writable, std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
   SegmentAccess(SegmentAccess&& other) noexcept;
   SegmentAccess& operator=(SegmentAccess&& other) = delete;
@@ -69,7 +71,7 @@ class SegmentAccess {
 
  private:
   SegmentAccess() = default;
-  static Result<SegmentAccess> ask(Json request, bool writable);
+  static Result<SegmentAccess> ask(Json request, bool writable, std::chrono::milliseconds deadline);
 
   Fd memory_;
   std::uint64_t offset_ = 0;  // of its first byte in memory_

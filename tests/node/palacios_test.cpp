@@ -84,7 +84,11 @@ class Palacios : public ::testing::Test {
                   {{"vm", {{"kernel", kernel}, {"image", {{"path", disk}, {"format", "raw"}}}}},
                    {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
   }
-  std::string inside(const std::string& id, const std::string& script) { return node.good({"hobbes-run", "exec", id, "sh", "-c", script}); }
+  std::string inside(const std::string& id, const std::string& script) {
+    Outcome outcome = node.run({"hobbes-run", "exec", id, "sh", "-c", script});
+    EXPECT_EQ(outcome.wait_status, 0) << script << "\n" << outcome.err << "its console:\n" << console(id);
+    return outcome.out;
+  }
   void carry_peer(const std::string& id) {
     node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id + " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
   }
@@ -169,6 +173,9 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
             "251658240\n")
       << "more than it had before";
   EXPECT_NE(node.good({"hobbes", "enclaves"}).find("448 MiB"), std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "449MiB", "a"}).err.find("in steps of 2 MiB"), std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "320MiB", "--cores", "2", "a"}).err.find("make two updates"),
+            std::string::npos);
   node.good({"hobbes-run", "update", "--memory-size", "320MiB", "a"});
   EXPECT_EQ(has(), first + 128);
   node.good({"hobbes-run", "update", "--memory-size", "192MiB", "a"});

@@ -518,18 +518,20 @@ TEST_F(Sockets, ASlowReaderLosesNothingAndTheGuestLearnsOfItsRoom) {
   EXPECT_EQ(read, said) << "what was said before the end arrives";
 }
 
-TEST_F(Sockets, AProgramOfTheGuestReachesOnlyPortsThatListen) {
+TEST_F(Sockets, AProgramOfTheGuestReachesOnlyPortsThatListenAndOnlyWithPrivilege) {
   std::vector<Fd> accepted;
   vsock.listen(1025, [&](Fd fd) { accepted.push_back(std::move(fd)); });
-  say(5000, 1025, VIRTIO_VSOCK_OP_REQUEST);
+  say(1000, 1025, VIRTIO_VSOCK_OP_REQUEST);
   ASSERT_EQ(accepted.size(), 1U);
   EXPECT_EQ(heard().at(0).header.op, VIRTIO_VSOCK_OP_RESPONSE);
-  say(5000, 1025, VIRTIO_VSOCK_OP_RW, "hi");
+  say(1000, 1025, VIRTIO_VSOCK_OP_RW, "hi");
   char text[8] = {};
   EXPECT_EQ(::read(accepted[0].get(), text, sizeof text), 2);
-  say(5001, 22, VIRTIO_VSOCK_OP_REQUEST);
+  say(1001, 22, VIRTIO_VSOCK_OP_REQUEST);
   EXPECT_EQ(heard().at(0).header.op, VIRTIO_VSOCK_OP_RST);
-  say(5002, 1025, VIRTIO_VSOCK_OP_RW, "no stream");
+  say(1024, 1025, VIRTIO_VSOCK_OP_REQUEST);
+  EXPECT_EQ(heard().at(0).header.op, VIRTIO_VSOCK_OP_RST) << "anybody inside may have this port";
+  say(1002, 1025, VIRTIO_VSOCK_OP_RW, "no stream");
   EXPECT_EQ(heard().at(0).header.op, VIRTIO_VSOCK_OP_RST);
 }
 

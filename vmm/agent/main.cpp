@@ -227,7 +227,9 @@ Result<Message> answer_program(const Json& request, int attached) {
     socklen_t size = sizeof peer;
     Fd stream(::accept4(listening.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
     if (!stream || peer.svm_cid != VMADDR_CID_HOST) continue;  // a program inside has nothing to ask here
-    if (::fork() != 0) continue;
+    pid_t child = ::fork();
+    if (child < 0) say(std::string("agent: no process for a conversation: ") + std::strerror(errno) + "\n");
+    if (child != 0) continue;
     listening.reset();
     ended.reset();
     converse(Conversation(std::move(stream)), *shared);

@@ -52,6 +52,10 @@ Result<Json> ask_monitor(const Json& request) {
   Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
+  // From a port that only root may have: the monitor hears nobody else.
+  address.svm_cid = VMADDR_CID_ANY;
+  for (address.svm_port = 1023; ::bind(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0; --address.svm_port)
+    if (!host || errno != EADDRINUSE || address.svm_port == 512) return os_error("ask the monitor", errno);
   address.svm_cid = VMADDR_CID_HOST;
   address.svm_port = HOBBES_MONITOR_PORT;
   if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)

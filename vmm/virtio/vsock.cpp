@@ -10,6 +10,8 @@
 namespace hobbes::vmm {
 namespace {
 
+constexpr std::uint32_t privileged_ports = 1024;  // Linux's LAST_RESERVED_PORT + 1: below, a program needs CAP_NET_BIND_SERVICE
+
 enum QueueNumber : unsigned { to_guest = 0, from_guest = 1 };
 constexpr std::uint32_t window = 256 * 1024;  // bytes the guest may send before the host side has taken them
 constexpr std::size_t control_limit = 1024;   // packets; a guest that takes none gets no more
@@ -188,8 +190,8 @@ void Vsock::answer_request(const virtio_vsock_hdr& header) {
   stream.guest_port = header.src_port;
   auto listener = listeners_.find(stream.host_port);
   int pair[2];
-  if (header.op != VIRTIO_VSOCK_OP_REQUEST || listener == listeners_.end() || streams_.size() >= stream_limit ||
-      ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+  if (header.op != VIRTIO_VSOCK_OP_REQUEST || listener == listeners_.end() || stream.guest_port >= privileged_ports ||
+      streams_.size() >= stream_limit || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
     return say(stream, VIRTIO_VSOCK_OP_RST);
   Fd theirs(pair[0]);
   stream.fd.reset(pair[1]);

@@ -22,8 +22,8 @@ class Vsock final : public VirtioDevice {
   void tend();
   /// A stream to a port of the guest. Whether somebody listens there is seen by its first bytes or its end.
   Result<Fd> connect(std::uint32_t port);
-  /// `accepted` gets a stream for each program of the guest that connects to `port`, on the loop's thread with the lock held: it may
-  /// watch it, not connect. Before the guest runs.
+  /// `accepted` gets a stream for each program of the guest that connects to `port` from a port below 1024, which is a privilege inside, on
+  /// the loop's thread with the lock held: it may watch it, not connect. Before the guest runs.
   void listen(std::uint32_t port, std::function<void(Fd)> accepted) { listeners_[port] = std::move(accepted); }
 
   [[nodiscard]] std::uint32_t type() const override { return 19; }

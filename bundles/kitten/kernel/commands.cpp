@@ -22,33 +22,41 @@ using hobbes::Ring;
 
 // Linux's frames, by window; of one that is shown in parts, what has come so far.
 struct Window {
-  std::uint64_t size;  // mapped bytes
+  std::uint64_t size;      // mapped bytes
+  std::uint64_t to_count;  // how often 1 is still to be added to its first word
   std::uint32_t slot;
 } windows[HOBBES_WINDOWS];
 
 std::uint64_t* window_at(unsigned window) { return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride); }
 
+constexpr std::uint64_t count_limit = 1'000'000'000, count_slice = 100'000;
+
 // Until this kernel loads programs: `count=N` on the command line adds 1 to the first word of each writable segment N times, when it is
 // shown.
-unsigned window_to_count = 0;
-
 std::uint64_t times_to_count() {
   static constexpr char key[] = "count=";
   for (const char* at = identity().command_line; *at != '\0'; ++at) {
     if ((at != identity().command_line && at[-1] != ' ') || __builtin_memcmp(at, key, sizeof key - 1) != 0) continue;
     std::uint64_t out = 0;
-    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < 1'000'000'000; ++at)
-      out = out * 10 + static_cast<std::uint64_t>(*at - '0');
-    return out;
+    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < count_limit; ++at) out = out * 10 + static_cast<std::uint64_t>(*at - '0');
+    return out < count_limit ? out : count_limit;
   }
   return 0;
 }
 
-void count() {
-  std::uint64_t times = times_to_count(), now = 0;
-  for (std::uint64_t i = 0; i < times; ++i) now = __atomic_add_fetch(window_at(window_to_count), 1, __ATOMIC_SEQ_CST);
-  if (times != 0) print(Line() << "counted " << times << " times in segment window " << window_to_count << ", the number is " << now);
-  window_to_count = 0;
+// A slice of it, so that commands are answered meanwhile. False: there is nothing to count.
+bool count() {
+  for (unsigned number = HOBBES_WINDOW_SEGMENT; number < HOBBES_WINDOWS; ++number) {
+    Window& window = windows[number];
+    if (window.to_count == 0) continue;
+    std::uint64_t now = 0;
+    for (std::uint64_t i = 0; i < count_slice && window.to_count != 0; ++i, --window.to_count)
+      now = __atomic_add_fetch(window_at(number), 1, __ATOMIC_SEQ_CST);
+    if (window.to_count == 0)
+      print(Line() << "counted " << times_to_count() << " times in segment window " << number << ", the number is " << now);
+    return true;
+  }
+  return false;
 }
 
 void release_slot(std::uint32_t slot) {
@@ -144,7 +152,7 @@ int map_frames(Exchange& exchange) {
     if (error != 0) return error;
     window.size += run.size;
   }
-  if (map.writable != 0 && window.size == map.total && window.size != 0) window_to_count = map.window;
+  if (map.writable != 0 && window.size == map.total && window.size != 0) window.to_count = times_to_count();
   return 0;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_MAP, map_frames);
@@ -156,7 +164,7 @@ int unmap_frames(Exchange& exchange) {
     if (windows[window].size == 0 || windows[window].slot != slot) continue;
     int error = unmap_window(window, windows[window].size);
     if (error != 0) return error;
-    windows[window].size = 0;
+    windows[window].size = windows[window].to_count = 0;
   }
   release_slot(slot);
   return 0;
@@ -234,9 +242,8 @@ void serve_commands() {
   cpu::interrupts_off();
   while (!ending) {
     if (serve(requests, replies)) continue;
-    if (window_to_count != 0) count();
     __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
-    cpu::sleep();
+    if (!count()) cpu::sleep();
   }
   halt_others();
   __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_HALTED), __ATOMIC_RELEASE);

@@ -265,7 +265,7 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
 Result<void> Cokernel::show_segment(const std::string& name) {
   if (segments_.count(name) != 0) return {};
   bool writable = plan_.segments.at(name);
-  HOBBES_TRY(access, SegmentAccess::get(name, writable));
+  HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
   std::uint64_t size = (access.size() + 4095) & ~4095ULL;
   HOBBES_TRY(base, access.map(0, size));
   Mapping memory(base, size);

@@ -118,7 +118,8 @@ class Control {
   void show_segments() {
     for (const auto& [name, writable] : kernel_.plan().segments) {
       auto shown = kernel_.show_segment(name);
-      if (shown || shown.error().code == Code::not_found || shown.error().code == Code::unavailable) continue;
+      if (shown || shown.error().code == Code::not_found) continue;
+      if (shown.error().code == Code::unavailable || shown.error().code == Code::timeout) return;  // hobbesd is away or busy
       if (segment_problems_.insert(name).second) print("kitten does not get segment '" + name + "': " + shown.error().text() + "\n");
     }
   }

@@ -17,7 +17,7 @@ Result<KittenPlan> KittenPlan::parse(const std::string& text) {
     out.name = json.at("name").get<std::string>();
     out.handle = json.at("handle").get<std::uint64_t>();
     out.entry = json.at("entry").get<std::uint64_t>();
-    out.segments = json.at("segments").get<std::map<std::string, bool>>();
+    out.segments = json.value("segments", std::map<std::string, bool>());
     for (const Json& core : json.at("cores")) out.cores.push_back({core.at(0).get<unsigned>(), core.at(1).get<unsigned>()});
     for (const Json& one : json.at("extents"))
       out.extents.push_back(

@@ -1,6 +1,7 @@
 #include "enclave/drivers/palacios/conversation.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -70,6 +71,7 @@ Result<Json> Conversation::ask(const Json& request, std::chrono::milliseconds de
 Result<int> carry(const Conversation& program, const Streams& streams) {
   bool reading = streams.in >= 0;
   std::string waiting;  // framed input
+  int insisted = 0;
   for (;;) {
     bool room = waiting.empty();
     pollfd watched[3] = {{program.fd(), static_cast<short>(room ? POLLIN : POLLIN | POLLOUT), 0},
@@ -87,8 +89,11 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
       waiting = framed(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
     }
     signalfd_siginfo info{};
-    if (watched[2].revents != 0 && ::read(streams.signals, &info, sizeof info) == sizeof info)
+    if (watched[2].revents != 0 && ::read(streams.signals, &info, sizeof info) == sizeof info) {
+      // The program may not be hearing, behind input that it does not take.
+      if ((info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) && ++insisted == 3) return static_cast<int>(info.ssi_signo);
       waiting += framed(HOBBES_FRAME_JSON, to_text({{"op", "signal"}, {"number", info.ssi_signo}}));
+    }
     if (!waiting.empty()) {
       ssize_t n = ::send(program.fd(), waiting.data(), waiting.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n > 0) waiting.erase(0, static_cast<std::size_t>(n));

@@ -36,7 +36,7 @@ class Conversation {
 
 struct Streams {
   int in = 0, out = 1, err = 2;
-  int signals = -1;  ///< a signalfd; what comes there goes to the program
+  int signals = -1;  ///< a signalfd; what comes there goes to the program, but a third SIGTERM or SIGINT ends the carrying
 };
 /// Carries a program's streams until it ends; -1 for `in` or `signals` gives it none. The wait status it ended with. Errors: the guest is
 /// gone.

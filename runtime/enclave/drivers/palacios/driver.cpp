@@ -11,6 +11,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "core/file.h"
@@ -43,10 +44,12 @@ Json process_for_agent(const oci::Process& process, const std::string& hostname,
   return out;
 }
 
-// No guest can ever be given more than the node has.
-std::uint64_t whole_node() {
+// Room for more memory: KVM keeps two bytes for each page of it, which `vm_overhead` has to hold; and no guest can get more than the node
+// has.
+std::uint64_t room_beyond(std::uint64_t memory) {
   constexpr std::uint64_t gib = 1ULL << 30U;
-  return (static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * 4096 + gib - 1) / gib * gib;
+  std::uint64_t node = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * 4096;
+  return (std::min(node, std::max(8 * gib, 4 * memory)) + gib - 1) / gib * gib;
 }
 
 Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what, int flags = O_RDONLY) {
@@ -69,18 +72,43 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   return out;
 }
 
-// The guest's kernel does it, block by block, or does not; what it has not done after a while is taken back.
-Result<void> resize_memory(const EnclaveRecord& record, std::uint64_t has, std::uint64_t wanted) {
-  HOBBES_CHECK(ask_monitor(record, {{"op", "memory"}, {"size", wanted}}));
-  std::uint64_t reached = has;
-  for (int i = 0; i < 200; ++i) {
+Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record, std::uint64_t memory) {
+  oci::Resources limit;
+  limit.memory_limit = static_cast<std::int64_t>(memory + vm_overhead(memory));
+  return service.update(record, {limit, true, {}, {}});
+}
+
+// What the guest has once it has come to `wanted`, or has stopped getting there.
+Result<std::uint64_t> await_memory(const EnclaveRecord& record, std::uint64_t wanted, int tenths) {
+  for (int i = 0;; ++i) {
     HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
-    reached = static_cast<std::uint64_t>(number_at(now, "memory"));
-    if (reached == wanted) return {};
+    auto has = static_cast<std::uint64_t>(number_at(now, "memory"));
+    if (has == wanted || i == tenths) return has;
     ::usleep(100'000);
   }
+}
+
+// The guest's kernel does it, block by block, or does not; what it has not done after a while is taken back. The limit of the control group
+// holds whatever the guest does: it is raised before, lowered after, and never below what the guest has.
+Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& record, const Json& now, std::uint64_t wanted) {
+  constexpr std::uint64_t block = 2U << 20U;
+  const std::string attempt = "change the memory of enclave '" + record.id + "' to " + format_size(wanted);
+  auto has = static_cast<std::uint64_t>(number_at(now, "memory")), least = static_cast<std::uint64_t>(number_at(now, "bootMemory"));
+  if (wanted >= least && (wanted - least) % block != 0)
+    return Error{Code::invalid, attempt, "a guest's memory changes in steps of " + format_size(block),
+                 "choose " + format_size(wanted - (wanted - least) % block)};
+  if (wanted > has) HOBBES_CHECK(limit_memory(service, record, wanted));
+  auto asked = ask_monitor(record, {{"op", "memory"}, {"size", wanted}});
+  if (!asked) {
+    (void)limit_memory(service, record, has);
+    return std::move(asked).error();
+  }
+  HOBBES_TRY(reached, await_memory(record, wanted, 200));
+  if (reached == wanted) return limit_memory(service, record, wanted);
   (void)ask_monitor(record, {{"op", "memory"}, {"size", has}});
-  return Error{Code::busy, "change the memory of enclave '" + record.id + "' to " + format_size(wanted),
+  auto left = await_memory(record, has, 100);
+  (void)limit_memory(service, record, std::max(has, left ? *left : std::max(wanted, reached)));
+  return Error{Code::busy, attempt,
                "after 20 s its guest has come to " + format_size(reached) + (reached < wanted ? "" : ", and uses the rest") +
                    ", so it keeps what it had",
                reached < wanted ? "its kernel needs a driver for virtio-mem and memhp_default_state=online_movable"
@@ -141,7 +169,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   plan.cpus = cpus.members();
   plan.memory = request.memory;
   plan.page_size = wishes.memory.page_size;
-  if (plan.page_size <= 4096) plan.spare = whole_node();
+  if (plan.page_size <= 4096) plan.spare = room_beyond(plan.memory);
   plan.boot_seconds = wishes.image.boot_seconds;
   plan.agent = bundle.oci.process || wishes.image.agent;
   if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
@@ -241,23 +269,21 @@ Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateReq
   if (!request.leased) return service_.update(record, request);
   if (record.status() != Status::running) return not_running(record, "update");
   HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
-  auto has = static_cast<std::uint64_t>(number_at(now, "memory"));
   std::uint64_t wanted = 0;
   for (const auto& [node, bytes] : request.memory) wanted += bytes;
-  if (wanted == 0) wanted = has;
-  // The limit of the control group holds whatever the guest does: it is raised before and lowered after.
-  UpdateRequest service = request;
-  service.resources.memory_limit.reset();
-  if (wanted > has) service.resources.memory_limit = static_cast<std::int64_t>(wanted + vm_overhead(wanted));
-  HOBBES_CHECK(service_.update(record, service));
-  if (!request.cpus.empty()) HOBBES_CHECK(ask_monitor(record, {{"op", "pin"}, {"cpus", request.cpus.members()}}));
-  if (wanted == has) return {};
-  auto resized = resize_memory(record, has, wanted);
-  std::uint64_t holds = resized ? wanted : has;
-  oci::Resources limit;
-  limit.memory_limit = static_cast<std::int64_t>(holds + vm_overhead(holds));
-  HOBBES_CHECK(service_.update(record, {limit, true, {}, {}}));
-  return resized;
+  // Memory first: the guest may refuse, and nothing else has changed then.
+  UpdateRequest places = request;
+  places.resources.memory_limit.reset();
+  places.resources.cpus.clear();
+  HOBBES_CHECK(service_.update(record, places));
+  if (wanted != 0 && wanted != static_cast<std::uint64_t>(number_at(now, "memory")))
+    HOBBES_CHECK(resize_memory(service_, record, now, wanted));
+  if (request.cpus.empty()) return {};
+  UpdateRequest cores = request;
+  cores.resources.memory_limit.reset();
+  HOBBES_CHECK(service_.update(record, cores));
+  HOBBES_CHECK(ask_monitor(record, {{"op", "pin"}, {"cpus", request.cpus.members()}}));
+  return {};
 }
 
 Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
