@@ -1,7 +1,7 @@
 """Makes an emulated machine forget translations of code that is not there any more.
 
-QEMU before 8.1 with several emulating threads may keep a translation that one CPU made while another wrote the code (mended there by locking
-pages before translating). Kernels patch themselves through a breakpoint (int3), so its CPUs may then run into a breakpoint for ever that
+QEMU 7.2 with several emulating threads may keep a translation that one CPU made while another wrote the code (later versions lock the page
+before they translate). Kernels patch themselves through a breakpoint (int3), so its CPUs may then run into a breakpoint for ever that
 memory does not hold: all is well but for the emulator. Writing the same bytes again, through the debugger's port, drops the translation.
 Protocol: GDB remote serial protocol (GDB manual, appendix E), of which this speaks what QEMU needs.
 """
