@@ -180,8 +180,8 @@ class Launcher {
   Result<void> open_door();
   void handle_door();
   Result<Json> answer_door(const Json& request);
-  Result<void> start_rank(Rank& rank, const std::vector<std::string>& environment);
-  std::vector<std::string> environment_of(const Rank& rank) const;
+  Result<void> start_rank(Rank& rank);
+  Result<std::vector<std::string>> environment_of(const Rank& rank) const;
   std::vector<std::string> mpi_environment_of(const Rank& rank) const;
   [[nodiscard]] std::string cpus_of(const Rank& rank) const;
   [[nodiscard]] unsigned ranks_in(std::size_t enclave) const;
@@ -316,7 +316,7 @@ std::string Launcher::cpus_of(const Rank& rank) const {
   return mine.text();
 }
 
-std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
+Result<std::vector<std::string>> Launcher::environment_of(const Rank& rank) const {
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
   std::vector<std::string> out = {"REMORA_COMPOSITION=" + composition_.name, "REMORA_APP=" + app.name,
@@ -326,8 +326,9 @@ std::vector<std::string> Launcher::environment_of(const Rank& rank) const {
   if (sees_our_files) out.push_back("HOBBES_RUN_DIR=" + run_directory());
   if (sees_our_files && !options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
   if (!is_external(rank)) out.push_back("HOBBES_ENCLAVE=" + place.record.id);
-  if (app.mpi)
-    for (std::string& entry : mpi_environment_of(rank)) out.push_back(std::move(entry));
+  if (!app.mpi) return out;
+  HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
+  for (const auto& more : {pmix, mpi_environment_of(rank)}) out.insert(out.end(), more.begin(), more.end());
   return out;
 }
 
@@ -394,12 +395,7 @@ Result<void> Launcher::start_ranks() {
       ++living_;
       continue;
     }
-    std::vector<std::string> environment;
-    if (is_mpi(rank)) {
-      HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
-      environment = std::move(pmix);
-    }
-    if (auto started = start_rank(rank, environment); !started) {
+    if (auto started = start_rank(rank); !started) {
       signal_all(SIGKILL);
       for (Rank& other : ranks_)
         if (other.pid > 0) ::waitpid(other.pid, nullptr, 0);
@@ -412,7 +408,8 @@ Result<void> Launcher::start_ranks() {
   return {};
 }
 
-Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pmix_environment) {
+Result<void> Launcher::start_rank(Rank& rank) {
+  HOBBES_TRY(environment, environment_of(rank));
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
   int out[2], err[2], phase[2];
@@ -440,8 +437,7 @@ Result<void> Launcher::start_rank(Rank& rank, const std::vector<std::string>& pm
     std::erase_if(request.process.env, [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
     request.process.env.push_back(entry);
   };
-  for (const std::string& entry : pmix_environment) set(entry);
-  for (const std::string& entry : environment_of(rank)) set(entry);
+  for (const std::string& entry : environment) set(entry);
   for (const std::string& entry : app.env) set(entry);
   request.stdio[0] = static_cast<int>(rank.global) == options_.stdin_rank ? 0 : null.get();
   request.stdio[1] = out_write.get();
@@ -674,11 +670,7 @@ Result<Json> Launcher::answer_door(const Json& request) {
       if (rank.taken) continue;
       rank.taken = true;
       if (!first_joined_) first_joined_ = Clock::now();
-      std::vector<std::string> environment = environment_of(rank);
-      if (is_mpi(rank)) {
-        HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
-        environment.insert(environment.begin(), pmix.begin(), pmix.end());
-      }
+      HOBBES_TRY(environment, environment_of(rank));
       Json mounts = {{{"source", session_.path() + "/shm"}, {"destination", "/dev/shm"}},
                      {{"source", session_.path()}, {"destination", session_.path()}}};
       return Json{{"rank", rank.global}, {"environment", environment}, {"mounts", mounts}};

@@ -149,8 +149,8 @@ Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable, std::chron
   return out;
 }
 
-Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable) {
-  return ask({{"handle", handle}}, writable, std::chrono::seconds(30));
+Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable, std::chrono::milliseconds deadline) {
+  return ask({{"handle", handle}}, writable, deadline);
 }
 Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable, std::chrono::milliseconds deadline) {
   return ask({{"name", name}}, writable, deadline);

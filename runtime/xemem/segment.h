@@ -57,8 +57,8 @@ Result<void> declare_segment(Client& client, const std::string& name, std::uint6
 class SegmentAccess {
  public:
   /// Errors: Code::not_found, Code::denied, Code::unavailable (no hobbesd).
-  static Result<SegmentAccess> get(std::uint64_t handle, bool writable);
   /// `deadline`: how long hobbesd may take.
+  static Result<SegmentAccess> get(std::uint64_t handle, bool writable, std::chrono::milliseconds deadline = std::chrono::seconds(30));
   static Result<SegmentAccess> get(const std::string& name, bool writable, std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
   SegmentAccess(SegmentAccess&& other) noexcept;

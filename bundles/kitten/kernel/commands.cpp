@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "console.h"
 #include "cores.h"
+#include "counter.h"
 #include "cpu.h"
 #include "kernel.h"
 #include "memory.h"
@@ -22,42 +23,9 @@ using hobbes::Ring;
 
 // Linux's frames, by window; of one that is shown in parts, what has come so far.
 struct Window {
-  std::uint64_t size;      // mapped bytes
-  std::uint64_t to_count;  // how often 1 is still to be added to its first word
+  std::uint64_t size;  // mapped bytes
   std::uint32_t slot;
 } windows[HOBBES_WINDOWS];
-
-std::uint64_t* window_at(unsigned window) { return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride); }
-
-constexpr std::uint64_t count_limit = 1'000'000'000, count_slice = 100'000;
-
-// Until this kernel loads programs: `count=N` on the command line adds 1 to the first word of each writable segment N times, when it is
-// shown.
-std::uint64_t times_to_count() {
-  static constexpr char key[] = "count=";
-  for (const char* at = identity().command_line; *at != '\0'; ++at) {
-    if ((at != identity().command_line && at[-1] != ' ') || __builtin_memcmp(at, key, sizeof key - 1) != 0) continue;
-    std::uint64_t out = 0;
-    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < count_limit; ++at) out = out * 10 + static_cast<std::uint64_t>(*at - '0');
-    return out < count_limit ? out : count_limit;
-  }
-  return 0;
-}
-
-// A slice of it, so that commands are answered meanwhile. False: there is nothing to count.
-bool count() {
-  for (unsigned number = HOBBES_WINDOW_SEGMENT; number < HOBBES_WINDOWS; ++number) {
-    Window& window = windows[number];
-    if (window.to_count == 0) continue;
-    std::uint64_t now = 0;
-    for (std::uint64_t i = 0; i < count_slice && window.to_count != 0; ++i, --window.to_count)
-      now = __atomic_add_fetch(window_at(number), 1, __ATOMIC_SEQ_CST);
-    if (window.to_count == 0)
-      print(Line() << "counted " << times_to_count() << " times in segment window " << number << ", the number is " << now);
-    return true;
-  }
-  return false;
-}
 
 void release_slot(std::uint32_t slot) {
   if (slot < HOBBES_KITTEN_SLOTS) __atomic_or_fetch(&status().released[slot / 64], 1ULL << (slot % 64), __ATOMIC_ACQ_REL);
@@ -152,7 +120,7 @@ int map_frames(Exchange& exchange) {
     if (error != 0) return error;
     window.size += run.size;
   }
-  if (map.writable != 0 && window.size == map.total && window.size != 0) window.to_count = times_to_count();
+  if (map.writable != 0 && window.size == map.total && window.size != 0) begin_counting(map.window);
   return 0;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_MAP, map_frames);
@@ -162,9 +130,10 @@ int unmap_frames(Exchange& exchange) {
   if (!exchange.get(&slot)) return EINVAL;
   for (unsigned window = 0; window < HOBBES_WINDOWS; ++window) {
     if (windows[window].size == 0 || windows[window].slot != slot) continue;
+    stop_counting(window);
     int error = unmap_window(window, windows[window].size);
     if (error != 0) return error;
-    windows[window].size = windows[window].to_count = 0;
+    windows[window].size = 0;
   }
   release_slot(slot);
   return 0;

@@ -167,6 +167,8 @@ std::uint64_t take_protected() {
   return refill() ? table_memory.take() : 0;
 }
 
+std::uint64_t* window_at(unsigned window) { return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride); }
+
 int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable) {
   if ((offset | physical | size) % frame_size != 0 || size == 0 || offset > window_stride || size > window_stride - offset ||
       physical + size < physical || physical + size > 1ULL << 46U)

@@ -33,6 +33,8 @@ std::uint64_t take_protected();
 /// Frames of Linux at a place of a window. 0 or an errno.
 int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable);
 int unmap_window(unsigned window, std::uint64_t size);
+/// Where a window begins.
+std::uint64_t* window_at(unsigned window);
 
 /// A stack with unmapped pages around it, `which` of the core's: 0 normal, 1 double fault, 2 NMI, 3 machine check. Its top, 0: no memory.
 std::uint64_t make_stack(unsigned core, unsigned which);
