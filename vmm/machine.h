@@ -10,9 +10,9 @@
 #include <string>
 #include <thread>
 
+#include "core/event_loop.h"
 #include "vmm/acpi.h"
 #include "vmm/kvm.h"
-#include "vmm/loop.h"
 #include "vmm/power.h"
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"

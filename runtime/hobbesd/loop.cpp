@@ -11,29 +11,20 @@
 namespace hobbes {
 
 Result<std::unique_ptr<Loop>> Loop::make() {
-  std::unique_ptr<Loop> loop(new Loop);
-  loop->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  HOBBES_TRY(events, EventLoop::make());
+  std::unique_ptr<Loop> loop(new Loop(std::move(events)));
   loop->wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!loop->epoll_ || !loop->wake_) return os_error("make the event loop", errno);
+  if (!loop->wake_) return os_error("make the event loop", errno);
   Loop* raw = loop.get();
   HOBBES_CHECK(loop->watch(loop->wake_.get(), [raw] { raw->drain(); }));
   return loop;
 }
 
 Result<void> Loop::watch(int fd, std::function<void()> ready) {
-  epoll_event event{};
-  event.events = EPOLLIN;
-  // Tagged: an event already fetched for a closed descriptor must not reach the next one of the same number.
-  event.data.u64 = std::uint64_t{++generation_} << 32U | static_cast<std::uint32_t>(fd);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return os_error("watch a descriptor", errno);
-  watched_[fd] = {generation_, std::move(ready)};
-  return {};
+  return events_.watch(fd, EPOLLIN, [ready = std::move(ready)](std::uint32_t) { ready(); });
 }
 
-void Loop::unwatch(int fd) {
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  watched_.erase(fd);
-}
+void Loop::unwatch(int fd) { events_.unwatch(fd); }
 
 Result<void> Loop::every(std::chrono::milliseconds period, std::function<void()> tick) {
   Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
@@ -76,17 +67,7 @@ void Loop::stop() {
 }
 
 void Loop::run() {
-  while (!stopping_) {
-    epoll_event events[64];
-    int n = ::epoll_wait(epoll_.get(), events, 64, -1);
-    for (int i = 0; i < n && !stopping_; ++i) {
-      // An earlier callback of this round may have unwatched it.
-      auto at = watched_.find(static_cast<int>(events[i].data.u64 & 0xffffffffU));
-      if (at == watched_.end() || at->second.first != events[i].data.u64 >> 32U) continue;
-      auto ready = at->second.second;
-      ready();
-    }
-  }
+  while (!stopping_) events_.run_once(-1);
 }
 
 }  // namespace hobbes

@@ -2,11 +2,11 @@
 #pragma once
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
+#include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/result.h"
 
@@ -28,12 +28,11 @@ class Loop {
   void stop();
 
  private:
-  Loop() = default;
+  explicit Loop(EventLoop events) : events_(std::move(events)) {}
   void drain();
 
-  Fd epoll_, wake_;
-  std::map<int, std::pair<std::uint32_t, std::function<void()>>> watched_;
-  std::uint32_t generation_ = 0;
+  EventLoop events_;
+  Fd wake_;
   std::vector<Fd> timers_;
   std::mutex lock_;
   std::vector<std::function<void()>> posted_;

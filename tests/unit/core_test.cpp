@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/cpu_set.h"
+#include "core/event_loop.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/process.h"
@@ -67,6 +70,28 @@ TEST(Process, RunReturnsOutputStatusAndTimeouts) {
   EXPECT_TRUE(run(command)->timed_out);
   command.argv = {"/no/such/program"};
   EXPECT_EQ(run(command).error().code, Code::not_found);
+}
+
+// Both are ready in one round; whichever is called first replaces the other by a descriptor of the same number that is not ready.
+TEST(EventLoop, WhatHappenedToADescriptorDoesNotReachTheNextOfItsNumber) {
+  auto loop = EventLoop::make();
+  ASSERT_TRUE(loop);
+  Fd both[2] = {Fd(::eventfd(1, EFD_CLOEXEC)), Fd(::eventfd(1, EFD_CLOEXEC))};
+  int called = 0, mistaken = 0;
+  auto replace = [&](Fd& other) {
+    ++called;
+    int number = other.get();
+    loop->unwatch(number);
+    other.reset();
+    other.reset(::eventfd(0, EFD_CLOEXEC));
+    ASSERT_EQ(other.get(), number) << "the kernel gives the lowest free one";
+    ASSERT_TRUE(loop->watch(number, EPOLLIN, [&](std::uint32_t) { ++mistaken; }));
+  };
+  ASSERT_TRUE(loop->watch(both[0].get(), EPOLLIN, [&](std::uint32_t) { replace(both[1]); }));
+  ASSERT_TRUE(loop->watch(both[1].get(), EPOLLIN, [&](std::uint32_t) { replace(both[0]); }));
+  loop->run_once(0);
+  EXPECT_EQ(called, 1);
+  EXPECT_EQ(mistaken, 0);
 }
 
 TEST(File, ReplaceIsAtomicAndRemoveTreeDoesNotFollowLinks) {

@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "vmm/loop.h"
+#include "core/event_loop.h"
 #include "vmm/virtio/transport.h"
 
 namespace hobbes::vmm {
