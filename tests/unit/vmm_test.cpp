@@ -5,6 +5,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "core/file.h"
 #include "core/process.h"
 #include "enclave/drivers/palacios/archive.h"
+#include "enclave/drivers/palacios/conversation.h"
 #include "vmm/acpi.h"
 #include "vmm/frames.h"
 #include "vmm/loader.h"
@@ -574,6 +576,27 @@ TEST(Frames, PartsAreKeptUntilTheyAreWholeAndNonsenseEndsTheStream) {
   head.length = HOBBES_FRAME_LIMIT + 1;
   ASSERT_EQ(::write(other.get(), &head, sizeof head), static_cast<ssize_t>(sizeof head));
   EXPECT_FALSE(frames.receive());
+}
+
+// The agent closes its side while input is still on its way.
+TEST(Conversation, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
+  int pair[2], input[2], output[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+  ASSERT_EQ(::pipe(input), 0);
+  ASSERT_EQ(::pipe(output), 0);
+  Fd in(input[0]), out(output[0]), written(output[1]);
+  Conversation program((Fd(pair[0])));
+  ASSERT_EQ(::write(input[1], "unwanted", 8), 8);
+  ::close(input[1]);
+  std::string words = framed(HOBBES_FRAME_STDOUT, "result") + framed(HOBBES_FRAME_JSON, R"({"exited":3})");
+  ASSERT_EQ(::write(pair[1], words.data(), words.size()), static_cast<ssize_t>(words.size()));
+  ::close(pair[1]);
+  ::signal(SIGPIPE, SIG_IGN);
+  auto status = carry(program, {in.get(), written.get(), written.get(), -1});
+  ASSERT_TRUE(status) << status.error().text();
+  EXPECT_EQ(*status, 3 << 8);
+  char text[16];
+  EXPECT_EQ(std::string(text, static_cast<std::size_t>(::read(out.get(), text, sizeof text))), "result");
 }
 
 TEST(Archive, IsWhatCpioReads) {

@@ -97,7 +97,10 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
     if (!waiting.empty()) {
       ssize_t n = ::send(program.fd(), waiting.data(), waiting.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n > 0) waiting.erase(0, static_cast<std::size_t>(n));
-      if (n < 0 && errno != EAGAIN && errno != EINTR) return gone();
+      if (n < 0 && errno != EAGAIN && errno != EINTR) {  // the program has ended; what it said is still to be read
+        waiting.clear();
+        reading = false;
+      }
     }
     if ((watched[0].revents & ~POLLOUT) == 0) continue;
     // However long the rest of it takes: a guest may be paused between two bytes.
