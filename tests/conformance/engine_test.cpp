@@ -1,4 +1,4 @@
-// Real callers: podman (through conmon) and the calls containerd makes.
+// Real callers: podman (through conmon), containerd (through its shim) and the calls of containerd's client.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -99,9 +99,56 @@ TEST(Podman, ATerminalIsATerminal) {
             std::string::npos);
 }
 
+// containerd with its own folders, and a root file system instead of an image, so that nothing is downloaded.
+class Containerd : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    node.wake_daemon();
+    node.good({"sh", "-c",
+               "mkdir -p " + f + "/image/bin && cp /bin/busybox " + f + "/image/bin/ && for t in sh echo sleep; do ln -sf busybox " + f +
+                   "/image/bin/$t; done"});
+    ASSERT_TRUE(replace_file(f + "/config.toml", "version = 2\nroot = \"" + f + "/root\"\nstate = \"" + f +
+                                                     "/tasks\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", "
+                                                     "\"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"" +
+                                                     f + "/c.sock\"\n[ttrpc]\naddress = \"" + f + "/t.sock\"\n"));
+    node.good({"sh", "-c", "containerd --config " + f + "/config.toml >" + f + "/containerd.log 2>&1 & echo $! >" + f + "/containerd.pid"});
+    ASSERT_TRUE(eventually([&] { return ctr("version").wait_status == 0; }));
+  }
+  void TearDown() override { node.good({"sh", "-c", "kill $(cat " + f + "/containerd.pid)"}); }
+  Outcome ctr(const std::string& words) const { return node.run({"sh", "-c", "ctr --address " + f + "/c.sock " + words}); }
+  std::string good(const std::string& words) const {
+    Outcome outcome = ctr(words);
+    EXPECT_EQ(outcome.wait_status, 0) << words << "\n" << outcome.out << outcome.err;
+    return outcome.out;
+  }
+  Node node;
+  std::string f = node.folder();
+};
+
+TEST_F(Containerd, RunsExecsPausesAndRemovesThroughItsShim) {
+  std::string run = "run --runc-binary " HOBBES_BUILD_DIR "/bin/hobbes-run ", image = " --rootfs " + f + "/image ";
+  EXPECT_EQ(good(run + "--rm" + image + "one echo hello"), "hello\n");
+  EXPECT_EQ(exit_code_of(ctr(run + "--rm" + image + "two sh -c 'exit 7'").wait_status), 7);
+  good(run + "-d --annotation org.hobbes.cores.count=1 --annotation org.hobbes.memory.size=64MiB" + image + "three sleep 1000");
+  Json all = *parse_json(node.good({"hobbes", "enclaves", "--json"}), "enclaves");
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(text_at(all[0], "cpus"), "0");
+  EXPECT_EQ(good("task exec --exec-id e three echo inside"), "inside\n");
+  good("task pause three");
+  EXPECT_NE(good("task ls").find("PAUSED"), std::string::npos);
+  good("task resume three");
+  EXPECT_NE(good("task metrics three").find("pids.current"), std::string::npos);
+  good("task kill -s KILL three");
+  EXPECT_TRUE(eventually([&] { return good("task ls").find("STOPPED") != std::string::npos; }));
+  (void)ctr("task rm three");  // its status is the task's
+  good("containers rm three");
+  EXPECT_EQ(node.good({"hobbes", "enclaves", "--json"}), "[]\n");
+  node.expect_clean();
+}
+
 // The sequence of calls of containerd's runc client, globals included (FACTS of the callers: create, start, exec, ps, pause, resume, kill,
 // delete).
-TEST(Containerd, ItsSequenceOfCallsWorksWithItsOwnRoot) {
+TEST(ContainerdsClient, ItsSequenceOfCallsWorksWithItsOwnRoot) {
   Node node;
   std::string root = node.folder() + "/ns1", log = node.folder() + "/log.json",
               bundle = node.busybox_bundle("b", "exec sleep 1000", {{"hobbes", nullptr}});
