@@ -1,0 +1,41 @@
+// A real Slurm: jobs in containers become enclaves of their user, by the files of packaging/slurm.
+#include "core/file.h"
+#include "node_harness.h"
+
+namespace hobbes::test {
+namespace {
+
+class Slurm : public ::testing::Test {
+ protected:
+  Slurm() {
+    bundle = node.busybox_bundle("b", "true", {{"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "64MiB"}}}}}});
+    node.good({"chown", "-R", "nobody", bundle});
+  }
+  Outcome as_user(const std::string& commands) const {
+    return node.run({HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(), HOBBES_BUILD_DIR, "cd /; " + commands}, 120);
+  }
+  std::string log() const { return Files::system().read(node.folder() + "/slurm/slurmd.log", 1 << 20).value_or(""); }
+  Node node;
+  std::string bundle;
+};
+
+TEST_F(Slurm, AStepInAContainerRunsInAnEnclaveOfItsUserAndItsStatusIsTheSteps) {
+  Outcome outcome = as_user("srun --container=" + bundle + " sh -c 'echo in $(hostname); nproc; exit 7'");
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err << log();
+  EXPECT_NE(outcome.out.find("\n1\n"), std::string::npos) << outcome.out;
+  node.expect_clean();
+}
+
+// Its program is process 1 of its namespace and hears no SIGTERM; Slurm asks for its state and kills it as root.
+TEST_F(Slurm, ACancelledStepLeavesNothingAlthoughItsProgramDoesNotHear) {
+  Outcome outcome = as_user("srun --quiet --container=" + bundle +
+                            " sleep 1000 & while ! hobbes --json enclaves | grep -q running; do sleep 0.2; done; echo it runs; "
+                            "scancel --user nobody; wait; for i in $(seq 300); do [ \"$(hobbes --json enclaves)\" = '[]' ] && "
+                            "break; sleep 0.1; done; hobbes --json enclaves");
+  EXPECT_EQ(outcome.out, "it runs\n[]\n") << outcome.err << log();
+  EXPECT_NE(log().find("RunTimeKill rc:0"), std::string::npos) << log();
+  node.expect_clean();
+}
+
+}  // namespace
+}  // namespace hobbes::test
