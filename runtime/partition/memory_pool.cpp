@@ -80,7 +80,8 @@ Result<void> MemoryPool::restore(const ModuleEnclave& module, unsigned number, c
   std::string note = journal_ + "/" + std::to_string(number);
   if (block != blocks.end()) {
     auto removed = module.pool_remove(number * size, size, block->node);
-    if (!removed && removed.error().code != Code::not_found) return {};  // somebody still uses it
+    if (!removed && removed.error().code == Code::busy) return {};  // somebody still uses it
+    if (!removed && removed.error().code != Code::not_found) return removed;
     std::string before = files_.read(note).value_or("offline");
     if (before != "offline" && !block->online) HOBBES_CHECK(files_.write(block_path(number) + "/state", before));
   }

@@ -176,7 +176,8 @@ Result<void> ModuleEnclave::unpin(unsigned slot) const {
 }
 
 Result<void> ModuleEnclave::settle() const {
-  if (::ioctl(fd_.get(), HOBBES_IOC_SETTLE) != 0) return os_error("wait for enclaves to be taken down", errno);
+  while (::ioctl(fd_.get(), HOBBES_IOC_SETTLE) != 0)
+    if (errno != EINTR) return os_error("wait for enclaves to be taken down", errno);
   return {};
 }
 

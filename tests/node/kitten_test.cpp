@@ -490,6 +490,32 @@ TEST_F(Kitten, HobbesRunKilledAnywhereLeavesNothingTaken) {
   }
 }
 
+// Whoever calls the module dies, or is refused, at each of its calls from create to the end; everything is found in its place again.
+TEST_F(Kitten, EachCallOfTheModuleMayBeTheLastOrFail) {
+  std::string log = node.folder() + "/strace", path = bundle("k", {{"hobbes", {{"cores", {{"count", 2}}}}}});
+  auto run = [&](const std::string& injection) {
+    return node.run({"sh", "-c",
+                     "cd " HOBBES_BUILD_DIR "/bin; timeout 40 strace -f -o " + log + " -P /dev/hobbes -e trace=ioctl " + injection +
+                         " ./hobbes-run run --bundle " + path +
+                         " k >/dev/null 2>&1 & while kill -0 $! 2>/dev/null; do ./hobbes-run list 2>/dev/null | grep -q running && "
+                         "./hobbes-run kill k TERM 2>/dev/null; sleep 0.1; done; wait $!"});
+  };
+  node.wake_daemon();
+  for (auto [injection, trace] : {std::pair{"signal=SIGKILL", "+++ killed by SIGKILL"}, std::pair{"error=EIO", "(INJECTED)"}}) {
+    int call = 1;
+    for (bool met = true; met; ++call) {  // until there is no such call any more
+      SCOPED_TRACE(injection + std::string(" at call ") + std::to_string(call));
+      (void)run("-e inject=ioctl:" + std::string(injection) + ":when=" + std::to_string(call));
+      met = file(log).find(trace) != std::string::npos;
+      node.good({"hobbes-run", "delete", "--force", "k"});
+      ASSERT_TRUE(eventually([&] { return line("/sys/devices/system/cpu/online") == "0-3" && file("/dev/hobbes") == "version 1\n"; }, 20))
+          << line("/sys/devices/system/cpu/online") << "\n"
+          << file("/dev/hobbes") << file(log);
+    }
+    EXPECT_GT(call, 12) << file(log);
+  }
+}
+
 TEST_F(Kitten, TwoHundredCyclesLeakNothingAndDoNotSlowDown) {
   auto kernel_memory = [&] {
     std::string text = file("/proc/meminfo");

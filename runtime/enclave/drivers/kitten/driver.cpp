@@ -244,12 +244,12 @@ Result<Json> KittenDriver::ping(const EnclaveRecord& record) const { return ask_
 Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   HOBBES_CHECK(service_.destroy(record, deadline));
   ::unlink(control_socket(record).c_str());
-  auto module = ModuleEnclave::open();
-  if (!module) return {};  // without the module there is nothing of it to give back
+  if (::access(HOBBES_KMOD_DEVICE, F_OK) != 0) return {};  // without the module there is nothing of it to give back
+  HOBBES_TRY(module, ModuleEnclave::open());
   // Whoever held the descriptor may be dying still, with its sockets closed and the device not yet.
   auto limit = std::chrono::steady_clock::now() + deadline;
   for (;;) {
-    HOBBES_CHECK(module->settle());
+    HOBBES_CHECK(module.settle());
     auto report = ModuleReport::read();
     if (!report || report->holders.count(module_name(record)) == 0) break;
     if (std::chrono::steady_clock::now() > limit)
@@ -257,7 +257,7 @@ Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds dea
                    "look for quarantined cores in " HOBBES_KMOD_DEVICE " and in the kernel log"};
     ::usleep(5'000);
   }
-  return pool().give_back(*module);
+  return pool().give_back(module);
 }
 
 }  // namespace hobbes
