@@ -22,8 +22,8 @@ constexpr const char* annotation_prefix = "org.hobbes.";
 
 // Annotation values are strings; these leaves of the hobbes object are not.
 bool is_json_leaf(const std::string& path) {
-  static const std::array<std::string, 9> leaves = {"cores.count",       "cores.numa", "cores.shared",   "memory.numa", "image.agent",
-                                                    "image.bootSeconds", "segments",   "remora.timeout", "heartbeat"};
+  static const std::array<std::string, 10> leaves = {"cores.count",    "cores.numa",        "cores.shared", "memory.numa",    "image.agent",
+                                                     "image.terminal", "image.bootSeconds", "segments",     "remora.timeout", "heartbeat"};
   return std::find(leaves.begin(), leaves.end(), path) != leaves.end();
 }
 
@@ -120,11 +120,12 @@ HobbesSection read_hobbes(const Inspect& at) {
   out.memory = read_memory(at.at("memory"));
   Inspect image = at.at("image");
   if (image.object()) {
-    image.only({"kernel", "initrd", "cmdline", "protocol", "agent", "bootSeconds"});
+    image.only({"kernel", "initrd", "cmdline", "protocol", "agent", "terminal", "bootSeconds"});
     out.image.kernel = image.at("kernel").text().value_or("");
     out.image.initrd = image.at("initrd").text().value_or("");
     out.image.cmdline = image.at("cmdline").text().value_or("");
     out.image.agent = image.at("agent").boolean().value_or(false);
+    out.image.terminal = image.at("terminal").boolean().value_or(false);
     out.image.boot_seconds = static_cast<unsigned>(image.at("bootSeconds").integer(1, 3600).value_or(120));
     if (image.at("protocol").one_of({"hobbes", "pisces"})) out.image.protocol = *image.at("protocol").text();
   }
@@ -159,6 +160,11 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
     at.at("root").wrong("no root together with \"root\": \"host\" in the hobbes object", "remove one of the two");
   if (is_linux && !hobbes.image.kernel.empty())
     section.at("image").at("kernel").wrong("no kernel for kind linux", "use kind kitten or palacios");
+  if (hobbes.image.terminal && (hobbes.kind != Kind::palacios || bundle.oci.process || hobbes.image.agent))
+    section.at("image")
+        .at("terminal")
+        .wrong("false: only a virtual machine without an agent has its serial port for a terminal",
+               "say process.terminal, or `exec --tty`");
   if (!is_linux) {
     bool kernel = !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());
     if (!kernel) section.at("image").missing("kernel", "the kernel image to boot");

@@ -40,6 +40,7 @@ struct MemoryRequest {
 struct ImageRequest {
   std::string kernel, initrd, cmdline, protocol;
   bool agent = false;           ///< the guest has one, although there is no process: it waits for programs of `exec`
+  bool terminal = false;        ///< the serial port of a guest without an agent is the enclave's terminal
   unsigned boot_seconds = 120;  ///< how long a guest may take until its agent answers
 };
 
@@ -88,6 +89,8 @@ struct Bundle {
 
   /// Absolute path of the root file system, empty in host-root mode.
   [[nodiscard]] std::string rootfs() const;
+  /// Whether people get a terminal: the process says so, or the image of a guest without an agent.
+  [[nodiscard]] bool terminal() const { return hobbes.image.terminal || (oci.process && oci.process->terminal); }
 };
 
 /// Everything that is wrong, or a bundle. Never partial: `bundle` is set exactly when `problems` is empty.

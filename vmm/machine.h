@@ -55,6 +55,7 @@ class Machine {
   };
   [[nodiscard]] End end() const;
   [[nodiscard]] Vsock& vsock() { return *vsock_; }
+  [[nodiscard]] Serial& serial() { return *serial_; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   /// Null when the machine was made without room for more memory.
   [[nodiscard]] PluggableMemory* pluggable() { return pluggable_ ? &*pluggable_ : nullptr; }

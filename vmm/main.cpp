@@ -43,6 +43,8 @@ constexpr std::chrono::milliseconds heartbeat(4000);  // hobbesd's shortest pati
 
 using std::chrono::milliseconds;
 
+constexpr milliseconds terminal_patience(100);  // with a reader that does not read; what is more is in the console log
+
 std::uint64_t now_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_MONOTONIC, &t);
@@ -68,6 +70,14 @@ void log_text(std::string_view text) { append_to_console(vm_console, text); }
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
   ::raise(WTERMSIG(wait_status));
   std::_Exit(128 + WTERMSIG(wait_status));
+}
+
+// The terminal is the guest's to interpret; ours hands on bytes.
+void make_terminal_raw() {
+  termios settings{};
+  if (::tcgetattr(STDIN_FILENO, &settings) != 0) return;
+  ::cfmakeraw(&settings);
+  (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
 }
 
 Json window_size() {
@@ -122,6 +132,7 @@ class Monitor {
     machine_ = std::move(machine);
     for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.archive, plan_.disk, static_cast<int>(vm_kvm)})
       if (fd >= 0) ::close(fd);
+    if (plan_.terminal) HOBBES_CHECK(connect_terminal());
     machine_->vsock().listen(HOBBES_MONITOR_PORT, [this](Fd stream) { hear_guest(std::move(stream)); });
     HOBBES_CHECK(loop_.watch(machine_->ended_fd(), EPOLLIN, [this](auto) { end_with_guest(); }));
     // Made now: this thread may make none once it is confined.
@@ -141,6 +152,36 @@ class Monitor {
     return {};
   }
 
+  // Keys go to the guest's serial port, as fast as it takes them.
+  Result<void> connect_terminal() {
+    make_terminal_raw();
+    room_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    machine_->serial().on_room([room = room_.get()] {
+      std::uint64_t one = 1;
+      (void)!::write(room, &one, sizeof one);
+    });
+    HOBBES_CHECK(loop_.watch(room_.get(), EPOLLIN, [this](auto) {
+      std::uint64_t count = 0;
+      (void)!::read(room_.get(), &count, sizeof count);
+      hand_on_keys();
+    }));
+    return loop_.watch(STDIN_FILENO, EPOLLIN, [this](auto) { take_keys(); });
+  }
+
+  void take_keys() {
+    char keys[4096];
+    ssize_t n = ::read(STDIN_FILENO, keys, sizeof keys);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (n <= 0) return loop_.unwatch(STDIN_FILENO);  // nobody is there any more
+    typed_.append(keys, static_cast<std::size_t>(n));
+    hand_on_keys();
+  }
+
+  void hand_on_keys() {
+    typed_.erase(0, machine_->serial().type(typed_));
+    (void)loop_.change(STDIN_FILENO, typed_.empty() ? std::uint32_t{EPOLLIN} : 0U);
+  }
+
   // The phases of a start, timed for people and benchmarks.
   void phase(const char* name) {
     phases_[name] = (now_ns() - begun_ns_) / 1000;
@@ -149,10 +190,11 @@ class Monitor {
 
   void print(char c) {
     std::scoped_lock guard(print_lock_);
+    if (plan_.terminal) show_creator({&c, 1}, terminal_patience);
     printed_ += c;
     if (c != '\n' && printed_.size() < 256) return;
     log_text(printed_);
-    if (!plan_.agent) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
+    if (!plan_.agent && !plan_.terminal) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
     printed_.clear();
   }
 
@@ -301,12 +343,7 @@ class Monitor {
     Json process = plan_.process;
     if (process.value("terminal", false)) {
       process["consoleSize"] = window_size();
-      // The terminal is the guest's to interpret; ours hands on bytes.
-      termios settings{};
-      if (::tcgetattr(STDIN_FILENO, &settings) == 0) {
-        ::cfmakeraw(&settings);
-        (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
-      }
+      make_terminal_raw();
     }
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) fail(stream.error());
@@ -552,7 +589,8 @@ class Monitor {
   VmPlan plan_;
   EventLoop loop_;
   std::unique_ptr<Machine> machine_;
-  Fd signals_, timer_, program_ended_;
+  Fd signals_, timer_, program_ended_, room_;
+  std::string typed_;  // what the serial port has no room for yet
   std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
   Json phases_ = Json::object();
   std::list<Channel> clients_;

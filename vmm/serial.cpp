@@ -1,5 +1,7 @@
 #include "vmm/serial.h"
 
+#include <algorithm>
+
 namespace hobbes::vmm {
 namespace {
 
@@ -25,6 +27,15 @@ void Serial::raise_if_wanted() {
   if (((enabled_ & wants_input) != 0 && !input_.empty()) || ((enabled_ & wants_output) != 0 && transmitter_asks_)) interrupt_();
 }
 
+std::size_t Serial::type(std::string_view text) {
+  std::scoped_lock guard(lock_);
+  std::size_t taken = std::min(text.size(), input_limit - input_.size());
+  input_.insert(input_.end(), text.begin(), text.begin() + static_cast<std::ptrdiff_t>(taken));
+  room_wanted_ = taken < text.size();
+  raise_if_wanted();
+  return taken;
+}
+
 void Serial::read(std::uint64_t offset, std::span<std::byte> data_out) {
   std::scoped_lock guard(lock_);
   std::uint8_t value = 0;
@@ -36,6 +47,10 @@ void Serial::read(std::uint64_t offset, std::span<std::byte> data_out) {
         value = static_cast<std::uint8_t>(input_.front());
         input_.pop_front();
         raise_if_wanted();
+        if (room_wanted_ && input_.empty()) {
+          room_wanted_ = false;
+          room_();
+        }
       }
       break;
     case interrupt_enable:

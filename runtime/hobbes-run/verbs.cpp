@@ -128,7 +128,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   CreateOptions options = given;
   std::optional<Relay> relay;
   HOBBES_TRY(bundle, load_bundle(options.bundle));
-  if (bundle.oci.process && bundle.oci.process->terminal && options.console_socket.empty() && !options.detach) {
+  if (bundle.terminal() && options.console_socket.empty() && !options.detach) {
     HOBBES_TRY(opened, Relay::open());
     relay.emplace(std::move(opened));
     options.console_socket = relay->socket_path();

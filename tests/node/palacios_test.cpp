@@ -293,6 +293,42 @@ TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
   EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
 }
 
+// What is typed early is lost, as on any serial port whose driver is not there yet: so it is typed until somebody answers.
+TEST_F(Palacios, TheSerialPortOfAGuestWithoutAnAgentIsATerminal) {
+  std::string folder = node.folder() + "/small";
+  node.good(
+      {"sh", "-c",
+       "mkdir -p " + folder + "/bin && cd " + folder +
+           " && cp /bin/busybox bin/ && for t in sh mount mkdir setsid poweroff; do ln -s busybox bin/$t; done && "
+           "printf '#!/bin/sh\nmkdir /dev; mount -t devtmpfs dev /dev; exec setsid sh -c \"exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1\"\n' "
+           ">init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
+  Json alone = {{"process", nullptr},
+                {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"terminal", true}, {"cmdline", "console=ttyS0 quiet"}}}}}};
+  std::string path = bundle("b", "", alone);
+  auto typed = [&] {
+    return node.run(
+        {"sh", "-c",
+         "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
+             path + " a"},
+        100);
+  };
+  Outcome outcome = typed();
+  if (emulation_hiccup(outcome.err)) outcome = typed();
+  EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
+}
+
+TEST_F(Palacios, TheBundlesProgramHasATerminalWhenItSaysSo) {
+  std::string path =
+      bundle("b", "test -t 0 && test -t 1 && echo terminal; read line; echo got $line; exit 4", {{"process", {{"terminal", true}}}});
+  auto typed = [&] { return node.run({"sh", "-c", "echo words | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + path + " a"}, 100); };
+  Outcome outcome = typed();
+  if (emulation_hiccup(outcome.err)) outcome = typed();
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 4) << outcome.err;
+  EXPECT_NE(outcome.out.find("terminal\r\n"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("got words\r\n"), std::string::npos) << outcome.out;
+}
+
 TEST_F(Palacios, ARuntimeSpecVmWithADiskOfItsOwn) {
   std::string disk = make_disk(node.folder());
   Outcome outcome = run_to_end(disk_bundle(disk, "echo kept >/file; sync; echo from the disk"));

@@ -49,6 +49,30 @@ TEST(GuestMemory, IsReachedOnlyWhereThereIsRam) {
   EXPECT_FALSE(GuestMemory::make(16 * mib + 1, 4096));
 }
 
+TEST(Serial, TakesWhatIsTypedAsFastAsItsGuestReads) {
+  int interrupts = 0, room = 0;
+  Serial serial([](char) {}, [&] { ++interrupts; });
+  serial.on_room([&] { ++room; });
+  std::byte wants_input{1};
+  serial.write(1, {&wants_input, 1});
+  std::string text(5000, 'x');
+  text[0] = 'a';
+  std::size_t taken = serial.type(text);
+  EXPECT_GT(interrupts, 0);
+  EXPECT_GE(taken, 16U);
+  EXPECT_LT(taken, text.size());
+  EXPECT_EQ(serial.type("more"), 0U) << "it is full";
+  std::string read;
+  for (std::byte byte{}; read.size() < taken; read += static_cast<char>(byte)) {
+    serial.read(5, {&byte, 1});
+    ASSERT_EQ(std::to_integer<unsigned>(byte) & 1U, 1U) << "there is more";
+    serial.read(0, {&byte, 1});
+  }
+  EXPECT_EQ(read, text.substr(0, taken));
+  EXPECT_EQ(room, 1);
+  EXPECT_EQ(serial.type("more"), 4U);
+}
+
 TEST(Serial, PrintsEchoesInLoopbackAndTellsWhenItIsReady) {
   std::string out;
   int interrupts = 0;

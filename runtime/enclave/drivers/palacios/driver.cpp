@@ -172,6 +172,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (plan.page_size <= 4096) plan.spare = room_beyond(plan.memory);
   plan.boot_seconds = wishes.image.boot_seconds;
   plan.agent = bundle.oci.process || wishes.image.agent;
+  plan.terminal = wishes.image.terminal;
   if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
 
   for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;
@@ -217,8 +218,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!words) return os_error(attempt, errno);
   HOBBES_CHECK(write_all(words.get(), to_text(plan.json()), "the plan"));
   held[vm_plan - 3] = std::move(words);
-  bool terminal = bundle.oci.process && bundle.oci.process->terminal;
-  HOBBES_TRY(inner, service_bundle(bundle, {vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, terminal}));
+  HOBBES_TRY(inner, service_bundle(bundle, {vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()}));
   CreateRequest service;
   service.bundle = std::move(inner);
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;

@@ -35,6 +35,7 @@ Json VmPlan::json() const {
           {"bootSeconds", boot_seconds},
           {"segments", segments},
           {"agent", agent},
+          {"terminal", terminal},
           {"process", process}};
 }
 
@@ -56,6 +57,7 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
     out.segments = json.at("segments");
     out.agent = json.at("agent").get<bool>();
+    out.terminal = json.at("terminal").get<bool>();
     out.process = json.at("process");
     if (!out.cpus.empty() && out.cpus.size() <= 255) return out;
   } catch (const std::exception&) {

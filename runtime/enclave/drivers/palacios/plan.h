@@ -21,6 +21,7 @@ struct VmPlan {
   unsigned boot_seconds = 0;       ///< how long the agent may take to answer
   Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
   bool agent = false;              ///< the guest has one; without, it is a kernel of its own kind
+  bool terminal = false;           ///< its serial port is the enclave's terminal
   Json process;                    ///< for the agent; null: it waits for programs of `exec`
 
   [[nodiscard]] Json json() const;
