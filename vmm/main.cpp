@@ -43,7 +43,7 @@ constexpr std::chrono::milliseconds heartbeat(4000);  // hobbesd's shortest pati
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds terminal_patience(100);  // with a reader that does not read; what is more is in the console log
+constexpr milliseconds terminal_patience(100);  // once, with a reader that does not read; what it misses is in the console log
 
 std::uint64_t now_ns() {
   timespec t{};
@@ -190,11 +190,12 @@ class Monitor {
 
   void print(char c) {
     std::scoped_lock guard(print_lock_);
-    if (plan_.terminal) show_creator({&c, 1}, terminal_patience);
+    if (plan_.terminal) terminal_reads_ = show_creator({&c, 1}, terminal_reads_ ? terminal_patience : milliseconds(0));
     printed_ += c;
     if (c != '\n' && printed_.size() < 256) return;
     log_text(printed_);
-    if (!plan_.agent && !plan_.terminal) show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
+    if (!plan_.agent && !plan_.terminal)
+      (void)show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
     printed_.clear();
   }
 
@@ -590,6 +591,7 @@ class Monitor {
   EventLoop loop_;
   std::unique_ptr<Machine> machine_;
   Fd signals_, timer_, program_ended_, room_;
+  bool terminal_reads_ = true;
   std::string typed_;  // what the serial port has no room for yet
   std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
   Json phases_ = Json::object();

@@ -66,10 +66,10 @@ void append_to_console(int log, std::string_view text) {
   (void)write_all(log, text, "the console log");
 }
 
-void show_creator(std::string_view text, std::chrono::milliseconds patience) {
+bool show_creator(std::string_view text, std::chrono::milliseconds patience) {
   pollfd out{STDOUT_FILENO, POLLOUT, 0};
-  if (::poll(&out, 1, static_cast<int>(patience.count())) == 1 && (out.revents & POLLOUT) != 0)
-    (void)!::write(STDOUT_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+  if (::poll(&out, 1, static_cast<int>(patience.count())) != 1 || (out.revents & POLLOUT) == 0) return false;
+  return ::write(STDOUT_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF)) > 0;
 }
 
 }  // namespace hobbes

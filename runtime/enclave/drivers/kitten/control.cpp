@@ -31,7 +31,7 @@ using std::chrono::milliseconds;
 
 void print(const std::string& text) {
   append_to_console(kitten_console, text);
-  show_creator(text);
+  (void)show_creator(text);
 }
 
 [[noreturn]] void crash(const KittenPlan& plan, const std::string& why) {
