@@ -194,8 +194,8 @@ class Monitor {
     printed_ += c;
     if (c != '\n' && printed_.size() < 256) return;
     log_text(printed_);
-    if (!plan_.agent && !plan_.terminal)
-      (void)show_creator(printed_);  // without an agent a guest has only its serial port to speak to people
+    // Without an agent a guest has only its serial port to speak to people.
+    if (!plan_.agent && !plan_.terminal) (void)show_creator(printed_);
     printed_.clear();
   }
 

@@ -1,5 +1,6 @@
 #include "hobbes-run/relay.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -28,6 +29,7 @@ Relay::Relay(Relay&& other) noexcept
     : folder_(std::exchange(other.folder_, "")),
       listening_(std::move(other.listening_)),
       master_(std::move(other.master_)),
+      typed_(std::move(other.typed_)),
       saved_(other.saved_),
       raw_(std::exchange(other.raw_, false)),
       input_open_(other.input_open_) {}
@@ -55,6 +57,7 @@ Result<void> Relay::receive() {
   int fd = -1;
   std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
   master_.reset(fd);
+  (void)::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   if (::isatty(0) == 1 && ::tcgetattr(0, &saved_) == 0) {
     termios raw = saved_;
     ::cfmakeraw(&raw);
@@ -65,8 +68,9 @@ Result<void> Relay::receive() {
 }
 
 void Relay::watch(pollfd& ours, pollfd& theirs) const {
-  ours.fd = input_open_ ? 0 : -1;
+  ours.fd = input_open_ && typed_.empty() ? 0 : -1;
   theirs.fd = master_.get();
+  theirs.events = static_cast<short>(typed_.empty() ? POLLIN : POLLIN | POLLOUT);
 }
 
 void Relay::move(const pollfd& ours, const pollfd& theirs) {
@@ -74,16 +78,24 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   if ((ours.revents & (POLLIN | POLLHUP)) != 0) {
     ssize_t n = ::read(0, chunk, sizeof chunk);
     if (n > 0)
-      (void)write_all(master_.get(), {chunk, static_cast<std::size_t>(n)}, "the enclave's terminal");
+      typed_.assign(chunk, static_cast<std::size_t>(n));
     else
       input_open_ = false;
   }
+  hand_on_keys();
   if ((theirs.revents & POLLIN) != 0) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
     if (n > 0) (void)write_all(1, {chunk, static_cast<std::size_t>(n)}, "standard output");
   } else if ((theirs.revents & POLLHUP) != 0) {
     master_.reset();  // every slave is closed; the program's end is still to come
   }
+}
+
+void Relay::hand_on_keys() {
+  if (typed_.empty()) return;
+  ssize_t n = ::write(master_.get(), typed_.data(), typed_.size());
+  if (n > 0) typed_.erase(0, static_cast<std::size_t>(n));
+  if (n < 0 && errno != EAGAIN && errno != EINTR) typed_.clear();  // every slave is closed
 }
 
 void Relay::resize() const {

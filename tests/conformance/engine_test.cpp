@@ -114,7 +114,10 @@ class Containerd : public ::testing::Test {
     node.good({"sh", "-c", "containerd --config " + f + "/config.toml >" + f + "/containerd.log 2>&1 & echo $! >" + f + "/containerd.pid"});
     ASSERT_TRUE(eventually([&] { return ctr("version").wait_status == 0; }));
   }
-  void TearDown() override { node.good({"sh", "-c", "kill $(cat " + f + "/containerd.pid)"}); }
+  void TearDown() override {
+    (void)ctr("task rm --force three");  // of a test that failed
+    node.good({"sh", "-c", "pid=$(cat " + f + "/containerd.pid); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done"});
+  }
   Outcome ctr(const std::string& words) const { return node.run({"sh", "-c", "ctr --address " + f + "/c.sock " + words}); }
   std::string good(const std::string& words) const {
     Outcome outcome = ctr(words);
@@ -126,7 +129,8 @@ class Containerd : public ::testing::Test {
 };
 
 TEST_F(Containerd, RunsExecsPausesAndRemovesThroughItsShim) {
-  std::string run = "run --runc-binary " HOBBES_BUILD_DIR "/bin/hobbes-run ", image = " --rootfs " + f + "/image ";
+  std::string run = "run --runc-root " + f + "/runtime --runc-binary " HOBBES_BUILD_DIR "/bin/hobbes-run ",
+              image = " --rootfs " + f + "/image ";
   EXPECT_EQ(good(run + "--rm" + image + "one echo hello"), "hello\n");
   EXPECT_EQ(exit_code_of(ctr(run + "--rm" + image + "two sh -c 'exit 7'").wait_status), 7);
   good(run + "-d --annotation org.hobbes.cores.count=1 --annotation org.hobbes.memory.size=64MiB" + image + "three sleep 1000");

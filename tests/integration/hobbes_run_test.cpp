@@ -443,5 +443,17 @@ TEST(HobbesRun, FeaturesNamesWhatThisNodeCannotHostAndWhy) {
   node.expect_clean();
 }
 
+// Whoever types more than a program reads must still be heard.
+TEST(HobbesRun, InputThatNobodyReadsDoesNotKeepSignalsAway) {
+  Node node;
+  std::string bundle = node.bundle("b", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done", {{"process", {{"terminal", true}}}});
+  Outcome outcome =
+      node.run({"sh", "-c", "yes | timeout --preserve-status -k 10 3 " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + bundle + " a"});
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 5) << outcome.err;
+  EXPECT_NE(outcome.out.find("ready"), std::string::npos) << outcome.out.substr(0, 200);
+  node.good({"hobbes-run", "delete", "--force", "a"});
+  node.expect_clean();
+}
+
 }  // namespace
 }  // namespace hobbes::test

@@ -71,6 +71,16 @@ TEST_F(VirtualNode, TranslatingTheCodeOfASilentGuestAnewDoesNotDisturbIt) {
   EXPECT_NE(outcome.err.find("CPU 3 at 0x"), std::string::npos) << "every CPU was looked at: " << outcome.err;
 }
 
+TEST_F(VirtualNode, WhoeverIsTerminatedTakesTheNodeAlong) {
+  std::string shared = "VNODE_DIR=" + node.folder() + " TMPDIR=" + node.folder() + " ",
+              of_mine = "; pgrep -fc '[q]emu.*" + node.folder() + "'";
+  auto left = [&](const std::string& script) { return node.run({"sh", "-c", shared + script + of_mine}, 150).out; };
+  EXPECT_EQ(left("timeout 8 " + vnode + " run -- sleep 1000 2>/dev/null"), "0\n");
+  EXPECT_EQ(left("timeout 2 " + vnode + " up t 2>/dev/null"), "0\n") << "while it boots";
+  EXPECT_EQ(left(vnode + " up t"), "1\n");
+  EXPECT_EQ(left("timeout 3 " + vnode + " exec t -- sleep 1000 2>/dev/null; sleep 0.5"), "0\n");
+}
+
 TEST_F(VirtualNode, AGuestThatHangsWhileBootingGetsOneMoreChance) {
   Outcome outcome = in_guest("true", {"--silence", "1"});  // no guest boots that fast
   EXPECT_EQ(code(outcome), 122);

@@ -109,6 +109,18 @@ TEST(Bundle, AVmObjectMakesItPalacios) {
 }
 
 // The shipped schema and the loader are two descriptions of one format.
+TEST(Bundle, OnlyAGuestWithoutAnAgentHasItsSerialPortForATerminal) {
+  Json config = example_config(Kind::palacios, false);
+  config["hobbes"]["image"]["terminal"] = true;
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal")) << "it has a process";
+  config.erase("process");
+  Validation alone = validate_config("/b", config);
+  ASSERT_TRUE(alone.bundle) << report(alone.problems);
+  EXPECT_TRUE(alone.bundle->terminal());
+  config["hobbes"]["image"]["agent"] = true;
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal")) << "it has an agent";
+}
+
 TEST(Bundle, TheSchemaAndTheLoaderAgree) {
   Json schema_document = *parse_json(*Files::system().read(HOBBES_SOURCE_DIR "/bundles/schema.json"), "schema");
   valijson::Schema schema;
