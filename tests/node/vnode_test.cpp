@@ -61,6 +61,20 @@ TEST_F(VirtualNode, AHangIsToldFromASlowCommand) {
   EXPECT_EQ(code(in_guest("sleep 100", {"--silence", "30", "--timeout", "15"})), 124);
 }
 
+TEST_F(VirtualNode, AfterAHangTheNodeIsBootedAnewForWhoeverComesNext) {
+  ::setenv("VNODE_DIR", node.folder().c_str(), 1);
+  EXPECT_EQ(code(node.run({vnode, "up", "t"}, 60)), 0);
+  const std::string hang = "kill -STOP -1; while :; do :; done", silence = "12";
+  Outcome hung = node.run({vnode, "exec", "--again", "--silence", silence, "t", "--", "sh", "-c", hang}, 150);
+  EXPECT_EQ(code(hung), 122) << hung.err;
+  const bool emulated = ::access("/dev/kvm", R_OK | W_OK) != 0;
+  EXPECT_EQ(hung.err.find("run once more") != std::string::npos, emulated) << hung.err;
+  Outcome next = node.run({vnode, "exec", "t", "--", "echo", "here again"}, 60);
+  EXPECT_EQ(next.out, "here again\n") << next.err;
+  EXPECT_EQ(code(node.run({vnode, "down", "t"}, 30)), 0);
+  ::unsetenv("VNODE_DIR");
+}
+
 TEST_F(VirtualNode, TranslatingTheCodeOfASilentGuestAnewDoesNotDisturbIt) {
   Outcome outcome = in_guest(
       "beat=$(pgrep -P 1 | head -1); kill -STOP $beat; end=$(($(date +%s) + 14)); while [ $(date +%s) -lt $end ]; do "
