@@ -2,10 +2,12 @@
 
 #include <linux/kvm.h>
 #include <seccomp.h>
+#include <sys/capability.h>
 #include <sys/prctl.h>
 
 #include <cerrno>
 #include <initializer_list>
+#include <span>
 
 namespace hobbes::vmm {
 namespace {
@@ -57,11 +59,32 @@ constexpr int serving[] = {
 
 };
 
+constexpr int on_files[] = {
+    SCMP_SYS(openat),  SCMP_SYS(getdents64), SCMP_SYS(lseek),     SCMP_SYS(preadv),    SCMP_SYS(pwritev),
+    SCMP_SYS(fsync),   SCMP_SYS(fdatasync),  SCMP_SYS(fallocate), SCMP_SYS(fstatfs),   SCMP_SYS(readlinkat),
+    SCMP_SYS(linkat),  SCMP_SYS(symlinkat),  SCMP_SYS(unlinkat),  SCMP_SYS(renameat2), SCMP_SYS(mkdirat),
+    SCMP_SYS(mknodat), SCMP_SYS(fchownat),   SCMP_SYS(fchmodat),  SCMP_SYS(utimensat),
+};
+
+// What root of the guest may do to other users' files; of a thread, not of the process.
+constexpr cap_value_t over_files[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER};
+
+bool keep_capabilities(std::span<const cap_value_t> kept) {
+  cap_t all = ::cap_init();
+  bool done = all != nullptr;
+  for (cap_flag_t flag : {CAP_PERMITTED, CAP_EFFECTIVE})
+    done = done && (kept.empty() || ::cap_set_flag(all, flag, static_cast<int>(kept.size()), kept.data(), CAP_SET) == 0);
+  done = done && ::cap_set_proc(all) == 0;
+  ::cap_free(all);
+  return done;
+}
+
 }  // namespace
 
 Result<void> confine(Role role) {
   const std::string attempt = "confine a thread of the monitor";
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error(attempt, errno);
+  if (!keep_capabilities(role == Role::files ? std::span(over_files) : std::span<const cap_value_t>())) return os_error(attempt, errno);
   scmp_filter_ctx filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
   if (filter == nullptr) return os_error(attempt, ENOMEM);
   int rc = 0;
@@ -75,6 +98,9 @@ Result<void> confine(Role role) {
   if (role == Role::vcpu) {
     for (unsigned long request : std::initializer_list<unsigned long>{KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_KVMCLOCK_CTRL})
       allow_ioctl(request);
+  } else if (role == Role::files) {
+    for (int call : on_files)
+      if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
   } else {
     for (int call : serving)
       if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);

@@ -1,10 +1,12 @@
 #include "vmm/machine.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -67,6 +69,16 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
   registers_.add(at, virtio_stride, *transport);
   acpi_.virtio.push_back({at, virtio_gsi + number});
   return {};
+}
+
+Result<void> Machine::add_folder(SharedFolder folder) {
+  Fd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  Fd bell(::eventfd(0, EFD_CLOEXEC));
+  if (!descriptors || !bell) return os_error("share a folder with the guest", errno);
+  auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors)), folder.tag,
+                                            [bell = bell.get()] { ring(bell); });
+  folders_.push_back({std::move(files), std::move(bell)});
+  return add_virtio(*folders_.back().files);
 }
 
 Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(char)> console) {
@@ -135,6 +147,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
     HOBBES_CHECK(machine.add_virtio(*machine.pluggable_));
   }
 
+  for (SharedFolder& folder : config.folders) HOBBES_CHECK(machine.add_folder(std::move(folder)));
+
   auto count = static_cast<unsigned>(config.cpus.size());
   machine.acpi_.cpus = count;
   HOBBES_TRY(acpi_root, write_acpi(machine.memory_, machine.acpi_));
@@ -153,7 +167,21 @@ Result<void> Machine::start() {
     threads_.emplace_back([this, i] { run_vcpu(i); });
     ::pthread_setname_np(threads_.back().native_handle(), ("vcpu" + std::to_string(i)).c_str());
   }
+  for (ServedFolder& one : folders_) std::thread([this, &one] { serve_folder(*one.files, one.bell.get()); }).detach();
   return {};
+}
+
+// To this thread the folder is all there is.
+void Machine::serve_folder(FileSystem& files, int bell) {
+  sigset_t signals;
+  sigfillset(&signals);
+  ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+  ::pthread_setname_np(::pthread_self(), "files");
+  if (::unshare(CLONE_FS) != 0 || ::fchdir(files.folder().root()) != 0 || ::chroot(".") != 0)
+    return finish(Ending::failed, os_error("enter a shared folder", errno).text());
+  ::umask(0);  // the guest's kernel has applied its own
+  if (auto confined = confine(Role::files); !confined) return finish(Ending::failed, confined.error().text());
+  for (std::uint64_t rings = 0; ::read(bell, &rings, sizeof rings) == sizeof rings || errno == EINTR;) files.serve();
 }
 
 Result<void> Machine::pin(const std::vector<unsigned>& cpus) {

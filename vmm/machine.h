@@ -17,10 +17,16 @@
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/entropy.h"
+#include "vmm/virtio/filesystem.h"
 #include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
 
 namespace hobbes::vmm {
+
+struct SharedFolder {
+  Fd folder;  ///< open for paths
+  std::string tag;
+};
 
 struct MachineConfig {
   std::vector<unsigned> cpus;  ///< one vCPU on each
@@ -30,6 +36,7 @@ struct MachineConfig {
   KernelImage image;
   Fd kvm, disk;
   bool disk_read_only = false;
+  std::vector<SharedFolder> folders;
 };
 
 /// Made, started and ended on the loop's thread. Once started it lives as long as the process.
@@ -73,7 +80,9 @@ class Machine {
  private:
   Machine(GuestMemory memory, Vm vm, EventLoop& loop) : memory_(std::move(memory)), vm_(std::move(vm)), loop_(loop) {}
   Result<void> add_virtio(VirtioDevice& device);
+  Result<void> add_folder(SharedFolder folder);
   Result<Fd> interrupt_line(unsigned gsi);
+  void serve_folder(FileSystem& files, int bell);
   void run_vcpu(unsigned number);
   void finish(Ending how, const std::string& detail);
   void kick();
@@ -88,6 +97,11 @@ class Machine {
   std::optional<Block> block_;
   std::optional<PluggableMemory> pluggable_;
   Entropy entropy_;
+  struct ServedFolder {
+    std::unique_ptr<FileSystem> files;
+    Fd bell;
+  };
+  std::vector<ServedFolder> folders_;
   std::vector<std::unique_ptr<VirtioTransport>> transports_;
   std::vector<Fd> events_;
   AcpiMachine acpi_;

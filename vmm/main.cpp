@@ -128,6 +128,7 @@ class Monitor {
     config.kvm.reset(::fcntl(vm_kvm, F_DUPFD_CLOEXEC, 64));
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
+    for (const VmPlan::Folder& folder : plan_.folders) config.folders.push_back({Fd(folder.descriptor), folder.tag});
     HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](char c) { print(c); }));
     machine_ = std::move(machine);
     for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.archive, plan_.disk, static_cast<int>(vm_kvm)})
@@ -306,7 +307,8 @@ class Monitor {
     auto stream = machine_->vsock().connect(HOBBES_AGENT_PORT);
     if (!stream) return;  // its driver is not there yet
     agent_.emplace(std::move(*stream));
-    if (!agent_->send({{"op", "hello"}}) || !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); }))
+    if (!agent_->send({{"op", "hello"}, {"mounts", plan_.mounts}}) ||
+        !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_agent(); }))
       agent_.reset();
   }
 
@@ -320,6 +322,10 @@ class Monitor {
     }
     for (const Json& word : *words) {
       if (!agent_answered_) {
+        if (word.contains("error")) fail(error_from(word["error"]));
+        if (!plan_.mounts.empty() && number_at(word, "version") < 3)
+          fail(Error{Code::unsupported, "start the guest", "its agent is too old to mount anything",
+                     "make its initial RAM disk anew, with this Hobbes' agent"});
         agent_answered_ = true;
         phase("agent");
         set_timer(heartbeat);

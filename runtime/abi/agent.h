@@ -1,4 +1,4 @@
-/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 2.
+/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 3.
  * Document: docs/PALACIOS.md. One stream is one conversation: it begins with a HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
@@ -10,7 +10,9 @@
 #include <stdint.h>
 #endif
 
-#define HOBBES_AGENT_VERSION 2
+/* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be mounted. M: source (a tag for "virtiofs"),
+ * destination, type, flags (MS_*), data; version 3 and later. */
+#define HOBBES_AGENT_VERSION 3
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};
  * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told. */

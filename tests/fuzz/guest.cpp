@@ -1,14 +1,20 @@
 // A hostile guest: arbitrary memory, then register accesses and notifications in any order, on every virtio device; and arbitrary images
 // for the loader. The first byte chooses.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 
+#include "core/file.h"
 #include "vmm/loader.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/entropy.h"
+#include "vmm/virtio/filesystem.h"
 #include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
 
@@ -68,12 +74,48 @@ void drive(
   after_reset();
 }
 
+// A folder with a file, a link out of it, and a neighbour that no request may reach.
+struct Shared {
+  Shared() {
+    char name[] = "/tmp/fuzz.XXXXXX";
+    top = ::mkdtemp(name);
+    inside = top + "/inside";
+    (void)::mkdir(inside.c_str(), 0755);
+    (void)!::symlink("../outside", (inside + "/l").c_str());
+    Fd(::open((top + "/outside").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    fill();
+  }
+  void fill() const { Fd(::open((inside + "/a").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)); }
+  void check() const {
+    struct stat info {};
+    if (::stat((top + "/outside").c_str(), &info) != 0 || info.st_size != 0 || info.st_mode != (S_IFREG | 0600)) __builtin_trap();
+  }
+  ~Shared() { (void)hobbes::remove_tree(top); }
+  std::string top, inside;
+};
+
+// One request as it comes, its length in the second and third byte: what follows is room for the answer.
+void ask_folder(Folder& folder, const std::uint8_t* data, std::size_t size) {
+  auto bytes = std::as_bytes(std::span(data, size));
+  while (bytes.size() > 2) {
+    std::size_t length = std::to_integer<std::size_t>(bytes[0]) + 256 * (std::to_integer<std::size_t>(bytes[1]) % 8);
+    bytes = bytes.subspan(2);
+    length = std::min(length, bytes.size());
+    std::byte room[2048];
+    Chain chain;
+    chain.readable = {bytes.first(length)};
+    chain.writable = {std::span(room)};
+    if (folder.serve(chain) > sizeof room) __builtin_trap();
+    bytes = bytes.subspan(length);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
   auto loop = EventLoop::make();
-  switch (data[0] % 5) {
+  switch (data[0] % 7) {
     case 0: {
       Fd kernel = file_of(data + 1, size - 1);
       auto entry = load_guest(memory(), {kernel.get(), -1, -1, "x"}, acpi_at);
@@ -97,6 +139,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       drive(pluggable, *loop, data + 1, size - 1, [&] {
         if (pluggable.plugged() > gib) __builtin_trap();
       });
+      break;
+    }
+    case 4:
+    case 5: {
+      static Shared shared;
+      shared.fill();
+      Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)));
+      if (data[0] % 7 == 4) {
+        ask_folder(folder, data + 1, size - 1);
+      } else {
+        Fd bell(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));  // never emptied: it is asked after each step
+        FileSystem files(std::move(folder), "fuzz", [] {});
+        (void)loop->watch(bell.get(), EPOLLIN, [&](auto) { files.serve(); });
+        drive(files, *loop, data + 1, size - 1);
+      }
+      shared.check();
       break;
     }
     default: {

@@ -97,6 +97,16 @@ TEST(HobbesRun, ASeccompProfileOfTheBundleIsEnforced) {
   EXPECT_NE(out.find("No space left"), std::string::npos) << out;
 }
 
+TEST(HobbesRun, HobbesOwnSeccompProfileRefusesNewNamespacesToRootAndNothingElseOfTheirCall) {
+  Node node;
+  std::string ask = R"(python3 -c 'import ctypes
+call = ctypes.CDLL(None).unshare
+print([call(flag) for flag in (0x200, 0x20000, 0x40000000, 0x10000000, 0x02000000, 0x80, 0x20200)])')";
+  Json capabilities = {{"bounding", {"CAP_SYS_ADMIN"}}, {"effective", {"CAP_SYS_ADMIN"}}, {"permitted", {"CAP_SYS_ADMIN"}}};
+  std::string bundle = node.bundle("b", ask, {{"process", {{"capabilities", capabilities}}}});
+  EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "a"}), "[0, -1, -1, -1, -1, -1, -1]\n");
+}
+
 TEST(HobbesRun, AUserNamespaceMapsIds) {
   Node node;
   Json patch = {{"linux",

@@ -360,6 +360,39 @@ TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
   EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
 }
 
+TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
+  std::string data = node.folder() + "/data", fixed = node.folder() + "/fixed";
+  node.good({"sh", "-c", "mkdir -p " + data + "/sub " + fixed + " && echo input >" + data + "/sub/in && echo constant >" + fixed + "/c"});
+  const Json mounts = {{{"destination", "/data"}, {"type", "bind"}, {"source", data}, {"options", {"rbind", "rw"}}},
+                       {{"destination", "/fixed"}, {"source", fixed}, {"options", {"bind", "ro"}}},
+                       {{"destination", "/scratch"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"nosuid", "size=1m"}}},
+                       {{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}}};
+  boot("a", {{"mounts", mounts}});
+  EXPECT_EQ(inside("a", "cat /data/sub/in /fixed/c"), "input\nconstant\n");
+  EXPECT_EQ(inside("a", "df -k /scratch | tail -1 | awk '{print $2}'"), "1024\n");
+  inside("a", "echo output >/data/out && mkdir /data/made && chmod 700 /data/made && ln -s out /data/link && cat /data/link");
+  EXPECT_EQ(file(data + "/out"), "output\n");
+  EXPECT_EQ(node.run({"stat", "-c", "%a", data + "/made"}).out, "700\n");
+  EXPECT_EQ(node.run({"readlink", data + "/link"}).out, "out\n");
+  // What either side changes the other sees, in files that both know already.
+  node.good({"sh", "-c", "echo more >>" + data + "/out"});
+  EXPECT_EQ(inside("a", "cat /data/out"), "output\nmore\n");
+  EXPECT_EQ(inside("a", "echo x 2>/dev/null >/fixed/new || echo refused"), "refused\n");
+  // Much at once, through pages of the guest: the same bytes on both sides.
+  std::string sum = inside("a", "dd if=/dev/urandom of=/data/big bs=64k count=64 2>/dev/null; md5sum </data/big");
+  EXPECT_EQ(node.run({"sh", "-c", "md5sum <" + data + "/big"}).out, sum);
+  inside("a", "cd /data; for i in $(seq 200); do echo $i >n$i; done; cat n* | wc -l | grep -qx 200 && rm n* big && sync");
+  EXPECT_EQ(node.run({"ls", data}).out, "link\nmade\nout\nsub\n");
+  node.good({"hobbes-run", "delete", "--force", "a"});
+
+  for (const std::string& wrong : {data + "/missing", data + "/out"}) {
+    Json mount = {{"destination", "/data"}, {"type", "bind"}, {"source", wrong}};
+    Outcome refused = node.create("w", bundle("w", "true", {{"mounts", {mount}}}));
+    EXPECT_NE(refused.wait_status, 0);
+    EXPECT_NE(refused.err.find(wrong), std::string::npos) << refused.err;
+  }
+}
+
 TEST_F(Palacios, ACompositionNamesOneForAProgramWithoutMpi) {
   std::string vm = bundle("vm", "true"), host = node.folder() + "/host";
   Json config = example_config(Kind::linux_, true);

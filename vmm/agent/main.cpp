@@ -61,8 +61,8 @@ void mount_system() {
 }
 
 // In the order the image says: whoever made it resolved the dependencies.
-void load_modules() {
-  auto order = Files::system().read("/modules/order");
+void load_modules(const std::string& list) {
+  auto order = Files::system().read("/modules/" + list);
   if (!order) return;
   std::istringstream names(*order);
   for (std::string name; std::getline(names, name);) {
@@ -103,6 +103,23 @@ void mount_root() {
   }
 }
 
+// What the bundle wants to see, where its program will look for it. Drivers of shared folders are loaded for those who have one.
+Result<void> mount_for_bundle(const Json& mounts) {
+  struct stat info {};
+  const std::string root = ::stat(program_root, &info) == 0 ? program_root : "";
+  for (const Json& one : mounts) {
+    std::string type = text_at(one, "type"), at = root + text_at(one, "destination"), source = text_at(one, "source");
+    if (type == "virtiofs") load_modules("order.folders");
+    HOBBES_CHECK(make_directories(at));
+    if (::mount(source.c_str(), at.c_str(), type.c_str(), static_cast<unsigned long>(number_at(one, "flags")),
+                text_at(one, "data").c_str()) != 0)
+      return os_error(
+          "mount " + type + " at " + text_at(one, "destination") + " in the guest", errno,
+          type == "virtiofs" ? "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them" : "");
+  }
+  return {};
+}
+
 void bring_up_loopback() {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq request{};
@@ -125,7 +142,9 @@ void converse(Conversation monitor, Shared& shared) {
     if (!word || !word->is_object()) return;
     std::string op = text_at(*word, "op");
     if (op == "hello") {
-      (void)monitor.send({{"op", "hello"}, {"version", HOBBES_AGENT_VERSION}});
+      Json answer = {{"op", "hello"}, {"version", HOBBES_AGENT_VERSION}};
+      if (auto mounted = mount_for_bundle(word->value("mounts", Json::array())); !mounted) answer["error"] = to_json(mounted.error());
+      (void)monitor.send(answer);
     } else if (op == "ping") {
       (void)monitor.send({{"op", "ping"}});
     } else if (op == "signal") {
@@ -247,7 +266,7 @@ int main() {
   }
   ::signal(SIGPIPE, SIG_IGN);
   hobbes::agent::mount_system();
-  hobbes::agent::load_modules();
+  hobbes::agent::load_modules("order");
   hobbes::agent::mount_root();
   hobbes::agent::bring_up_loopback();
   hobbes::agent::serve();

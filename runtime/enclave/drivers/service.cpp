@@ -40,6 +40,8 @@ Result<Bundle> service_bundle(const Bundle& bundle, const ServiceProgram& progra
   if (config.contains("annotations"))
     for (auto at = config["annotations"].begin(); at != config["annotations"].end();)
       at = at.key().rfind("org.hobbes.", 0) == 0 ? config["annotations"].erase(at) : std::next(at);
+  if (program.open_files != 0)
+    config["process"]["rlimits"] = {{{"type", "RLIMIT_NOFILE"}, {"soft", program.open_files}, {"hard", program.open_files}}};
   for (const std::string& type : program.namespaces) config["linux"]["namespaces"].push_back({{"type", type}});
   if (!bundle.oci.linux_.cgroups_path.empty()) config["linux"]["cgroupsPath"] = bundle.oci.linux_.cgroups_path;
   Validation validation = validate_config(bundle.path, config);

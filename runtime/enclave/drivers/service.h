@@ -18,6 +18,7 @@ struct ServiceProgram {
   int descriptor = 0;  ///< where it finds itself
   std::vector<std::string> arguments, capabilities, namespaces;
   bool terminal = false;
+  std::uint64_t open_files = 0;  ///< its limit; 0: the caller's
 };
 /// The bundle it runs from: the host's root, read-only, and nothing of its own but the descriptors it is given. Hooks, annotations and the
 /// control group's path are those of the enclave's bundle.

@@ -1,5 +1,6 @@
 #include "enclave/drivers/linux/seccomp.h"
 
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -111,58 +112,25 @@ oci::Seccomp default_seccomp() {
   oci::SeccompRule deny;
   deny.action = "SCMP_ACT_ERRNO";
   deny.errno_ret = EPERM;
-  deny.names = {"acct",
-                "add_key",
-                "bpf",
-                "clock_adjtime",
-                "clock_settime",
-                "create_module",
-                "delete_module",
-                "finit_module",
-                "fsconfig",
-                "fsmount",
-                "fsopen",
-                "fspick",
-                "init_module",
-                "ioperm",
-                "iopl",
-                "kexec_file_load",
-                "kexec_load",
-                "keyctl",
-                "lookup_dcookie",
-                "mount",
-                "mount_setattr",
-                "move_mount",
-                "nfsservctl",
-                "open_by_handle_at",
-                "open_tree",
-                "perf_event_open",
-                "pivot_root",
-                "quotactl",
-                "reboot",
-                "request_key",
-                "setns",
-                "settimeofday",
-                "stime",
-                "swapoff",
-                "swapon",
-                "sysfs",
-                "umount",
-                "umount2",
-                "unshare",
-                "uselib",
-                "userfaultfd",
-                "ustat",
-                "vhangup",
-                "vm86",
-                "vm86old"};
+  deny.names = {"acct",           "add_key",         "bpf",           "clock_adjtime",   "clock_settime", "create_module",
+                "delete_module",  "finit_module",    "fsconfig",      "fsmount",         "fsopen",        "fspick",
+                "init_module",    "ioperm",          "iopl",          "kexec_file_load", "kexec_load",    "keyctl",
+                "lookup_dcookie", "mount",           "mount_setattr", "move_mount",      "nfsservctl",    "open_by_handle_at",
+                "open_tree",      "perf_event_open", "pivot_root",    "quotactl",        "reboot",        "request_key",
+                "setns",          "settimeofday",    "stime",         "swapoff",         "swapon",        "sysfs",
+                "umount",         "umount2",         "uselib",        "userfaultfd",     "ustat",         "vhangup",
+                "vm86",           "vm86old"};
   out.syscalls.push_back(deny);
-  oci::SeccompRule namespaces = deny;  // clone with a CLONE_NEW* flag; clone3 hides its flags in memory and stays for threads
-  namespaces.names = {"clone"};
-  for (std::uint64_t flag : {0x10000000ULL, 0x00020000ULL, 0x20000000ULL, 0x40000000ULL, 0x04000000ULL, 0x08000000ULL}) {
+  oci::SeccompRule namespaces = deny;  // a new namespace, by either call; clone3 hides its flags in memory and stays for threads
+  namespaces.names = {"clone", "unshare"};
+  for (std::uint64_t flag : std::initializer_list<std::uint64_t>{CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWUTS,
+                                                                 CLONE_NEWIPC, CLONE_NEWCGROUP}) {
     namespaces.args = {{0, flag, flag, "SCMP_CMP_MASKED_EQ"}};
     out.syscalls.push_back(namespaces);
   }
+  namespaces.names = {"unshare"};  // the flag's place holds a signal in the other
+  namespaces.args = {{0, CLONE_NEWTIME, CLONE_NEWTIME, "SCMP_CMP_MASKED_EQ"}};
+  out.syscalls.push_back(namespaces);
   return out;
 }
 

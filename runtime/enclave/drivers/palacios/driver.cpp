@@ -4,9 +4,11 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include "core/paths.h"
 #include "core/size.h"
 #include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/linux/rootfs.h"
 #include "enclave/drivers/palacios/archive.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
@@ -70,6 +73,28 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   if (bundle.oci.vm)
     for (const std::string& word : bundle.oci.vm->kernel_parameters) add(word);
   return out;
+}
+
+// As the guest's mount sees it: a mount of our own, which nobody else finds, with the bundle's say on writing.
+Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only) {
+  const std::string attempt = "share " + path + " with the guest";
+  const std::uint32_t below = with_mounts_below ? AT_RECURSIVE : 0;
+  Fd out(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below));
+  if (!out) return os_error(attempt, errno, "see mounts in the bundle");
+  struct stat info {};
+  if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
+  if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
+  mount_attr how{};
+  how.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0);
+  if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0) return os_error(attempt, errno);
+  return out;
+}
+
+// Made by the agent before anything else runs; hiding them would hide what it and the guest's programs stand on.
+bool is_the_guests(const std::string& destination) {
+  for (const std::string own : {"/proc", "/sys", "/dev"})
+    if (destination == own || destination.rfind(own + "/", 0) == 0) return true;
+  return destination == "/run" || destination == "/";
 }
 
 Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record, std::uint64_t memory) {
@@ -203,6 +228,30 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     if (!archive) return std::move(archive.error()).within(attempt);
     plan.archive = pass(std::move(*archive));
   }
+  for (const oci::Mount& mount : bundle.oci.mounts) {
+    MountOptions options = parse_mount_options(mount.options);
+    bool shares = mount.type == "bind" || (options.flags & MS_BIND) != 0;
+    if (is_the_guests(mount.destination) || (!shares && !plan.agent)) continue;
+    Json one = {{"type", mount.type},
+                {"source", mount.source},
+                {"destination", mount.destination},
+                {"data", options.data},
+                {"flags", options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC)}};
+    if (shares) {
+      if (plan.folders.size() == vm_folder_limit)
+        return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
+                     "share the one they are in"};
+      std::string path = mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
+      auto folder = open_folder(path, (options.flags & MS_REC) != 0, (options.flags & MS_RDONLY) != 0);
+      if (!folder) return std::move(folder.error()).within(attempt);
+      std::string tag = "hobbes" + std::to_string(plan.folders.size());
+      plan.folders.push_back({pass(std::move(*folder)), tag});
+      one["type"] = "virtiofs";
+      one["source"] = tag;
+      one["data"] = "";
+    }
+    plan.mounts.push_back(one);
+  }
   bool disk_root = vm && !vm->image_path.empty();
   if (disk_root) {
     if (!vm->image_format.empty() && vm->image_format != "raw")
@@ -218,7 +267,12 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!words) return os_error(attempt, errno);
   HOBBES_CHECK(write_all(words.get(), to_text(plan.json()), "the plan"));
   held[vm_plan - 3] = std::move(words);
-  HOBBES_TRY(inner, service_bundle(bundle, {vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()}));
+  ServiceProgram monitor{vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()};
+  if (!plan.folders.empty()) {
+    monitor.capabilities = {"CAP_SYS_CHROOT", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"};  // of the threads that serve folders
+    monitor.open_files = 1U << 20U;
+  }
+  HOBBES_TRY(inner, service_bundle(bundle, monitor));
   CreateRequest service;
   service.bundle = std::move(inner);
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;

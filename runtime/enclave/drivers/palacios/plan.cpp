@@ -21,6 +21,8 @@ bool ends_processes(int signal) {
 }
 
 Json VmPlan::json() const {
+  Json shared = Json::array();
+  for (const Folder& folder : folders) shared.push_back({{"descriptor", folder.descriptor}, {"tag", folder.tag}});
   return {{"name", name},
           {"handle", handle},
           {"cpus", cpus},
@@ -34,6 +36,8 @@ Json VmPlan::json() const {
           {"diskReadOnly", disk_read_only},
           {"bootSeconds", boot_seconds},
           {"segments", segments},
+          {"folders", shared},
+          {"mounts", mounts},
           {"agent", agent},
           {"terminal", terminal},
           {"process", process}};
@@ -56,6 +60,9 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.disk_read_only = json.at("diskReadOnly").get<bool>();
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
     out.segments = json.at("segments");
+    for (const Json& folder : json.at("folders"))
+      out.folders.push_back({folder.at("descriptor").get<int>(), folder.at("tag").get<std::string>()});
+    out.mounts = json.at("mounts");
     out.agent = json.at("agent").get<bool>();
     out.terminal = json.at("terminal").get<bool>();
     out.process = json.at("process");

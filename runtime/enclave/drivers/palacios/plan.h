@@ -20,13 +20,22 @@ struct VmPlan {
   bool disk_read_only = false;
   unsigned boot_seconds = 0;       ///< how long the agent may take to answer
   Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
-  bool agent = false;              ///< the guest has one; without, it is a kernel of its own kind
-  bool terminal = false;           ///< its serial port is the enclave's terminal
-  Json process;                    ///< for the agent; null: it waits for programs of `exec`
+  struct Folder {
+    int descriptor = -1;
+    std::string tag;  ///< what the guest mounts it by
+  };
+  std::vector<Folder> folders;  ///< of the node, shared with the guest
+  Json mounts = Json::array();  ///< for the agent (abi/agent.h)
+  bool agent = false;           ///< the guest has one; without, it is a kernel of its own kind
+  bool terminal = false;        ///< its serial port is the enclave's terminal
+  Json process;                 ///< for the agent; null: it waits for programs of `exec`
 
   [[nodiscard]] Json json() const;
   static Result<VmPlan> parse(const std::string& text);
 };
+
+/// Each has an interrupt line, of which there are so many.
+inline constexpr std::size_t vm_folder_limit = 12;
 
 /// Descriptors of the monitor, in this order from 3 on; then those the plan names.
 enum VmDescriptor : int { vm_kvm = 3, vm_program = 4, vm_socket = 5, vm_console = 6, vm_kernel = 7, vm_plan = 8 };

@@ -1,0 +1,580 @@
+#include "vmm/folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+
+namespace hobbes::vmm {
+namespace {
+
+constexpr std::uint32_t oldest_minor = 31;  // the first with virtio-fs
+constexpr std::uint32_t transfer_limit = 256 << 10;
+constexpr std::uint64_t spare_descriptors = 256;  // for everything else in this process
+
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return std::as_bytes(std::span(&value, 1));
+}
+
+fuse_attr attributes_of(const struct stat& info) {
+  fuse_attr out{};
+  out.ino = info.st_ino;
+  out.size = static_cast<std::uint64_t>(info.st_size);
+  out.blocks = static_cast<std::uint64_t>(info.st_blocks);
+  out.atime = static_cast<std::uint64_t>(info.st_atim.tv_sec);
+  out.mtime = static_cast<std::uint64_t>(info.st_mtim.tv_sec);
+  out.ctime = static_cast<std::uint64_t>(info.st_ctim.tv_sec);
+  out.atimensec = static_cast<std::uint32_t>(info.st_atim.tv_nsec);
+  out.mtimensec = static_cast<std::uint32_t>(info.st_mtim.tv_nsec);
+  out.ctimensec = static_cast<std::uint32_t>(info.st_ctim.tv_nsec);
+  out.mode = info.st_mode;
+  out.nlink = static_cast<std::uint32_t>(info.st_nlink);
+  out.uid = info.st_uid;
+  out.gid = info.st_gid;
+  out.rdev = static_cast<std::uint32_t>(info.st_rdev);
+  out.blksize = static_cast<std::uint32_t>(info.st_blksize);
+  return out;
+}
+
+int look_at(int path, struct stat& info) { return ::fstatat(path, "", &info, AT_EMPTY_PATH) == 0 ? 0 : errno; }
+
+// A file that could be executed as its owner on the node would be a door out of the guest.
+mode_t without_set_id(mode_t mode) { return S_ISDIR(mode) ? mode : mode & ~static_cast<mode_t>(S_ISUID | S_ISGID); }
+
+int open_flags(std::uint32_t asked) {
+  return static_cast<int>(asked & static_cast<std::uint32_t>(O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOFOLLOW;
+}
+
+// The parts of a chain from `skip` on, at most `size` bytes of them.
+template <class Part>
+std::vector<iovec> vector_of(const std::vector<Part>& parts, std::uint64_t skip, std::uint64_t size) {
+  std::vector<iovec> out;
+  for (const Part& part : parts) {
+    std::uint64_t skipped = std::min<std::uint64_t>(skip, part.size());
+    skip -= skipped;
+    std::uint64_t taken = std::min<std::uint64_t>(part.size() - skipped, size);
+    size -= taken;
+    if (taken != 0) out.push_back({const_cast<std::byte*>(part.data()) + skipped, taken});
+  }
+  return out;
+}
+
+}  // namespace
+
+// One request: its arguments are copied before they are looked at, since the guest may still write.
+class Folder::Request {
+ public:
+  explicit Request(const Chain& all) : chain(all) {
+    good = chain.take(0, std::as_writable_bytes(std::span(&header, 1))) && chain.writable_size() >= sizeof(fuse_out_header);
+  }
+
+  template <class T>
+  bool take(T& out) {
+    bool there = chain.take(at_, std::as_writable_bytes(std::span(&out, 1)));
+    at_ += sizeof(T);
+    return there;
+  }
+  bool take_text(std::string& out, std::size_t limit) {
+    std::uint64_t all = chain.readable_size();
+    if (at_ >= all) return false;
+    out.resize(std::min<std::uint64_t>(all - at_, limit + 1));
+    if (!chain.take(at_, std::as_writable_bytes(std::span(out)))) return false;
+    std::size_t end = out.find('\0');
+    if (end == std::string::npos) return false;
+    out.resize(end);
+    at_ += end + 1;
+    return true;
+  }
+  /// A name in a folder: one that stays in it.
+  bool take_name(std::string& out) {
+    return take_text(out, NAME_MAX) && !out.empty() && out != "." && out != ".." && out.find('/') == std::string::npos;
+  }
+  /// Room for an answer's content.
+  [[nodiscard]] std::uint64_t room() const { return chain.writable_size() - sizeof(fuse_out_header); }
+  void answer(std::span<const std::byte> content) { written += chain.give(sizeof(fuse_out_header) + written, content); }
+  [[nodiscard]] std::uint64_t finish(int error) {
+    if (error != 0) written = 0;
+    fuse_out_header out{static_cast<std::uint32_t>(sizeof out + written), -error, header.unique};
+    chain.give(0, bytes_of(out));
+    return out.len;
+  }
+
+  const Chain& chain;
+  fuse_in_header header{};
+  bool good = false;
+  std::uint64_t written = 0;  // of the answer's content
+
+ private:
+  std::uint64_t at_ = sizeof(fuse_in_header);
+};
+
+Folder::Folder(Fd root, Fd descriptors) : root_(std::move(root)), descriptors_(std::move(descriptors)), limit_(0) {
+  rlimit most{};
+  if (::getrlimit(RLIMIT_NOFILE, &most) == 0 && most.rlim_cur > spare_descriptors) limit_ = most.rlim_cur - spare_descriptors;
+}
+
+void Folder::reset() {
+  nodes_.clear();
+  numbers_.clear();
+  handles_.clear();
+}
+
+std::uint64_t Folder::serve(const Chain& chain) {
+  Request request(chain);
+  if (request.header.opcode == FUSE_FORGET || request.header.opcode == FUSE_BATCH_FORGET) {
+    forget(request);
+    return 0;  // nobody waits for an answer
+  }
+  if (!request.good) return 0;
+  return request.finish(dispatch(request));
+}
+
+int Folder::dispatch(Request& request) {
+  switch (request.header.opcode) {
+    case FUSE_INIT:
+      return begin(request);
+    case FUSE_DESTROY:
+      reset();
+      return 0;
+    case FUSE_LOOKUP:
+      return lookup(request);
+    case FUSE_GETATTR:
+      return attributes(request);
+    case FUSE_SETATTR:
+      return change(request);
+    case FUSE_MKDIR:
+    case FUSE_MKNOD:
+    case FUSE_SYMLINK:
+      return make(request);
+    case FUSE_UNLINK:
+    case FUSE_RMDIR:
+      return remove(request);
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+      return rename(request);
+    case FUSE_LINK:
+      return link(request);
+    case FUSE_READLINK:
+      return read_link(request);
+    case FUSE_OPEN:
+    case FUSE_OPENDIR:
+      return open(request);
+    case FUSE_CREATE:
+      return create(request);
+    case FUSE_READ:
+      return read(request);
+    case FUSE_WRITE:
+      return write(request);
+    case FUSE_READDIR:
+      return list(request);
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+      return synchronize(request);
+    case FUSE_FALLOCATE:
+      return allocate(request);
+    case FUSE_LSEEK:
+      return seek(request);
+    case FUSE_STATFS:
+      return statistics(request);
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
+      return release(request);
+    case FUSE_FLUSH:
+      return 0;  // what was written is with the node's kernel already
+    default:
+      return ENOSYS;
+  }
+}
+
+int Folder::begin(Request& request) {
+  fuse_init_in in{};
+  if (!request.take(in)) return EINVAL;
+  fuse_init_out out{};
+  out.major = FUSE_KERNEL_VERSION;
+  out.minor = FUSE_KERNEL_MINOR_VERSION;
+  if (in.major > FUSE_KERNEL_VERSION) {  // it will ask again in our version
+    request.answer(bytes_of(out));
+    return 0;
+  }
+  if (in.major < FUSE_KERNEL_VERSION || in.minor < oldest_minor) return EPROTO;
+  reset();
+  constexpr std::uint32_t wanted =
+      FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES;
+  out.max_readahead = in.max_readahead;
+  out.flags = in.flags & wanted;
+  out.max_background = 16;
+  out.congestion_threshold = 12;
+  out.max_write = transfer_limit;
+  out.max_pages = transfer_limit / 4096;
+  out.time_gran = 1;
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::path_of(std::uint64_t node) const {
+  if (node == FUSE_ROOT_ID) return root_.get();
+  auto at = nodes_.find(node);
+  return at == nodes_.end() ? -1 : at->second.path.get();
+}
+
+int Folder::file_of(std::uint64_t handle) const {
+  auto at = handles_.find(handle);
+  return at == handles_.end() ? -1 : at->second.get();
+}
+
+std::uint64_t Folder::keep(Fd file) {
+  handles_.emplace(next_handle_, std::move(file));
+  return next_handle_++;
+}
+
+// The node behind a name, known from now on until the guest forgets it as often as it was told of it. Lifetimes of 0: the node may change
+// what is there, so the guest asks each time.
+int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
+  if (full()) return ENFILE;
+  Fd path(::openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!path) return errno;
+  struct stat info {};
+  if (int error = look_at(path.get(), info); error != 0) return error;
+  Key key{info.st_dev, info.st_ino};
+  auto [at, is_new] = numbers_.try_emplace(key, next_node_);
+  if (is_new) nodes_.emplace(next_node_++, Node{std::move(path), key, info.st_mode & S_IFMT, 0});
+  ++nodes_.at(at->second).lookups;
+  out = {};
+  out.nodeid = at->second;
+  out.generation = 1;
+  out.attr = attributes_of(info);
+  return 0;
+}
+
+int Folder::lookup(Request& request) {
+  std::string name;
+  int parent = path_of(request.header.nodeid);
+  if (parent < 0) return ESTALE;
+  if (!request.take_name(name)) return EINVAL;
+  fuse_entry_out out{};
+  if (int error = enter(parent, name, out); error != 0) return error;
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+void Folder::forget(std::uint64_t node, std::uint64_t lookups) {
+  auto at = nodes_.find(node);
+  if (at == nodes_.end()) return;
+  at->second.lookups -= std::min(lookups, at->second.lookups);
+  if (at->second.lookups != 0) return;
+  numbers_.erase(at->second.key);
+  nodes_.erase(at);
+}
+
+void Folder::forget(Request& request) {
+  if (request.header.opcode == FUSE_FORGET) {
+    fuse_forget_in in{};
+    if (request.take(in)) forget(request.header.nodeid, in.nlookup);
+    return;
+  }
+  fuse_batch_forget_in batch{};
+  if (!request.take(batch)) return;
+  fuse_forget_one one{};
+  for (std::uint32_t i = 0; i < batch.count && request.take(one); ++i) forget(one.nodeid, one.nlookup);
+}
+
+int Folder::attributes(Request& request) {
+  int path = path_of(request.header.nodeid);
+  if (path < 0) return ESTALE;
+  struct stat info {};
+  if (int error = look_at(path, info); error != 0) return error;
+  fuse_attr_out out{};
+  out.attr = attributes_of(info);
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+// A path that is open becomes an open file; only of kinds whose opening does nothing but that.
+int Folder::reopen(std::uint64_t node, int flags, Fd& out) const {
+  auto at = nodes_.find(node);
+  mode_t type = node == FUSE_ROOT_ID ? S_IFDIR : at == nodes_.end() ? 0 : at->second.type;
+  if (type == 0) return ESTALE;
+  if (type != S_IFREG && type != S_IFDIR) return EACCES;
+  out.reset(::openat(descriptors_.get(), std::to_string(path_of(node)).c_str(), flags & ~O_NOFOLLOW));
+  return out ? 0 : errno;
+}
+
+int Folder::change(Request& request) {
+  fuse_setattr_in in{};
+  int path = path_of(request.header.nodeid);
+  if (path < 0) return ESTALE;
+  if (!request.take(in)) return EINVAL;
+  struct stat info {};
+  if (int error = look_at(path, info); error != 0) return error;
+  std::string name = std::to_string(path);
+  if ((in.valid & (FATTR_UID | FATTR_GID)) != 0) {
+    uid_t uid = (in.valid & FATTR_UID) != 0 ? in.uid : static_cast<uid_t>(-1);
+    gid_t gid = (in.valid & FATTR_GID) != 0 ? in.gid : static_cast<gid_t>(-1);
+    if (::fchownat(path, "", uid, gid, AT_EMPTY_PATH) != 0) return errno;
+  }
+  if ((in.valid & FATTR_MODE) != 0) {
+    if (S_ISLNK(info.st_mode)) return EOPNOTSUPP;
+    mode_t mode = without_set_id((info.st_mode & S_IFMT) | (in.mode & 07777)) & 07777;
+    if (::fchmodat(descriptors_.get(), name.c_str(), mode, 0) != 0) return errno;
+  }
+  if ((in.valid & FATTR_SIZE) != 0) {
+    Fd opened;
+    int file = (in.valid & FATTR_FH) != 0 ? file_of(in.fh) : -1;
+    if (file < 0) {
+      if (int error = reopen(request.header.nodeid, O_WRONLY | O_CLOEXEC, opened); error != 0) return error;
+      file = opened.get();
+    }
+    if (::ftruncate(file, static_cast<off_t>(in.size)) != 0) return errno;
+  }
+  if ((in.valid & (FATTR_ATIME | FATTR_MTIME)) != 0) {
+    auto time = [&](std::uint32_t set, std::uint32_t now, std::uint64_t seconds, std::uint32_t nanoseconds) {
+      timespec out{0, UTIME_OMIT};
+      if ((in.valid & now) != 0)
+        out.tv_nsec = UTIME_NOW;
+      else if ((in.valid & set) != 0)
+        out = {static_cast<time_t>(seconds), static_cast<long>(nanoseconds)};
+      return out;
+    };
+    timespec times[2] = {time(FATTR_ATIME, FATTR_ATIME_NOW, in.atime, in.atimensec),
+                         time(FATTR_MTIME, FATTR_MTIME_NOW, in.mtime, in.mtimensec)};
+    if (::utimensat(path, "", times, AT_EMPTY_PATH) != 0) return errno;
+  }
+  return attributes(request);
+}
+
+// What is made belongs to the program that made it, or, in a folder that says so, to that folder's group.
+int Folder::give_to(int parent, const std::string& name, const fuse_in_header& header) const {
+  struct stat info {};
+  if (int error = look_at(parent, info); error != 0) return error;
+  gid_t group = (info.st_mode & S_ISGID) != 0 ? static_cast<gid_t>(-1) : header.gid;
+  return ::fchownat(parent, name.c_str(), header.uid, group, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+}
+
+int Folder::make(Request& request) {
+  int parent = path_of(request.header.nodeid);
+  if (parent < 0) return ESTALE;
+  if (full()) return ENFILE;
+  int made = -1;
+  std::string name, target;
+  bool is_folder = false;
+  if (request.header.opcode == FUSE_MKDIR) {
+    fuse_mkdir_in in{};
+    if (!request.take(in) || !request.take_name(name)) return EINVAL;
+    is_folder = true;
+    made = ::mkdirat(parent, name.c_str(), in.mode & 07777);
+  } else if (request.header.opcode == FUSE_MKNOD) {
+    fuse_mknod_in in{};
+    if (!request.take(in) || !request.take_name(name)) return EINVAL;
+    mode_t type = in.mode & S_IFMT;
+    if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) return EPERM;
+    made = ::mknodat(parent, name.c_str(), type | (without_set_id(in.mode) & 07777), 0);
+  } else {
+    if (!request.take_name(name) || !request.take_text(target, PATH_MAX)) return EINVAL;
+    made = ::symlinkat(target.c_str(), parent, name.c_str());
+  }
+  if (made != 0) return errno;
+  fuse_entry_out out{};
+  int error = give_to(parent, name, request.header);
+  if (error == 0) error = enter(parent, name, out);
+  if (error != 0) {
+    (void)::unlinkat(parent, name.c_str(), is_folder ? AT_REMOVEDIR : 0);
+    return error;
+  }
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::remove(Request& request) {
+  std::string name;
+  int parent = path_of(request.header.nodeid);
+  if (parent < 0) return ESTALE;
+  if (!request.take_name(name)) return EINVAL;
+  return ::unlinkat(parent, name.c_str(), request.header.opcode == FUSE_RMDIR ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
+}
+
+int Folder::rename(Request& request) {
+  fuse_rename2_in in{};
+  std::string from, to;
+  if (request.header.opcode == FUSE_RENAME2 ? !request.take(in) : !request.take(in.newdir)) return EINVAL;
+  int parent = path_of(request.header.nodeid);
+  int target = path_of(in.newdir);
+  if (parent < 0 || target < 0) return ESTALE;
+  if (!request.take_name(from) || !request.take_name(to) || (in.flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) return EINVAL;
+  return ::renameat2(parent, from.c_str(), target, to.c_str(), in.flags) == 0 ? 0 : errno;
+}
+
+int Folder::link(Request& request) {
+  fuse_link_in in{};
+  std::string name;
+  int parent = path_of(request.header.nodeid);
+  if (!request.take(in)) return EINVAL;
+  int old = path_of(in.oldnodeid);
+  if (parent < 0 || old < 0) return ESTALE;
+  if (!request.take_name(name)) return EINVAL;
+  if (::linkat(descriptors_.get(), std::to_string(old).c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return errno;
+  fuse_entry_out out{};
+  if (int error = enter(parent, name, out); error != 0) return error;
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::read_link(Request& request) {
+  int path = path_of(request.header.nodeid);
+  if (path < 0) return ESTALE;
+  std::array<char, PATH_MAX> target{};
+  ssize_t size = ::readlinkat(path, "", target.data(), target.size());
+  if (size < 0) return errno;
+  request.answer(std::as_bytes(std::span(target).first(static_cast<std::size_t>(size))));
+  return 0;
+}
+
+int Folder::open(Request& request) {
+  fuse_open_in in{};
+  if (!request.take(in)) return EINVAL;
+  if (full()) return ENFILE;
+  bool is_folder = request.header.opcode == FUSE_OPENDIR;
+  Fd file;
+  if (int error = reopen(request.header.nodeid, is_folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : open_flags(in.flags), file); error != 0)
+    return error;
+  fuse_open_out out{keep(std::move(file)), 0, 0};
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::create(Request& request) {
+  fuse_create_in in{};
+  std::string name;
+  int parent = path_of(request.header.nodeid);
+  if (parent < 0) return ESTALE;
+  if (!request.take(in) || !request.take_name(name)) return EINVAL;
+  if (full()) return ENFILE;
+  fuse_entry_out entry{};
+  // Never both made and found by one call: what is found may be something whose opening does more.
+  Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL, without_set_id(in.mode) & 07777));
+  int error = file ? give_to(parent, name, request.header) : errno;
+  if (error == 0) error = enter(parent, name, entry);
+  if (file && error != 0) (void)::unlinkat(parent, name.c_str(), 0);
+  if (!file && error == EEXIST && (in.flags & O_EXCL) == 0) {
+    error = enter(parent, name, entry);
+    if (error == 0 && (error = reopen(entry.nodeid, open_flags(in.flags), file)) != 0) forget(entry.nodeid, 1);
+  }
+  if (error != 0) return error;
+  fuse_open_out out{keep(std::move(file)), 0, 0};
+  request.answer(bytes_of(entry));
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::read(Request& request) {
+  fuse_read_in in{};
+  if (!request.take(in)) return EINVAL;
+  int file = file_of(in.fh);
+  if (file < 0) return EBADF;
+  auto parts = vector_of(request.chain.writable, sizeof(fuse_out_header), std::min(in.size, transfer_limit));
+  ssize_t size = ::preadv(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset));
+  if (size < 0) return errno;
+  request.written = static_cast<std::uint64_t>(size);
+  return 0;
+}
+
+int Folder::write(Request& request) {
+  fuse_write_in in{};
+  if (!request.take(in)) return EINVAL;
+  int file = file_of(in.fh);
+  if (file < 0) return EBADF;
+  if (in.size > transfer_limit) return EINVAL;
+  auto parts = vector_of(request.chain.readable, sizeof(fuse_in_header) + sizeof in, in.size);
+  ssize_t size = ::pwritev(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset));
+  if (size < 0) return errno;
+  fuse_write_out out{static_cast<std::uint32_t>(size), 0};
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::list(Request& request) {
+  fuse_read_in in{};
+  if (!request.take(in)) return EINVAL;
+  int folder = file_of(in.fh);
+  if (folder < 0) return EBADF;
+  if (::lseek(folder, static_cast<off_t>(in.offset), SEEK_SET) < 0) return errno;
+  std::uint64_t room = std::min<std::uint64_t>(request.room(), in.size);
+  alignas(dirent64) std::array<char, 32768> entries{};
+  long size = ::syscall(SYS_getdents64, folder, entries.data(), entries.size());
+  if (size < 0) return errno;
+  for (long at = 0; at < size;) {
+    const auto* entry = reinterpret_cast<const dirent64*>(entries.data() + at);
+    std::string_view name(entry->d_name);
+    fuse_dirent out{entry->d_ino, static_cast<std::uint64_t>(entry->d_off), static_cast<std::uint32_t>(name.size()), entry->d_type};
+    std::uint64_t whole = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name.size());
+    if (request.written + whole > room) break;  // the guest goes on behind the last one it got
+    constexpr std::byte padding[8] = {};
+    request.answer(bytes_of(out));
+    request.answer(std::as_bytes(std::span(name)));
+    request.answer(std::span(padding).first(whole - FUSE_NAME_OFFSET - name.size()));
+    at += entry->d_reclen;
+  }
+  return 0;
+}
+
+int Folder::synchronize(Request& request) {
+  fuse_fsync_in in{};
+  if (!request.take(in)) return EINVAL;
+  int file = file_of(in.fh);
+  if (file < 0) return EBADF;
+  return ((in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(file) : ::fsync(file)) == 0 ? 0 : errno;
+}
+
+int Folder::allocate(Request& request) {
+  fuse_fallocate_in in{};
+  if (!request.take(in)) return EINVAL;
+  int file = file_of(in.fh);
+  if (file < 0) return EBADF;
+  return ::fallocate(file, static_cast<int>(in.mode), static_cast<off_t>(in.offset), static_cast<off_t>(in.length)) == 0 ? 0 : errno;
+}
+
+int Folder::seek(Request& request) {
+  fuse_lseek_in in{};
+  if (!request.take(in)) return EINVAL;
+  int file = file_of(in.fh);
+  if (file < 0) return EBADF;
+  if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return EINVAL;
+  off_t at = ::lseek(file, static_cast<off_t>(in.offset), static_cast<int>(in.whence));
+  if (at < 0) return errno;
+  fuse_lseek_out out{static_cast<std::uint64_t>(at)};
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::statistics(Request& request) {
+  struct statfs info {};
+  if (::fstatfs(root_.get(), &info) != 0) return errno;
+  fuse_statfs_out out{};
+  out.st.blocks = info.f_blocks;
+  out.st.bfree = info.f_bfree;
+  out.st.bavail = info.f_bavail;
+  out.st.files = info.f_files;
+  out.st.ffree = info.f_ffree;
+  out.st.bsize = static_cast<std::uint32_t>(info.f_bsize);
+  out.st.namelen = static_cast<std::uint32_t>(info.f_namelen);
+  out.st.frsize = static_cast<std::uint32_t>(info.f_frsize);
+  request.answer(bytes_of(out));
+  return 0;
+}
+
+int Folder::release(Request& request) {
+  fuse_release_in in{};
+  if (!request.take(in)) return EINVAL;
+  return handles_.erase(in.fh) == 1 ? 0 : EBADF;
+}
+
+}  // namespace hobbes::vmm

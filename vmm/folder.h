@@ -1,0 +1,79 @@
+// A folder of the node as its guest sees it: the words of FUSE (linux/fuse.h, protocol 7.31 and later) in virtio-fs' requests
+// (virtio 1.2, 5.11). Nothing outside of the folder can be named: names are single ones, links are the guest's to follow.
+#pragma once
+#include <linux/fuse.h>
+#include <sys/types.h>
+
+#include <map>
+#include <string>
+#include <unordered_map>
+
+#include "core/fd.h"
+#include "vmm/virtio/queue.h"
+
+namespace hobbes::vmm {
+
+/// Not thread-safe. Every node the guest remembers and every file it has open is a descriptor; when they run out it hears ENFILE.
+/// What is made belongs to whoever made it in the guest, as far as this thread may give it away. Set-id bits of files are not kept, devices
+/// are not made, and only regular files and folders are opened. There are no extended attributes. Locks are the guest's own.
+class Folder {
+ public:
+  /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path becomes a file.
+  Folder(Fd root, Fd descriptors);
+  /// Serves one request; the number of bytes written into it.
+  std::uint64_t serve(const Chain& chain);
+  /// Forgets what the guest had open.
+  void reset();
+  [[nodiscard]] int root() const { return root_.get(); }
+
+ private:
+  class Request;
+  using Key = std::pair<dev_t, ino_t>;
+  struct Node {
+    Fd path;
+    Key key;
+    mode_t type = 0;
+    std::uint64_t lookups = 0;
+  };
+
+  // Each returns 0 or why not (errno).
+  int dispatch(Request& request);
+  int begin(Request& request);
+  int lookup(Request& request);
+  int attributes(Request& request);
+  int change(Request& request);
+  int make(Request& request);
+  int remove(Request& request);
+  int rename(Request& request);
+  int link(Request& request);
+  int read_link(Request& request);
+  int open(Request& request);
+  int create(Request& request);
+  int read(Request& request);
+  int write(Request& request);
+  int list(Request& request);
+  int synchronize(Request& request);
+  int allocate(Request& request);
+  int seek(Request& request);
+  int statistics(Request& request);
+  int release(Request& request);
+  void forget(Request& request);
+
+  [[nodiscard]] int path_of(std::uint64_t node) const;
+  [[nodiscard]] int file_of(std::uint64_t handle) const;
+  int enter(int parent, const std::string& name, fuse_entry_out& out);
+  int give_to(int parent, const std::string& name, const fuse_in_header& header) const;
+  int reopen(std::uint64_t node, int flags, Fd& out) const;
+  std::uint64_t keep(Fd file);
+  void forget(std::uint64_t node, std::uint64_t lookups);
+  [[nodiscard]] bool full() const { return nodes_.size() + handles_.size() >= limit_; }
+
+  Fd root_, descriptors_;
+  std::uint64_t limit_;
+  std::uint64_t next_node_ = 2, next_handle_ = 1;
+  std::unordered_map<std::uint64_t, Node> nodes_;
+  std::map<Key, std::uint64_t> numbers_;
+  std::unordered_map<std::uint64_t, Fd> handles_;
+};
+
+}  // namespace hobbes::vmm
