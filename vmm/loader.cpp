@@ -188,27 +188,18 @@ Result<EntryState> load_guest(const GuestMemory& memory, const KernelImage& imag
   auto loaded = elf ? load_elf(memory, file) : load_bzimage(memory, file, params);
   if (!loaded) return std::move(loaded).error();
 
-  // The RAM disk goes to the top of low memory, the archive right behind it: cpio archives may follow each other at 4-byte steps.
+  // The RAM disk goes to the top of low memory.
   std::uint64_t disk_size = 0;
   Gpa disk_at = 0;
-  if (image.initrd >= 0 || image.archive >= 0) {
-    std::vector<ImageFile> parts;
-    for (int fd : {image.initrd, image.archive})
-      if (fd >= 0) parts.emplace_back(fd);
-    std::uint64_t total = 0;
-    for (const ImageFile& part : parts) {
-      if (part.size() == 0 || part.size() >= low_end) return Error{Code::invalid, attempt, "the initial RAM disk is empty or no file", ""};
-      total = ((total + 3) & ~3ULL) + part.size();
-    }
+  if (image.initrd >= 0) {
+    ImageFile disk(image.initrd);
+    disk_size = disk.size();
+    if (disk_size == 0 || disk_size >= low_end) return Error{Code::invalid, attempt, "the initial RAM disk is empty or no file", ""};
     Gpa top = std::min<Gpa>(memory.low_top(), 2 * gib);
-    if (total > top || (top - total) / 4096 * 4096 < loaded->end)
-      return too_large("the kernel with an initial RAM disk of " + format_size(total));
-    disk_at = (top - total) / 4096 * 4096;
-    for (const ImageFile& part : parts) {
-      disk_size = (disk_size + 3) & ~3ULL;
-      HOBBES_CHECK(part.read(0, memory.at(disk_at + disk_size, part.size())));
-      disk_size += part.size();
-    }
+    if (disk_size > top || (top - disk_size) / 4096 * 4096 < loaded->end)
+      return too_large("the kernel with an initial RAM disk of " + format_size(disk_size));
+    disk_at = (top - disk_size) / 4096 * 4096;
+    HOBBES_CHECK(disk.read(0, memory.at(disk_at, disk_size)));
   }
   auto line = memory.at(command_line_at, command_line_limit);
   if (line.empty()) return too_large("the command line");

@@ -14,9 +14,8 @@ struct EntryState {
 };
 
 struct KernelImage {
-  int kernel = -1;   ///< descriptor; not owned
-  int initrd = -1;   ///< -1: none
-  int archive = -1;  ///< -1: none; a cpio archive unpacked over the initrd's files
+  int kernel = -1;  ///< descriptor; not owned
+  int initrd = -1;  ///< -1: none
   std::string command_line;
 };
 

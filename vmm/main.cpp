@@ -124,14 +124,14 @@ class Monitor {
     config.page_size = plan_.page_size;
     config.spare = plan_.spare;
     config.enclave = static_cast<std::uint32_t>(plan_.handle);
-    config.image = {vm_kernel, plan_.initrd, plan_.archive, plan_.command_line};
+    config.image = {vm_kernel, plan_.initrd, plan_.command_line};
     config.kvm.reset(::fcntl(vm_kvm, F_DUPFD_CLOEXEC, 64));
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
     for (const VmPlan::Folder& folder : plan_.folders) config.folders.push_back({Fd(folder.descriptor), folder.tag});
     HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](char c) { print(c); }));
     machine_ = std::move(machine);
-    for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.archive, plan_.disk, static_cast<int>(vm_kvm)})
+    for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.disk, static_cast<int>(vm_kvm)})
       if (fd >= 0) ::close(fd);
     if (plan_.terminal) HOBBES_CHECK(connect_terminal());
     machine_->vsock().listen(HOBBES_MONITOR_PORT, [this](Fd stream) { hear_guest(std::move(stream)); });

@@ -11,7 +11,7 @@
 #endif
 
 /* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be mounted. M: source (a tag for "virtiofs"),
- * destination, type, flags (MS_*), data; version 3 and later. */
+ * destination ("/": the root that programs see), type, flags (MS_*), data; version 3 and later. */
 #define HOBBES_AGENT_VERSION 3
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};

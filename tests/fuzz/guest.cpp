@@ -118,7 +118,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   switch (data[0] % 7) {
     case 0: {
       Fd kernel = file_of(data + 1, size - 1);
-      auto entry = load_guest(memory(), {kernel.get(), -1, -1, "x"}, acpi_at);
+      auto entry = load_guest(memory(), {kernel.get(), -1, "x"}, acpi_at);
       if (entry && entry->address >= memory_size) __builtin_trap();
       break;
     }

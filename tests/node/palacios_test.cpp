@@ -350,7 +350,8 @@ TEST_F(Palacios, AFullDiskUnderAWriteIsTheGuestsErrorAndNoMore) {
 }
 
 TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
-  std::string path = bundle("b", "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link", {{"root", {{"path", "rootfs"}}}});
+  const std::string script = "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link; echo $$ >/etc/new 2>/dev/null || echo refused";
+  std::string path = bundle("b", script, {{"root", {{"path", "rootfs"}}}});
   node.good({"sh", "-c",
              "cd " + path +
                  " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox "
@@ -358,6 +359,9 @@ TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
                  "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
   Outcome outcome = run_to_end(path);
   EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
+  EXPECT_NE(file(path + "/rootfs/etc/new"), "") << "the folder itself, not a copy";
+  outcome = run_to_end(bundle("b", script, {{"root", {{"path", "rootfs"}, {"readonly", true}}}}));
+  EXPECT_EQ(outcome.out, "image\nname\nrefused\n") << outcome.err;
 }
 
 TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {

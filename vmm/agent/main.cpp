@@ -79,21 +79,8 @@ std::string kernel_argument(const std::string& name) {
   return {};
 }
 
-// Programs see the image's root: a disk, the bundle's files, or the agent's own small system.
-void mount_root() {
-  std::string disk = kernel_argument("hobbes.root");
-  if (!disk.empty()) {
-    (void)::mkdir(program_root, 0755);
-    bool mounted = false;
-    for (const char* type : {"ext4", "ext3", "ext2", "squashfs", "iso9660"})
-      for (unsigned long flags : {0UL, static_cast<unsigned long>(MS_RDONLY)})
-        mounted = mounted || ::mount(disk.c_str(), program_root, type, flags, nullptr) == 0;
-    if (!mounted) {
-      say("agent: " + disk + " holds no file system that can be mounted\n");
-      (void)::rmdir(program_root);
-      (void)replace_file("/run/no-root", "its disk holds no file system that can be mounted (ext4, squashfs, iso9660)");
-    }
-  }
+// What of the guest's own is seen in its programs' root, too.
+void complete_root() {
   struct stat info {};
   if (::stat(program_root, &info) != 0) return;
   for (const char* name : {"/proc", "/sys", "/dev", "/run", "/tmp"}) {
@@ -103,19 +90,38 @@ void mount_root() {
   }
 }
 
+// Programs see the image's root: a disk, a folder of the node (which comes with the bundle's mounts), or the agent's own small system.
+void mount_disk() {
+  std::string disk = kernel_argument("hobbes.root");
+  if (disk.empty()) return;
+  (void)::mkdir(program_root, 0755);
+  bool mounted = false;
+  for (const char* type : {"ext4", "ext3", "ext2", "squashfs", "iso9660"})
+    for (unsigned long flags : {0UL, static_cast<unsigned long>(MS_RDONLY)})
+      mounted = mounted || ::mount(disk.c_str(), program_root, type, flags, nullptr) == 0;
+  if (!mounted) {
+    say("agent: " + disk + " holds no file system that can be mounted\n");
+    (void)::rmdir(program_root);
+    (void)replace_file("/run/no-root", "its disk holds no file system that can be mounted (ext4, squashfs, iso9660)");
+  }
+  complete_root();
+}
+
 // What the bundle wants to see, where its program will look for it. Drivers of shared folders are loaded for those who have one.
 Result<void> mount_for_bundle(const Json& mounts) {
   struct stat info {};
-  const std::string root = ::stat(program_root, &info) == 0 ? program_root : "";
   for (const Json& one : mounts) {
-    std::string type = text_at(one, "type"), at = root + text_at(one, "destination"), source = text_at(one, "source");
+    std::string type = text_at(one, "type"), destination = text_at(one, "destination"), source = text_at(one, "source");
+    bool is_root = destination == "/";
+    std::string at = is_root || ::stat(program_root, &info) == 0 ? program_root + destination : destination;
     if (type == "virtiofs") load_modules("order.folders");
     HOBBES_CHECK(make_directories(at));
     if (::mount(source.c_str(), at.c_str(), type.c_str(), static_cast<unsigned long>(number_at(one, "flags")),
                 text_at(one, "data").c_str()) != 0)
       return os_error(
-          "mount " + type + " at " + text_at(one, "destination") + " in the guest", errno,
+          "mount " + type + " at " + destination + " in the guest", errno,
           type == "virtiofs" ? "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them" : "");
+    if (is_root) complete_root();
   }
   return {};
 }
@@ -267,7 +273,7 @@ int main() {
   ::signal(SIGPIPE, SIG_IGN);
   hobbes::agent::mount_system();
   hobbes::agent::load_modules("order");
-  hobbes::agent::mount_root();
+  hobbes::agent::mount_disk();
   hobbes::agent::bring_up_loopback();
   hobbes::agent::serve();
 }

@@ -21,7 +21,6 @@
 #include "core/size.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/rootfs.h"
-#include "enclave/drivers/palacios/archive.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
 #include "enclave/drivers/service.h"
@@ -223,33 +222,34 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     HOBBES_TRY(initrd, open_image(bundle, initrd_path, "initial RAM disk"));
     plan.initrd = pass(std::move(initrd));
   }
+  // A folder becomes a device of the guest, which mounts it as `destination`.
+  auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below, bool read_only) -> Result<Json> {
+    auto folder = open_folder(path, with_mounts_below, read_only);
+    if (!folder) return std::move(folder.error()).within(attempt);
+    plan.folders.push_back({pass(std::move(*folder)), tag});
+    return Json{{"type", "virtiofs"}, {"source", tag}, {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL}, {"data", ""}};
+  };
   if (!bundle.oci.root_path.empty()) {
-    auto archive = pack_tree(bundle.rootfs(), "rootfs", plan.memory / 2);
-    if (!archive) return std::move(archive.error()).within(attempt);
-    plan.archive = pass(std::move(*archive));
+    HOBBES_TRY(root, share(bundle.rootfs(), "root", true, bundle.oci.root_readonly));
+    root["destination"] = "/";
+    plan.mounts.push_back(root);
   }
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
     bool shares = mount.type == "bind" || (options.flags & MS_BIND) != 0;
     if (is_the_guests(mount.destination) || (!shares && !plan.agent)) continue;
-    Json one = {{"type", mount.type},
-                {"source", mount.source},
-                {"destination", mount.destination},
-                {"data", options.data},
-                {"flags", options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC)}};
+    Json one = {{"type", mount.type}, {"source", mount.source}, {"data", options.data}};
     if (shares) {
       if (plan.folders.size() == vm_folder_limit)
         return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
                      "share the one they are in"};
       std::string path = mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
-      auto folder = open_folder(path, (options.flags & MS_REC) != 0, (options.flags & MS_RDONLY) != 0);
-      if (!folder) return std::move(folder.error()).within(attempt);
-      std::string tag = "hobbes" + std::to_string(plan.folders.size());
-      plan.folders.push_back({pass(std::move(*folder)), tag});
-      one["type"] = "virtiofs";
-      one["source"] = tag;
-      one["data"] = "";
+      HOBBES_TRY(shared, share(path, "mount" + std::to_string(plan.mounts.size()), (options.flags & MS_REC) != 0,
+                               (options.flags & MS_RDONLY) != 0));
+      one = std::move(shared);
     }
+    one["destination"] = mount.destination;
+    one["flags"] = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
     plan.mounts.push_back(one);
   }
   bool disk_root = vm && !vm->image_path.empty();

@@ -31,7 +31,6 @@ Json VmPlan::json() const {
           {"spare", spare},
           {"cmdline", command_line},
           {"initrd", initrd},
-          {"archive", archive},
           {"disk", disk},
           {"diskReadOnly", disk_read_only},
           {"bootSeconds", boot_seconds},
@@ -55,7 +54,6 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.spare = json.at("spare").get<std::uint64_t>();
     out.command_line = json.at("cmdline").get<std::string>();
     out.initrd = json.at("initrd").get<int>();
-    out.archive = json.at("archive").get<int>();
     out.disk = json.at("disk").get<int>();
     out.disk_read_only = json.at("diskReadOnly").get<bool>();
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();

@@ -16,7 +16,7 @@ struct VmPlan {
   std::uint64_t memory = 0, page_size = 4096;
   std::uint64_t spare = 0;  ///< room for memory that is added while it runs
   std::string command_line;
-  int initrd = -1, archive = -1, disk = -1;  ///< descriptors; -1: none
+  int initrd = -1, disk = -1;  ///< descriptors; -1: none
   bool disk_read_only = false;
   unsigned boot_seconds = 0;       ///< how long the agent may take to answer
   Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
