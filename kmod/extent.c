@@ -10,15 +10,20 @@
 
 #include "hobbes.h"
 
+static void *extent_memory(const struct extent *extent)
+{
+	return extent->chunk->memory + (extent->address - extent->chunk->address);
+}
+
 /* Not memset: under KASAN, memory that Linux never had online has no shadow to check. */
-static void clear_memory(u64 address, u64 size)
+static void clear_memory(void *memory, u64 size)
 {
 	while (size) {
-		void *to = __va(address);
+		void *to = memory;
 		ulong count = HOBBES_FRAME_SIZE / 8;
 
 		asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(0) : "memory");
-		address += HOBBES_FRAME_SIZE;
+		memory += HOBBES_FRAME_SIZE;
 		size -= HOBBES_FRAME_SIZE;
 		cond_resched();
 	}
@@ -43,7 +48,7 @@ int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request)
 		result = -ENOSPC;
 		goto no_memory;
 	}
-	clear_memory(extent->address, extent->size);
+	clear_memory(extent_memory(extent), extent->size);
 	claim_add(enclave, &extent->claim, CLAIM_EXTENT);
 	request->size = extent->size;
 	request->address = extent->address;
@@ -135,21 +140,21 @@ int extent_map(struct enclave *enclave, struct vm_area_struct *area)
 /* A slot that is handed out anew is not released any more, whatever its predecessor was. */
 void status_clear_released(const struct extent *base, u32 slot)
 {
-	struct hobbes_status *status = __va(base->address);
+	struct hobbes_status *status = extent_memory(base);
 
 	clear_bit(slot, (unsigned long *)status->released);
 }
 
 bool status_is_released(const struct extent *base, u32 slot)
 {
-	const struct hobbes_status *status = __va(base->address);
+	const struct hobbes_status *status = extent_memory(base);
 
 	return READ_ONCE(status->released[slot / 64]) >> (slot % 64) & 1;
 }
 
 void status_set_doorbell(const struct extent *base, u64 value)
 {
-	struct hobbes_status *status = __va(base->address);
+	struct hobbes_status *status = extent_memory(base);
 
 	WRITE_ONCE(status->doorbell, value);
 }

@@ -45,6 +45,8 @@ struct chunk {
 	struct list_head link;
 	u64 address, size;
 	int node;
+	void *memory;	      /* where this kernel sees it */
+	bool reserved;	      /* since boot: never Linux's, and ours until we are unloaded */
 	unsigned long *taken; /* one bit per HOBBES_FRAME_SIZE */
 };
 

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The pool: memory that Linux has offlined, kept off while it is here, handed out in
- * HOBBES_FRAME_SIZE granules.
+/* The pool: memory that Linux has offlined, kept off while it is here, or never had (memmap= on its
+ * command line), handed out in HOBBES_FRAME_SIZE granules.
  */
 #include <linux/bitmap.h>
+#include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/slab.h>
 
 #include "hobbes.h"
 
 #define CHUNK_LIMIT (1ULL << 40)
+
+static char *reserved[8];
+static int reserved_count;
+module_param_array(reserved, charp, &reserved_count, 0444);
+MODULE_PARM_DESC(reserved, "SIZE@ADDRESS,...: memory that memmap=SIZE$ADDRESS has kept from Linux");
 
 /* The list changes under both locks; the memory notifier, which must not sleep on the mutex, reads
  * it under the spinlock.
@@ -68,30 +75,42 @@ static bool is_offline_memory(u64 address, u64 size)
 
 static void chunk_free(struct chunk *chunk)
 {
+	if (chunk->reserved) {
+		memunmap(chunk->memory);
+		release_mem_region(chunk->address, chunk->size);
+	}
 	bitmap_free(chunk->taken);
 	kfree(chunk);
 }
 
-int pool_add(const struct hobbes_kmod_chunk *request)
+static struct chunk *chunk_make(u64 address, u64 size, u32 node)
 {
-	struct chunk *chunk, *other;
-	int result = 0;
+	struct chunk *chunk;
 
-	if (!request->size || request->size > CHUNK_LIMIT || request->address > CHUNK_LIMIT * 64 ||
-	    !IS_ALIGNED(request->address | request->size, HOBBES_FRAME_SIZE) || request->node >= MAX_NUMNODES ||
-	    !node_possible(request->node))
-		return -EINVAL;
+	if (!size || size > CHUNK_LIMIT || address > CHUNK_LIMIT * 64 ||
+	    !IS_ALIGNED(address | size, HOBBES_FRAME_SIZE) || node >= MAX_NUMNODES || !node_possible(node))
+		return ERR_PTR(-EINVAL);
 	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL);
 	if (!chunk)
-		return -ENOMEM;
-	chunk->address = request->address;
-	chunk->size = request->size;
-	chunk->node = request->node;
+		return ERR_PTR(-ENOMEM);
+	chunk->address = address;
+	chunk->size = size;
+	chunk->node = node;
+	chunk->memory = __va(address);
 	chunk->taken = bitmap_zalloc(frames_of(chunk), GFP_KERNEL);
-	if (!chunk->taken) {
-		kfree(chunk);
-		return -ENOMEM;
-	}
+	if (chunk->taken)
+		return chunk;
+	kfree(chunk);
+	return ERR_PTR(-ENOMEM);
+}
+
+int pool_add(const struct hobbes_kmod_chunk *request)
+{
+	struct chunk *chunk = chunk_make(request->address, request->size, request->node), *other;
+	int result = 0;
+
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
 	mutex_lock(&pool_lock);
 	list_for_each_entry(other, &pool, link)
 		if (overlaps(other, chunk->address, chunk->size))
@@ -126,7 +145,7 @@ int pool_remove(const struct hobbes_kmod_chunk *request)
 	list_for_each_entry(chunk, &pool, link) {
 		if (chunk->address != request->address || chunk->size != request->size)
 			continue;
-		result = bitmap_empty(chunk->taken, frames_of(chunk)) ? 0 : -EBUSY;
+		result = !chunk->reserved && bitmap_empty(chunk->taken, frames_of(chunk)) ? 0 : -EBUSY;
 		break;
 	}
 	if (!result) {
@@ -202,22 +221,85 @@ void pool_report(struct seq_file *out)
 
 	mutex_lock(&pool_lock);
 	list_for_each_entry(chunk, &pool, link)
-		seq_printf(out, "chunk 0x%llx size %llu node %d free %llu\n", chunk->address, chunk->size, chunk->node,
-			   (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) * HOBBES_FRAME_SIZE);
+		seq_printf(out, "chunk 0x%llx size %llu node %d free %llu%s\n", chunk->address, chunk->size,
+			   chunk->node,
+			   (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) * HOBBES_FRAME_SIZE,
+			   chunk->reserved ? " reserved" : "");
 	mutex_unlock(&pool_lock);
+}
+
+/* All of it must be what the command line (or the firmware) has reserved, and nobody's yet: a driver that has
+ * claimed a part of it keeps it.
+ */
+static int add_reserved(const char *text)
+{
+	struct chunk *chunk;
+	u64 address, size;
+	char *rest;
+	int node, result = -EBUSY;
+
+	size = memparse(text, &rest);
+	if (rest == text || *rest != '@')
+		return -EINVAL;
+	text = rest + 1;
+	address = memparse(text, &rest);
+	if (rest == text || *rest)
+		return -EINVAL;
+	node = phys_to_target_node(address);
+	chunk = chunk_make(address, size, node == NUMA_NO_NODE ? 0 : node);
+	if (IS_ERR(chunk))
+		return PTR_ERR(chunk);
+	if (region_intersects(address, size, IORESOURCE_MEM, IORES_DESC_RESERVED) != REGION_INTERSECTS)
+		goto not_ours;
+	if (!request_mem_region(address, size, "hobbes"))
+		goto not_ours;
+	chunk->memory = memremap(address, size, MEMREMAP_WB);
+	if (!chunk->memory) {
+		release_mem_region(address, size);
+		result = -ENOMEM;
+		goto not_ours;
+	}
+	chunk->reserved = true;
+	list_add_tail(&chunk->link, &pool);
+	return 0;
+not_ours:
+	chunk_free(chunk);
+	return result;
+}
+
+static void free_all(void)
+{
+	struct chunk *chunk, *next;
+
+	list_for_each_entry_safe(chunk, next, &pool, link) {
+		list_del(&chunk->link);
+		chunk_free(chunk);
+	}
 }
 
 int pool_init(void)
 {
-	return register_memory_notifier(&memory_watcher);
+	int i, result = 0;
+
+	for (i = 0; i < reserved_count && !result; i++) {
+		result = add_reserved(reserved[i]);
+		if (result)
+			pr_err("hobbes: reserved=%s: %s\n", reserved[i],
+			       result == -EINVAL ? "write SIZE@ADDRESS, both multiples of 2M"
+			       : result == -EBUSY
+				       ? "not all of it is reserved, or a driver has it; boot with memmap=SIZE$ADDRESS"
+				       : "no memory to map it");
+	}
+	if (!result)
+		result = register_memory_notifier(&memory_watcher);
+	if (result)
+		free_all();
+	return result;
 }
 
 /* What is still here may be onlined again; nobody uses it. */
 void pool_exit(void)
 {
-	struct chunk *chunk, *next;
-
 	unregister_memory_notifier(&memory_watcher);
-	list_for_each_entry_safe(chunk, next, &pool, link)
-		chunk_free(chunk);
+	free_all();
 }

@@ -110,7 +110,11 @@ Limits Manager::limits_for(const Session& session, bool detached) const {
   out.reserved = policies_.reserved;
   if (detached) out.reserved.add(0);  // Linux cannot give up its first CPU
   // Cores whose co-kernel would not stop are nobody's any more.
-  if (auto report = ModuleReport::read()) out.reserved = out.reserved | report->quarantined;
+  if (auto report = ModuleReport::read()) {
+    out.reserved = out.reserved | report->quarantined;
+    for (const auto& chunk : report->chunks)
+      if (chunk.reserved) out.set_aside[chunk.node] += chunk.size;
+  }
   // A batch job's processes are confined to its cpuset: what they ask for comes from there.
   auto status = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/status");
   if (status) {

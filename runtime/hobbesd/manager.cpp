@@ -136,8 +136,10 @@ Result<void> Manager::adopt() {
 
 Result<Reply> Manager::node(const Json&) {
   Json notes = nis_->notes();
+  Limits limits;
+  limits.reserved = policies_.reserved;
   return Reply{{{"inventory", to_json(inventory_)},
-                {"free", free_cpus(inventory_, leases(), {policies_.reserved, {}, 5}).text()},
+                {"free", free_cpus(inventory_, leases(), limits).text()},
                 {"reserved", policies_.reserved.text()},
                 {"records", nis_->size()},
                 {"sequence", nis_->sequence()},

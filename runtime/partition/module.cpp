@@ -202,7 +202,9 @@ Result<ModuleReport> ModuleReport::read() {
     if (noun == "chunk") {
       Chunk chunk;
       words >> std::hex >> chunk.address >> std::dec >> skipped >> chunk.size >> skipped >> chunk.node >> skipped >> chunk.free;
-      if (!words.fail()) out.chunks.push_back(chunk);
+      if (words.fail()) continue;
+      chunk.reserved = words >> skipped && skipped == "reserved";
+      out.chunks.push_back(chunk);
     } else if (noun == "extent" || noun == "busy") {
       out.holders.insert(line.substr(line.rfind(' ') + 1));
     } else if (noun == "core") {

@@ -82,6 +82,7 @@ struct ModuleReport {
   struct Chunk {
     std::uint64_t address = 0, size = 0, free = 0;
     unsigned node = 0;
+    bool reserved = false;  ///< kept from Linux since boot
   };
   std::vector<Chunk> chunks;
   CpuSet cores, quarantined;

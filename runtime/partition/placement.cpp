@@ -147,8 +147,10 @@ Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& invento
     for (const auto& [node, bytes] : lease.memory) sum += bytes;
     if (sum > 0) held += "'" + lease.holder + "' holds " + format_size(sum) + "; ";
   }
-  return Error{Code::exhausted, "place " + format_size(size) + " of memory", "free are " + free_text,
-               held + "ask for less or delete an enclave"};
+  return Error{
+      Code::exhausted, "place " + format_size(size) + " of memory", (request.detached ? "Linux can give up " : "free are ") + free_text,
+      held + (request.detached ? "ask for less, or keep memory removable (movable_node) or from Linux (memmap=) at boot: docs/KMOD.md"
+                               : "ask for less or delete an enclave")};
 }
 
 }  // namespace
@@ -161,6 +163,7 @@ CpuSet Placement::nodes() const {
 
 std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits, bool detached) {
   std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent, offline = node.detached, removable = node.removable;
+  if (auto set_aside = limits.set_aside.find(node.id); set_aside != limits.set_aside.end()) offline += set_aside->second;
   for (const Lease& lease : leases) {
     auto at = lease.memory.find(node.id);
     if (at == lease.memory.end()) continue;

@@ -24,6 +24,8 @@ struct Limits {
   CpuSet reserved;                        ///< the host's own cores
   CpuSet permitted;                       ///< the caller's cpuset; empty: no further limit
   std::uint64_t host_memory_percent = 5;  ///< of every node, never leased
+  /// NUMA node -> bytes that were kept from Linux when it booted: as good as offline.
+  std::map<unsigned, std::uint64_t> set_aside;
 };
 
 struct Placement {

@@ -127,6 +127,28 @@ TEST_F(VirtualNode, ACoKernelGetsWholeCoresWhereCoresHaveThreads) {
   EXPECT_NE(outcome.out.find("0-3,6-7\n0-7\n"), std::string::npos) << outcome.out;
 }
 
+// Memory that cannot be taken away from a running Linux can be kept from it when it boots.
+TEST_F(VirtualNode, ACoKernelRunsInMemoryThatWasReservedAtBootWhereNoBlockCanGo) {
+  const std::string one = "cp -r " HOBBES_BUILD_DIR "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; ";
+  const std::string load = "insmod " HOBBES_BUILD_DIR "/kmod/hobbes.ko";
+  const std::vector<std::string> node_of_blocks_that_stay = {
+      "--no-dimm", "--numa", "1", "--cpus", "2", "--append", "memmap=256M$0x30000000"};
+  Outcome outcome =
+      in_guest(one + "for wrong in 16M@0x10000000 256M@0x2ff00000 257M@0x30000000 1M@0x30000000 nonsense 2M@0xfee00000; do " + load +
+                   " reserved=$wrong 2>/dev/null && exit 9; done; " + load +
+                   "; hobbes-run create --bundle /root/one k 2>&1 && hobbes-run start k 2>&1 && exit 8; hobbes-run delete --force k; "
+                   "rmmod hobbes; set -e; " +
+                   load +
+                   " reserved=128M@0x30000000,128M@0x38000000; for round in 1 2; do hobbes-run create --bundle /root/one k >/dev/null; "
+                   "hobbes-run start k; hobbes-run state k | grep -o running; grep -c 'free 134217728 reserved' /dev/hobbes; "
+                   "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; hobbes-run delete --force k; "
+                   "grep -c 'free 134217728 reserved' /dev/hobbes; done; rmmod hobbes; grep -c hobbes /proc/iomem || true",
+               node_of_blocks_that_stay);
+  EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("Linux can give up 0 B"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n0\n"), std::string::npos) << outcome.out;
+}
+
 // The same image as the co-kernel's, without any Linux.
 TEST_F(VirtualNode, TheThreeKindsLiveTogether) {
   Outcome outcome = node.run({vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 150);

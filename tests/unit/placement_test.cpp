@@ -183,6 +183,9 @@ TEST(Placement, DetachedMemoryComesFromWhatLinuxCanGiveUp) {
   EXPECT_EQ(free_memory(node, {}, {}, true), 3ULL << 30U);
   std::vector<Lease> leases = {{"kernel", CpuSet{1}, false, true, {{node.id, 1536ULL << 20U}}}};
   EXPECT_EQ(free_memory(node, leases, {}, true), 1536ULL << 20U);
+  Limits kept_from_linux;
+  kept_from_linux.set_aside = {{node.id, 256ULL << 20U}, {node.id + 1, 1ULL << 40U}};
+  EXPECT_EQ(free_memory(node, leases, kept_from_linux, true), 1792ULL << 20U);
   EXPECT_EQ(free_memory(node, leases, {}), usable - (512ULL << 20U)) << "half a GiB of it was Linux's";
   leases.push_back({"linux", CpuSet{2}, false, false, {{node.id, usable - (512ULL << 20U)}}});
   EXPECT_EQ(free_memory(node, leases, {}, true), 0U);
