@@ -84,6 +84,7 @@ Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool rea
   if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
   if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
   mount_attr how{};
+  how.propagation = MS_PRIVATE;
   how.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0);
   if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0) return os_error(attempt, errno);
   return out;
