@@ -17,13 +17,25 @@
 namespace hobbes {
 namespace {
 
+// A hobbesd that was killed seems to listen until the last of its threads is gone: nobody answers there any more, and nobody else can
+// begin before. A zombie is one whose first thread has gone already.
+Result<Channel> reach() {
+  for (int tenth = 0;; ++tenth) {
+    auto channel = Channel::connect(control_socket_path());
+    if (!channel || tenth == 50) return channel;
+    auto owner = channel->peer();
+    if (!owner || owner->pid <= 0 || process_state(owner->pid) != 'Z') return channel;
+    ::usleep(100'000);
+  }
+}
+
 // Starts hobbesd beside this program and returns when it listens. A lock makes racing starters one.
 Result<void> start_hobbesd() {
   HOBBES_CHECK(make_directories(run_directory()));
   std::string lock_path = run_directory() + "/start.lock";
   Fd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return os_error("start hobbesd", errno);
-  if (Channel::connect(control_socket_path())) return {};
+  if (reach()) return {};
   int ready[2];
   if (::pipe2(ready, O_CLOEXEC) != 0) return os_error("start hobbesd", errno);
   Fd ready_read(ready[0]), ready_write(ready[1]);
@@ -56,7 +68,7 @@ Result<void> start_hobbesd() {
 }  // namespace
 
 Result<Client> Client::connect(bool start_on_demand) {
-  auto channel = Channel::connect(control_socket_path());
+  auto channel = reach();
   if (channel) return Client(std::move(*channel));
   bool absent = channel.error().code == Code::not_found || channel.error().code == Code::unavailable;
   // From inside an enclave the node is not ours to start anything on.
@@ -66,7 +78,7 @@ Result<Client> Client::connect(bool start_on_demand) {
     return Error{Code::unavailable, "reach hobbesd at " + control_socket_path(), "it does not run, and only root can start it",
                  "ask the administrator to run `systemctl enable --now hobbesd.socket`"};
   HOBBES_CHECK(start_hobbesd());
-  HOBBES_TRY(started, Channel::connect(control_socket_path()));
+  HOBBES_TRY(started, reach());
   return Client(std::move(started));
 }
 
