@@ -197,7 +197,9 @@ int Folder::dispatch(Request& request) {
 }
 
 int Folder::begin(Request& request) {
-  fuse_init_in in{};
+  struct {
+    std::uint32_t major, minor, max_readahead, flags;
+  } in{};  // the beginning of fuse_init_in, which is all that kernels before Linux 5.17 send
   if (!request.take(in)) return EINVAL;
   fuse_init_out out{};
   out.major = FUSE_KERNEL_VERSION;
@@ -377,7 +379,7 @@ int Folder::make(Request& request) {
     if (!request.take(in) || !request.take_name(name)) return EINVAL;
     mode_t type = in.mode & S_IFMT;
     if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) return EPERM;
-    made = ::mknodat(parent, name.c_str(), type | (without_set_id(in.mode) & 07777), 0);
+    made = ::mknodat(parent, name.c_str(), type | (without_set_id(type | (in.mode & 07777)) & 07777), 0);
   } else {
     if (!request.take_name(name) || !request.take_text(target, PATH_MAX)) return EINVAL;
     made = ::symlinkat(target.c_str(), parent, name.c_str());
@@ -460,7 +462,7 @@ int Folder::create(Request& request) {
   if (full()) return ENFILE;
   fuse_entry_out entry{};
   // Never both made and found by one call: what is found may be something whose opening does more.
-  Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL, without_set_id(in.mode) & 07777));
+  Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL, without_set_id(S_IFREG | (in.mode & 07777)) & 07777));
   int error = file ? give_to(parent, name, request.header) : errno;
   if (error == 0) error = enter(parent, name, entry);
   if (file && error != 0) (void)::unlinkat(parent, name.c_str(), 0);

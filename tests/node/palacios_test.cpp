@@ -374,7 +374,9 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   boot("a", {{"mounts", mounts}});
   EXPECT_EQ(inside("a", "cat /data/sub/in /fixed/c"), "input\nconstant\n");
   EXPECT_EQ(inside("a", "df -k /scratch | tail -1 | awk '{print $2}'"), "1024\n");
-  inside("a", "echo output >/data/out && mkdir /data/made && chmod 700 /data/made && ln -s out /data/link && cat /data/link");
+  inside("a",
+         "echo output >/data/out && mkdir /data/made && chmod 700 /data/made && ln -s out /data/link && cat /data/link && mv /data/out "
+         "/data/moved && mv /data/moved /data/out");
   EXPECT_EQ(file(data + "/out"), "output\n");
   EXPECT_EQ(node.run({"stat", "-c", "%a", data + "/made"}).out, "700\n");
   EXPECT_EQ(node.run({"readlink", data + "/link"}).out, "out\n");

@@ -169,7 +169,7 @@ TEST_F(FolderOfAGuest, AListingIsWholeHoweverLittleRoomThereIs) {
 }
 
 TEST_F(FolderOfAGuest, AttributesChangeButNoFileRunsAsItsOwner) {
-  Answer made = create(FUSE_ROOT_ID, "a", O_RDWR, 04755);
+  Answer made = create(FUSE_ROOT_ID, "a", O_RDWR, S_IFDIR | 04755);
   std::uint64_t a = made.as<fuse_entry_out>().nodeid;
   EXPECT_EQ(made.as<fuse_entry_out>().attr.mode & 07777U, 0755U);
   EXPECT_EQ(write(handle_of(made), 0, "0123456789").error, 0);
@@ -228,6 +228,9 @@ TEST_F(FolderOfAGuest, WhatIsNotKnownOrTooShortIsAnErrorAndNoMore) {
   old.major = FUSE_KERNEL_VERSION;
   old.minor = 20;
   EXPECT_EQ(ask(FUSE_INIT, 0, raw(old)).error, EPROTO);
+  old.minor = 31;
+  EXPECT_EQ(ask(FUSE_INIT, 0, raw(old).substr(0, 16)).error, 0) << "as kernels before Linux 5.17 begin";
+  EXPECT_EQ(ask(FUSE_INIT, 0, raw(old).substr(0, 15)).error, EINVAL);
 }
 
 TEST_F(FolderOfAGuest, WhatTheGuestForgetsIsClosed) {
