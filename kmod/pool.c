@@ -250,19 +250,19 @@ static int add_reserved(const char *text)
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
 	if (region_intersects(address, size, IORESOURCE_MEM, IORES_DESC_RESERVED) != REGION_INTERSECTS)
-		goto not_ours;
+		goto fail;
 	if (!request_mem_region(address, size, "hobbes"))
-		goto not_ours;
+		goto fail;
 	chunk->memory = memremap(address, size, MEMREMAP_WB);
 	if (!chunk->memory) {
 		release_mem_region(address, size);
 		result = -ENOMEM;
-		goto not_ours;
+		goto fail;
 	}
 	chunk->reserved = true;
 	list_add_tail(&chunk->link, &pool);
 	return 0;
-not_ours:
+fail:
 	chunk_free(chunk);
 	return result;
 }

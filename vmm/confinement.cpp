@@ -60,10 +60,10 @@ constexpr int serving[] = {
 };
 
 constexpr int on_files[] = {
-    SCMP_SYS(openat),  SCMP_SYS(getdents64), SCMP_SYS(lseek),     SCMP_SYS(preadv),   SCMP_SYS(pwritev),
-    SCMP_SYS(fsync),   SCMP_SYS(fdatasync),  SCMP_SYS(fallocate), SCMP_SYS(fstatfs),  SCMP_SYS(readlinkat),
-    SCMP_SYS(linkat),  SCMP_SYS(symlinkat),  SCMP_SYS(unlinkat),  SCMP_SYS(renameat), SCMP_SYS(renameat2),
-    SCMP_SYS(mkdirat), SCMP_SYS(mknodat),    SCMP_SYS(fchownat),  SCMP_SYS(fchmodat), SCMP_SYS(utimensat),
+    SCMP_SYS(openat),     SCMP_SYS(statx),   SCMP_SYS(syncfs),    SCMP_SYS(pwritev2),  SCMP_SYS(getdents64), SCMP_SYS(lseek),
+    SCMP_SYS(preadv),     SCMP_SYS(pwritev), SCMP_SYS(fsync),     SCMP_SYS(fdatasync), SCMP_SYS(fallocate),  SCMP_SYS(fstatfs),
+    SCMP_SYS(readlinkat), SCMP_SYS(linkat),  SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),  SCMP_SYS(renameat),   SCMP_SYS(renameat2),
+    SCMP_SYS(mkdirat),    SCMP_SYS(mknodat), SCMP_SYS(fchownat),  SCMP_SYS(fchmodat),  SCMP_SYS(utimensat),
 };
 
 // What root of the guest may do to other users' files; of a thread, not of the process.

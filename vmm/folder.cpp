@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -19,7 +18,7 @@ namespace {
 
 constexpr std::uint32_t oldest_minor = 31;  // the first with virtio-fs
 constexpr std::uint32_t transfer_limit = 256 << 10;
-constexpr std::uint64_t spare_descriptors = 256;  // for everything else in this process
+constexpr std::size_t name_limit = 1024;  // FUSE's own; what is too long for the node it says itself
 
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) {
@@ -46,13 +45,19 @@ fuse_attr attributes_of(const struct stat& info) {
   return out;
 }
 
+std::uint64_t mount_of(int path) {
+  struct statx info {};
+  return ::statx(path, "", AT_EMPTY_PATH, STATX_MNT_ID, &info) == 0 && (info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : 0;
+}
+
 int look_at(int path, struct stat& info) { return ::fstatat(path, "", &info, AT_EMPTY_PATH) == 0 ? 0 : errno; }
 
 // A file that could be executed as its owner on the node would be a door out of the guest.
 mode_t without_set_id(mode_t mode) { return S_ISDIR(mode) ? mode : mode & ~static_cast<mode_t>(S_ISUID | S_ISGID); }
 
+// Appending is said with each write: pages that the guest writes back have places of their own.
 int open_flags(std::uint32_t asked) {
-  return static_cast<int>(asked & static_cast<std::uint32_t>(O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOFOLLOW;
+  return static_cast<int>(asked & static_cast<std::uint32_t>(O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOFOLLOW;
 }
 
 // The parts of a chain from `skip` on, at most `size` bytes of them.
@@ -97,7 +102,7 @@ class Folder::Request {
   }
   /// A name in a folder: one that stays in it.
   bool take_name(std::string& out) {
-    return take_text(out, NAME_MAX) && !out.empty() && out != "." && out != ".." && out.find('/') == std::string::npos;
+    return take_text(out, name_limit) && !out.empty() && out != "." && out != ".." && out.find('/') == std::string::npos;
   }
   /// Room for an answer's content.
   [[nodiscard]] std::uint64_t room() const { return chain.writable_size() - sizeof(fuse_out_header); }
@@ -118,10 +123,8 @@ class Folder::Request {
   std::uint64_t at_ = sizeof(fuse_in_header);
 };
 
-Folder::Folder(Fd root, Fd descriptors) : root_(std::move(root)), descriptors_(std::move(descriptors)), limit_(0) {
-  rlimit most{};
-  if (::getrlimit(RLIMIT_NOFILE, &most) == 0 && most.rlim_cur > spare_descriptors) limit_ = most.rlim_cur - spare_descriptors;
-}
+Folder::Folder(Fd root, Fd descriptors, std::uint64_t limit)
+    : root_(std::move(root)), descriptors_(std::move(descriptors)), limit_(limit) {}
 
 void Folder::reset() {
   nodes_.clear();
@@ -140,61 +143,49 @@ std::uint64_t Folder::serve(const Chain& chain) {
 }
 
 int Folder::dispatch(Request& request) {
-  switch (request.header.opcode) {
-    case FUSE_INIT:
-      return begin(request);
-    case FUSE_DESTROY:
-      reset();
-      return 0;
-    case FUSE_LOOKUP:
-      return lookup(request);
-    case FUSE_GETATTR:
-      return attributes(request);
-    case FUSE_SETATTR:
-      return change(request);
-    case FUSE_MKDIR:
-    case FUSE_MKNOD:
-    case FUSE_SYMLINK:
-      return make(request);
-    case FUSE_UNLINK:
-    case FUSE_RMDIR:
-      return remove(request);
-    case FUSE_RENAME:
-    case FUSE_RENAME2:
-      return rename(request);
-    case FUSE_LINK:
-      return link(request);
-    case FUSE_READLINK:
-      return read_link(request);
-    case FUSE_OPEN:
-    case FUSE_OPENDIR:
-      return open(request);
-    case FUSE_CREATE:
-      return create(request);
-    case FUSE_READ:
-      return read(request);
-    case FUSE_WRITE:
-      return write(request);
-    case FUSE_READDIR:
-      return list(request);
-    case FUSE_FSYNC:
-    case FUSE_FSYNCDIR:
-      return synchronize(request);
-    case FUSE_FALLOCATE:
-      return allocate(request);
-    case FUSE_LSEEK:
-      return seek(request);
-    case FUSE_STATFS:
-      return statistics(request);
-    case FUSE_RELEASE:
-    case FUSE_RELEASEDIR:
-      return release(request);
-    case FUSE_FLUSH:
-      return 0;  // what was written is with the node's kernel already
-    default:
-      return ENOSYS;
-  }
+  using Operation = int (Folder::*)(Request&);
+  static const std::unordered_map<std::uint32_t, Operation> operations = {
+      {FUSE_INIT, &Folder::begin},
+      {FUSE_DESTROY, &Folder::end},
+      {FUSE_LOOKUP, &Folder::lookup},
+      {FUSE_GETATTR, &Folder::attributes},
+      {FUSE_SETATTR, &Folder::change},
+      {FUSE_MKDIR, &Folder::make},
+      {FUSE_MKNOD, &Folder::make},
+      {FUSE_SYMLINK, &Folder::make},
+      {FUSE_UNLINK, &Folder::remove},
+      {FUSE_RMDIR, &Folder::remove},
+      {FUSE_RENAME, &Folder::rename},
+      {FUSE_RENAME2, &Folder::rename},
+      {FUSE_LINK, &Folder::link},
+      {FUSE_READLINK, &Folder::read_link},
+      {FUSE_OPEN, &Folder::open},
+      {FUSE_OPENDIR, &Folder::open},
+      {FUSE_CREATE, &Folder::create},
+      {FUSE_READ, &Folder::read},
+      {FUSE_WRITE, &Folder::write},
+      {FUSE_READDIR, &Folder::list},
+      {FUSE_FSYNC, &Folder::synchronize},
+      {FUSE_FSYNCDIR, &Folder::synchronize},
+      {FUSE_SYNCFS, &Folder::synchronize_all},
+      {FUSE_FALLOCATE, &Folder::allocate},
+      {FUSE_LSEEK, &Folder::seek},
+      {FUSE_STATFS, &Folder::statistics},
+      {FUSE_RELEASE, &Folder::release},
+      {FUSE_RELEASEDIR, &Folder::release},
+      {FUSE_FLUSH, &Folder::succeed},
+  };
+  auto at = operations.find(request.header.opcode);
+  return at == operations.end() ? ENOSYS : (this->*at->second)(request);
 }
+
+int Folder::end(Request&) {
+  reset();
+  return 0;
+}
+
+// What was written is with the node's kernel already.
+int Folder::succeed(Request&) { return 0; }
 
 int Folder::begin(Request& request) {
   struct {
@@ -210,8 +201,8 @@ int Folder::begin(Request& request) {
   }
   if (in.major < FUSE_KERNEL_VERSION || in.minor < oldest_minor) return EPROTO;
   reset();
-  constexpr std::uint32_t wanted =
-      FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES;
+  constexpr std::uint32_t wanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS |
+                                   FUSE_MAX_PAGES | FUSE_SUBMOUNTS;
   out.max_readahead = in.max_readahead;
   out.flags = in.flags & wanted;
   out.max_background = 16;
@@ -240,21 +231,29 @@ std::uint64_t Folder::keep(Fd file) {
 }
 
 // The node behind a name, known from now on until the guest forgets it as often as it was told of it. Lifetimes of 0: the node may change
-// what is there, so the guest asks each time.
+// what is there, so the guest asks each time. Where another file system begins the guest is told, since inode numbers begin anew there.
 int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
-  if (full()) return ENFILE;
   Fd path(::openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!path) return errno;
-  struct stat info {};
-  if (int error = look_at(path.get(), info); error != 0) return error;
-  Key key{info.st_dev, info.st_ino};
-  auto [at, is_new] = numbers_.try_emplace(key, next_node_);
-  if (is_new) nodes_.emplace(next_node_++, Node{std::move(path), key, info.st_mode & S_IFMT, 0});
+  struct stat info {
+  }, around{};
+  int error = look_at(path.get(), info);
+  if (error == 0) error = look_at(parent, around);
+  if (error != 0) return error;
+  Key key{mount_of(path.get()), info.st_dev, info.st_ino};
+  bool begins = S_ISDIR(info.st_mode) && (key.mount != mount_of(parent) || info.st_dev != around.st_dev);
+  auto at = numbers_.find(key);
+  if (at == numbers_.end()) {
+    if (full()) return ENFILE;
+    nodes_.emplace(next_node_, Node{std::move(path), key, info.st_mode & S_IFMT, 0});
+    at = numbers_.emplace(key, next_node_++).first;
+  }
   ++nodes_.at(at->second).lookups;
   out = {};
   out.nodeid = at->second;
   out.generation = 1;
   out.attr = attributes_of(info);
+  if (begins) out.attr.flags = FUSE_ATTR_SUBMOUNT;
   return 0;
 }
 
@@ -354,12 +353,13 @@ int Folder::change(Request& request) {
   return attributes(request);
 }
 
-// What is made belongs to the program that made it, or, in a folder that says so, to that folder's group.
-int Folder::give_to(int parent, const std::string& name, const fuse_in_header& header) const {
+// What is made belongs to the program that made it, or, in a folder that says so, to that folder's group; or to us, where the node's file
+// system gives nothing away.
+int Folder::give(int parent, int at, const char* name, int flags, const fuse_in_header& header) const {
   struct stat info {};
   if (int error = look_at(parent, info); error != 0) return error;
   gid_t group = (info.st_mode & S_ISGID) != 0 ? static_cast<gid_t>(-1) : header.gid;
-  return ::fchownat(parent, name.c_str(), header.uid, group, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+  return ::fchownat(at, name, header.uid, group, flags) == 0 || errno == EPERM ? 0 : errno;
 }
 
 int Folder::make(Request& request) {
@@ -386,7 +386,7 @@ int Folder::make(Request& request) {
   }
   if (made != 0) return errno;
   fuse_entry_out out{};
-  int error = give_to(parent, name, request.header);
+  int error = give(parent, parent, name.c_str(), AT_SYMLINK_NOFOLLOW, request.header);
   if (error == 0) error = enter(parent, name, out);
   if (error != 0) {
     (void)::unlinkat(parent, name.c_str(), is_folder ? AT_REMOVEDIR : 0);
@@ -423,6 +423,7 @@ int Folder::link(Request& request) {
   int old = path_of(in.oldnodeid);
   if (parent < 0 || old < 0) return ESTALE;
   if (!request.take_name(name)) return EINVAL;
+  if (full()) return ENFILE;
   if (::linkat(descriptors_.get(), std::to_string(old).c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return errno;
   fuse_entry_out out{};
   if (int error = enter(parent, name, out); error != 0) return error;
@@ -463,7 +464,7 @@ int Folder::create(Request& request) {
   fuse_entry_out entry{};
   // Never both made and found by one call: what is found may be something whose opening does more.
   Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL, without_set_id(S_IFREG | (in.mode & 07777)) & 07777));
-  int error = file ? give_to(parent, name, request.header) : errno;
+  int error = file ? give(parent, file.get(), "", AT_EMPTY_PATH, request.header) : errno;
   if (error == 0) error = enter(parent, name, entry);
   if (file && error != 0) (void)::unlinkat(parent, name.c_str(), 0);
   if (!file && error == EEXIST && (in.flags & O_EXCL) == 0) {
@@ -496,7 +497,8 @@ int Folder::write(Request& request) {
   if (file < 0) return EBADF;
   if (in.size > transfer_limit) return EINVAL;
   auto parts = vector_of(request.chain.readable, sizeof(fuse_in_header) + sizeof in, in.size);
-  ssize_t size = ::pwritev(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset));
+  bool appends = (in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
+  ssize_t size = ::pwritev2(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset), appends ? RWF_APPEND : 0);
   if (size < 0) return errno;
   fuse_write_out out{static_cast<std::uint32_t>(size), 0};
   request.answer(bytes_of(out));
@@ -534,6 +536,12 @@ int Folder::synchronize(Request& request) {
   int file = file_of(in.fh);
   if (file < 0) return EBADF;
   return ((in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(file) : ::fsync(file)) == 0 ? 0 : errno;
+}
+
+int Folder::synchronize_all(Request& request) {
+  Fd folder;
+  if (int error = reopen(request.header.nodeid, O_RDONLY | O_DIRECTORY | O_CLOEXEC, folder); error != 0) return error;
+  return ::syncfs(folder.get()) == 0 ? 0 : errno;
 }
 
 int Folder::allocate(Request& request) {

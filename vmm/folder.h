@@ -4,6 +4,7 @@
 #include <linux/fuse.h>
 #include <sys/types.h>
 
+#include <compare>
 #include <map>
 #include <string>
 #include <unordered_map>
@@ -14,12 +15,14 @@
 namespace hobbes::vmm {
 
 /// Not thread-safe. Every node the guest remembers and every file it has open is a descriptor; when they run out it hears ENFILE.
-/// What is made belongs to whoever made it in the guest, as far as this thread may give it away. Set-id bits of files are not kept, devices
-/// are not made, and only regular files and folders are opened. There are no extended attributes. Locks are the guest's own.
+/// What is made belongs to whoever made it in the guest, where the node's file system lets this thread give it away. Set-id bits of files
+/// are not kept, devices are not made, and only regular files and folders are opened. There are no extended attributes. Locks are the
+/// guest's own.
 class Folder {
  public:
-  /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path becomes a file.
-  Folder(Fd root, Fd descriptors);
+  /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path becomes a file. `limit`: how many of them
+  /// the guest may use up.
+  Folder(Fd root, Fd descriptors, std::uint64_t limit);
   /// Serves one request; the number of bytes written into it.
   std::uint64_t serve(const Chain& chain);
   /// Forgets what the guest had open.
@@ -28,7 +31,12 @@ class Folder {
 
  private:
   class Request;
-  using Key = std::pair<dev_t, ino_t>;
+  struct Key {  // of a file as a mount shows it: it may be seen through several
+    std::uint64_t mount = 0;
+    dev_t device = 0;
+    ino_t number = 0;
+    auto operator<=>(const Key&) const = default;
+  };
   struct Node {
     Fd path;
     Key key;
@@ -38,6 +46,8 @@ class Folder {
 
   // Each returns 0 or why not (errno).
   int dispatch(Request& request);
+  int end(Request& request);
+  int succeed(Request& request);
   int begin(Request& request);
   int lookup(Request& request);
   int attributes(Request& request);
@@ -53,6 +63,7 @@ class Folder {
   int write(Request& request);
   int list(Request& request);
   int synchronize(Request& request);
+  int synchronize_all(Request& request);
   int allocate(Request& request);
   int seek(Request& request);
   int statistics(Request& request);
@@ -62,7 +73,7 @@ class Folder {
   [[nodiscard]] int path_of(std::uint64_t node) const;
   [[nodiscard]] int file_of(std::uint64_t handle) const;
   int enter(int parent, const std::string& name, fuse_entry_out& out);
-  int give_to(int parent, const std::string& name, const fuse_in_header& header) const;
+  int give(int parent, int at, const char* name, int flags, const fuse_in_header& header) const;
   int reopen(std::uint64_t node, int flags, Fd& out) const;
   std::uint64_t keep(Fd file);
   void forget(std::uint64_t node, std::uint64_t lookups);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 
 namespace hobbes::vmm {
 namespace {
+
+constexpr rlim_t own_descriptors = 512;  // of the monitor, whatever its guest does with folders
 
 void ring(int event) {
   std::uint64_t one = 1;
@@ -71,11 +74,11 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
   return {};
 }
 
-Result<void> Machine::add_folder(SharedFolder folder) {
+Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
   Fd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
   Fd bell(::eventfd(0, EFD_CLOEXEC));
   if (!descriptors || !bell) return os_error("share a folder with the guest", errno);
-  auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors)), folder.tag,
+  auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors), limit), folder.tag,
                                             [bell = bell.get()] { ring(bell); });
   folders_.push_back({std::move(files), std::move(bell)});
   return add_virtio(*folders_.back().files);
@@ -147,7 +150,10 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
     HOBBES_CHECK(machine.add_virtio(*machine.pluggable_));
   }
 
-  for (SharedFolder& folder : config.folders) HOBBES_CHECK(machine.add_folder(std::move(folder)));
+  rlimit descriptors{};
+  (void)::getrlimit(RLIMIT_NOFILE, &descriptors);
+  std::uint64_t for_folders = descriptors.rlim_cur - std::min(descriptors.rlim_cur, own_descriptors);
+  for (SharedFolder& folder : config.folders) HOBBES_CHECK(machine.add_folder(std::move(folder), for_folders / config.folders.size()));
 
   auto count = static_cast<unsigned>(config.cpus.size());
   machine.acpi_.cpus = count;
@@ -171,7 +177,7 @@ Result<void> Machine::start() {
   return {};
 }
 
-// To this thread the folder is all there is.
+// Paths begin at the folder for this thread. What the process has open, and /proc by way of it, stay in its reach.
 void Machine::serve_folder(FileSystem& files, int bell) {
   sigset_t signals;
   sigfillset(&signals);

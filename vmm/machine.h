@@ -80,7 +80,7 @@ class Machine {
  private:
   Machine(GuestMemory memory, Vm vm, EventLoop& loop) : memory_(std::move(memory)), vm_(std::move(vm)), loop_(loop) {}
   Result<void> add_virtio(VirtioDevice& device);
-  Result<void> add_folder(SharedFolder folder);
+  Result<void> add_folder(SharedFolder folder, std::uint64_t limit);
   Result<Fd> interrupt_line(unsigned gsi);
   void serve_folder(FileSystem& files, int bell);
   void run_vcpu(unsigned number);

@@ -82,10 +82,8 @@ struct Shared {
     inside = top + "/inside";
     (void)::mkdir(inside.c_str(), 0755);
     (void)!::symlink("../outside", (inside + "/l").c_str());
-    Fd(::open((top + "/outside").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    fill();
+    for (const std::string& file : {top + "/outside", inside + "/a"}) Fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   }
-  void fill() const { Fd(::open((inside + "/a").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)); }
   void check() const {
     struct stat info {};
     if (::stat((top + "/outside").c_str(), &info) != 0 || info.st_size != 0 || info.st_mode != (S_IFREG | 0600)) __builtin_trap();
@@ -143,9 +141,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     case 4:
     case 5: {
-      static Shared shared;
-      shared.fill();
-      Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)));
+      Shared shared;
+      Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100);
       if (data[0] % 7 == 4) {
         ask_folder(folder, data + 1, size - 1);
       } else {

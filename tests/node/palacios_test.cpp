@@ -350,23 +350,36 @@ TEST_F(Palacios, AFullDiskUnderAWriteIsTheGuestsErrorAndNoMore) {
 }
 
 TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
-  const std::string script = "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link; echo $$ >/etc/new 2>/dev/null || echo refused";
-  std::string path = bundle("b", script, {{"root", {{"path", "rootfs"}}}});
-  node.good({"sh", "-c",
-             "cd " + path +
-                 " && mkdir -p rootfs/bin rootfs/etc && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink; do ln -s busybox "
-                 "rootfs/bin/$t; done; "
-                 "echo image >rootfs/etc/name; ln -s name rootfs/etc/link"});
+  const std::string look = "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link; ls /linked; ";
+  std::string shared = node.folder() + "/shared";
+  // The program's own links lead to where it will look, also absolute ones; and mount points need not be there.
+  const Json mounts = {{{"destination", "/linked/here"}, {"type", "bind"}, {"source", shared}, {"options", {"bind"}}}};
+  auto root = [&](bool read_only) {
+    std::string path =
+        bundle("b", look + (read_only ? "mount -o remount,rw /; touch /etc/new 2>/dev/null || echo refused" : "echo x >/etc/new"),
+               {{"root", {{"path", "rootfs"}, {"readonly", read_only}}}, {"mounts", mounts}});
+    node.good(
+        {"sh", "-c",
+         "mkdir -p " + shared + "; cd " + path +
+             " && rm -rf rootfs && mkdir -p rootfs/bin rootfs/etc rootfs/srv && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink "
+             "mount touch; do ln -s busybox rootfs/bin/$t; done; "
+             "echo image >rootfs/etc/name; ln -s name rootfs/etc/link; ln -s /srv rootfs/linked"});
+    return path;
+  };
+  std::string path = root(false);
   Outcome outcome = run_to_end(path);
-  EXPECT_EQ(outcome.out, "image\nname\n") << outcome.err;
-  EXPECT_NE(file(path + "/rootfs/etc/new"), "") << "the folder itself, not a copy";
-  outcome = run_to_end(bundle("b", script, {{"root", {{"path", "rootfs"}, {"readonly", true}}}}));
-  EXPECT_EQ(outcome.out, "image\nname\nrefused\n") << outcome.err;
+  EXPECT_EQ(outcome.out, "image\nname\nhere\n") << outcome.err;
+  EXPECT_EQ(file(path + "/rootfs/etc/new"), "x\n") << "the folder itself, not a copy";
+  outcome = run_to_end(root(true));
+  EXPECT_EQ(outcome.out, "image\nname\nhere\nrefused\n") << outcome.err;
 }
 
 TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   std::string data = node.folder() + "/data", fixed = node.folder() + "/fixed";
   node.good({"sh", "-c", "mkdir -p " + data + "/sub " + fixed + " && echo input >" + data + "/sub/in && echo constant >" + fixed + "/c"});
+  node.good({"sh", "-c",
+             "mkdir " + data + "/one && mount -t tmpfs one " + data + "/one && mkdir " + data + "/one/two && mount -t tmpfs two " + data +
+                 "/one/two && echo below >" + data + "/one/two/deep"});
   const Json mounts = {{{"destination", "/data"}, {"type", "bind"}, {"source", data}, {"options", {"rbind", "rw"}}},
                        {{"destination", "/fixed"}, {"source", fixed}, {"options", {"bind", "ro"}}},
                        {{"destination", "/scratch"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"nosuid", "size=1m"}}},
@@ -383,13 +396,22 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   // What either side changes the other sees, in files that both know already.
   node.good({"sh", "-c", "echo more >>" + data + "/out"});
   EXPECT_EQ(inside("a", "cat /data/out"), "output\nmore\n");
-  EXPECT_EQ(inside("a", "echo x 2>/dev/null >/fixed/new || echo refused"), "refused\n");
+  inside("a", "echo and more >>/data/out");
+  EXPECT_EQ(file(data + "/out"), "output\nmore\nand more\n");
+  // Not because the guest's kernel says so.
+  EXPECT_EQ(
+      inside("a", "mount -o remount,rw /fixed && grep -c '/fixed virtiofs rw' /proc/mounts; touch /fixed/new 2>/dev/null || echo refused"),
+      "1\nrefused\n");
+  // Two file systems of the node, with the same inode numbers.
+  EXPECT_EQ(inside("a", "find /data/one | sort; [ $(stat -c %d /data/one) != $(stat -c %d /data/one/two) ] && cat /data/one/two/deep"),
+            "/data/one\n/data/one/two\n/data/one/two/deep\nbelow\n");
   // Much at once, through pages of the guest: the same bytes on both sides.
   std::string sum = inside("a", "dd if=/dev/urandom of=/data/big bs=64k count=64 2>/dev/null; md5sum </data/big");
   EXPECT_EQ(node.run({"sh", "-c", "md5sum <" + data + "/big"}).out, sum);
   inside("a", "cd /data; for i in $(seq 200); do echo $i >n$i; done; cat n* | wc -l | grep -qx 200 && rm n* big && sync");
-  EXPECT_EQ(node.run({"ls", data}).out, "link\nmade\nout\nsub\n");
+  EXPECT_EQ(node.run({"ls", data}).out, "link\nmade\none\nout\nsub\n");
   node.good({"hobbes-run", "delete", "--force", "a"});
+  node.good({"umount", data + "/one/two", data + "/one"});
 
   for (const std::string& wrong : {data + "/missing", data + "/out"}) {
     Json mount = {{"destination", "/data"}, {"type", "bind"}, {"source", wrong}};

@@ -142,11 +142,11 @@ TEST_F(VirtualNode, ACoKernelRunsInMemoryThatWasReservedAtBootWhereNoBlockCanGo)
                    " reserved=128M@0x30000000,128M@0x38000000; for round in 1 2; do hobbes-run create --bundle /root/one k >/dev/null; "
                    "hobbes-run start k; hobbes-run state k | grep -o running; grep -c 'free 134217728 reserved' /dev/hobbes; "
                    "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; hobbes-run delete --force k; "
-                   "grep -c 'free 134217728 reserved' /dev/hobbes; done; rmmod hobbes; grep -c hobbes /proc/iomem || true",
+                   "grep -c 'free 134217728 reserved' /dev/hobbes; done; rmmod hobbes; if grep hobbes /proc/iomem; then exit 7; fi",
                node_of_blocks_that_stay);
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("Linux can give up 0 B"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n0\n"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n"), std::string::npos) << outcome.out;
 }
 
 // The same image as the co-kernel's, without any Linux.

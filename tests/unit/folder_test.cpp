@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,7 +42,7 @@ class FolderOfAGuest : public ::testing::Test {
     inside = top + "/inside";
     ASSERT_EQ(::mkdir(inside.c_str(), 0755), 0);
     ASSERT_TRUE(replace_file(top + "/outside", "untouched"));
-    folder = std::make_unique<Folder>(Fd(::open(inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)));
+    folder = open_folder(inside, 10000);
     fuse_init_in in{};
     in.major = FUSE_KERNEL_VERSION;
     in.minor = FUSE_KERNEL_MINOR_VERSION;
@@ -55,6 +54,9 @@ class FolderOfAGuest : public ::testing::Test {
   void TearDown() override {
     EXPECT_EQ(Files::system().read(top + "/outside").value_or(""), "untouched");
     (void)remove_tree(top);
+  }
+  static std::unique_ptr<Folder> open_folder(const std::string& path, std::uint64_t limit) {
+    return std::make_unique<Folder>(Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), limit);
   }
   Answer ask(std::uint32_t operation, std::uint64_t node, const std::string& arguments = "", std::size_t room = 4096) {
     fuse_in_header header{};
@@ -142,6 +144,7 @@ TEST_F(FolderOfAGuest, NamesComeGoAndMove) {
   EXPECT_EQ(ask(FUSE_RMDIR, FUSE_ROOT_ID, name("d")).error, ENOTEMPTY);
   EXPECT_EQ(ask(FUSE_UNLINK, d, name("l")).error, 0);
   EXPECT_EQ(ask(FUSE_RMDIR, FUSE_ROOT_ID, name("d")).error, 0);
+  EXPECT_EQ(ask(FUSE_SYNCFS, FUSE_ROOT_ID).error, 0);
   EXPECT_GT(ask(FUSE_STATFS, FUSE_ROOT_ID).as<fuse_statfs_out>().st.blocks, 0U);
 }
 
@@ -190,9 +193,10 @@ TEST_F(FolderOfAGuest, AttributesChangeButNoFileRunsAsItsOwner) {
 }
 
 TEST_F(FolderOfAGuest, NothingOutsideOfItCanBeNamed) {
-  for (const std::string& bad :
-       {std::string(".."), std::string("."), std::string(""), std::string("../outside"), std::string("/etc/passwd"), std::string(300, 'x')})
+  for (const std::string& bad : {std::string(".."), std::string("."), std::string(""), std::string("../outside"),
+                                 std::string("/etc/passwd"), std::string(1100, 'x')})
     for (std::uint32_t operation : {FUSE_LOOKUP, FUSE_UNLINK, FUSE_RMDIR}) EXPECT_EQ(ask(operation, FUSE_ROOT_ID, name(bad)).error, EINVAL);
+  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name(std::string(300, 'x'))).error, ENAMETOOLONG);
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, "unended").error, EINVAL);
   EXPECT_EQ(create(FUSE_ROOT_ID, "../new").error, EINVAL);
   EXPECT_EQ(ask(FUSE_RENAME, FUSE_ROOT_ID, raw(fuse_rename_in{FUSE_ROOT_ID}) + name("a") + name("../a")).error, EINVAL);
@@ -251,19 +255,37 @@ TEST_F(FolderOfAGuest, WhatTheGuestForgetsIsClosed) {
   EXPECT_EQ(open_now(), before);
 }
 
-TEST_F(FolderOfAGuest, AGuestThatRemembersEverythingRunsOutOfItsOwnDescriptors) {
-  rlimit limit{};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
-  rlimit small{400, limit.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &small), 0);
-  folder = std::make_unique<Folder>(Fd(::open(inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)));
+TEST_F(FolderOfAGuest, AGuestThatRemembersEverythingRunsOutOfWhatItMayHave) {
+  folder = open_folder(inside, 100);
   int made = 0;
   while (made < 1000 && create(FUSE_ROOT_ID, "f" + std::to_string(made)).error == 0) ++made;
+  EXPECT_EQ(made, 50) << "each is a node and an open file";
   EXPECT_EQ(create(FUSE_ROOT_ID, "one more").error, ENFILE);
-  EXPECT_GT(made, 50);
-  Fd own(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  EXPECT_TRUE(own) << "there are some left for the rest of the process";
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(ask(FUSE_LINK, FUSE_ROOT_ID, raw(fuse_link_in{node("f0")}) + name("link")).error, ENFILE);
+  EXPECT_NE(::access((inside + "/link").c_str(), F_OK), 0) << "nothing is left of what failed";
+  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("f1")).error, 0) << "what it knows it still finds";
+}
+
+TEST_F(FolderOfAGuest, AppendingIsAtTheEndButPagesGoBackToTheirPlaces) {
+  std::uint64_t handle = handle_of(create(FUSE_ROOT_ID, "log", O_RDWR | O_APPEND));
+  EXPECT_EQ(write(handle, 0, "0123456789").error, 0);
+  fuse_write_in in{};
+  in.fh = handle;
+  in.size = 1;
+  in.flags = O_RDWR | O_APPEND;
+  EXPECT_EQ(ask(FUSE_WRITE, 0, raw(in) + "a").error, 0);
+  in.offset = 3;
+  in.write_flags = FUSE_WRITE_CACHE;
+  EXPECT_EQ(ask(FUSE_WRITE, 0, raw(in) + "p").error, 0);
+  EXPECT_EQ(Files::system().read(inside + "/log").value_or(""), "012p456789a");
+}
+
+// Inode numbers begin anew in each file system, so the guest has to know where one begins.
+TEST_F(FolderOfAGuest, WhereAnotherFileSystemBeginsIsSaid) {
+  folder = open_folder("/", 1000);
+  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("proc")).as<fuse_entry_out>().attr.flags, unsigned{FUSE_ATTR_SUBMOUNT});
+  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("etc")).as<fuse_entry_out>().attr.flags, 0U);
+  EXPECT_EQ(ask(FUSE_LOOKUP, node("proc"), name("self")).as<fuse_entry_out>().attr.flags, 0U);
 }
 
 }  // namespace

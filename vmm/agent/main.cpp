@@ -24,6 +24,7 @@
 
 #include "core/file.h"
 #include "core/paths.h"
+#include "enclave/drivers/linux/rootfs.h"
 #include "ipc/channel.h"
 #include "ipc/window.h"
 #include "nis/reader.h"
@@ -109,19 +110,18 @@ void mount_disk() {
 
 // What the bundle wants to see, where its program will look for it. Drivers of shared folders are loaded for those who have one.
 Result<void> mount_for_bundle(const Json& mounts) {
-  struct stat info {};
   for (const Json& one : mounts) {
     std::string type = text_at(one, "type"), destination = text_at(one, "destination"), source = text_at(one, "source");
-    bool is_root = destination == "/";
-    std::string at = is_root || ::stat(program_root, &info) == 0 ? program_root + destination : destination;
     if (type == "virtiofs") load_modules("order.folders");
-    HOBBES_CHECK(make_directories(at));
-    if (::mount(source.c_str(), at.c_str(), type.c_str(), static_cast<unsigned long>(number_at(one, "flags")),
-                text_at(one, "data").c_str()) != 0)
+    if (destination == "/") (void)::mkdir(program_root, 0755);
+    // By the program's own links, which may be absolute.
+    HOBBES_TRY(at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, false));
+    if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(),
+                static_cast<unsigned long>(number_at(one, "flags")), text_at(one, "data").c_str()) != 0)
       return os_error(
           "mount " + type + " at " + destination + " in the guest", errno,
           type == "virtiofs" ? "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them" : "");
-    if (is_root) complete_root();
+    if (destination == "/") complete_root();
   }
   return {};
 }

@@ -13,7 +13,10 @@ Result<void> FileSystem::notified(unsigned) {
   return {};
 }
 
-void FileSystem::reset() { ++epoch_; }
+void FileSystem::reset() {
+  ++epoch_;
+  wake_();
+}
 
 void FileSystem::serve() {
   while (serve_one(0) || serve_one(1)) {
@@ -25,15 +28,15 @@ bool FileSystem::serve_one(unsigned queue) {
   std::optional<Chain> chain;
   std::uint64_t epoch = 0;
   transport().locked([&]() -> Result<void> {
+    epoch = epoch_;
     if (!transport().running()) return {};
     HOBBES_TRY(next, transport().queue(queue).pop(transport().memory()));
     chain = std::move(next);
-    epoch = epoch_;
     return {};
   });
-  if (!chain) return false;
   if (epoch != served_epoch_) folder_.reset();
   served_epoch_ = epoch;
+  if (!chain) return false;
   std::uint64_t written = folder_.serve(*chain);
   transport().locked([&]() -> Result<void> {
     if (epoch == epoch_ && transport().running()) transport().finish(queue, chain->head, written);

@@ -97,6 +97,15 @@ bool is_the_guests(const std::string& destination) {
   return destination == "/run" || destination == "/";
 }
 
+// In the folder itself, as for containers: it may be read-only once it is the guest's.
+Result<void> make_mount_points(const Bundle& bundle) {
+  std::vector<std::string> points = {"/proc", "/sys", "/dev", "/run", "/tmp"};
+  for (const oci::Mount& mount : bundle.oci.mounts)
+    if (!is_the_guests(mount.destination)) points.push_back(mount.destination);
+  for (const std::string& point : points) HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
+  return {};
+}
+
 Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record, std::uint64_t memory) {
   oci::Resources limit;
   limit.memory_limit = static_cast<std::int64_t>(memory + vm_overhead(memory));
@@ -231,10 +240,12 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     return Json{{"type", "virtiofs"}, {"source", tag}, {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL}, {"data", ""}};
   };
   if (!bundle.oci.root_path.empty()) {
+    HOBBES_CHECK(make_mount_points(bundle));
     HOBBES_TRY(root, share(bundle.rootfs(), "root", true, bundle.oci.root_readonly));
     root["destination"] = "/";
     plan.mounts.push_back(root);
   }
+  unsigned mounted = 0;  // folders beside the root
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
     bool shares = mount.type == "bind" || (options.flags & MS_BIND) != 0;
@@ -245,8 +256,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
         return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
                      "share the one they are in"};
       std::string path = mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
-      HOBBES_TRY(shared, share(path, "mount" + std::to_string(plan.mounts.size()), (options.flags & MS_REC) != 0,
-                               (options.flags & MS_RDONLY) != 0));
+      HOBBES_TRY(shared, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, (options.flags & MS_RDONLY) != 0));
       one = std::move(shared);
     }
     one["destination"] = mount.destination;
@@ -271,7 +281,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   ServiceProgram monitor{vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()};
   if (!plan.folders.empty()) {
     monitor.capabilities = {"CAP_SYS_CHROOT", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"};  // of the threads that serve folders
-    monitor.open_files = 1U << 20U;
+    monitor.open_files = 1U << 17U;  // more than a node could spare for one guest, and fewer than it has
   }
   HOBBES_TRY(inner, service_bundle(bundle, monitor));
   CreateRequest service;
