@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +13,43 @@
 
 namespace hobbes {
 namespace {
+
+// Interrupts this thread's system call once its time is over, and again every 50 ms: the first signal may come before the call.
+class Alarm {
+ public:
+  explicit Alarm(std::chrono::milliseconds time) {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGALRM, &action, &before_);
+    sigset_t alarm;
+    ::sigemptyset(&alarm);
+    ::sigaddset(&alarm, SIGALRM);
+    ::pthread_sigmask(SIG_UNBLOCK, &alarm, &mask_);
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGALRM;
+    event._sigev_un._tid = ::gettid();
+    armed_ = ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    itimerspec spec{};
+    spec.it_value.tv_sec = time.count() / 1000;
+    spec.it_value.tv_nsec = time.count() % 1000 * 1'000'000;
+    spec.it_interval.tv_nsec = 50'000'000;
+    if (armed_) ::timer_settime(timer_, 0, &spec, nullptr);
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+  ~Alarm() {
+    if (armed_) ::timer_delete(timer_);
+    ::pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
+    ::sigaction(SIGALRM, &before_, nullptr);
+  }
+
+ private:
+  timer_t timer_{};
+  bool armed_ = false;
+  struct sigaction before_ {};
+  sigset_t mask_{};
+};
 
 class SystemFiles final : public Files {
  public:
@@ -38,6 +77,18 @@ class SystemFiles final : public Files {
     } while (n < 0 && errno == EINTR);
     if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
     if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, "write " + path, "the kernel took only a part", ""};
+    return {};
+  }
+
+  Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds time) const override {
+    Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+    if (!fd) return os_error("write " + path, errno);
+    Alarm alarm(time);
+    ssize_t n = ::write(fd.get(), text.data(), text.size());
+    std::string attempt = "write '" + std::string(text.substr(0, 80)) + "' to " + path;
+    if (n < 0 && errno == EINTR) return Error{Code::timeout, attempt, "it was not done within " + std::to_string(time.count()) + " ms", ""};
+    if (n < 0) return os_error(attempt, errno);
+    if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, attempt, "the kernel took only a part", ""};
     return {};
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ class Files {
   [[nodiscard]] virtual Result<std::string> read(const std::string& path, std::size_t limit = 1 << 20) const = 0;
   /// One write(2) of `text` to an existing file, as sysfs and cgroupfs want it.
   [[nodiscard]] virtual Result<void> write(const std::string& path, std::string_view text) const = 0;
+  /// As write, for a file whose write may take long or never end: Code::timeout after that time. The calling thread is woken by
+  /// SIGALRM, whose handling is as before afterwards; one caller of a process at a time.
+  [[nodiscard]] virtual Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds time) const = 0;
   /// Creates one directory; an existing one is Code::exists.
   [[nodiscard]] virtual Result<void> make_directory(const std::string& path, mode_t mode = 0755) const = 0;
   /// Removes one empty directory; a missing one is success.

@@ -6,11 +6,21 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 
 #include "core/size.h"
+#include "partition/held_page.h"
 
 namespace hobbes {
+namespace {
+
+// Linux tries for ever to empty a block, unless a signal comes. Emptying 2 GiB takes about a second.
+constexpr std::chrono::seconds kBlockPatience{6};
+constexpr std::chrono::seconds kPatience{30};
+
+}  // namespace
+
 Result<Fd> MemoryPool::lock() const {
   HOBBES_CHECK(make_directories(journal_, 0755));
   std::string path = journal_ + "/lock";
@@ -28,12 +38,16 @@ Result<void> MemoryPool::gather(const ModuleEnclave& module, const MemoryBlock& 
   // A note that is there already is older and truer: the block is in the pool.
   if (files_.exists(note)) return Error{Code::exists, "take memory block " + std::to_string(block.number), "it is in the pool already", ""};
   HOBBES_CHECK(replace_file(note, before));
-  auto taken = block.online ? files_.write(block_path(block.number) + "/state", "offline") : Result<void>();
+  std::uint64_t size = memory_block_size(files_, root_);
+  KernelLog log;
+  auto taken = block.online ? files_.write_within(block_path(block.number) + "/state", "offline", kBlockPatience) : Result<void>();
   if (!taken) {
     ::unlink(note.c_str());
-    return taken;
+    Error error = std::move(taken).error();
+    if (error.code == Code::timeout) error.cause = "it could not be emptied within " + std::to_string(kBlockPatience.count()) + " s";
+    if (auto page = held_page(log.since(), block.number * size, size)) error.cause += ", because of " + describe(*page, who_maps(*page));
+    return error;
   }
-  std::uint64_t size = memory_block_size(files_, root_);
   return module.pool_add(block.number * size, size, block.node);
 }
 
@@ -59,8 +73,13 @@ Result<std::vector<Extent>> MemoryPool::take(const ModuleEnclave& module, unsign
   });
   draw();
   std::string refusals;
+  auto patience = std::chrono::steady_clock::now() + kPatience;
   for (const MemoryBlock& block : candidates) {
     if (missing == 0) break;
+    if (block.online && std::chrono::steady_clock::now() > patience) {
+      refusals += ", and after " + std::to_string(kPatience.count()) + " s no further block was tried";
+      break;
+    }
     auto gathered = gather(module, block);
     if (gathered)
       draw();

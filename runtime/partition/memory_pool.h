@@ -19,7 +19,8 @@ class MemoryPool {
       : files_(files), journal_(std::move(journal)), root_(std::move(root)) {}
 
   /// Takes extents of `size` bytes in all on a node, offlining as many blocks as are missing. Offline blocks are used first.
-  /// Errors: Code::exhausted, saying what could be had and which block Linux would not give; no extent is kept then, and blocks
+  /// Errors: Code::exhausted, saying what could be had and which block Linux would not give because of which page and
+  /// whom; a block that cannot be emptied costs six seconds, and after thirty no more are tried. No extent is kept then, and blocks
   /// taken meanwhile stay in the pool until `give_back`.
   Result<std::vector<Extent>> take(const ModuleEnclave& module, unsigned node, std::uint64_t size) const;
   /// Returns every block that no enclave uses to the state it had. Idempotent; finishes what a dead program began.

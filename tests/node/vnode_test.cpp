@@ -1,6 +1,7 @@
 // The test bed itself, from outside: what runs in the virtual node is told faithfully, and every way it can end is told apart.
 #include <gtest/gtest.h>
 
+#include <regex>
 #include <string>
 
 #include "node_harness.h"
@@ -147,6 +148,28 @@ TEST_F(VirtualNode, ACoKernelRunsInMemoryThatWasReservedAtBootWhereNoBlockCanGo)
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("Linux can give up 0 B"), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n"), std::string::npos) << outcome.out;
+}
+
+// Linux would try for ever to move such a page.
+TEST_F(VirtualNode, ARefusalNamesThePageAndTheProcessThatKeepMemory) {
+  Outcome outcome =
+      in_guest("cp -r " HOBBES_BUILD_DIR "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; insmod " HOBBES_BUILD_DIR
+               "/kmod/hobbes.ko; cd /sys/devices/system/memory; for block in $(grep -l offline memory*/state); do echo online_movable "
+               ">$block; done; "
+               "/usr/bin/python3 " HOBBES_SOURCE_DIR
+               "/tests/node/holdfast.py 250 >/root/held & holder=$!; until [ -s /root/held ]; do sleep 0.2; done; "
+               "hobbes-run create --bundle /root/one k 2>&1; echo \"status $?, holder $holder\"; hobbes-run delete --force k; "
+               "grep -L online memory*/state | wc -l; kill $holder; wait $holder; "
+               "hobbes-run create --bundle /root/one k >/dev/null && hobbes-run start k && hobbes-run state k | grep -o running; "
+               "hobbes-run delete --force k",
+               {"--numa", "1", "--cpus", "2", "--dimm", "0:256M"});
+  std::smatch refusal;
+  ASSERT_TRUE(
+      std::regex_search(outcome.out, refusal,
+                        std::regex("could not be emptied within 6 s, because of page 0x[0-9a-f]+ \\(migration failure\\), which process "
+                                   "([0-9]+) \\(python3[^)]*\\) maps")))
+      << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("status 1, holder " + refusal[1].str() + "\n0\nrunning\n"), std::string::npos) << outcome.out << outcome.err;
 }
 
 // The same image as the co-kernel's, without any Linux.

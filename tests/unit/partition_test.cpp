@@ -1,11 +1,15 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <map>
 
 #include "partition/cgroup.h"
 #include "partition/device_filter.h"
+#include "partition/held_page.h"
 
 namespace hobbes {
 namespace {
@@ -19,6 +23,41 @@ TEST(CgroupLayout, HybridAndV1AndV2AreToldApart) {
   EXPECT_EQ(hybrid.v1.at("cpu"), "/sys/fs/cgroup/cpu,cpuacct");
   EXPECT_EQ(hybrid.v1.at("cpuacct"), "/sys/fs/cgroup/cpu,cpuacct");
   EXPECT_EQ(CgroupLayout::parse("").mode(), std::string("none"));
+}
+
+// As a kernel 6.1 wrote them: two blocks' pages, and one dump cut off.
+TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
+  const std::string log =
+      "migrating pfn 12a801 failed ret:1 \n"
+      "page:000000001c4c8d5f refcount:3 mapcount:1 mapping:000000009f1f3a3c index:0x7f10a3e01 pfn:0x12a801\n"
+      "memcg:ffff8881000e2000\n"
+      "anon flags: 0x100000000080014(uptodate|lru|swapbacked|node=0|zone=3)\n"
+      "page dumped because: migration failure\n"
+      "page:00000000aaaaaaaa refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x148000\n"
+      "page dumped because: unmovable page\n"
+      "page:00000000bbbbbbbb refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x12a900\n";
+  const std::uint64_t block = 0x128000000, size = 128 << 20;
+  auto held = held_page(log, block, size);
+  ASSERT_TRUE(held);
+  EXPECT_EQ(held->address, 0x12a801000U);
+  EXPECT_EQ(held->reason, "migration failure");
+  EXPECT_EQ(held_page(log, 0x148000000, size)->reason, "unmovable page");
+  EXPECT_FALSE(held_page(log, 0x150000000, size));
+  EXPECT_FALSE(held_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
+  EXPECT_EQ(describe(*held, {}), "page 0x12a801000 (migration failure), which no process maps: the kernel or a device has it");
+  EXPECT_EQ(describe(*held, {{7, "a"}, {9, "b"}}), "page 0x12a801000 (migration failure), which processes 7 (a), 9 (b) map");
+}
+
+TEST(Files, AWriteThatNeverEndsIsGivenUpInTime) {
+  std::string path = "/tmp/hobbes-fifo-" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  Fd reader(::open(path.c_str(), O_RDWR | O_CLOEXEC));  // never reads: the pipe fills
+  auto first = Files::system().write_within(path, std::string(1 << 20, 'x'), std::chrono::milliseconds(100));
+  auto second = Files::system().write_within(path, "x", std::chrono::milliseconds(100));
+  ::unlink(path.c_str());
+  EXPECT_FALSE(first) << "the pipe took a part of it";
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, Code::timeout) << second.error().text();
 }
 
 // A file system in memory that fails where it is told to.
@@ -37,6 +76,9 @@ class FakeFiles final : public Files {
     if (!fail_write_at.empty() && path.find(fail_write_at) != std::string::npos) return os_error("write " + path, EINVAL);
     files[path] = text;
     return {};
+  }
+  Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds) const override {
+    return write(path, text);
   }
   Result<void> make_directory(const std::string& path, mode_t) const override {
     if (!fail_mkdir_at.empty() && path.find(fail_mkdir_at) != std::string::npos) return os_error("mkdir " + path, ENOSPC);
