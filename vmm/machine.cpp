@@ -84,7 +84,7 @@ Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
   return add_virtio(*folders_.back().files);
 }
 
-Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(char)> console) {
+Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(std::string_view)> console) {
   HOBBES_TRY(memory, GuestMemory::make(config.memory, config.page_size, config.spare));
   HOBBES_TRY(vm, Vm::make(config.kvm));
   std::unique_ptr<Machine> out(new Machine(std::move(memory), std::move(vm), loop));
@@ -101,18 +101,10 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   HOBBES_TRY(serial_line, machine.interrupt_line(serial_gsi));
   machine.events_.push_back(std::move(serial_line));
   int serial_interrupt = machine.events_.back().get();
+  machine.printed_ = std::move(console);
   machine.serial_ = std::make_unique<Serial>(
-      [raw = out.get(), console = std::move(console)](char c) {
-        console(c);
-        // What a dying kernel says is the cause that people will read.
-        std::scoped_lock guard(raw->lock_);
-        if (c != '\n') {
-          if (raw->line_.size() < 512) raw->line_ += c;
-          return;
-        }
-        if (std::size_t at = raw->line_.find("Kernel panic - not syncing"); at != std::string::npos && raw->panic_text_.empty())
-          raw->panic_text_ = raw->line_.substr(at, raw->line_.find_last_not_of("\r ") - at + 1);
-        raw->line_.clear();
+      [raw = out.get()](char c) {
+        raw->print({&c, 1});
       },
       [serial_interrupt] { ring(serial_interrupt); });
   machine.ports_.add(serial_port, 8, *machine.serial_);
@@ -139,6 +131,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   }));
   HOBBES_CHECK(machine.add_virtio(*machine.vsock_));
   HOBBES_CHECK(machine.add_virtio(machine.entropy_));
+  machine.console_ = std::make_unique<Console>([raw = out.get()](std::string_view text) { raw->print(text); });
+  HOBBES_CHECK(machine.add_virtio(*machine.console_));
   if (config.disk) {
     HOBBES_TRY(block, Block::make(std::move(config.disk), config.disk_read_only));
     machine.block_.emplace(std::move(block));
@@ -166,6 +160,28 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   }
   HOBBES_CHECK(machine.vcpus_.front().start_at(entry));
   return out;
+}
+
+void Machine::print(std::string_view text) {
+  printed_(text);
+  // What a dying kernel says is the cause that people will read.
+  std::scoped_lock guard(lock_);
+  for (char c : text) {
+    if (c != '\n') {
+      if (line_.size() < 512) line_ += c;
+      continue;
+    }
+    if (std::size_t at = line_.find("Kernel panic - not syncing"); at != std::string::npos && panic_text_.empty())
+      panic_text_ = line_.substr(at, line_.find_last_not_of("\r ") - at + 1);
+    line_.clear();
+  }
+}
+
+std::size_t Machine::type(std::string_view keys) { return console_->used() ? console_->type(keys) : serial_->type(keys); }
+
+void Machine::on_room(const std::function<void()>& room) {
+  serial_->on_room(room);
+  console_->on_room(room);
 }
 
 Result<void> Machine::start() {

@@ -16,6 +16,7 @@
 #include "vmm/power.h"
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
 #include "vmm/virtio/filesystem.h"
 #include "vmm/virtio/pluggable.h"
@@ -42,8 +43,8 @@ struct MachineConfig {
 /// Made, started and ended on the loop's thread. Once started it lives as long as the process.
 class Machine {
  public:
-  /// Everything but running it. `console` gets what the guest prints on its serial port, on any thread.
-  static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop, std::function<void(char)> console);
+  /// Everything but running it. `console` gets what the guest prints on its serial port and its console, on any thread.
+  static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop, std::function<void(std::string_view)> console);
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -62,7 +63,11 @@ class Machine {
   };
   [[nodiscard]] End end() const;
   [[nodiscard]] Vsock& vsock() { return *vsock_; }
-  [[nodiscard]] Serial& serial() { return *serial_; }
+  /// Keys for the guest: for its console once it has printed there, for its serial port before. Returns how many bytes were taken; `room`
+  /// (on any thread) tells when to bring the rest.
+  std::size_t type(std::string_view keys);
+  void on_room(const std::function<void()>& room);
+  void resize(std::uint16_t columns, std::uint16_t rows) { console_->resize(columns, rows); }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   /// Null when the machine was made without room for more memory.
   [[nodiscard]] PluggableMemory* pluggable() { return pluggable_ ? &*pluggable_ : nullptr; }
@@ -84,6 +89,7 @@ class Machine {
   Result<Fd> interrupt_line(unsigned gsi);
   void serve_folder(FileSystem& files, int bell);
   void run_vcpu(unsigned number);
+  void print(std::string_view text);
   void finish(Ending how, const std::string& detail);
   void kick();
 
@@ -91,7 +97,9 @@ class Machine {
   Vm vm_;
   EventLoop& loop_;
   Bus ports_, registers_;
+  std::function<void(std::string_view)> printed_;
   std::unique_ptr<Serial> serial_;
+  std::unique_ptr<Console> console_;
   std::vector<std::unique_ptr<EndRegister>> ends_;
   std::unique_ptr<Vsock> vsock_;
   std::optional<Block> block_;
@@ -116,7 +124,7 @@ class Machine {
   bool paused_ = false;
   std::atomic<bool> stopping_{false};
   std::optional<End> end_;
-  std::string line_, panic_text_;  // of the console
+  std::string line_, panic_text_;  // of what it prints
 };
 
 /// The signal that interrupts a vCPU's thread; its handler does nothing. Blocked everywhere else.

@@ -80,9 +80,14 @@ void make_terminal_raw() {
   (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
 }
 
-Json window_size() {
+winsize terminal_window() {
   winsize window{};
   (void)::ioctl(STDIN_FILENO, TIOCGWINSZ, &window);
+  return window;
+}
+
+Json window_size() {
+  winsize window = terminal_window();
   return {{"height", window.ws_row}, {"width", window.ws_col}};
 }
 
@@ -129,7 +134,7 @@ class Monitor {
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
     for (const VmPlan::Folder& folder : plan_.folders) config.folders.push_back({Fd(folder.descriptor), folder.tag});
-    HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](char c) { print(c); }));
+    HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](std::string_view text) { print(text); }));
     machine_ = std::move(machine);
     for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.disk, static_cast<int>(vm_kvm)})
       if (fd >= 0) ::close(fd);
@@ -153,11 +158,12 @@ class Monitor {
     return {};
   }
 
-  // Keys go to the guest's serial port, as fast as it takes them.
+  // Keys go to the guest as fast as it takes them.
   Result<void> connect_terminal() {
     make_terminal_raw();
+    tell_window_size();
     room_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    machine_->serial().on_room([room = room_.get()] {
+    machine_->on_room([room = room_.get()] {
       std::uint64_t one = 1;
       (void)!::write(room, &one, sizeof one);
     });
@@ -167,6 +173,11 @@ class Monitor {
       hand_on_keys();
     }));
     return loop_.watch(STDIN_FILENO, EPOLLIN, [this](auto) { take_keys(); });
+  }
+
+  void tell_window_size() {
+    winsize window = terminal_window();
+    machine_->resize(window.ws_col, window.ws_row);
   }
 
   void take_keys() {
@@ -179,7 +190,7 @@ class Monitor {
   }
 
   void hand_on_keys() {
-    typed_.erase(0, machine_->serial().type(typed_));
+    typed_.erase(0, machine_->type(typed_));
     (void)loop_.change(STDIN_FILENO, typed_.empty() ? std::uint32_t{EPOLLIN} : 0U);
   }
 
@@ -189,15 +200,18 @@ class Monitor {
     log_text("palacios: " + std::string(name) + " after " + std::to_string((now_ns() - begun_ns_) / 1'000'000) + " ms\n");
   }
 
-  void print(char c) {
+  void print(std::string_view text) {
     std::scoped_lock guard(print_lock_);
-    if (plan_.terminal) terminal_reads_ = show_creator({&c, 1}, terminal_reads_ ? terminal_patience : milliseconds(0));
-    printed_ += c;
-    if (c != '\n' && printed_.size() < 256) return;
-    log_text(printed_);
-    // Without an agent a guest has only its serial port to speak to people.
-    if (!plan_.agent && !plan_.terminal) (void)show_creator(printed_);
-    printed_.clear();
+    for (const char& c : text) {
+      // One by one: a terminal with room for one may not have it for more, and nobody waits for it here.
+      if (plan_.terminal) terminal_reads_ = show_creator({&c, 1}, terminal_reads_ ? terminal_patience : milliseconds(0));
+      printed_ += c;
+      if (c != '\n' && printed_.size() < 256) continue;
+      log_text(printed_);
+      // Without an agent a guest has only its consoles to speak to people.
+      if (!plan_.agent && !plan_.terminal) (void)show_creator(printed_);
+      printed_.clear();
+    }
   }
 
   void set_timer(milliseconds every) const {
@@ -270,7 +284,9 @@ class Monitor {
           request["op"] = "resize";
         }
         (void)agent_->send(request);
-      } else if (number != SIGWINCH) {
+      } else if (number == SIGWINCH) {
+        if (plan_.terminal) tell_window_size();
+      } else {
         end_as(number);  // nobody inside to be told
       }
     }

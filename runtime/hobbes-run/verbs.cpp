@@ -107,6 +107,16 @@ int wait_for(pid_t child, Relay* relay) {
   return status;
 }
 
+// The manager knows why an enclave crashed: the guest's panic, the co-kernel's fault, the missed heartbeat.
+void tell_why(const EnclaveRecord& record) {
+  auto client = Client::connect(false);
+  if (!client) return;
+  auto described = client->call("enclave.describe", {{"handle", record.handle}}, {}, std::chrono::milliseconds(1000));
+  if (!described) return;
+  if (std::string cause = text_at(described->body, "cause"); !cause.empty())
+    std::fprintf(stderr, "hobbes-run: enclave '%s' crashed: %s\n", record.id.c_str(), cause.c_str());
+}
+
 }  // namespace
 
 Result<int> create(const Globals& globals, const CreateOptions& options) {
@@ -145,6 +155,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   if (options.detach) return 0;
   int status = wait_for(child, relay ? &*relay : nullptr);
   tell_manager(record.handle, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
+  if (exit_code_of(status) >= 128) tell_why(record);
   if (!options.keep) HOBBES_CHECK(remove_enclave(record));
   return exit_code_of(status);
 }

@@ -13,6 +13,7 @@
 #include "core/file.h"
 #include "vmm/loader.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
 #include "vmm/virtio/filesystem.h"
 #include "vmm/virtio/pluggable.h"
@@ -113,7 +114,7 @@ void ask_folder(Folder& folder, const std::uint8_t* data, std::size_t size) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
   auto loop = EventLoop::make();
-  switch (data[0] % 7) {
+  switch (data[0] % 8) {
     case 0: {
       Fd kernel = file_of(data + 1, size - 1);
       auto entry = load_guest(memory(), {kernel.get(), -1, "x"}, acpi_at);
@@ -143,7 +144,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 5: {
       Shared shared;
       Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100);
-      if (data[0] % 7 == 4) {
+      if (data[0] % 8 == 4) {
         ask_folder(folder, data + 1, size - 1);
       } else {
         Fd bell(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));  // never emptied: it is asked after each step
@@ -152,6 +153,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         drive(files, *loop, data + 1, size - 1);
       }
       shared.check();
+      break;
+    }
+    case 6: {
+      Console console([](std::string_view text) {
+        if (text.empty() || text.size() > Console::piece) __builtin_trap();
+      });
+      drive(console, *loop, data + 1, size - 1, [&] {
+        if (console.type("keys") > 4) __builtin_trap();
+      });
       break;
     }
     default: {

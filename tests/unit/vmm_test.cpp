@@ -19,6 +19,7 @@
 #include "vmm/power.h"
 #include "vmm/serial.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
 #include "vmm/virtio/pluggable.h"
 #include "vmm/virtio/vsock.h"
@@ -377,6 +378,54 @@ TEST(Entropy, FillsWhatItIsGiven) {
   EXPECT_EQ(driver.written(0, 0), 64U);
   EXPECT_EQ(driver.interrupts, 1);
   EXPECT_NE(sum_of(driver.memory, 0x1000, 64), sum_of(driver.memory, 0x2000, 64));
+}
+
+TEST(Console, PrintsWhatItIsGivenAndTakesKeysAsThereIsRoom) {
+  std::string printed;
+  int rooms = 0;
+  Console console([&](std::string_view text) { printed += text; });
+  console.on_room([&] { ++rooms; });
+  Driver driver(console);
+  std::uint64_t hello = 0x0a6f6c6c6568;  // "hello\n"
+  EXPECT_TRUE(driver.memory.write(0x1000, hello));
+  driver.describe(1, 0, 0x1000, 6, 0);
+  driver.offer(1, 0);
+  EXPECT_FALSE(console.used());
+  driver.transport.notify(1);
+  EXPECT_EQ(printed, "hello\n");
+  EXPECT_TRUE(console.used());
+
+  EXPECT_EQ(console.type("abcdef"), 0U) << "no room yet";
+  driver.describe(0, 0, 0x2000, 4, VRING_DESC_F_WRITE);
+  driver.offer(0, 0);
+  driver.transport.notify(0);
+  EXPECT_EQ(rooms, 1);
+  EXPECT_EQ(console.type("abcdef"), 4U);
+  EXPECT_EQ(word_at(driver.memory, 0x2000), 0x64636261U);
+  EXPECT_EQ(driver.written(0, 0), 4U);
+  driver.set(VIRTIO_MMIO_STATUS, 0);
+  EXPECT_FALSE(console.used());
+  EXPECT_EQ(rooms, 2) << "the rest belongs to somebody else now";
+}
+
+TEST(Console, ARequestWithoutEndIsCut) {
+  std::uint64_t printed = 0;
+  Console console([&](std::string_view text) { printed += text.size(); });
+  Driver driver(console);
+  for (std::uint16_t i = 0; i < Driver::size; ++i)
+    driver.describe(1, i, 0, 8 * mib, i + 1 < Driver::size ? VRING_DESC_F_NEXT : 0, static_cast<std::uint16_t>(i + 1));
+  driver.offer(1, 0);
+  driver.transport.notify(1);
+  EXPECT_EQ(printed, Console::request_limit);
+  EXPECT_EQ(driver.used(1), 1);
+}
+
+TEST(Console, TheWindowsSizeIsInItsConfiguration) {
+  Console console([](std::string_view) {});
+  Driver driver(console);
+  console.resize(132, 43);
+  EXPECT_EQ(driver.get(VIRTIO_MMIO_CONFIG), 43U << 16U | 132U);
+  EXPECT_EQ(driver.interrupts, 1);
 }
 
 class Disk {
