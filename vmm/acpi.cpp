@@ -64,6 +64,12 @@ std::string dword(std::uint64_t value) { return Bytes().u8(0x0c).u32(value).str(
 std::string device(std::string_view segment, const std::string& content) {
   return "\x5b\x82" + package_length(4 + content.size()) + std::string(segment) + content;
 }
+std::string method(std::string_view segment, unsigned arguments, const std::string& content) {
+  constexpr unsigned serialized = 8;
+  std::string flags = Bytes().u8(serialized | arguments).str();
+  return "\x14" + package_length(4 + flags.size() + content.size()) + std::string(segment) + flags + content;
+}
+std::string notify(std::string_view segment, unsigned what) { return "\x86" + std::string(segment) + Bytes().u8(0x0a).u8(what).str(); }
 std::string scope(const std::string& path, const std::string& content) {
   return "\x10" + package_length(path.size() + content.size()) + path + content;
 }
@@ -89,6 +95,11 @@ std::string definition_block(const AcpiMachine& machine) {
   devices += device("COM1", name("_HID", "\x0c\x41\xd0\x05\x01") + name("_UID", dword(0)) +
                                 name("_CRS", resources(ports(serial_port, 8) + interrupt(serial_gsi))));
   devices += device("PEVT", name("_HID", text_value("QEMU0001")) + name("_STA", dword(15)) + name("_CRS", resources(ports(panic_port, 1))));
+  // The power button, and whose interrupt tells that it was pressed (5.6.9).
+  constexpr unsigned pressed = 0x80;
+  devices += device("PWRB", name("_HID", "\x0c\x41\xd0\x0c\x0c"));
+  devices += device("EVTS", name("_HID", text_value("ACPI0013")) + name("_CRS", resources(interrupt(power_button_gsi))) +
+                                method("_EVT", 1, notify("PWRB", pressed)));
   // \_S5 = Package { 5, 5, 0, 0 }
   std::string off =
       name("_S5_", "\x12" + package_length(7) + Bytes().u8(4).u8(0x0a).u8(sleep_type_off).u8(0x0a).u8(sleep_type_off).u8(0).u8(0).str());
@@ -99,16 +110,16 @@ std::string definition_block(const AcpiMachine& machine) {
 std::string port_register(std::uint16_t port) { return Bytes().u8(1).u8(8).u8(0).u8(1).u64(port).str(); }
 
 std::string fixed_description(Gpa dsdt) {
-  constexpr std::uint32_t hardware_reduced = 1U << 20U, reset_supported = 1U << 10U;
-  Bytes out;                                               // offsets below are from the table's beginning, of which 36 bytes are its header
-  out.u32(0).u32(0).zeros(1).u8(0).u16(0);                 // 36: FACS, DSDT, reserved, profile, SCI
-  out.zeros(109 - 48);                                     // 48: what hardware-reduced machines do not have
-  out.u16(0x0024).u8(0);                                   // 109: no VGA, no clock chip (KVM's clock tells the time); reserved
-  out.u32(hardware_reduced | reset_supported);             // 112
-  out.raw(port_register(reset_port)).u8(HOBBES_VM_RESET);  // 116
-  out.u16(0).u8(4);                                        // 129: minor version
-  out.u64(0).u64(dsdt);                                    // 132
-  out.zeros(244 - 148);                                    // 148
+  constexpr std::uint32_t hardware_reduced = 1U << 20U, reset_supported = 1U << 10U, no_fixed_buttons = 3U << 4U;
+  Bytes out;                                // offsets below are from the table's beginning, of which 36 bytes are its header
+  out.u32(0).u32(0).zeros(1).u8(0).u16(0);  // 36: FACS, DSDT, reserved, profile, SCI
+  out.zeros(109 - 48);                      // 48: what hardware-reduced machines do not have
+  out.u16(0x0024).u8(0);                    // 109: no VGA, no clock chip (KVM's clock tells the time); reserved
+  out.u32(hardware_reduced | reset_supported | no_fixed_buttons);  // 112
+  out.raw(port_register(reset_port)).u8(HOBBES_VM_RESET);          // 116
+  out.u16(0).u8(4);                                                // 129: minor version
+  out.u64(0).u64(dsdt);                                            // 132
+  out.zeros(244 - 148);                                            // 148
   out.raw(port_register(sleep_port)).raw(port_register(sleep_port + 1)).u64(0);
   return table("FACP", 6, out.str());
 }

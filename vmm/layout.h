@@ -40,6 +40,7 @@ inline constexpr Gpa window_end = 0x80'0000'0000;        ///< within 40 bits
 // Ports.
 inline constexpr std::uint16_t serial_port = 0x3f8;
 inline constexpr unsigned serial_gsi = 4;
+inline constexpr unsigned power_button_gsi = 3;
 inline constexpr std::uint16_t panic_port = HOBBES_VM_PANIC_PORT;
 inline constexpr std::uint16_t sleep_port = HOBBES_VM_SLEEP_PORT;  ///< control; status is the next one
 inline constexpr std::uint16_t reset_port = HOBBES_VM_RESET_PORT;

@@ -108,6 +108,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
       },
       [serial_interrupt] { ring(serial_interrupt); });
   machine.ports_.add(serial_port, 8, *machine.serial_);
+  HOBBES_TRY(power_button, machine.interrupt_line(power_button_gsi));
+  machine.power_button_ = std::move(power_button);
   struct EndPort {
     std::uint16_t port, size;
     std::uint8_t agreed, reads_as;
@@ -178,6 +180,8 @@ void Machine::print(std::string_view text) {
 }
 
 std::size_t Machine::type(std::string_view keys) { return console_->used() ? console_->type(keys) : serial_->type(keys); }
+
+void Machine::press_power_button() { ring(power_button_.get()); }
 
 void Machine::on_room(const std::function<void()>& room) {
   serial_->on_room(room);

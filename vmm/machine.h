@@ -55,6 +55,8 @@ class Machine {
   [[nodiscard]] bool paused() const { return paused_; }
   /// Moves vCPU i to `cpus[i % cpus.size()]`.
   Result<void> pin(const std::vector<unsigned>& cpus);
+  /// Tells the guest's kernel that somebody wants it to power off. It may have no driver for that.
+  void press_power_button();
   /// Polls readable when the guest has ended.
   [[nodiscard]] int ended_fd() const { return ended_.get(); }
   struct End {
@@ -118,7 +120,7 @@ class Machine {
   std::vector<std::thread> threads_;
   std::vector<std::unique_ptr<Exits>> exits_;
 
-  Fd ended_;
+  Fd ended_, power_button_;
   mutable std::mutex lock_;
   std::condition_variable changed_;
   bool paused_ = false;

@@ -286,6 +286,9 @@ class Monitor {
         (void)agent_->send(request);
       } else if (number == SIGWINCH) {
         if (plan_.terminal) tell_window_size();
+      } else if (number == SIGTERM && !plan_.agent && !std::exchange(power_button_pressed_, true)) {
+        log_text("palacios: the guest is asked to power off; the next TERM ends it\n");
+        machine_->press_power_button();
       } else {
         end_as(number);  // nobody inside to be told
       }
@@ -613,7 +616,7 @@ class Monitor {
   EventLoop loop_;
   std::unique_ptr<Machine> machine_;
   Fd signals_, timer_, program_ended_, room_;
-  bool terminal_reads_ = true;
+  bool terminal_reads_ = true, power_button_pressed_ = false;
   std::string typed_;  // what the serial port has no room for yet
   std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
   Json phases_ = Json::object();

@@ -69,6 +69,20 @@ class Palacios : public ::testing::Test {
     if (met) std::printf("a guest met a triple fault while it booted; once more\n");
     return met;
   }
+  // What a bundle is patched with whose guest is busybox, some drivers and what its first process does.
+  Json small_guest(const std::string& drivers, const std::string& script) {
+    std::string folder = node.folder() + "/small";
+    node.good({"sh", "-c",
+               "mkdir -p " + folder + "/bin " + folder + "/dev " + folder + "/proc && cd " + folder +
+                   " && cp /bin/busybox bin/ && for t in sh mount setsid poweroff insmod sleep head; do ln -sf busybox bin/$t; done && "
+                   "release=$(ls -v /boot/vmlinuz-*-amd64 | tail -1) && release=${release##*/vmlinuz-} && n=100 && for d in " +
+                   drivers +
+                   "; do modprobe -S $release --show-depends $d; done | sed -n 's/^insmod \\([^ ]*\\).*/\\1/p' | awk '!seen[$0]++' | "
+                   "while read m; do n=$((n+1)); cp $m $n.ko; done && printf '%s\n' '#!/bin/sh' 'mount -t devtmpfs dev /dev' "
+                   "'mount -t proc proc /proc' 'for m in /*.ko; do insmod $m; done' '" +
+                   script + "' >init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
+    return {{"process", nullptr}, {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"cmdline", "console=ttyS0"}}}}}};
+  }
   // A disk with busybox, thinner than it says; and a bundle that has it, without hobbes.kind: the vm object says that.
   std::string make_disk(const std::string& folder) {
     std::string disk = folder + "/disk.img", tree = node.folder() + "/tree";
@@ -326,19 +340,9 @@ TEST_F(Palacios, TheSerialPortOfAGuestWithoutAnAgentIsATerminal) {
 }
 
 TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
-  std::string folder = node.folder() + "/small";
-  node.good({"sh", "-c",
-             "mkdir -p " + folder + "/bin && cd " + folder +
-                 " && cp /bin/busybox bin/ && for t in sh mount mkdir setsid poweroff insmod sleep; do ln -s busybox bin/$t; done && "
-                 "release=$(ls -v /boot/vmlinuz-*-amd64 | tail -1) && release=${release##*/vmlinuz-} && n=0 && "
-                 "modprobe -S $release --show-depends virtio_mmio >list && modprobe -S $release --show-depends virtio_console >>list && "
-                 "sed -n 's/^insmod \\([^ ]*\\).*/\\1/p' list | awk '!seen[$0]++' | while read m; do n=$((n+1)); cp $m 10$n.ko; done && "
-                 "printf '#!/bin/sh\nmkdir /dev /proc; mount -t devtmpfs dev /dev; mount -t proc proc /proc\n"
-                 "for m in /*.ko; do insmod $m; done; until [ -c /dev/hvc0 ]; do sleep 0.1; done\n"
-                 "exec setsid sh -c \"exec sh -i </dev/hvc0 >/dev/hvc0 2>&1\"\n' "
-                 ">init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
-  Json alone = {{"process", nullptr},
-                {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"terminal", true}, {"cmdline", "console=ttyS0"}}}}}};
+  Json alone = small_guest("virtio_mmio virtio_console",
+                           "until [ -c /dev/hvc0 ]; do sleep 0.1; done; exec setsid sh -c \"exec sh -i </dev/hvc0 >/dev/hvc0 2>&1\"");
+  alone["hobbes"]["image"]["terminal"] = true;
   std::string path = bundle("b", "", alone);
   auto typed = [&] {
     return node.run(
@@ -351,6 +355,25 @@ TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
   if (emulation_hiccup(outcome.err)) outcome = typed();
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err << outcome.out;
   EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
+}
+
+TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
+  for (bool listens : {true, false}) {
+    Json alone = small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; echo waiting; head -c 24 ") +
+                                                 "</dev/input/event0 >/dev/null; echo pressed; " +
+                                                 (listens ? "poweroff -f" : "while :; do sleep 1; done"));
+    boot("a", alone);
+    ASSERT_TRUE(eventually([&] { return console("a").find("waiting") != std::string::npos; }, 60)) << console("a");
+    node.good({"hobbes-run", "kill", "a", "TERM"});
+    EXPECT_TRUE(eventually([&] { return console("a").find("pressed") != std::string::npos; }, 20)) << console("a");
+    if (!listens) {
+      EXPECT_EQ(state("a"), "running");
+      node.good({"hobbes-run", "kill", "a", "TERM"});
+    }
+    EXPECT_TRUE(eventually([&] { return state("a") == "stopped"; }, 20)) << to_text(node.enclave("a")) << console("a");
+    EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), listens ? 0 : 128 + SIGTERM);
+    node.good({"hobbes-run", "delete", "a"});
+  }
 }
 
 TEST_F(Palacios, TheBundlesProgramHasATerminalWhenItSaysSo) {
