@@ -90,8 +90,8 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 		core->was_online = false;
 		result = 0;
 	}
-	/* Before it is owned: whoever halts owned cores must find where they are. */
 	apic_of[cpu] = per_cpu(x86_cpu_to_apicid, cpu);
+	/* Before it is owned: whoever halts owned cores must find where they are. */
 	smp_wmb();
 	if (!result) {
 		cpus_read_lock();
