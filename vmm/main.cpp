@@ -617,7 +617,7 @@ class Monitor {
   std::unique_ptr<Machine> machine_;
   Fd signals_, timer_, program_ended_, room_;
   bool terminal_reads_ = true, power_button_pressed_ = false;
-  std::string typed_;  // what the serial port has no room for yet
+  std::string typed_;  // what the guest has no room for yet
   std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
   Json phases_ = Json::object();
   std::list<Channel> clients_;

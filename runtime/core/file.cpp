@@ -36,6 +36,7 @@ class Alarm {
     spec.it_interval.tv_nsec = 50'000'000;
     if (armed_) ::timer_settime(timer_, 0, &spec, nullptr);
   }
+  [[nodiscard]] bool armed() const { return armed_; }
   Alarm(const Alarm&) = delete;
   Alarm& operator=(const Alarm&) = delete;
   ~Alarm() {
@@ -50,6 +51,12 @@ class Alarm {
   struct sigaction before_ {};
   sigset_t mask_{};
 };
+
+Result<void> written(ssize_t n, std::string_view text, const std::string& path) {
+  if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
+  if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, "write " + path, "the kernel took only a part", ""};
+  return {};
+}
 
 class SystemFiles final : public Files {
  public:
@@ -75,21 +82,18 @@ class SystemFiles final : public Files {
     do {
       n = ::write(fd.get(), text.data(), text.size());
     } while (n < 0 && errno == EINTR);
-    if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
-    if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, "write " + path, "the kernel took only a part", ""};
-    return {};
+    return written(n, text, path);
   }
 
   Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds time) const override {
     Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
     if (!fd) return os_error("write " + path, errno);
     Alarm alarm(time);
+    if (!alarm.armed()) return os_error("set a time limit for writing " + path, errno);
     ssize_t n = ::write(fd.get(), text.data(), text.size());
-    std::string attempt = "write '" + std::string(text.substr(0, 80)) + "' to " + path;
-    if (n < 0 && errno == EINTR) return Error{Code::timeout, attempt, "it was not done within " + std::to_string(time.count()) + " ms", ""};
-    if (n < 0) return os_error(attempt, errno);
-    if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, attempt, "the kernel took only a part", ""};
-    return {};
+    if (n < 0 && errno == EINTR)
+      return Error{Code::timeout, "write " + path, "it was not done within " + std::to_string(time.count()) + " ms", ""};
+    return written(n, text, path);
   }
 
   Result<void> make_directory(const std::string& path, mode_t mode) const override {

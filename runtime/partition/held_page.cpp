@@ -14,9 +14,9 @@
 namespace hobbes {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t page_bytes = 4096;
 // Of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
-constexpr std::uint64_t kPresent = 1ULL << 63, kFrame = (1ULL << 55) - 1;
+constexpr std::uint64_t is_present = 1ULL << 63, frame_mask = (1ULL << 55) - 1;
 
 template <class Number>
 std::optional<Number> number(std::string_view text, int base) {
@@ -38,14 +38,14 @@ bool maps(const std::string& process, std::uint64_t frame, std::chrono::steady_c
     auto dash = line.find('-');
     auto end = dash == std::string::npos ? std::nullopt : number<std::uint64_t>(std::string_view(line).substr(dash + 1), 16);
     if (!begin || !end) continue;
-    for (std::uint64_t page = *begin / kPage; page < *end / kPage;) {
+    for (std::uint64_t page = *begin / page_bytes; page < *end / page_bytes;) {
       if (std::chrono::steady_clock::now() > until) return false;
-      std::size_t want = std::min<std::uint64_t>(entries.size(), *end / kPage - page);
+      std::size_t want = std::min<std::uint64_t>(entries.size(), *end / page_bytes - page);
       ssize_t n = ::pread(pagemap.get(), entries.data(), want * 8, static_cast<off_t>(page * 8));
       if (n < 8) break;
       std::size_t got = static_cast<std::size_t>(n) / 8;
       for (std::size_t i = 0; i < got; ++i)
-        if ((entries[i] & kPresent) != 0 && (entries[i] & kFrame) == frame) return true;
+        if ((entries[i] & is_present) != 0 && (entries[i] & frame_mask) == frame) return true;
       page += got;
     }
   }
@@ -78,12 +78,12 @@ std::optional<HeldPage> held_page(std::string_view log, std::uint64_t address, s
   for (std::size_t at = 0; at < log.size();) {
     std::string_view line = log.substr(at, log.find('\n', at) - at);
     at += line.size() + 1;
-    constexpr std::string_view kFrameIs = " pfn:0x", kBecause = "page dumped because: ";
-    if (auto found = line.find(kFrameIs); line.substr(0, 5) == "page:" && found != std::string_view::npos)
-      frame = number<std::uint64_t>(line.substr(found + kFrameIs.size()), 16).value_or(0);
-    if (frame == 0 || line.substr(0, kBecause.size()) != kBecause) continue;
-    if (frame >= address / kPage && frame < (address + size) / kPage)
-      out = HeldPage{frame * kPage, std::string(line.substr(kBecause.size(), 80))};
+    constexpr std::string_view frame_is = " pfn:0x", because = "page dumped because: ";
+    if (auto found = line.find(frame_is); line.substr(0, 5) == "page:" && found != std::string_view::npos)
+      frame = number<std::uint64_t>(line.substr(found + frame_is.size()), 16).value_or(0);
+    if (frame == 0 || line.substr(0, because.size()) != because) continue;
+    if (frame >= address / page_bytes && frame < (address + size) / page_bytes)
+      out = HeldPage{frame * page_bytes, std::string(line.substr(because.size(), 80))};
     frame = 0;
   }
   return out;
@@ -97,7 +97,7 @@ std::vector<Process> who_maps(const HeldPage& page) {
   for (const std::string& name : *names) {
     auto pid = number<int>(name, 10);
     std::string process = "/proc/" + name;
-    if (!pid || !maps(process, page.address / kPage, until)) continue;
+    if (!pid || !maps(process, page.address / page_bytes, until)) continue;
     std::string command = Files::system().read(process + "/comm").value_or("?\n");
     if (!command.empty() && command.back() == '\n') command.pop_back();
     out.push_back({*pid, command});
@@ -109,7 +109,7 @@ std::vector<Process> who_maps(const HeldPage& page) {
 std::string describe(const HeldPage& page, const std::vector<Process>& mappers) {
   std::ostringstream out;
   out << "page 0x" << std::hex << page.address << std::dec << " (" << page.reason << "), which ";
-  if (mappers.empty()) out << "no process maps: the kernel or a device has it";
+  if (mappers.empty()) out << "no process is seen to map: perhaps the kernel or a device has it";
   for (std::size_t i = 0; i < mappers.size(); ++i)
     out << (i == 0 ? mappers.size() == 1 ? "process " : "processes " : ", ") << mappers[i].pid << " (" << mappers[i].name << ")";
   if (!mappers.empty()) out << (mappers.size() == 1 ? " maps" : " map");

@@ -16,8 +16,8 @@ namespace hobbes {
 namespace {
 
 // Linux tries for ever to empty a block, unless a signal comes. Emptying 2 GiB takes about a second.
-constexpr std::chrono::seconds kBlockPatience{6};
-constexpr std::chrono::seconds kPatience{30};
+constexpr std::chrono::seconds block_patience{6};
+constexpr std::chrono::seconds all_patience{30};
 
 }  // namespace
 
@@ -40,11 +40,11 @@ Result<void> MemoryPool::gather(const ModuleEnclave& module, const MemoryBlock& 
   HOBBES_CHECK(replace_file(note, before));
   std::uint64_t size = memory_block_size(files_, root_);
   KernelLog log;
-  auto taken = block.online ? files_.write_within(block_path(block.number) + "/state", "offline", kBlockPatience) : Result<void>();
+  auto taken = block.online ? files_.write_within(block_path(block.number) + "/state", "offline", block_patience) : Result<void>();
   if (!taken) {
     ::unlink(note.c_str());
     Error error = std::move(taken).error();
-    if (error.code == Code::timeout) error.cause = "it could not be emptied within " + std::to_string(kBlockPatience.count()) + " s";
+    if (error.code == Code::timeout) error.cause = "it could not be emptied within " + std::to_string(block_patience.count()) + " s";
     if (auto page = held_page(log.since(), block.number * size, size)) error.cause += ", because of " + describe(*page, who_maps(*page));
     return error;
   }
@@ -73,14 +73,16 @@ Result<std::vector<Extent>> MemoryPool::take(const ModuleEnclave& module, unsign
   });
   draw();
   std::string refusals;
-  auto patience = std::chrono::steady_clock::now() + kPatience;
+  std::chrono::steady_clock::duration in_vain{};
   for (const MemoryBlock& block : candidates) {
     if (missing == 0) break;
-    if (block.online && std::chrono::steady_clock::now() > patience) {
-      refusals += ", and after " + std::to_string(kPatience.count()) + " s no further block was tried";
+    if (block.online && in_vain > all_patience) {
+      refusals += ", and after " + std::to_string(all_patience.count()) + " s in vain no further block was tried";
       break;
     }
+    auto begun = std::chrono::steady_clock::now();
     auto gathered = gather(module, block);
+    if (!gathered) in_vain += std::chrono::steady_clock::now() - begun;
     if (gathered)
       draw();
     else if (gathered.error().code != Code::exists)

@@ -83,6 +83,18 @@ class Palacios : public ::testing::Test {
                    script + "' >init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
     return {{"process", nullptr}, {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"cmdline", "console=ttyS0"}}}}}};
   }
+  // What is typed before the shell reads is lost, so it is typed until somebody answers.
+  void expect_shell_on_terminal(const std::string& drivers, const std::string& script) {
+    Json guest_alone = small_guest(drivers, script);
+    guest_alone["hobbes"]["image"]["terminal"] = true;
+    std::string command = "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) | " HOBBES_BUILD_DIR
+                          "/bin/hobbes-run run --bundle " +
+                          bundle("b", "", guest_alone) + " a";
+    Outcome outcome = node.run({"sh", "-c", command}, 100);
+    if (emulation_hiccup(outcome.err)) outcome = node.run({"sh", "-c", command}, 100);
+    EXPECT_EQ(outcome.wait_status, 0) << outcome.err << outcome.out;
+    EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
+  }
   // A disk with busybox, thinner than it says; and a bundle that has it, without hobbes.kind: the vm object says that.
   std::string make_disk(const std::string& folder) {
     std::string disk = folder + "/disk.img", tree = node.folder() + "/tree";
@@ -314,47 +326,13 @@ TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
   EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
 }
 
-// What is typed early is lost, as on any serial port whose driver is not there yet: so it is typed until somebody answers.
 TEST_F(Palacios, TheSerialPortOfAGuestWithoutAnAgentIsATerminal) {
-  std::string folder = node.folder() + "/small";
-  node.good(
-      {"sh", "-c",
-       "mkdir -p " + folder + "/bin && cd " + folder +
-           " && cp /bin/busybox bin/ && for t in sh mount mkdir setsid poweroff; do ln -s busybox bin/$t; done && "
-           "printf '#!/bin/sh\nmkdir /dev; mount -t devtmpfs dev /dev; exec setsid sh -c \"exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1\"\n' "
-           ">init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
-  Json alone = {{"process", nullptr},
-                {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"terminal", true}, {"cmdline", "console=ttyS0 quiet"}}}}}};
-  std::string path = bundle("b", "", alone);
-  auto typed = [&] {
-    return node.run(
-        {"sh", "-c",
-         "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
-             path + " a"},
-        100);
-  };
-  Outcome outcome = typed();
-  if (emulation_hiccup(outcome.err)) outcome = typed();
-  EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
+  expect_shell_on_terminal("virtio_mmio", "exec setsid sh -c \"exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1\"");
 }
 
 TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
-  Json alone = small_guest("virtio_mmio virtio_console",
+  expect_shell_on_terminal("virtio_mmio virtio_console",
                            "until [ -c /dev/hvc0 ]; do sleep 0.1; done; exec setsid sh -c \"exec sh -i </dev/hvc0 >/dev/hvc0 2>&1\"");
-  alone["hobbes"]["image"]["terminal"] = true;
-  std::string path = bundle("b", "", alone);
-  auto typed = [&] {
-    return node.run(
-        {"sh", "-c",
-         "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
-             path + " a"},
-        100);
-  };
-  Outcome outcome = typed();
-  if (emulation_hiccup(outcome.err)) outcome = typed();
-  EXPECT_EQ(outcome.wait_status, 0) << outcome.err << outcome.out;
-  EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
 }
 
 TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {

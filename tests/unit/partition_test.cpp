@@ -44,7 +44,8 @@ TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
   EXPECT_EQ(held_page(log, 0x148000000, size)->reason, "unmovable page");
   EXPECT_FALSE(held_page(log, 0x150000000, size));
   EXPECT_FALSE(held_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
-  EXPECT_EQ(describe(*held, {}), "page 0x12a801000 (migration failure), which no process maps: the kernel or a device has it");
+  EXPECT_EQ(describe(*held, {}),
+            "page 0x12a801000 (migration failure), which no process is seen to map: perhaps the kernel or a device has it");
   EXPECT_EQ(describe(*held, {{7, "a"}, {9, "b"}}), "page 0x12a801000 (migration failure), which processes 7 (a), 9 (b) map");
 }
 

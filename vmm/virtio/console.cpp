@@ -1,11 +1,12 @@
 #include "vmm/virtio/console.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hobbes::vmm {
 namespace {
 
-enum : unsigned { to_guest = 0, from_guest = 1 };
+constexpr unsigned to_guest = 0;  // the other queue is the guest's own
 
 }  // namespace
 
