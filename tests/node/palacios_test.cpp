@@ -337,8 +337,8 @@ TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
 
 TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
   for (bool listens : {true, false}) {
-    Json alone = small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; echo waiting; head -c 24 ") +
-                                                 "</dev/input/event0 >/dev/null; echo pressed; " +
+    Json alone = small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; exec 3</dev/input/event0; sleep 1; ") +
+                                                 "echo waiting; head -c 24 <&3 >/dev/null; echo pressed; " +
                                                  (listens ? "poweroff -f" : "while :; do sleep 1; done"));
     boot("a", alone);
     ASSERT_TRUE(eventually([&] { return console("a").find("waiting") != std::string::npos; }, 60)) << console("a");

@@ -92,6 +92,7 @@ TEST_F(VirtualNode, WhoeverIsTerminatedTakesTheNodeAlong) {
   auto left = [&](const std::string& script) { return node.run({"sh", "-c", shared + script + of_mine}, 150).out; };
   EXPECT_EQ(left("timeout 8 " + vnode + " run -- sleep 1000 2>/dev/null"), "0\n");
   EXPECT_EQ(left("timeout 2 " + vnode + " up t 2>/dev/null"), "0\n") << "while it boots";
+  EXPECT_EQ(left(vnode + " run -- sleep 1000 2>/dev/null & sleep 6; kill $!; sleep 0.2; kill $!; wait"), "0\n") << "told twice";
   EXPECT_EQ(left(vnode + " up t"), "1\n");
   EXPECT_EQ(left("timeout 3 " + vnode + " exec t -- sleep 1000 2>/dev/null; sleep 0.5"), "0\n");
 }
