@@ -62,6 +62,10 @@ int failed(const hobbes::Error& error) {
   return -errno;
 }
 
+int unknown_access(const std::string& attempt) {
+  return failed({hobbes::Code::invalid, attempt, "the access id is unknown", "use one from hobbes_segment_get"});
+}
+
 // What this process has open. Never destroyed: exit handlers of the program may still use its segments.
 struct Open {
   std::mutex lock;
@@ -199,7 +203,7 @@ void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size) {
   std::lock_guard guard(open.lock);
   auto at = open.accesses.find(access);
   if (at == open.accesses.end()) {
-    failed({hobbes::Code::invalid, "attach a segment", "the access id is unknown", "use one from hobbes_segment_get"});
+    unknown_access("attach a segment");
     return nullptr;
   }
   if (size == 0 && offset < at->second.size()) size = at->second.size() - offset;
@@ -225,7 +229,40 @@ int hobbes_segment_detach(void* address) {
 int hobbes_segment_release(hobbes_apid access) {
   Open& open = opened();
   std::lock_guard guard(open.lock);
-  return open.accesses.erase(access) == 1 ? 0 : failed({hobbes::Code::invalid, "release a segment", "the access id is unknown", ""});
+  return open.accesses.erase(access) == 1 ? 0 : unknown_access("release a segment");
+}
+
+int hobbes_segment_listen(hobbes_apid access) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.accesses.find(access);
+  if (at == open.accesses.end()) return unknown_access("listen to a segment's doorbell");
+  auto hears = at->second.doorbell().listen();
+  return hears ? *hears : failed(hears.error());
+}
+
+int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
+  const std::string attempt = "wait for a segment's doorbell";
+  int hears = -1;
+  {
+    Open& open = opened();
+    std::lock_guard guard(open.lock);
+    auto at = open.accesses.find(access);
+    if (at == open.accesses.end()) return unknown_access(attempt);
+    hears = at->second.doorbell().hears();
+  }
+  if (hears < 0) return failed({hobbes::Code::invalid, attempt, "the access does not listen", "call hobbes_segment_listen first"});
+  auto rang = hobbes::Doorbell::wait(hears, std::chrono::milliseconds(timeout_ms));
+  return rang ? 0 : failed(rang.error());
+}
+
+int hobbes_segment_ring(hobbes_apid access) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.accesses.find(access);
+  if (at == open.accesses.end()) return unknown_access("ring a segment's doorbell");
+  auto rung = at->second.doorbell().ring();
+  return rung ? 0 : failed(rung.error());
 }
 
 int hobbes_segment_remove(hobbes_segid segment) {

@@ -73,6 +73,18 @@ void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size);
 int hobbes_segment_detach(void* address);
 /* Gives a right back; what was attached with it stays mapped until detached. */
 int hobbes_segment_release(hobbes_apid access);
+/* ---- a segment's doorbell: "look at it now", for everybody who listens; no call says how often it was rung ---- */
+
+/* From now on this access hears the doorbell. The answer is a descriptor for poll(2) and hobbes_segment_wait; it is the access's, so do
+ * not close it. -ENOENT: removed, -ENOSPC: 32 listen already. The same again when called again. */
+int hobbes_segment_listen(hobbes_apid access);
+/* Takes what was rung since the last call, or waits for it. timeout_ms < 0: for ever, 0: only look. -ETIMEDOUT; -EINVAL: not listening.
+ * One thread may wait while others ring; no thread may release the access meanwhile. */
+int hobbes_segment_wait(hobbes_apid access, int timeout_ms);
+/* Rings for all listeners but those of this process, in whatever enclave. Never waits for a listener, and asks hobbesd only when the
+ * listeners have changed. -ENOENT: removed; -ECONNREFUSED: they changed and hobbesd is dead, those of before were told. */
+int hobbes_segment_ring(hobbes_apid access);
+
 /* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */
 int hobbes_segment_remove(hobbes_segid segment);
 

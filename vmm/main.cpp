@@ -31,6 +31,7 @@
 #include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 #include "ipc/client.h"
+#include "vmm/bells.h"
 #include "vmm/confinement.h"
 #include "vmm/frames.h"
 #include "vmm/machine.h"
@@ -425,15 +426,19 @@ class Monitor {
   };
   using Shelf = std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
 
+  [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable, const std::string& attempt) const {
+    auto listed = plan_.segments.find(name);
+    if (listed == plan_.segments.end())
+      return Error{Code::denied, attempt, "the enclave's bundle does not list it", "add it to hobbes.segments"};
+    if (writable && *listed != true) return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
+    return {};
+  }
+
   // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of its own.
   Result<Json> attach(const Json& request) {
     std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
     bool writable = text_at(request, "access") == "rw";
-    auto allowed = plan_.segments.find(name);
-    if (allowed == plan_.segments.end() || (writable && *allowed != true))
-      return Error{Code::denied, attempt,
-                   allowed == plan_.segments.end() ? "the enclave's bundle does not list it" : "the bundle lists it as \"ro\"",
-                   "add it to hobbes.segments"};
+    HOBBES_CHECK(check_listed(name, writable, attempt));
     auto at = shown_.find({name, writable});
     if (at == shown_.end()) {
       HOBBES_TRY(fresh, show_segment(name, writable, attempt));
@@ -485,6 +490,16 @@ class Monitor {
     return Json{{"places", places}};
   }
 
+  // The stream the request came by becomes the doorbell's.
+  void connect_bell(const Json& request, Fd stream) {
+    std::string name = text_at(request, "name");
+    bool writable = text_at(request, "access") == "rw";
+    FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
+    auto done = check_listed(name, writable, "use the doorbell of segment '" + name + "'");
+    if (done) done = bells_.connect(name, writable, std::move(stream), number_at(request, "pid"), request.value("listens", false));
+    (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
+  }
+
   void hear_guest(Fd stream) {
     guests_.emplace_back(std::move(stream));
     auto guest = std::prev(guests_.end());
@@ -496,6 +511,12 @@ class Monitor {
       auto requests = guest->receive();
       if (!requests) return forget();
       for (const Json& request : *requests) {
+        if (text_at(request, "op") == "bell") {
+          loop_.unwatch(guest->fd());
+          Fd bell = std::move(*guest).release();
+          guests_.erase(guest);
+          return connect_bell(request, std::move(bell));
+        }
         auto done = answer_guest(request);
         if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();
       }
@@ -633,6 +654,7 @@ class Monitor {
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
   Shelf shown_;
+  Bells bells_{loop_};
   std::list<FrameStream> guests_;
 };
 

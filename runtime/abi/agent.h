@@ -15,7 +15,9 @@
 #define HOBBES_AGENT_VERSION 3
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};
- * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told. */
+ * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told; {"op":"bell","name","access","pid","listens"} -> {}, after
+ * which a byte from the guest rings the segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when it
+ * listens) says that it was rung. */
 #define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 

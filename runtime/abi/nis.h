@@ -23,7 +23,7 @@ extern "C" {
 
 #define HOBBES_NIS_MAGIC 0x31534e2d7362626fULL /* "obbs-NS1" */
 #define HOBBES_NIS_MAJOR 1                     /* readers refuse another one */
-#define HOBBES_NIS_MINOR 0                     /* only adds fields at the ends of structs; readers accept any */
+#define HOBBES_NIS_MINOR 1                     /* only adds fields at the ends of structs; readers accept any */
 
 enum { HOBBES_NAME_SIZE = 128, HOBBES_CPU_WORDS = 16, HOBBES_NUMA_NODES = 16 };
 
@@ -117,8 +117,9 @@ struct hobbes_segment {
   int32_t owner_fd; /* in the owner, for re-adoption */
   uint32_t mode;    /* permission bits as of chmod, for uid, gid, others */
   uint32_t attachments;
-  uint32_t flags; /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
-  uint32_t pad;
+  uint32_t flags;     /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
+  uint32_t listeners; /* attachments that hear its doorbell; 0 before minor 1 */
+  uint64_t listening; /* another number whenever who hears it changes; since minor 1 */
 };
 
 struct hobbes_attachment {
@@ -126,6 +127,7 @@ struct hobbes_attachment {
   uint64_t start_ticks;
   int32_t pid;
   uint32_t writable;
+  uint64_t bell; /* inode of the pipe through which it hears the segment's doorbell, 0: it does not listen; since minor 1 */
 };
 
 struct hobbes_composition {

@@ -33,13 +33,8 @@ Json enclave(const hobbes_record& record) {
 
 Json segment(const hobbes_record& record) {
   const hobbes_segment& body = record.body.segment;
-  return {{"size", body.size},
-          {"pageSize", body.page_size},
-          {"inode", body.inode},
-          {"owner", body.owner_pid},
-          {"mode", body.mode},
-          {"attachments", body.attachments},
-          {"persistent", (body.flags & 1U) != 0}};
+  return {{"size", body.size}, {"pageSize", body.page_size},      {"inode", body.inode},         {"owner", body.owner_pid},
+          {"mode", body.mode}, {"attachments", body.attachments}, {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
 }
 
 }  // namespace
@@ -115,7 +110,7 @@ Json describe(const hobbes_record& record) {
     }
     case HOBBES_ATTACHMENT: {
       const hobbes_attachment& body = record.body.attachment;
-      out = {{"segment", hex(body.segment)}, {"pid", body.pid}, {"writable", body.writable != 0}};
+      out = {{"segment", hex(body.segment)}, {"pid", body.pid}, {"writable", body.writable != 0}, {"listens", body.bell != 0}};
       break;
     }
     case HOBBES_NODE: {

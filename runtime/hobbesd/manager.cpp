@@ -173,6 +173,8 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
                                                       {"segment.attach", &Manager::attach_segment},
                                                       {"segment.detach", &Manager::detach_segment},
                                                       {"segment.remove", &Manager::remove_segment},
+                                                      {"segment.listen", &Manager::listen_to_segment},
+                                                      {"segment.listeners", &Manager::listeners_of_segment},
                                                       {"composition.begin", &Manager::begin_composition},
                                                       {"composition.phase", &Manager::set_phases},
                                                       {"composition.keys", &Manager::put_keys},

@@ -102,11 +102,18 @@ class Manager {
   Result<Reply> detach_segment(Session& session, const Json& request);
   Result<Reply> remove_segment(Session& session, const Json& request);
   void adopt_segments();
+  void end_attachment(const hobbes_record& attachment, std::map<std::uint64_t, hobbes_record>& segments, Transition& transition);
   void watch_process(pid_t pid);
   void process_ended(pid_t pid);
   void drop_segment(std::uint64_t id, Transition& transition);
   Result<const hobbes_record*> segment_of(const Json& request) const;
   [[nodiscard]] bool may(const Session& session, const hobbes_record& segment, bool write) const;
+
+  // their doorbells (doorbells.cpp)
+  Result<Reply> listen_to_segment(Session& session, const Json& request);
+  Result<Reply> listeners_of_segment(Session& session, const Json& request);
+  Result<hobbes_record> attachment_of(const Session& session, const Json& request, const std::string& attempt) const;
+  void adopt_doorbells();
 
   // compositions (compositions.cpp)
   Result<Reply> begin_composition(Session& session, const Json& request);
@@ -147,6 +154,7 @@ class Manager {
   std::optional<ExitEvents> exit_events_;
   std::map<std::uint64_t, int> announced_;  // enclave id -> status, heard before its process was seen to be gone
   std::map<std::uint64_t, Fd> segment_fds_;
+  std::map<std::uint64_t, Fd> bells_;  // attachment id -> where to ring for it
   std::map<pid_t, Fd> process_watches_;
   std::map<std::uint64_t, Mirror> shards_;
   std::map<std::string, Operation> operations_;

@@ -142,7 +142,7 @@ Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
   attachment.uid = session.peer.uid;
   attachment.gid = session.peer.gid;
   attachment.enclave = enclave_containing(peer.pid);
-  attachment.body.attachment = {id, peer.start_ticks, peer.pid, write ? 1U : 0U};
+  attachment.body.attachment = {id, peer.start_ticks, peer.pid, write ? 1U : 0U, 0};
   ++segment.body.segment.attachments;
   Transition transition;
   transition.put(attachment);
@@ -162,19 +162,35 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
   if (session.peer.uid != 0 && session.peer.uid != attachment->uid)
     return Error{Code::denied, "detach a segment", "the attachment is another user's", ""};
   Transition transition;
-  if (const hobbes_record* segment = nis_->by_id(attachment->body.attachment.segment)) {
-    hobbes_record changed = *segment;
-    if (changed.body.segment.attachments > 0) --changed.body.segment.attachments;
-    transition.put(changed);
-  }
-  transition.erase(attachment->id);
+  std::map<std::uint64_t, hobbes_record> changed;
+  end_attachment(*attachment, changed, transition);
+  for (const auto& [id, segment] : changed) transition.put(segment);
   HOBBES_CHECK(nis_->commit(transition));
   return Reply{Json::object(), {}};
 }
 
+// Its segment's record, if there still is one, is changed in `segments`: several attachments may end in one transition.
+void Manager::end_attachment(const hobbes_record& attachment, std::map<std::uint64_t, hobbes_record>& segments, Transition& transition) {
+  const hobbes_attachment& body = attachment.body.attachment;
+  const hobbes_record* segment = nis_->by_id(body.segment);
+  if (segment != nullptr) {
+    hobbes_segment& changed = segments.try_emplace(body.segment, *segment).first->second.body.segment;
+    if (changed.attachments > 0) --changed.attachments;
+    if (body.bell != 0) {
+      if (changed.listeners > 0) --changed.listeners;
+      ++changed.listening;
+    }
+  }
+  bells_.erase(attachment.id);
+  transition.erase(attachment.id);
+}
+
 void Manager::drop_segment(std::uint64_t id, Transition& transition) {
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
-    if (attachment->body.attachment.segment == id) transition.erase(attachment->id);
+  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) {
+    if (attachment->body.attachment.segment != id) continue;
+    bells_.erase(attachment->id);
+    transition.erase(attachment->id);
+  }
   if (const hobbes_record* segment = nis_->by_id(id); segment != nullptr && (segment->body.segment.flags & 1U) != 0)
     let_go(segment->body.segment.owner_fd);
   transition.erase(id);
@@ -225,22 +241,16 @@ void Manager::process_ended(pid_t pid) {
     clean_up(*bound);
   }
   Transition transition;
-  std::map<std::uint64_t, std::uint32_t> detached;
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) {
-    if (attachment->body.attachment.pid != pid) continue;
-    ++detached[attachment->body.attachment.segment];
-    transition.erase(attachment->id);
-  }
+  std::map<std::uint64_t, hobbes_record> changed;
+  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
+    if (attachment->body.attachment.pid == pid) end_attachment(*attachment, changed, transition);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT)) {
     bool orphaned = segment->body.segment.owner_pid == pid && (segment->body.segment.flags & 1U) == 0;
-    if (orphaned) {
-      drop_segment(segment->id, transition);
-    } else if (detached.count(segment->id) != 0) {
-      hobbes_record changed = *segment;
-      changed.body.segment.attachments -= std::min(changed.body.segment.attachments, detached[segment->id]);
-      transition.put(changed);
-    }
+    if (!orphaned) continue;
+    changed.erase(segment->id);
+    drop_segment(segment->id, transition);
   }
+  for (const auto& [id, segment] : changed) transition.put(segment);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
 }
 
@@ -276,6 +286,7 @@ void Manager::adopt_segments() {
   std::set<pid_t> attached;
   for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) attached.insert(attachment->body.attachment.pid);
   for (pid_t pid : attached) watch_process(pid);
+  adopt_doorbells();
 }
 
 }  // namespace hobbes

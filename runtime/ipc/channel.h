@@ -14,7 +14,7 @@
 namespace hobbes {
 
 inline constexpr std::size_t message_limit = 192 << 10;  ///< bytes of one message
-inline constexpr int message_fd_limit = 8;
+inline constexpr int message_fd_limit = 32;
 
 struct Message {
   Json body;

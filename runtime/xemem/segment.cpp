@@ -146,6 +146,7 @@ Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable, std::chron
   out.offset_ = static_cast<std::uint64_t>(number_at(answer.body, "offset"));
   out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
   out.writable_ = writable;
+  out.doorbell_ = std::make_unique<Doorbell>(static_cast<std::uint64_t>(number_at(answer.body, "handle")), out.attachment_, writable);
   return out;
 }
 
@@ -161,7 +162,8 @@ SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
       offset_(other.offset_),
       size_(other.size_),
       attachment_(std::exchange(other.attachment_, 0)),
-      writable_(other.writable_) {}
+      writable_(other.writable_),
+      doorbell_(std::move(other.doorbell_)) {}
 
 SegmentAccess::~SegmentAccess() {
   if (attachment_ == 0) return;

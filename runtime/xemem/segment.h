@@ -10,6 +10,7 @@
 #include "core/fd.h"
 #include "core/result.h"
 #include "ipc/client.h"
+#include "xemem/doorbell.h"
 
 namespace hobbes {
 
@@ -68,6 +69,8 @@ class SegmentAccess {
   /// Maps whole pages of it; the caller unmaps with munmap(2). Errors: Code::invalid outside the segment or off page borders.
   Result<void*> map(std::uint64_t offset, std::uint64_t size) const;
   [[nodiscard]] std::uint64_t size() const { return size_; }
+  /// Its part in the segment's doorbell; ends with this.
+  [[nodiscard]] Doorbell& doorbell() { return *doorbell_; }
 
  private:
   SegmentAccess() = default;
@@ -78,6 +81,7 @@ class SegmentAccess {
   std::uint64_t size_ = 0;
   std::uint64_t attachment_ = 0;
   bool writable_ = false;
+  std::unique_ptr<Doorbell> doorbell_;
 };
 
 }  // namespace hobbes

@@ -29,8 +29,10 @@ class Palacios : public ::testing::Test {
     ASSERT_TRUE(machine_) << "the virtual node has no nested virtualisation";
   }
   void TearDown() override {
-    for (const std::string& id : Files::system().list(node.run_folder() + "/enclaves").value_or({}))
+    for (const std::string& id : Files::system().list(node.run_folder() + "/enclaves").value_or({})) {
+      if (HasFailure()) std::printf("enclave %s: %s\n%s\n", id.c_str(), to_text(node.enclave(id), 2).c_str(), console(id).c_str());
       node.good({"hobbes-run", "delete", "--force", id});
+    }
     node.expect_clean();
     EXPECT_EQ(node.run({"pidof", "palacios"}).out, "") << "a monitor is left";
   }
@@ -249,6 +251,36 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   EXPECT_NE(node.run({"hobbes", "enclaves", "--json"}).out.find("\"a\""), std::string::npos);
 }
 
+TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
+  boot("a", {{"hobbes", {{"segments", {{{"name", "s"}, {"size", "4KiB"}}}}}}});
+  carry_peer("a");
+  auto file_of = [&](const std::string& name) { return node.folder() + "/" + name; };
+  auto listen = [&](const std::string& name, const std::string& where) {
+    node.good({"sh", "-c", where + " hear s 1 >" + "'" + file_of(name) + "' 2>&1 </dev/null &"});
+    EXPECT_TRUE(eventually([&] { return file(file_of(name)) == "listens\n"; }, 30)) << file(file_of(name));
+  };
+  auto heard = [&](const std::string& name) { return eventually([&] { return file(file_of(name)) == "listens\nrang\n"; }, 30); };
+  const std::string in_guest = HOBBES_BUILD_DIR "/bin/hobbes-run exec a /tmp/peer";
+  // Whoever rings, on the node or in the guest, is heard by whoever listens, there or here.
+  for (const std::string& from : {peer, in_guest}) {
+    listen("here", peer);
+    listen("there", in_guest);
+    listen("there too", in_guest);
+    node.good({"sh", "-c", from + " ring s 1"});
+    for (const char* name : {"here", "there", "there too"}) EXPECT_TRUE(heard(name)) << name << ": " << file(file_of(name));
+  }
+  std::thread other([&] { EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 200 1"}), "200\n"); });
+  EXPECT_EQ(node.good({peer, "bounce", "s", "200", "0"}), "200\n");
+  other.join();
+  EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 300 0 & " + in_guest + " bounce s 300 1; wait"}), "300\n300\n");
+  EXPECT_TRUE(eventually(
+      [&] {
+        return node.good({"hobbes", "segments", "--json"}).find("\"attachments\": 0") != std::string::npos;
+      },
+      40))
+      << "nobody uses it any more: " << node.good({"hobbes", "segments", "--json"});
+}
+
 struct EndCase {
   const char* name;
   const char* script;
@@ -337,9 +369,10 @@ TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
 
 TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
   for (bool listens : {true, false}) {
-    Json alone = small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; exec 3</dev/input/event0; sleep 1; ") +
-                                                 "echo waiting; head -c 24 <&3 >/dev/null; echo pressed; " +
-                                                 (listens ? "poweroff -f" : "while :; do sleep 1; done"));
+    Json alone =
+        small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; exec 3</dev/input/event0; sleep 1; ") +
+                                        "echo waiting; head -c 24 <&3 >/dev/null; echo pressed; " +
+                                        (listens ? "poweroff -f" : "while :; do sleep 1; done"));
     boot("a", alone);
     ASSERT_TRUE(eventually([&] { return console("a").find("waiting") != std::string::npos; }, 60)) << console("a");
     node.good({"hobbes-run", "kill", "a", "TERM"});

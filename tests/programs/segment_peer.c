@@ -3,6 +3,9 @@
  *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
  *   segment-peer convert NAME             makes existing memory a segment, in place
  *   segment-peer count NAME TIMES         adds 1 to the number in it, TIMES times, atomically, and prints what it is then
+ *   segment-peer ring NAME TIMES          rings its doorbell
+ *   segment-peer hear NAME TIMES          prints "listens", then "rang" each time it is rung, TIMES times; fails after 20 s of silence
+ *   segment-peer bounce NAME TIMES FIRST  adds 1 and rings whenever the number is even (FIRST 0) or odd (1), until it is TIMES
  *   segment-peer find ENCLAVE             prints what the mirror says of an enclave
  *   segment-peer beat COUNT               gives COUNT signs of life, one a second, then is silent
  *   segment-peer manage BUNDLE            what a program inside an enclave may do: lists, makes, launches, resizes, ends
@@ -98,6 +101,43 @@ int main(int argc, char** argv) {
     uint64_t* number = access < 0 ? NULL : hobbes_segment_attach(access, 0, 0);
     if (number == NULL) return fail("attach");
     for (long left = strtol(argv[3], NULL, 10); left > 0; --left) __atomic_add_fetch(number, 1, __ATOMIC_SEQ_CST);
+    printf("%" PRIu64 "\n", __atomic_load_n(number, __ATOMIC_SEQ_CST));
+    return 0;
+  }
+  if (strcmp(verb, "ring") == 0) {
+    hobbes_apid access = hobbes_segment_get(hobbes_segment_search(name), HOBBES_RDONLY);
+    if (access < 0) return fail("get");
+    for (long left = strtol(argv[3], NULL, 10); left > 0; --left)
+      if (hobbes_segment_ring(access) != 0) return fail("ring");
+    return 0;
+  }
+  if (strcmp(verb, "hear") == 0) {
+    hobbes_apid access = hobbes_segment_get(hobbes_segment_search(name), HOBBES_RDONLY);
+    if (access < 0 || hobbes_segment_listen(access) < 0) return fail("listen");
+    puts("listens");
+    fflush(stdout);
+    for (long left = strtol(argv[3], NULL, 10); left > 0; --left) {
+      if (hobbes_segment_wait(access, 20000) != 0) return fail("wait");
+      puts("rang");
+      fflush(stdout);
+    }
+    return 0;
+  }
+  if (strcmp(verb, "bounce") == 0) {
+    uint64_t end = strtoul(argv[3], NULL, 10), mine = strtoul(argv[4], NULL, 10);
+    hobbes_apid access = hobbes_segment_get(hobbes_segment_search(name), HOBBES_RDWR);
+    uint64_t* number = access < 0 ? NULL : hobbes_segment_attach(access, 0, 0);
+    if (number == NULL || hobbes_segment_listen(access) < 0) return fail("listen");
+    for (;;) {
+      uint64_t now = __atomic_load_n(number, __ATOMIC_SEQ_CST);
+      if (now >= end) break;
+      if (now % 2 == mine) {
+        __atomic_store_n(number, now + 1, __ATOMIC_SEQ_CST);
+        if (hobbes_segment_ring(access) != 0) return fail("ring");
+      } else if (hobbes_segment_wait(access, 20000) != 0) {
+        return fail("wait");
+      }
+    }
     printf("%" PRIu64 "\n", __atomic_load_n(number, __ATOMIC_SEQ_CST));
     return 0;
   }

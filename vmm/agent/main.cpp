@@ -170,27 +170,36 @@ void converse(Conversation monitor, Shared& shared) {
   }
 }
 
+// By its number or its name.
+Result<hobbes_record> segment_of(const Json& request) {
+  HOBBES_TRY(mirror, NisReader::open(mirror_path()));
+  hobbes_record record{};
+  auto found = request.contains("handle") ? mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record)
+                                          : mirror->by_name(HOBBES_SEGMENT, 0, text_at(request, "name").c_str(), &record);
+  if (found != NisReader::Status::good || record.type != HOBBES_SEGMENT)
+    return Error{Code::not_found, "find a segment", "there is no such segment", "see `hobbes segments`"};
+  return record;
+}
+
 // hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be attached from inside.
-Result<Message> answer_program(const Json& request, int attached) {
-  std::string op = text_at(request, "op");
+Result<Message> answer_program(const Json& request, pid_t program, int attached) {
+  std::string op = text_at(request, "op"), access = text_at(request, "access");
   if (op == "segment.detach" || op == "enclave.beat") return Message{Json::object(), {}};
-  if (op != "segment.attach")
+  if (op != "segment.attach" && op != "segment.listen" && op != "segment.listeners")
     return Error{Code::unsupported, "ask for " + op, "a virtual machine's programs may attach segments, no more", "ask from outside of it"};
-  std::string name = text_at(request, "name");
-  if (request.contains("handle")) {  // the bundle lists names
-    HOBBES_TRY(mirror, NisReader::open(mirror_path()));
-    hobbes_record record{};
-    if (mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record) != NisReader::Status::good ||
-        record.type != HOBBES_SEGMENT)
-      return Error{Code::not_found, "attach a segment", "there is no such segment", "see `hobbes segments`"};
-    name = record.name;
+  HOBBES_TRY(segment, segment_of(request));
+  if (op != "segment.attach") {  // both are one stream; the monitor knows who listens on the node
+    HOBBES_TRY(bell, connect_bell({{"name", segment.name}, {"access", access}, {"pid", program}, {"listens", op == "segment.listen"}}));
+    Message out{{{"listening", segment.body.segment.listening}}, {}};
+    out.fds.push_back(std::move(bell));
+    return out;
   }
   // Open before it is asked for: whoever has this open may be about to map what is shown (places.h).
-  HOBBES_TRY(memory, open_physical_memory(text_at(request, "access") == "rw"));
-  HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", name}, {"access", text_at(request, "access")}}));
+  HOBBES_TRY(memory, open_physical_memory(access == "rw"));
+  HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", segment.name}, {"access", access}}));
   std::uint64_t one = 1;
   (void)!::write(attached, &one, sizeof one);
-  Message out{{{"size", number_at(shown, "size")}, {"offset", number_at(shown, "address")}, {"attachment", 1}}, {}};
+  Message out{{{"handle", segment.id}, {"size", number_at(shown, "size")}, {"offset", number_at(shown, "address")}, {"attachment", 1}}, {}};
   out.fds.push_back(std::move(memory));
   return out;
 }
@@ -211,7 +220,7 @@ Result<Message> answer_program(const Json& request, int attached) {
     auto peer = program.peer();
     while (auto request = program.receive(std::chrono::hours(24 * 365))) {
       // What is handed out reaches all of the guest's memory.
-      auto done = peer && peer->uid == 0 ? answer_program(request->body, attached.get())
+      auto done = peer && peer->uid == 0 ? answer_program(request->body, peer->pid, attached.get())
                                          : Error{Code::denied, "ask the agent", "only root of a virtual machine may attach segments", ""};
       Json body = done ? done->body : Json{{"error", to_json(done.error())}};
       body["ok"] = static_cast<bool>(done);

@@ -1,5 +1,6 @@
 #include "vmm/agent/places.h"
 
+#include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -48,7 +49,9 @@ Uses look() {
 
 }  // namespace
 
-Result<Json> ask_monitor(const Json& request) {
+namespace {
+
+Result<Conversation> reach_monitor() {
   Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
@@ -60,7 +63,23 @@ Result<Json> ask_monitor(const Json& request) {
   address.svm_port = HOBBES_MONITOR_PORT;
   if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return os_error("ask the monitor", errno);
-  return Conversation(std::move(host)).ask(request, std::chrono::seconds(30));
+  return Conversation(std::move(host));
+}
+
+}  // namespace
+
+Result<Json> ask_monitor(const Json& request) {
+  HOBBES_TRY(monitor, reach_monitor());
+  return monitor.ask(request, std::chrono::seconds(30));
+}
+
+Result<Fd> connect_bell(Json request) {
+  HOBBES_TRY(monitor, reach_monitor());
+  request["op"] = "bell";
+  HOBBES_CHECK(monitor.ask(request, std::chrono::seconds(30)));
+  Fd bell = std::move(monitor).release();
+  if (::fcntl(bell.get(), F_SETFL, O_NONBLOCK) != 0) return os_error("use a segment's doorbell", errno);
+  return bell;
 }
 
 void give_back_places(int attached) {

@@ -29,6 +29,8 @@ class Conversation {
   /// A request and its answer, whose "error" becomes the Error.
   Result<Json> ask(const Json& request, std::chrono::milliseconds deadline) const;
   [[nodiscard]] int fd() const { return stream_.get(); }
+  /// The stream, for what is not frames.
+  Fd release() && { return std::move(stream_); }
 
  private:
   Fd stream_;

@@ -1,0 +1,49 @@
+// Doorbells of segments between programs of the guest and the rest of the node: each such program holds a stream, of which only the arrival
+// of bytes matters.
+#pragma once
+#include <list>
+#include <map>
+#include <string>
+
+#include "core/event_loop.h"
+#include "core/fd.h"
+#include "xemem/segment.h"
+
+namespace hobbes::vmm {
+
+/// On the loop's thread. What a guest says of its programs is believed: it can deceive only itself.
+class Bells {
+ public:
+  explicit Bells(EventLoop& loop) : loop_(loop) {}
+  Bells(const Bells&) = delete;
+  Bells& operator=(const Bells&) = delete;
+  ~Bells();
+
+  /// From now on bytes of `stream` ring the segment's doorbell, and with `listens` a byte is sent there whenever others ring: of the
+  /// node, or of the guest but not its process `program`. Until the stream ends, or the segment's bell can be rung no more.
+  /// Errors: those of SegmentAccess::get and Doorbell::listen; Code::exhausted.
+  Result<void> connect(const std::string& segment, bool writable, Fd stream, std::int64_t program, bool listens);
+
+ private:
+  struct Stream {
+    Fd fd;
+    std::int64_t program = 0;
+    bool listens = false;
+  };
+  struct Bell {
+    explicit Bell(SegmentAccess&& got) : access(std::move(got)) {}
+    SegmentAccess access;
+    std::list<Stream> streams;
+    int hears = -1;
+  };
+  using Shelf = std::map<std::string, Bell>;
+
+  void heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator from);
+  void heard_from_node(Bell& bell) const;
+  void end(Shelf::iterator bell);
+
+  EventLoop& loop_;
+  Shelf bells_;
+};
+
+}  // namespace hobbes::vmm
