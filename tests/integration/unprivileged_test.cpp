@@ -166,9 +166,10 @@ TEST_F(Unprivileged, ACompositionRunsWithoutPrivilege) {
                           {"process", {{"capabilities", nullptr}}}}));
   std::string program = HOBBES_BUILD_DIR "/tests/programs/pingpong";
   std::string path = node.folder() + "/c.xml";
-  ASSERT_TRUE(replace_file(path, "<composition name=\"mine\" mpiComm=\"u\"><enclave name=\"one\" bundle=\"one\"><app name=\"a\" path=\"" +
-                                     program + "\" ranks=\"1\"/></enclave><enclave name=\"two\" bundle=\"two\"><app name=\"b\" path=\"" +
-                                     program + "\" ranks=\"1\"/></enclave></composition>"));
+  ASSERT_TRUE(
+      replace_file(path, "<composition name=\"mine\" mpiComm=\"u\"><enclave name=\"one\" bundle=\"one\"><app name=\"a\" path=\"" + program +
+                             "\" ranks=\"1\" argv=\"1 200\"/></enclave><enclave name=\"two\" bundle=\"two\"><app name=\"b\" path=\"" +
+                             program + "\" ranks=\"1\" argv=\"1 200\"/></enclave></composition>"));
   Outcome outcome = node.run(dropped({HOBBES_BUILD_DIR "/bin/remora", "run", path}), 90);
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
   expect_clean();
