@@ -343,7 +343,7 @@ class Monitor {
     for (const Json& word : *words) {
       if (!agent_answered_) {
         if (word.contains("error")) fail(error_from(word["error"]));
-        if (!plan_.mounts.empty() && number_at(word, "version") < 3)
+        if (!plan_.mounts.empty() && number_at(word, "version") < 4)
           fail(Error{Code::unsupported, "start the guest", "its agent is too old to mount anything",
                      "make its initial RAM disk anew, with this Hobbes' agent"});
         agent_answered_ = true;

@@ -1,4 +1,4 @@
-/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 3.
+/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 4.
  * Document: docs/PALACIOS.md. One stream is one conversation: it begins with a HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
@@ -11,8 +11,9 @@
 #endif
 
 /* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be mounted. M: source (a tag for "virtiofs"),
- * destination ("/": the root that programs see), type, flags (MS_*), data; version 3 and later. */
-#define HOBBES_AGENT_VERSION 3
+ * destination ("/": the root that programs see), type, flags (MS_*), data; version 3 and later. Type "file", version 4: the regular
+ * file `source` of the folder with the tag "files". */
+#define HOBBES_AGENT_VERSION 4
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};
  * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told; {"op":"bell","name","access","pid","listens"} -> {}, after

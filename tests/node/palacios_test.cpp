@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "enclave/drivers/palacios/driver.h"
 #include "node_harness.h"
+#include "podman.h"
 
 namespace hobbes::test {
 namespace {
@@ -482,12 +483,52 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   node.good({"hobbes-run", "delete", "--force", "a"});
   node.good({"umount", data + "/one/two", data + "/one"});
 
-  for (const std::string& wrong : {data + "/missing", data + "/out"}) {
+  node.good({"mkfifo", data + "/fifo"});
+  for (const std::string& wrong : {data + "/missing", data + "/fifo"}) {
     Json mount = {{"destination", "/data"}, {"type", "bind"}, {"source", wrong}};
     Outcome refused = node.create("w", bundle("w", "true", {{"mounts", {mount}}}));
     EXPECT_NE(refused.wait_status, 0);
     EXPECT_NE(refused.err.find(wrong), std::string::npos) << refused.err;
   }
+}
+
+TEST_F(Palacios, SingleFilesOfTheNodeAreSharedAndNothingBesideThem) {
+  std::string data = node.folder() + "/data";
+  node.good({"sh", "-c", "mkdir " + data + " && cd " + data + " && echo one >rw && echo two >ro && echo secret >beside"});
+  const Json mounts = {{{"destination", "/etc/rw"}, {"type", "bind"}, {"source", data + "/rw"}, {"options", {"bind", "rw"}}},
+                       {{"destination", "/etc/ro"}, {"type", "bind"}, {"source", data + "/ro"}, {"options", {"bind", "ro"}}}};
+  boot("a", {{"mounts", mounts}});
+  EXPECT_EQ(
+      inside("a", "cat /etc/rw /etc/ro; echo three >>/etc/rw; mount -o remount,rw /etc/ro 2>/dev/null; echo x >/etc/ro || echo refused"),
+      "one\ntwo\nrefused\n");
+  EXPECT_EQ(file(data + "/rw"), "one\nthree\n");
+  EXPECT_EQ(file(data + "/ro"), "two\n");
+  EXPECT_EQ(inside("a", "ls /files; touch /files/new 2>/dev/null || echo fixed; rm -f /files/0 2>/dev/null; ls /files"),
+            "0\n1\nfixed\n0\n1\n");
+  node.good({"sh", "-c", "echo changed >" + data + "/rw"});
+  EXPECT_EQ(inside("a", "cat /etc/rw"), "changed\n");
+}
+
+// An image of podman's, with all that podman wants to see in it: name resolution, host name, secrets, its own mounts.
+TEST_F(Palacios, PodmanRunsAnImageInAVirtualMachine) {
+  Podman podman(node);
+  std::string as = " --network=none";
+  for (const std::string word : {"kind=palacios", "cores.count=1", "memory.size=192MiB", "image.cmdline=quiet"})
+    as += " --annotation org.hobbes." + word;
+  as += " --annotation org.hobbes.image.kernel=" + guest + "/vmlinux --annotation org.hobbes.image.initrd=" + guest + "/initrd.cpio ";
+  node.good({"sh", "-c", "echo of the node >" + node.folder() + "/note"});
+  Outcome outcome = podman.run("run --rm --hostname inside -v " + node.folder() + "/note:/etc/note" + as +
+                               "box:1 sh -c 'hostname; cat /etc/note; cat /etc/hostname; cat /proc/cmdline; exit 7'");
+  EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err;
+  EXPECT_EQ(outcome.out.rfind("inside\nof the node\ninside\n", 0), 0U) << outcome.out;
+  EXPECT_NE(outcome.out.find("reboot=acpi"), std::string::npos) << "a kernel of its own: " << outcome.out;
+  podman.good("run -d --name a" + as + "box:1 sh -c 'echo begun; exec sleep 1000'");
+  EXPECT_EQ(podman.good("exec a sh -c 'echo $((6*7))'"), "42\n");
+  EXPECT_EQ(exit_code_of(podman.run("exec a sh -c 'exit 6'").wait_status), 6);
+  EXPECT_EQ(podman.good("logs a"), "begun\n");
+  podman.good("stop -t 2 a");
+  EXPECT_NE(podman.good("ps -a").find("Exited"), std::string::npos);
+  podman.good("rm a");
 }
 
 TEST_F(Palacios, ACompositionNamesOneForAProgramWithoutMpi) {

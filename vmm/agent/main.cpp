@@ -108,16 +108,34 @@ void mount_disk() {
   complete_root();
 }
 
+// Where the agent has the node's single files, of which programs see those that the bundle mounts.
+constexpr const char* files_folder = "/files";
+
+Result<void> mount_files() {
+  if (::mkdir(files_folder, 0700) != 0) return errno == EEXIST ? Result<void>() : os_error("share single files in the guest", errno);
+  if (::mount("files", files_folder, "virtiofs", MS_NOSUID | MS_NODEV, "") != 0)
+    return os_error("share single files in the guest", errno,
+                    "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them");
+  return {};
+}
+
 // What the bundle wants to see, where its program will look for it. Drivers of shared folders are loaded for those who have one.
 Result<void> mount_for_bundle(const Json& mounts) {
   for (const Json& one : mounts) {
     std::string type = text_at(one, "type"), destination = text_at(one, "destination"), source = text_at(one, "source");
-    if (type == "virtiofs") load_modules("order.folders");
+    auto flags = static_cast<unsigned long>(number_at(one, "flags"));
+    const bool file = type == "file";
+    if (type == "virtiofs" || file) load_modules("order.folders");
+    if (file) {
+      HOBBES_CHECK(mount_files());
+      source = std::string(files_folder) + "/" + source;
+      flags = MS_BIND;  // whether it may be written the node has said
+    }
     if (destination == "/") (void)::mkdir(program_root, 0755);
     // By the program's own links, which may be absolute.
-    HOBBES_TRY(at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, false));
-    if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(),
-                static_cast<unsigned long>(number_at(one, "flags")), text_at(one, "data").c_str()) != 0)
+    HOBBES_TRY(at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, file));
+    if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(), flags, text_at(one, "data").c_str()) !=
+        0)
       return os_error(
           "mount " + type + " at " + destination + " in the guest", errno,
           type == "virtiofs" ? "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them" : "");

@@ -23,6 +23,7 @@
 #include "enclave/drivers/linux/rootfs.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
+#include "enclave/drivers/palacios/shares.h"
 #include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 
@@ -72,38 +73,6 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   if (bundle.oci.vm)
     for (const std::string& word : bundle.oci.vm->kernel_parameters) add(word);
   return out;
-}
-
-// As the guest's mount sees it: a mount of our own, which nobody else finds, with the bundle's say on writing.
-Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only) {
-  const std::string attempt = "share " + path + " with the guest";
-  const std::uint32_t below = with_mounts_below ? AT_RECURSIVE : 0;
-  Fd out(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below));
-  if (!out) return os_error(attempt, errno, "see mounts in the bundle");
-  struct stat info {};
-  if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
-  if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
-  mount_attr how{};
-  how.propagation = MS_PRIVATE;
-  how.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0);
-  if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0) return os_error(attempt, errno);
-  return out;
-}
-
-// Made by the agent before anything else runs; hiding them would hide what it and the guest's programs stand on.
-bool is_the_guests(const std::string& destination) {
-  for (const std::string own : {"/proc", "/sys", "/dev"})
-    if (destination == own || destination.rfind(own + "/", 0) == 0) return true;
-  return destination == "/run" || destination == "/";
-}
-
-// In the folder itself, as for containers: it may be read-only once it is the guest's.
-Result<void> make_mount_points(const Bundle& bundle) {
-  std::vector<std::string> points = {"/proc", "/sys", "/dev", "/run", "/tmp"};
-  for (const oci::Mount& mount : bundle.oci.mounts)
-    if (!is_the_guests(mount.destination)) points.push_back(mount.destination);
-  for (const std::string& point : points) HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
-  return {};
 }
 
 Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record, std::uint64_t memory) {
@@ -246,23 +215,32 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     plan.mounts.push_back(root);
   }
   unsigned mounted = 0;  // folders beside the root
+  std::vector<SharedFile> files;
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
-    bool shares = mount.type == "bind" || (options.flags & MS_BIND) != 0;
-    if (is_the_guests(mount.destination) || (!shares && !plan.agent)) continue;
+    bool shared = shares(mount), read_only = (options.flags & MS_RDONLY) != 0;
+    if (is_the_guests(mount.destination) || (!shared && !plan.agent)) continue;
     Json one = {{"type", mount.type}, {"source", mount.source}, {"data", options.data}};
-    if (shares) {
-      if (plan.folders.size() == vm_folder_limit)
-        return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
-                     "share the one they are in"};
-      std::string path = mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
-      HOBBES_TRY(shared, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, (options.flags & MS_RDONLY) != 0));
-      one = std::move(shared);
+    std::string path = source_of(bundle, mount);
+    if (shared && is_folder(path)) {
+      HOBBES_TRY(folder, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, read_only));
+      one = std::move(folder);
+    } else if (shared) {
+      one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
+      files.push_back({path, read_only});
     }
     one["destination"] = mount.destination;
     one["flags"] = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
     plan.mounts.push_back(one);
   }
+  if (!files.empty()) {
+    auto folder = open_files(files, record.folder());
+    if (!folder) return std::move(folder.error()).within(attempt);
+    plan.folders.push_back({pass(std::move(*folder)), vm_files_tag});
+  }
+  if (plan.folders.size() > vm_folder_limit)
+    return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
+                 "share the one they are in"};
   bool disk_root = vm && !vm->image_path.empty();
   if (disk_root) {
     if (!vm->image_format.empty() && vm->image_format != "raw")

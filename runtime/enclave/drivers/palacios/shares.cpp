@@ -1,0 +1,118 @@
+#include "enclave/drivers/palacios/shares.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/file.h"
+#include "enclave/drivers/linux/rootfs.h"
+#include "ipc/channel.h"
+
+namespace hobbes {
+namespace {
+
+Result<Fd> clone_mount(const std::string& attempt, const std::string& path, bool with_mounts_below, bool read_only) {
+  const std::uint32_t below = with_mounts_below ? AT_RECURSIVE : 0;
+  Fd out(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below));
+  if (!out) return os_error(attempt, errno, "see mounts in the bundle");
+  mount_attr how{};
+  how.propagation = MS_PRIVATE;
+  how.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0);
+  if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0) return os_error(attempt, errno);
+  return out;
+}
+
+// In a mount namespace of its own, since nothing can be mounted on what is mounted nowhere.
+Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scratch) {
+  const std::string attempt = "share single files with the guest";
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return os_error(attempt, errno);
+  std::vector<Fd> sources;  // before one of them is covered
+  for (const SharedFile& file : files) {
+    HOBBES_TRY(source, clone_mount("share " + file.path + " with the guest", file.path, false, file.read_only));
+    struct stat info {};
+    if (::fstat(source.get(), &info) != 0 || !S_ISREG(info.st_mode))
+      return Error{Code::invalid, "share " + file.path + " with the guest", "it is neither a folder nor a regular file", ""};
+    sources.push_back(std::move(source));
+  }
+  if (::mount("files", scratch.c_str(), "tmpfs", MS_NODEV | MS_NOSUID, "mode=755,size=64k") != 0) return os_error(attempt, errno);
+  Fd folder(::open(scratch.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    std::string name = std::to_string(i);
+    Fd place(::openat(folder.get(), name.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0400));
+    if (!place || ::move_mount(sources[i].get(), "", folder.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
+      return os_error(attempt, errno);
+  }
+  mount_attr fixed{};
+  fixed.attr_set = MOUNT_ATTR_RDONLY;
+  if (::mount_setattr(folder.get(), "", AT_EMPTY_PATH, &fixed, sizeof fixed) != 0) return os_error(attempt, errno);
+  Fd out(::open_tree(folder.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+  if (!out) return os_error(attempt, errno);
+  return out;
+}
+
+}  // namespace
+
+Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only) {
+  const std::string attempt = "share " + path + " with the guest";
+  HOBBES_TRY(out, clone_mount(attempt, path, with_mounts_below, read_only));
+  struct stat info {};
+  if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
+  if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
+  return out;
+}
+
+Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch) {
+  const std::string attempt = "share single files with the guest";
+  int ends[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return os_error(attempt, errno);
+  Channel ours{Fd(ends[0])}, theirs{Fd(ends[1])};
+  pid_t child = ::fork();
+  if (child < 0) return os_error(attempt, errno);
+  if (child == 0) {
+    auto folder = gather(files, scratch);
+    auto said = folder ? theirs.send(Json::object(), {folder->get()}) : theirs.send({{"error", to_json(folder.error())}});
+    ::_exit(said ? 0 : 1);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  HOBBES_TRY(answer, ours.receive(std::chrono::seconds(1)));
+  if (answer.body.contains("error")) return error_from(answer.body["error"]);
+  if (answer.fds.size() != 1) return Error{Code::os, attempt, "no folder came of it", ""};
+  return std::move(answer.fds[0]);
+}
+
+bool is_the_guests(const std::string& destination) {
+  for (const std::string own : {"/proc", "/sys", "/dev"})
+    if (destination == own || destination.rfind(own + "/", 0) == 0) return true;
+  return destination == "/run" || destination == "/";
+}
+
+bool shares(const oci::Mount& mount) { return mount.type == "bind" || (parse_mount_options(mount.options).flags & MS_BIND) != 0; }
+
+std::string source_of(const Bundle& bundle, const oci::Mount& mount) {
+  return !mount.source.empty() && mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
+}
+
+bool is_folder(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+Result<void> make_mount_points(const Bundle& bundle) {
+  for (const char* point : {"/proc", "/sys", "/dev", "/run", "/tmp"}) HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
+  for (const oci::Mount& mount : bundle.oci.mounts) {
+    if (is_the_guests(mount.destination)) continue;
+    bool file = shares(mount) && !is_folder(source_of(bundle, mount));
+    HOBBES_CHECK(open_target(bundle.rootfs(), mount.destination, file));
+  }
+  return {};
+}
+
+}  // namespace hobbes
