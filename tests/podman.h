@@ -38,7 +38,7 @@ class Podman {
     return node_.run({"sh", "-c",
                       "CONTAINERS_CONF=" + f + "/containers.conf podman --root " + f + "/storage --runroot " + f + "/runroot --tmpdir " +
                           f + "/tmp --storage-driver vfs " + words},
-                     60);
+                     150);
   }
   std::string good(const std::string& words) const {
     Outcome outcome = run(words);

@@ -518,7 +518,7 @@ TEST_F(Palacios, PodmanRunsAnImageInAVirtualMachine) {
   as += " --annotation org.hobbes.image.kernel=" + guest + "/vmlinux --annotation org.hobbes.image.initrd=" + guest + "/initrd.cpio ";
   node.good({"sh", "-c", "echo of the node >" + node.folder() + "/note"});
   Outcome outcome = podman.run("run --rm --hostname inside -v " + node.folder() + "/note:/etc/note" + as +
-                               "box:1 sh -c 'hostname; cat /etc/note; cat /etc/hostname; cat /proc/cmdline; exit 7'");
+                               "box:1 sh -c 'hostname; cat /etc/note; cat /etc/hostname; echo; cat /proc/cmdline; exit 7'");
   EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err;
   EXPECT_EQ(outcome.out.rfind("inside\nof the node\ninside\n", 0), 0U) << outcome.out;
   EXPECT_NE(outcome.out.find("reboot=acpi"), std::string::npos) << "a kernel of its own: " << outcome.out;

@@ -64,7 +64,7 @@ Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool rea
   struct stat info {};
   if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
   if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
-  return out;
+  return std::move(out);
 }
 
 Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch) {
