@@ -16,8 +16,10 @@ struct Column {
 const std::vector<Column>& columns_of(std::uint16_t type) {
   static const std::vector<Column> enclaves = {{"ID", "id"},     {"KIND", "kind"},     {"STATE", "state"}, {"PID", "pid"},
                                                {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"}};
-  static const std::vector<Column> segments = {
-      {"NAME", "name"}, {"SIZE", "size"}, {"OWNER", "owner"}, {"ATTACHED", "attachments"}, {"PERSISTENT", "persistent"}, {"USER", "uid"}};
+  static const std::vector<Column> segments = {{"NAME", "name"},        {"SIZE", "size"},
+                                               {"OWNER", "owner"},      {"ATTACHED", "attachments"},
+                                               {"LISTEN", "listeners"}, {"PERSISTENT", "persistent"},
+                                               {"USER", "uid"}};
   static const std::vector<Column> apps = {
       {"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"FIRST", "firstRank"}, {"ENCLAVE", "enclave"}};
   static const std::vector<Column> compositions = {{"NAME", "name"}, {"STATE", "state"},       {"RANKS", "ranks"},

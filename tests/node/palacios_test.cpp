@@ -274,6 +274,11 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
   EXPECT_EQ(node.good({peer, "bounce", "s", "200", "0"}), "200\n");
   other.join();
   EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 300 0 & " + in_guest + " bounce s 300 1; wait"}), "300\n300\n");
+  // A program that does nothing but ring.
+  node.good({"sh", "-c", in_guest + " ring s 20000 >/dev/null 2>&1 </dev/null &"});
+  listen("hears the storm", peer);
+  node.good({"hobbes", "ping", "a"});
+  EXPECT_TRUE(heard("hears the storm"));
   EXPECT_TRUE(eventually(
       [&] {
         return node.good({"hobbes", "segments", "--json"}).find("\"attachments\": 0") != std::string::npos;
