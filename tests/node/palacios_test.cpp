@@ -275,8 +275,8 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
   other.join();
   EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 300 0 & " + in_guest + " bounce s 300 1; wait"}), "300\n300\n");
   // A program that does nothing but ring.
-  node.good({"sh", "-c", in_guest + " ring s 20000 >/dev/null 2>&1 </dev/null &"});
   listen("hears the storm", peer);
+  node.good({"sh", "-c", in_guest + " ring s 20000 >/dev/null 2>&1 </dev/null &"});
   node.good({"hobbes", "ping", "a"});
   EXPECT_TRUE(heard("hears the storm"));
   EXPECT_TRUE(eventually(
