@@ -62,10 +62,6 @@ int failed(const hobbes::Error& error) {
   return -errno;
 }
 
-int unknown_access(const std::string& attempt) {
-  return failed({hobbes::Code::invalid, attempt, "the access id is unknown", "use one from hobbes_segment_get"});
-}
-
 // What this process has open. Never destroyed: exit handlers of the program may still use its segments.
 struct Open {
   std::mutex lock;
@@ -78,6 +74,17 @@ struct Open {
 Open& opened() {
   static auto* open = new Open;
   return *open;
+}
+
+// What `use` makes of an access of this process, with the lock held; 0 or a negative errno value for an unknown one.
+template <class Use>
+int with_access(hobbes_apid access, const std::string& attempt, Use use) {
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  auto at = open.accesses.find(access);
+  if (at == open.accesses.end())
+    return failed({hobbes::Code::invalid, attempt, "the access id is unknown", "use one from hobbes_segment_get"});
+  return use(open, at);
 }
 
 // Begins an operation of hobbesd and waits for its end. `exit_status`: filled with the program's when hobbes-run reports only that.
@@ -192,28 +199,25 @@ hobbes_apid hobbes_segment_get(hobbes_segid segment, int access) {
 }
 
 int64_t hobbes_segment_size(hobbes_apid access) {
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  auto at = open.accesses.find(access);
-  return at == open.accesses.end() ? -EINVAL : static_cast<int64_t>(at->second.size());
+  int64_t size = 0;
+  int found = with_access(access, "tell a segment's size", [&](Open&, auto at) {
+    size = static_cast<int64_t>(at->second.size());
+    return 0;
+  });
+  return found == 0 ? size : found;
 }
 
 void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size) {
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  auto at = open.accesses.find(access);
-  if (at == open.accesses.end()) {
-    unknown_access("attach a segment");
-    return nullptr;
-  }
-  if (size == 0 && offset < at->second.size()) size = at->second.size() - offset;
-  auto mapped = at->second.map(offset, size);
-  if (!mapped) {
-    failed(mapped.error());
-    return nullptr;
-  }
-  open.mappings[*mapped] = size;
-  return *mapped;
+  void* place = nullptr;
+  (void)with_access(access, "attach a segment", [&](Open& open, auto at) {
+    if (size == 0 && offset < at->second.size()) size = at->second.size() - offset;
+    auto mapped = at->second.map(offset, size);
+    if (!mapped) return failed(mapped.error());
+    open.mappings[*mapped] = size;
+    place = *mapped;
+    return 0;
+  });
+  return place;
 }
 
 int hobbes_segment_detach(void* address) {
@@ -227,42 +231,36 @@ int hobbes_segment_detach(void* address) {
 }
 
 int hobbes_segment_release(hobbes_apid access) {
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  return open.accesses.erase(access) == 1 ? 0 : unknown_access("release a segment");
+  return with_access(access, "release a segment", [](Open& open, auto at) {
+    open.accesses.erase(at);
+    return 0;
+  });
 }
 
 int hobbes_segment_listen(hobbes_apid access) {
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  auto at = open.accesses.find(access);
-  if (at == open.accesses.end()) return unknown_access("listen to a segment's doorbell");
-  auto hears = at->second.doorbell().listen();
-  return hears ? *hears : failed(hears.error());
+  return with_access(access, "listen to a segment's doorbell", [](Open&, auto at) {
+    auto hears = at->second.doorbell().listen();
+    return hears ? *hears : failed(hears.error());
+  });
 }
 
 int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
   const std::string attempt = "wait for a segment's doorbell";
-  int hears = -1;
-  {
-    Open& open = opened();
-    std::lock_guard guard(open.lock);
-    auto at = open.accesses.find(access);
-    if (at == open.accesses.end()) return unknown_access(attempt);
-    hears = at->second.doorbell().hears();
-  }
-  if (hears < 0) return failed({hobbes::Code::invalid, attempt, "the access does not listen", "call hobbes_segment_listen first"});
-  auto rang = hobbes::Doorbell::wait(hears, std::chrono::milliseconds(timeout_ms));
+  int hears = with_access(access, attempt, [&](Open&, auto at) {
+    int number = at->second.doorbell().hears();
+    return number >= 0 ? number
+                       : failed({hobbes::Code::invalid, attempt, "the access does not listen", "call hobbes_segment_listen first"});
+  });
+  if (hears < 0) return hears;
+  auto rang = hobbes::Doorbell::wait(hears, std::chrono::milliseconds(timeout_ms));  // without the lock: others may ring
   return rang ? 0 : failed(rang.error());
 }
 
 int hobbes_segment_ring(hobbes_apid access) {
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  auto at = open.accesses.find(access);
-  if (at == open.accesses.end()) return unknown_access("ring a segment's doorbell");
-  auto rung = at->second.doorbell().ring();
-  return rung ? 0 : failed(rung.error());
+  return with_access(access, "ring a segment's doorbell", [](Open&, auto at) {
+    auto rung = at->second.doorbell().ring();
+    return rung ? 0 : failed(rung.error());
+  });
 }
 
 int hobbes_segment_remove(hobbes_segid segment) {

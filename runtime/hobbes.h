@@ -82,7 +82,8 @@ int hobbes_segment_listen(hobbes_apid access);
  * One thread may wait while others ring; no thread may release the access meanwhile. */
 int hobbes_segment_wait(hobbes_apid access, int timeout_ms);
 /* Rings for all listeners but those of this process, in whatever enclave. Never waits for a listener, and asks hobbesd only when the
- * listeners have changed. -ENOENT: removed; -ECONNREFUSED: they changed and hobbesd is dead, those of before were told. */
+ * listeners have changed. -ENOENT: removed; -ECONNREFUSED, -ETIMEDOUT (2 s): they changed and hobbesd does not
+ * answer, those of before were told. */
 int hobbes_segment_ring(hobbes_apid access);
 
 /* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */

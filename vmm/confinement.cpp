@@ -45,20 +45,21 @@ constexpr int common[] = {SCMP_SYS(read),
                           SCMP_SYS(sched_getaffinity)};
 
 constexpr int serving[] = {
-    SCMP_SYS(epoll_ctl),     SCMP_SYS(epoll_wait),        SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),
-    SCMP_SYS(epoll_pwait),   SCMP_SYS(pread64),           SCMP_SYS(pwrite64),        SCMP_SYS(fdatasync),
-    SCMP_SYS(getrandom),     SCMP_SYS(sendmsg),           SCMP_SYS(recvmsg),         SCMP_SYS(sendto),
-    SCMP_SYS(recvfrom),      SCMP_SYS(accept4),           SCMP_SYS(socketpair),      SCMP_SYS(socket),
-    SCMP_SYS(connect),       SCMP_SYS(getsockopt),        SCMP_SYS(fcntl),           SCMP_SYS(openat),
-    SCMP_SYS(readlink),      SCMP_SYS(sched_setaffinity),
-
-    SCMP_SYS(access),        SCMP_SYS(faccessat2),        SCMP_SYS(lseek),           SCMP_SYS(getuid),
-    SCMP_SYS(geteuid),
-
-    SCMP_SYS(nanosleep),
-
-    SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigtimedwait),
-
+    SCMP_SYS(epoll_ctl),       SCMP_SYS(epoll_wait),
+    SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),
+    SCMP_SYS(epoll_pwait),     SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),        SCMP_SYS(fdatasync),
+    SCMP_SYS(getrandom),       SCMP_SYS(sendmsg),
+    SCMP_SYS(recvmsg),         SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),        SCMP_SYS(accept4),
+    SCMP_SYS(socketpair),      SCMP_SYS(socket),
+    SCMP_SYS(connect),         SCMP_SYS(getsockopt),
+    SCMP_SYS(fcntl),           SCMP_SYS(openat),
+    SCMP_SYS(readlink),        SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(access),          SCMP_SYS(faccessat2),
+    SCMP_SYS(lseek),           SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),         SCMP_SYS(nanosleep),
+    SCMP_SYS(rt_sigpending),   SCMP_SYS(rt_sigtimedwait),
 };
 
 constexpr int on_files[] = {

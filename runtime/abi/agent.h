@@ -12,7 +12,8 @@
 
 /* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be mounted. M: source (a tag for "virtiofs"),
  * destination ("/": the root that programs see), type, flags (MS_*), data; version 3 and later. Type "file", version 4: the regular
- * file `source` of the folder with the tag "files". */
+ * file `source` of the folder with the tag HOBBES_FILES_TAG. */
+#define HOBBES_FILES_TAG "files"
 #define HOBBES_AGENT_VERSION 4
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};

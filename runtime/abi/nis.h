@@ -117,9 +117,9 @@ struct hobbes_segment {
   int32_t owner_fd; /* in the owner, for re-adoption */
   uint32_t mode;    /* permission bits as of chmod, for uid, gid, others */
   uint32_t attachments;
-  uint32_t flags;     /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
-  uint32_t listeners; /* attachments that hear its doorbell; 0 before minor 1 */
-  uint64_t listening; /* another number whenever who hears it changes; since minor 1 */
+  uint32_t flags;             /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
+  uint32_t listeners;         /* attachments that hear its doorbell; 0 before minor 1 */
+  uint64_t listeners_version; /* another number whenever who hears it changes; since minor 1 */
 };
 
 struct hobbes_attachment {

@@ -48,7 +48,7 @@ Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) 
   if (!hears || ::fstat(hears.get(), &info) != 0) return os_error(attempt, errno);
   attachment.body.attachment.bell = info.st_ino;
   ++segment.body.segment.listeners;
-  ++segment.body.segment.listening;
+  ++segment.body.segment.listeners_version;
   Transition transition;
   transition.put(attachment);
   transition.put(segment);
@@ -63,7 +63,7 @@ Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) 
 Result<Reply> Manager::listeners_of_segment(Session& session, const Json& request) {
   HOBBES_TRY(attachment, attachment_of(session, request, "ring a segment's doorbell"));
   std::uint64_t segment = attachment.body.attachment.segment;
-  Reply reply{{{"listening", nis_->by_id(segment)->body.segment.listening}}, {}};
+  Reply reply{{{"version", nis_->by_id(segment)->body.segment.listeners_version}}, {}};
   for (const hobbes_record* other : nis_->all(HOBBES_ATTACHMENT)) {
     auto bell = bells_.find(other->id);
     if (other->body.attachment.segment != segment || other->body.attachment.pid == session.peer.pid || bell == bells_.end()) continue;
@@ -100,7 +100,7 @@ void Manager::adopt_doorbells() {
     if (const hobbes_record* segment = nis_->by_id(body.segment)) {
       hobbes_record changed = *segment;
       if (changed.body.segment.listeners > 0) --changed.body.segment.listeners;
-      ++changed.body.segment.listening;
+      ++changed.body.segment.listeners_version;
       transition.put(changed);
     }
     if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());

@@ -178,7 +178,7 @@ void Manager::end_attachment(const hobbes_record& attachment, std::map<std::uint
     if (changed.attachments > 0) --changed.attachments;
     if (body.bell != 0) {
       if (changed.listeners > 0) --changed.listeners;
-      ++changed.listening;
+      ++changed.listeners_version;
     }
   }
   bells_.erase(attachment.id);

@@ -79,12 +79,12 @@ Result<void> Doorbell::find_listeners(milliseconds deadline) {
   hobbes_record segment{};
   if (mirror_->by_id(segment_, &segment) != NisReader::Status::good || segment.type != HOBBES_SEGMENT)
     return Error{Code::not_found, "ring a segment's doorbell", "the segment was removed", "see `hobbes segments`"};
-  if (segment.body.segment.listening == listening_) return {};
+  if (segment.body.segment.listeners_version == version_) return {};
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(answer, client.call("segment.listeners",
                                  {{"attachment", attachment_}, {"handle", segment_}, {"access", writable_ ? "rw" : "ro"}}, {}, deadline));
   listeners_ = std::move(answer.fds);
-  listening_ = static_cast<std::uint64_t>(number_at(answer.body, "listening"));
+  version_ = static_cast<std::uint64_t>(number_at(answer.body, "version"));
   return {};
 }
 

@@ -39,7 +39,7 @@ class Doorbell {
   bool writable_ = false;
   Fd hears_;
   std::vector<Fd> listeners_;
-  std::uint64_t listening_ = ~std::uint64_t{0};  // of which state of the segment they are
+  std::uint64_t version_ = ~std::uint64_t{0};  // of which state of the segment they are
   std::unique_ptr<NisReader> mirror_;
 };
 

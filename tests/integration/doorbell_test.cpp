@@ -1,14 +1,17 @@
 // Doorbells of segments, between processes and enclaves.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <list>
+#include <optional>
 
 #include "core/file.h"
 #include "ipc/client.h"
 #include "node_harness.h"
+#include "vmm/bells.h"
 #include "xemem/segment.h"
 
 namespace hobbes::test {
@@ -162,6 +165,81 @@ TEST_F(DoorbellTest, AnothersAttachmentIsNotOnesOwn) {
     EXPECT_NE(said.find("} 0\n"), std::string::npos) << "and no descriptor: " << said;
   }
   EXPECT_EQ(mine.doorbell().listen().value_or(-1), mine.doorbell().hears()) << "asking again is not an error";
+}
+
+// What a monitor does for the programs of its guest, without a guest: their streams are socket pairs.
+class BellsTest : public DoorbellTest {
+ protected:
+  void SetUp() override {
+    DoorbellTest::SetUp();
+    auto made = EventLoop::make();
+    ASSERT_TRUE(made);
+    loop.emplace(std::move(*made));
+    bells.emplace(*loop);
+  }
+  Result<Fd> program(std::int64_t number, bool listens) {
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    Fd inside(ends[0]);
+    HOBBES_CHECK(bells->connect("s", true, Fd(ends[1]), number, listens));
+    return inside;
+  }
+  void say(const Fd& stream, const std::string& what = "!") const { EXPECT_GT(::write(stream.get(), what.data(), what.size()), 0); }
+  bool heard(const Fd& stream) {
+    return eventually([&] { return loop->run_once(0), static_cast<bool>(Doorbell::wait(stream.get(), now)); }, 2);
+  }
+  bool silent(const Fd& stream) {
+    for (int i = 0; i < 20; ++i) loop->run_once(5);
+    auto rang = Doorbell::wait(stream.get(), now);
+    return !rang && rang.error().code == Code::timeout;
+  }
+  bool ended(const Fd& stream) {
+    return eventually(
+        [&] {
+          loop->run_once(0);
+          auto rang = Doorbell::wait(stream.get(), now);
+          return !rang && rang.error().code == Code::unavailable;
+        },
+        2);
+  }
+  std::optional<EventLoop> loop;
+  std::optional<vmm::Bells> bells;
+};
+
+TEST_F(BellsTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves) {
+  auto one = program(1, true), same = program(1, true), two = program(2, true), ringer = program(3, false);
+  ASSERT_TRUE(one && same && two && ringer);
+  EXPECT_EQ(listeners(), 1) << "for the node the whole guest is one";
+  node.good({peer, "ring", "s", "1"});
+  for (const Fd* each : {&*one, &*same, &*two}) EXPECT_TRUE(heard(*each));
+  pid_t outside = listener("outside", 1);
+  say(*one);
+  EXPECT_TRUE(heard(*two));
+  EXPECT_TRUE(silent(*one) && silent(*same)) << "both are process 1";
+  EXPECT_TRUE(silent(*ringer)) << "it does not listen";
+  ::waitpid(outside, nullptr, 0);
+  EXPECT_EQ(said_by("outside"), "listens\nrang\n");
+}
+
+TEST_F(BellsTest, WhatAGuestMaySayIsLimitedAndItsStreamsEndWithTheSegment) {
+  auto hears = program(1, true);
+  ASSERT_TRUE(hears);
+  std::list<Fd> others;
+  for (int i = 0; i < 63; ++i) {
+    auto other = program(2, false);
+    ASSERT_TRUE(other) << i;
+    others.push_back(std::move(*other));
+  }
+  EXPECT_EQ(program(2, false).error().code, Code::exhausted);
+  others.pop_back();  // a program that ends
+  EXPECT_TRUE(silent(*hears));
+  EXPECT_TRUE(program(2, false)) << "there is room again";
+  say(others.front(), std::string(100'000, 'x'));  // more than one look takes, and nothing but a ring
+  EXPECT_TRUE(heard(*hears));
+  { Segment removed = std::move(*segment); }
+  say(others.front());
+  EXPECT_TRUE(ended(*hears));
+  EXPECT_EQ(program(1, true).error().code, Code::not_found);
 }
 
 }  // namespace

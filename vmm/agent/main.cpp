@@ -28,6 +28,7 @@
 #include "ipc/channel.h"
 #include "ipc/window.h"
 #include "nis/reader.h"
+#include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
 #include "vmm/agent/program.h"
 
@@ -110,12 +111,12 @@ void mount_disk() {
 
 // Where the agent has the node's single files, of which programs see those that the bundle mounts.
 constexpr const char* files_folder = "/files";
+constexpr const char* drivers_needed = "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them";
 
 Result<void> mount_files() {
   if (::mkdir(files_folder, 0700) != 0) return errno == EEXIST ? Result<void>() : os_error("share single files in the guest", errno);
-  if (::mount("files", files_folder, "virtiofs", MS_NOSUID | MS_NODEV, "") != 0)
-    return os_error("share single files in the guest", errno,
-                    "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them");
+  if (::mount(HOBBES_FILES_TAG, files_folder, "virtiofs", MS_NOSUID | MS_NODEV, "") != 0)
+    return os_error("share single files in the guest", errno, drivers_needed);
   return {};
 }
 
@@ -136,9 +137,7 @@ Result<void> mount_for_bundle(const Json& mounts) {
     HOBBES_TRY(at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, file));
     if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(), flags, text_at(one, "data").c_str()) !=
         0)
-      return os_error(
-          "mount " + type + " at " + destination + " in the guest", errno,
-          type == "virtiofs" ? "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them" : "");
+      return os_error("mount " + type + " at " + destination + " in the guest", errno, type == "virtiofs" ? drivers_needed : "");
     if (destination == "/") complete_root();
   }
   return {};
@@ -208,7 +207,7 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
   HOBBES_TRY(segment, segment_of(request));
   if (op != "segment.attach") {  // both are one stream; the monitor knows who listens on the node
     HOBBES_TRY(bell, connect_bell({{"name", segment.name}, {"access", access}, {"pid", program}, {"listens", op == "segment.listen"}}));
-    Message out{{{"listening", segment.body.segment.listening}}, {}};
+    Message out{{{"version", segment.body.segment.listeners_version}}, {}};
     out.fds.push_back(std::move(bell));
     return out;
   }

@@ -1,9 +1,6 @@
 #include "vmm/agent/places.h"
 
-#include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +11,8 @@
 #include <vector>
 
 #include "core/file.h"
-#include "enclave/drivers/palacios/conversation.h"
+#include "core/json.h"
+#include "vmm/agent/monitor.h"
 
 namespace hobbes::agent {
 namespace {
@@ -48,39 +46,6 @@ Uses look() {
 }
 
 }  // namespace
-
-namespace {
-
-Result<Conversation> reach_monitor() {
-  Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_vm address{};
-  address.svm_family = AF_VSOCK;
-  // From a port that only root may have: the monitor hears nobody else.
-  address.svm_cid = VMADDR_CID_ANY;
-  for (address.svm_port = 1023; ::bind(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0; --address.svm_port)
-    if (!host || errno != EADDRINUSE || address.svm_port == 512) return os_error("ask the monitor", errno);
-  address.svm_cid = VMADDR_CID_HOST;
-  address.svm_port = HOBBES_MONITOR_PORT;
-  if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return os_error("ask the monitor", errno);
-  return Conversation(std::move(host));
-}
-
-}  // namespace
-
-Result<Json> ask_monitor(const Json& request) {
-  HOBBES_TRY(monitor, reach_monitor());
-  return monitor.ask(request, std::chrono::seconds(30));
-}
-
-Result<Fd> connect_bell(Json request) {
-  HOBBES_TRY(monitor, reach_monitor());
-  request["op"] = "bell";
-  HOBBES_CHECK(monitor.ask(request, std::chrono::seconds(30)));
-  Fd bell = std::move(monitor).release();
-  if (::fcntl(bell.get(), F_SETFL, O_NONBLOCK) != 0) return os_error("use a segment's doorbell", errno);
-  return bell;
-}
 
 void give_back_places(int attached) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -218,16 +218,20 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   std::vector<SharedFile> files;
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
-    bool shared = shares(mount), read_only = (options.flags & MS_RDONLY) != 0;
+    bool shared = is_shared(mount), read_only = (options.flags & MS_RDONLY) != 0;
     if (is_the_guests(mount.destination) || (!shared && !plan.agent)) continue;
     Json one = {{"type", mount.type}, {"source", mount.source}, {"data", options.data}};
-    std::string path = source_of(bundle, mount);
-    if (shared && is_folder(path)) {
-      HOBBES_TRY(folder, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, read_only));
-      one = std::move(folder);
-    } else if (shared) {
-      one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
-      files.push_back({path, read_only});
+    if (shared) {
+      std::string path = source_of(bundle, mount);
+      auto folder = is_folder(path);
+      if (!folder) return std::move(folder.error()).within(attempt);
+      if (*folder) {
+        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, read_only));
+        one = std::move(whole);
+      } else {
+        one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
+        files.push_back({path, read_only});
+      }
     }
     one["destination"] = mount.destination;
     one["flags"] = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
@@ -236,7 +240,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!files.empty()) {
     auto folder = open_files(files, record.folder());
     if (!folder) return std::move(folder.error()).within(attempt);
-    plan.folders.push_back({pass(std::move(*folder)), vm_files_tag});
+    plan.folders.push_back({pass(std::move(*folder)), HOBBES_FILES_TAG});
   }
   if (plan.folders.size() > vm_folder_limit)
     return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",

@@ -34,8 +34,6 @@ struct VmPlan {
   static Result<VmPlan> parse(const std::string& text);
 };
 
-/// The folder of shared single files.
-inline constexpr const char* vm_files_tag = "files";
 /// Each has an interrupt line, of which there are so many.
 inline constexpr std::size_t vm_folder_limit = 12;
 

@@ -17,7 +17,10 @@
 namespace hobbes {
 namespace {
 
-Result<Fd> clone_mount(const std::string& attempt, const std::string& path, bool with_mounts_below, bool read_only) {
+std::string sharing(const std::string& path) { return "share " + path + " with the guest"; }
+
+Result<Fd> clone_mount(const std::string& path, bool with_mounts_below, bool read_only) {
+  const std::string attempt = sharing(path);
   const std::uint32_t below = with_mounts_below ? AT_RECURSIVE : 0;
   Fd out(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | below));
   if (!out) return os_error(attempt, errno, "see mounts in the bundle");
@@ -28,16 +31,18 @@ Result<Fd> clone_mount(const std::string& attempt, const std::string& path, bool
   return out;
 }
 
+const std::string sharing_files = "share single files with the guest";
+
 // In a mount namespace of its own, since nothing can be mounted on what is mounted nowhere.
 Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scratch) {
-  const std::string attempt = "share single files with the guest";
+  const std::string& attempt = sharing_files;
   if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return os_error(attempt, errno);
   std::vector<Fd> sources;  // before one of them is covered
   for (const SharedFile& file : files) {
-    HOBBES_TRY(source, clone_mount("share " + file.path + " with the guest", file.path, false, file.read_only));
+    HOBBES_TRY(source, clone_mount(file.path, false, file.read_only));
     struct stat info {};
     if (::fstat(source.get(), &info) != 0 || !S_ISREG(info.st_mode))
-      return Error{Code::invalid, "share " + file.path + " with the guest", "it is neither a folder nor a regular file", ""};
+      return Error{Code::invalid, sharing(file.path), "it is neither a folder nor a regular file", ""};
     sources.push_back(std::move(source));
   }
   if (::mount("files", scratch.c_str(), "tmpfs", MS_NODEV | MS_NOSUID, "mode=755,size=64k") != 0) return os_error(attempt, errno);
@@ -59,8 +64,8 @@ Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scrat
 }  // namespace
 
 Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only) {
-  const std::string attempt = "share " + path + " with the guest";
-  HOBBES_TRY(out, clone_mount(attempt, path, with_mounts_below, read_only));
+  const std::string attempt = sharing(path);
+  HOBBES_TRY(out, clone_mount(path, with_mounts_below, read_only));
   struct stat info {};
   if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
   if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
@@ -68,21 +73,24 @@ Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool rea
 }
 
 Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch) {
-  const std::string attempt = "share single files with the guest";
+  const std::string& attempt = sharing_files;
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return os_error(attempt, errno);
-  Channel ours{Fd(ends[0])}, theirs{Fd(ends[1])};
+  Channel answers{Fd(ends[0])};
+  Fd theirs(ends[1]);
   pid_t child = ::fork();
   if (child < 0) return os_error(attempt, errno);
   if (child == 0) {
+    Channel parent(std::move(theirs));
     auto folder = gather(files, scratch);
-    auto said = folder ? theirs.send(Json::object(), {folder->get()}) : theirs.send({{"error", to_json(folder.error())}});
+    auto said = folder ? parent.send(Json::object(), {folder->get()}) : parent.send({{"error", to_json(folder.error())}});
     ::_exit(said ? 0 : 1);
   }
+  theirs.reset();
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  HOBBES_TRY(answer, ours.receive(std::chrono::seconds(1)));
+  HOBBES_TRY(answer, answers.receive(std::chrono::seconds(1)));
   if (answer.body.contains("error")) return error_from(answer.body["error"]);
   if (answer.fds.size() != 1) return Error{Code::os, attempt, "no folder came of it", ""};
   return std::move(answer.fds[0]);
@@ -94,23 +102,28 @@ bool is_the_guests(const std::string& destination) {
   return destination == "/run" || destination == "/";
 }
 
-bool shares(const oci::Mount& mount) { return mount.type == "bind" || (parse_mount_options(mount.options).flags & MS_BIND) != 0; }
+bool is_shared(const oci::Mount& mount) { return mount.type == "bind" || (parse_mount_options(mount.options).flags & MS_BIND) != 0; }
 
 std::string source_of(const Bundle& bundle, const oci::Mount& mount) {
   return !mount.source.empty() && mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
 }
 
-bool is_folder(const std::string& path) {
+Result<bool> is_folder(const std::string& source) {
   struct stat info {};
-  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  if (::stat(source.c_str(), &info) != 0) return os_error(sharing(source), errno, "see mounts in the bundle");
+  return S_ISDIR(info.st_mode);
 }
 
 Result<void> make_mount_points(const Bundle& bundle) {
   for (const char* point : {"/proc", "/sys", "/dev", "/run", "/tmp"}) HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
   for (const oci::Mount& mount : bundle.oci.mounts) {
     if (is_the_guests(mount.destination)) continue;
-    bool file = shares(mount) && !is_folder(source_of(bundle, mount));
-    HOBBES_CHECK(open_target(bundle.rootfs(), mount.destination, file));
+    bool folder = true;
+    if (is_shared(mount)) {
+      HOBBES_TRY(found, is_folder(source_of(bundle, mount)));
+      folder = found;
+    }
+    HOBBES_CHECK(open_target(bundle.rootfs(), mount.destination, !folder));
   }
   return {};
 }
