@@ -603,6 +603,29 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
   EXPECT_GT(refused, 15);
 }
 
+// A node is not called able to host virtual machines because a device file exists.
+TEST_F(Palacios, AnErrorOfKvmInTheTrialGuestIsToldAndForgotten) {
+  auto features = [&](const std::string& injection) {
+    ::unlink((node.run_folder() + "/kvm-trial.json").c_str());
+    std::string strace =
+        injection.empty() ? "" : "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + injection + " ";
+    std::string said = node.good({"sh", "-c", strace + HOBBES_BUILD_DIR "/bin/hobbes-run features"});
+    return parse_json(said, "features").value_or(Json::object())["hobbes"]["kinds"]["palacios"];
+  };
+  auto kept = [&] { return ::access((node.run_folder() + "/kvm-trial.json").c_str(), F_OK) == 0; };
+  int refused = 0;
+  for (int call = 1; call <= 20; ++call) {
+    Json palacios = features(std::to_string(call));
+    if (palacios.value("available", true)) continue;
+    ++refused;
+    EXPECT_NE(text_at(palacios, "why").find("KVM_"), std::string::npos) << palacios;
+    EXPECT_FALSE(kept()) << "call " << call << " failed once, which may pass: " << palacios;
+  }
+  EXPECT_GT(refused, 7);
+  EXPECT_TRUE(features("").value("available", false)) << features("");
+  EXPECT_TRUE(kept());
+}
+
 TEST_F(Palacios, WithoutKvmACreateFailsInOneClearSentence) {
   machine_.reset();
   kvm_.reset();

@@ -24,6 +24,7 @@
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
 #include "enclave/drivers/palacios/shares.h"
+#include "enclave/drivers/palacios/trial_guest.h"
 #include "enclave/drivers/service.h"
 #include "ipc/channel.h"
 
@@ -158,6 +159,11 @@ std::optional<Error> PalaciosDriver::obstacle() const {
     return Error{Code::unavailable, attempt, "there is no /dev/kvm",
                  "enable virtualisation in the firmware and load kvm-intel or kvm-amd, or use kind linux"};
   if (auto program = open_service_program("palacios"); !program) return std::move(program.error()).within(attempt);
+  auto tried = remembered_trial(kvm, run_directory() + "/kvm-trial.json");
+  if (!tried) return std::move(tried.error()).within(attempt);
+  if (*tried)
+    return Error{Code::unavailable, attempt, "/dev/kvm cannot run guests: " + **tried,
+                 "use a machine whose processor virtualises (svm or vmx in /proc/cpuinfo), or kind linux"};
   return std::nullopt;
 }
 
