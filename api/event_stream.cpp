@@ -1,7 +1,8 @@
 #include "api/event_stream.h"
 
-#include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 
 #include "core/json.h"
 #include "core/paths.h"
@@ -11,13 +12,32 @@
 namespace hobbes {
 namespace {
 
-std::atomic<int> open_streams{0};
+std::mutex lock;
+std::map<uid_t, int> streams_of;  // users who have some
+
+// Users share what root does not keep for itself, and none has more than its part.
+bool may_stream(uid_t uid) {
+  std::lock_guard guard(lock);
+  int all = 0, of_users = 0;
+  for (const auto& [user, count] : streams_of) (user == 0 ? all : of_users) += count;
+  all += of_users;
+  auto own = streams_of.find(uid);
+  if (all >= event_stream_limit) return false;
+  if (uid != 0 && (of_users >= event_stream_limit - streams_for_root || (own != streams_of.end() && own->second >= streams_per_user)))
+    return false;
+  ++streams_of[uid];
+  return true;
+}
 
 struct Stream {
-  Stream() { ++open_streams; }
+  explicit Stream(uid_t user) : uid(user) {}
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
-  ~Stream() { --open_streams; }
+  ~Stream() {
+    std::lock_guard guard(lock);
+    if (--streams_of[uid] == 0) streams_of.erase(uid);
+  }
+  uid_t uid;
   std::unique_ptr<NisReader> nis;
   std::uint64_t sequence = 0;
 };
@@ -43,10 +63,13 @@ bool step(Stream& stream, httplib::DataSink& sink) {
 
 }  // namespace
 
-Result<void> stream_events(const httplib::Request& request, httplib::Response& response) {
-  if (open_streams.load() >= event_stream_limit)
-    return Error{Code::exhausted, "stream events", std::to_string(event_stream_limit) + " clients already do", "close one, or poll"};
-  auto stream = std::make_shared<Stream>();
+Result<void> stream_events(const httplib::Request& request, httplib::Response& response, uid_t uid) {
+  if (!may_stream(uid))
+    return Error{Code::exhausted, "stream events",
+                 "user " + std::to_string(uid) + " has " + std::to_string(streams_per_user) + " streams, or the node " +
+                     std::to_string(event_stream_limit),
+                 "close one, or poll"};
+  auto stream = std::make_shared<Stream>(uid);
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   stream->nis = std::move(nis);
   stream->sequence = stream->nis->sequence();

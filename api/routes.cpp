@@ -4,18 +4,17 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <fstream>
-#include <sstream>
+#include <chrono>
+#include <map>
+#include <set>
+#include <thread>
 
 #include "api/event_stream.h"
-#include "bundles/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/json.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
-#include "enclave/lifecycle.h"
-#include "ipc/client.h"
 #include "nis/reader.h"
 
 namespace hobbes {
@@ -27,6 +26,7 @@ struct Call {
   const httplib::Request& request;
   httplib::Response& response;
   Peer peer;
+  const Dispatch& dispatch;
   Json body;  ///< {} when there is none
   [[nodiscard]] std::string id() const { return request.matches.size() > 1 ? std::string(request.matches[1]) : std::string(); }
 };
@@ -73,30 +73,67 @@ void answer(httplib::Response& response, const Json& json, int status = 200) {
 }
 
 Result<Json> ask(const Call& call, const std::string& op, Json request) {
-  HOBBES_TRY(client, Client::connect(false));
-  request["asUid"] = call.peer.uid;
-  request["asGid"] = call.peer.gid;
-  request["asPid"] = call.peer.pid;
-  HOBBES_TRY(message, client.call(op, std::move(request)));
-  message.body.erase("ok");
-  return std::move(message.body);
+  request["op"] = op;
+  return call.dispatch(call.peer, std::move(request));
 }
 
 std::string root_of(const Call& call) {
   return call.request.has_param("root") ? absolute(call.request.get_param_value("root")) : default_root(call.peer.uid);
 }
 
-// Starts a verb of hobbes-run and answers 202 with the operation.
-Result<void> operate(Call& call, const std::string& verb, const std::string& id, std::vector<std::string> arguments) {
-  std::string root = root_of(call);
-  std::vector<std::string> all = {"--root", root, verb};
-  all.insert(all.end(), arguments.begin(), arguments.end());
-  Json request = {{"verb", verb}, {"root", root}, {"id", id}, {"arguments", all}};
+// What is not understood is not passed over: a misspelt field would do something else than was asked.
+Result<void> only(const Call& call, const std::set<std::string>& fields) {
+  for (const auto& [name, unused] : call.body.items())
+    if (fields.count(name) == 0) return Error{Code::invalid, "read the request's body", "\"" + name + "\" is unknown", "see /openapi.yaml"};
+  return {};
+}
+
+Result<bool> flag(const Call& call, const char* field) {
+  if (!call.body.contains(field)) return false;
+  if (!call.body[field].is_boolean())
+    return Error{Code::invalid, "read the request's body", "\"" + std::string(field) + "\" is neither true nor false", ""};
+  return call.body[field].get<bool>();
+}
+
+Result<bool> parameter_flag(const Call& call, const char* name) {
+  if (!call.request.has_param(name)) return false;
+  std::string text = call.request.get_param_value(name);
+  if (text != "true" && text != "false")
+    return Error{Code::invalid, "read the request's parameters", std::string(name) + " is neither true nor false", ""};
+  return text == "true";
+}
+
+Result<void> answer_result(Call& call, std::string operation);
+
+// Starts a verb of hobbes-run and answers 202 with the operation; what only plans is waited for.
+Result<void> operate(Call& call, const std::string& verb, const std::string& id, Json request) {
+  request["verb"] = verb;
+  request["root"] = root_of(call);
+  request["id"] = id;
+  if (verb == "plan" || request.value("dryRun", false)) {
+    HOBBES_TRY(planning, ask(call, "operation.begin", request));
+    return answer_result(call, text_at(planning, "operation"));
+  }
   if (call.request.has_header("Idempotency-Key")) request["key"] = call.request.get_header_value("Idempotency-Key").substr(0, 200);
   HOBBES_TRY(operation, ask(call, "operation.begin", request));
   call.response.set_header("Location", "/v1/operations/" + text_at(operation, "operation"));
   answer(call.response, operation, 202);
   return {};
+}
+
+Result<void> answer_result(Call& call, std::string operation) {
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (std::chrono::steady_clock::now() < limit) {
+    HOBBES_TRY(now, ask(call, "operation.get", {{"operation", operation}}));
+    std::string state = text_at(now, "state");
+    if (state == "failed") return error_from(now["error"]);
+    if (state == "succeeded") {
+      answer(call.response, now["result"]);
+      return {};
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return Error{Code::timeout, "plan", "hobbes-run has not answered within 10 s", "see /v1/operations/" + operation};
 }
 
 std::string etag_of(const Json& record) { return "\"" + hex(record.value("changedNs", std::uint64_t{0})) + "\""; }
@@ -170,25 +207,12 @@ Result<void> create(Call& call) {
   HOBBES_CHECK(check_id(id));
   if (bundle.empty() || bundle.front() != '/')
     return Error{Code::invalid, "create enclave '" + id + "'", "\"bundle\" is no absolute path", "name the bundle's folder on this node"};
-  if (call.request.get_param_value("dryRun") == "true") {
-    HOBBES_TRY(validated, load_bundle(bundle));
-    HOBBES_TRY(placement, ask(call, "plan", reservation_of(validated, root_of(call), id)));
-    answer(call.response, placement);
-    return {};
-  }
-  std::vector<std::string> arguments = {"--bundle", bundle};
-  Json labels = call.body.value("labels", Json::object());
-  if (!labels.is_object()) return Error{Code::invalid, "create enclave '" + id + "'", "\"labels\" is no object", ""};
-  for (const auto& [key, value] : labels.items())
-    if (value.is_string()) {
-      arguments.emplace_back("--label");
-      arguments.push_back(key + "=" + value.get<std::string>());
-    }
-  arguments.push_back(id);
-  return operate(call, call.body.value("start", false) ? "run" : "create", id, [&] {
-    if (call.body.value("start", false)) arguments.insert(arguments.begin(), "--detach");
-    return arguments;
-  }());
+  HOBBES_CHECK(only(call, {"id", "bundle", "labels", "start"}));
+  HOBBES_TRY(start, flag(call, "start"));
+  HOBBES_TRY(dry_run, parameter_flag(call, "dryRun"));
+  Json request = {{"bundle", bundle}};
+  if (call.body.contains("labels")) request["labels"] = call.body["labels"];
+  return operate(call, dry_run ? "plan" : start ? "run" : "create", id, std::move(request));
 }
 
 Result<void> get_enclave(Call& call) {
@@ -205,53 +229,41 @@ Result<void> get_enclave(Call& call) {
 Result<void> change(Call& call) {
   HOBBES_TRY(same, matches(call, call.id()));
   if (!same) return {};
-  std::vector<std::string> arguments = {call.id()};
-  if (call.body.contains("cores")) {
-    std::int64_t count = number_at(call.body["cores"].is_object() ? call.body["cores"] : Json{{"count", call.body["cores"]}}, "count");
-    if (count < 1)
-      return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"cores\" asks for no cores", "give {\"cores\": {\"count\": N}}"};
-    arguments.insert(arguments.end(), {"--cores", std::to_string(count)});
+  HOBBES_CHECK(only(call, {"cores", "memory"}));
+  // {"cores": 2} and {"cores": {"count": 2}} say the same; so do {"memory": "1GiB"} and {"memory": {"size": "1GiB"}}.
+  Json request = Json::object();
+  for (const auto& [field, inner] : {std::pair{"cores", "count"}, std::pair{"memory", "size"}}) {
+    if (!call.body.contains(field)) continue;
+    const Json& value = call.body[field];
+    if (value.is_object() && (value.size() != 1 || !value.contains(inner)))
+      return Error{Code::invalid, "change enclave '" + call.id() + "'",
+                   "\"" + std::string(field) + "\" has other keys than \"" + inner + "\"", "see /openapi.yaml"};
+    request[field] = value.is_object() ? value[inner] : value;
   }
-  if (call.body.contains("memory")) {
-    const Json& memory = call.body["memory"].is_object() ? call.body["memory"].value("size", Json()) : call.body["memory"];
-    arguments.insert(arguments.end(), {"--memory-size", memory.is_string() ? memory.get<std::string>() : to_text(memory)});
-  }
-  if (arguments.size() == 1)
-    return Error{Code::invalid, "change enclave '" + call.id() + "'", "the body names neither cores nor memory", ""};
-  if (call.request.get_param_value("dryRun") == "true") arguments.emplace_back("--dry-run");
-  return operate(call, "update", call.id(), arguments);
+  HOBBES_TRY(dry_run, parameter_flag(call, "dryRun"));
+  if (dry_run) request["dryRun"] = true;
+  return operate(call, "update", call.id(), std::move(request));
 }
 
 Result<void> remove(Call& call) {
   HOBBES_TRY(same, matches(call, call.id()));
   if (!same) return {};
-  std::vector<std::string> arguments = {call.id()};
-  if (call.request.get_param_value("force") == "true") arguments.emplace_back("--force");
-  return operate(call, "delete", call.id(), arguments);
+  HOBBES_TRY(there, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
+  (void)there;
+  HOBBES_TRY(force, parameter_flag(call, "force"));
+  return operate(call, "delete", call.id(), {{"force", force}});
 }
 
 Result<void> act(Call& call, const std::string& verb) {
-  std::vector<std::string> arguments = {call.id()};
-  if (verb == "kill") arguments.push_back(text_at(call.body, "signal", "TERM"));
-  if (verb == "exec") {
-    Json args = call.body.value("args", Json::array());
-    if (!args.is_array() || args.empty()) return Error{Code::invalid, "execute in '" + call.id() + "'", "\"args\" is no list of words", ""};
-    arguments = {};
-    if (std::string cwd = text_at(call.body, "cwd"); !cwd.empty()) arguments.insert(arguments.end(), {"--cwd", cwd});
-    Json environment = call.body.value("env", Json::array());
-    for (const Json& entry : environment)
-      if (entry.is_string()) arguments.insert(arguments.end(), {"--env", entry.get<std::string>()});
-    arguments.push_back(call.id());
-    for (const Json& word : args)
-      if (word.is_string()) arguments.push_back(word.get<std::string>());
-  }
-  return operate(call, verb, call.id(), arguments);
+  static const std::map<std::string, std::set<std::string>> fields = {{"kill", {"signal"}}, {"exec", {"args", "cwd", "env"}}};
+  auto at = fields.find(verb);
+  HOBBES_CHECK(only(call, at != fields.end() ? at->second : std::set<std::string>()));
+  return operate(call, verb, call.id(), call.body);
 }
 
 Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
-  (void)record;  // found, and the caller's
-  std::string path = run_directory() + "/logs/" + hex(hash_of(root_of(call))) + "-" + call.id() + ".log";
+  std::string path = enclave_log(static_cast<uid_t>(number_at(record, "uid")), root_of(call), call.id());
   HOBBES_TRY(text, Files::system().read(path, 16 << 20));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
@@ -260,6 +272,14 @@ Result<void> get_logs(Call& call) {
 Result<void> get_operation(Call& call) {
   HOBBES_TRY(operation, ask(call, "operation.get", {{"operation", call.id()}}));
   answer(call.response, operation);
+  return {};
+}
+
+// What a program of `exec` has printed, or hobbes-run itself.
+Result<void> get_operation_logs(Call& call) {
+  HOBBES_TRY(operation, ask(call, "operation.get", {{"operation", call.id()}}));
+  HOBBES_TRY(text, Files::system().read(text_at(operation, "log"), 16 << 20));
+  call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
 }
 
@@ -308,7 +328,8 @@ const std::vector<Route>& routes() {
                               {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }},
                               {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }},
                               {"GET", "/v1/operations/{id}", get_operation},
-                              {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response); }},
+                              {"GET", "/v1/operations/{id}/logs", get_operation_logs},
+                              {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response, c.peer.uid); }},
                               {"GET", "/metrics", get_metrics},
                               {"GET", "/openapi.yaml", [](Call& c) -> Result<void> {
                                  c.response.set_content(openapi_text(), "application/yaml");
@@ -330,7 +351,8 @@ std::string pattern_of(const std::string& path) {
   return out;
 }
 
-void serve(const Route& route, const Identify& identify, const httplib::Request& request, httplib::Response& response) {
+void serve(const Route& route, const Identify& identify, const Dispatch& dispatch, const httplib::Request& request,
+           httplib::Response& response) {
   try {
     auto peer = identify(request);
     if (!peer) {
@@ -338,7 +360,7 @@ void serve(const Route& route, const Identify& identify, const httplib::Request&
       answer_problem(response, peer.error(), 401);
       return;
     }
-    Call call{request, response, *peer, Json::object()};
+    Call call{request, response, std::move(*peer), dispatch, Json::object()};
     if (!request.body.empty()) {
       auto body = parse_json(request.body, "the request's body");
       if (!body || !body->is_object()) {
@@ -362,10 +384,10 @@ std::vector<RouteName> route_names() {
   return out;
 }
 
-void add_routes(httplib::Server& server, const Identify& identify) {
+void add_routes(httplib::Server& server, const Identify& identify, const Dispatch& dispatch) {
   for (const Route& route : routes()) {
-    auto handler = [&route, identify](const httplib::Request& request, httplib::Response& response) {
-      serve(route, identify, request, response);
+    auto handler = [&route, identify, dispatch](const httplib::Request& request, httplib::Response& response) {
+      serve(route, identify, dispatch, request, response);
     };
     std::string method = route.method, pattern = pattern_of(route.path);
     if (method == "GET") server.Get(pattern, handler);

@@ -6,8 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "api/server.h"
 #include "core/result.h"
-#include "ipc/channel.h"
+#include "ipc/peer.h"
 
 namespace hobbes {
 
@@ -21,8 +22,8 @@ struct RouteName {
 
 /// Every route, in the order they are tried.
 std::vector<RouteName> route_names();
-/// Adds them all to a server. `identify` is called in the thread that serves the request.
-void add_routes(httplib::Server& server, const Identify& identify);
+/// Adds them all to a server. `identify` and `dispatch` are called in the thread that serves the request.
+void add_routes(httplib::Server& server, const Identify& identify, const Dispatch& dispatch);
 /// The OpenAPI document.
 const char* openapi_text();
 

@@ -150,6 +150,11 @@ HobbesSection read_hobbes(const Inspect& at) {
 
 // What the objects must say together.
 void check_whole(const Inspect& at, const Bundle& bundle) {
+  const auto& spaces = bundle.oci.linux_.namespaces;
+  bool names = std::any_of(spaces.begin(), spaces.end(), [](const oci::Namespace& space) { return space.type == "uts"; });
+  for (const char* key : {"hostname", "domainname"})
+    if (bundle.hobbes.kind == Kind::linux_ && !names && !at.at(key).text().value_or("").empty())
+      at.at(key).wrong("a name together with a uts namespace", "add {\"type\": \"uts\"} to linux.namespaces; it would rename the host");
   const HobbesSection& hobbes = bundle.hobbes;
   Inspect section = at.at("hobbes");
   bool is_linux = hobbes.kind == Kind::linux_;

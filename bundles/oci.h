@@ -39,7 +39,7 @@ struct Process {
   std::vector<std::string> args;
   std::vector<std::string> env;
   std::string cwd = "/";
-  std::optional<Capabilities> capabilities;  // absent: the caller's own are kept
+  Capabilities capabilities;  // absent: none
   std::vector<Rlimit> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;

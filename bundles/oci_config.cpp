@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <set>
 
+#include "bundles/mount_options.h"
+#include "core/procfs.h"
+
 namespace hobbes {
 namespace {
 
@@ -56,7 +59,7 @@ std::vector<oci::IdMapping> id_mappings(const Inspect& at) {
     if (!item.object()) return;
     auto inside = item.at("containerID").integer(0, id_most);
     auto outside = item.at("hostID").integer(0, id_most);
-    auto size = item.at("size").integer(1, id_most);
+    auto size = item.at("size").integer(1, 0xffffffff);
     if (!inside || !outside || !size) {
       if (!item.at("size").present()) item.missing("size", "how many ids the mapping covers");
       return;
@@ -78,6 +81,11 @@ oci::Mount read_mount(const Inspect& at) {
   mount.type = at.at("type").text().value_or("");
   mount.source = at.at("source").text().value_or("");
   mount.options = at.at("options").texts();
+  // What a bind mount does not know would be dropped without a word; other types hand it to their file system, which refuses it.
+  MountOptions options = parse_mount_options(mount.options);
+  if (options.bind || mount.type == "bind")
+    for (const std::string& word : options.data)
+      at.at("options").wrong("options of bind mounts, which \"" + word + "\" is not", "see mountOptions in `hobbes-run features`");
   return mount;
 }
 
@@ -198,6 +206,16 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   return out;
 }
 
+// The type of the namespace that a parameter, as a path below /proc/sys, is of; empty: none.
+std::string namespace_of_parameter(const std::string& path) {
+  auto below = [&](const char* prefix) { return path.rfind(prefix, 0) == 0; };
+  if (below("net/")) return "network";
+  if (below("kernel/msg") || below("kernel/shm") || path == "kernel/sem" || below("fs/mqueue/")) return "ipc";
+  if (path == "kernel/domainname" || path == "kernel/hostname") return "uts";
+  if (below("user/")) return "user";
+  return "";
+}
+
 oci::Linux read_linux(const Inspect& at) {
   oci::Linux out;
   if (!at.object()) return out;
@@ -226,8 +244,20 @@ oci::Linux read_linux(const Inspect& at) {
   }
   if (at.at("seccomp").object()) out.seccomp = read_seccomp(at.at("seccomp"));
   out.sysctl = at.at("sysctl").text_map();
-  for (const auto& [key, unused] : out.sysctl)
-    if (key.find("..") != std::string::npos) at.at("sysctl").at(key).wrong("a kernel parameter name");
+  for (const auto& [key, unused] : out.sysctl) {
+    std::string path = sysctl_path(key);
+    if (("/" + path + "/").find("/../") != std::string::npos || path.empty() || path.front() == '/') {
+      at.at("sysctl").at(key).wrong("a kernel parameter name");
+      continue;
+    }
+    // What is not of a namespace is the host's.
+    std::string needed = namespace_of_parameter(path);
+    if (needed.empty())
+      at.at("sysctl").at(key).wrong("a parameter of a namespace (net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.*, user.*)",
+                                    "it would change the host");
+    else if (seen.count(needed) == 0)
+      at.at("sysctl").at(key).wrong("a parameter of a namespace that the bundle has", "add {\"type\": \"" + needed + "\"} to namespaces");
+  }
   out.masked_paths = at.at("maskedPaths").texts();
   out.readonly_paths = at.at("readonlyPaths").texts();
   return out;

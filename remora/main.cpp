@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "core/file.h"
+#include "core/sealed_program.h"
 #include "core/json.h"
 #include "core/paths.h"
 #include "core/process.h"
@@ -248,4 +249,10 @@ int run_program(int argc, char** argv) {
 }  // namespace
 }  // namespace hobbes
 
-int main(int argc, char** argv) { return hobbes::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  if (auto sealed = hobbes::continue_as_sealed_copy(argv); !sealed) {
+    std::fprintf(stderr, "remora: %s\n", sealed.error().text().c_str());
+    return 1;
+  }
+  return hobbes::run_program(argc, argv);
+}

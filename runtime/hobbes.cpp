@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
 #include "nis/reader.h"
@@ -88,12 +89,12 @@ int with_access(hobbes_apid access, const std::string& attempt, Use use) {
 }
 
 // Begins an operation of hobbesd and waits for its end. `exit_status`: filled with the program's when hobbes-run reports only that.
-int operate(const std::string& verb, const std::string& id, std::vector<std::string> arguments, int* exit_status = nullptr) {
+int operate(const std::string& verb, const std::string& id, hobbes::Json request, int* exit_status = nullptr) {
   auto client = hobbes::Client::connect();
   if (!client) return failed(client.error());
-  std::vector<std::string> all = {verb};
-  all.insert(all.end(), arguments.begin(), arguments.end());
-  auto begun = client->call("operation.begin", {{"verb", verb}, {"id", id}, {"arguments", all}});
+  request["verb"] = verb;
+  request["id"] = id;
+  auto begun = client->call("operation.begin", std::move(request));
   if (!begun) return failed(begun.error());
   std::string name = hobbes::text_at(begun->body, "operation");
   for (unsigned wait_us = 500;; wait_us = std::min(wait_us * 2, 50'000U)) {
@@ -182,10 +183,17 @@ hobbes_segid hobbes_segment_search(const char* name) {
   auto nis = hobbes::NisReader::open(hobbes::mirror_path());
   if (!nis) return failed(nis.error());
   hobbes_record record;
-  if ((*nis)->by_name(HOBBES_SEGMENT, 0, name, &record) != hobbes::NisReader::Status::good)
-    return failed(
-        {hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
-  return static_cast<hobbes_segid>(record.id);
+  if ((*nis)->segment_named(name, ::geteuid(), &record) == hobbes::NisReader::Status::good) return static_cast<hobbes_segid>(record.id);
+  return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
+}
+
+hobbes_segid hobbes_segment_search_of(const char* name, unsigned owner) {
+  auto nis = hobbes::NisReader::open(hobbes::mirror_path());
+  if (!nis) return failed(nis.error());
+  hobbes_record record;
+  if ((*nis)->by_name(HOBBES_SEGMENT, owner, name, &record) == hobbes::NisReader::Status::good) return static_cast<hobbes_segid>(record.id);
+  return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "' of user " + std::to_string(owner),
+                 "there is no such segment", "see `hobbes segments`"});
 }
 
 hobbes_apid hobbes_segment_get(hobbes_segid segment, int access) {
@@ -304,28 +312,29 @@ int hobbes_enclave_find(const char* id, struct hobbes_record* out) {
 }
 
 int hobbes_enclave_create(const char* id, const char* bundle, int start) {
-  if (start != 0) return operate("run", id, {"--detach", "--bundle", bundle, id});
-  return operate("create", id, {"--bundle", bundle, id});
+  return operate(start != 0 ? "run" : "create", id, {{"bundle", hobbes::absolute(bundle)}});
 }
 
 int hobbes_enclave_resize(const char* id, unsigned cores, uint64_t memory) {
-  std::vector<std::string> arguments = {id};
-  if (cores > 0) arguments.insert(arguments.end(), {"--cores", std::to_string(cores)});
-  if (memory > 0) arguments.insert(arguments.end(), {"--memory-size", std::to_string(memory)});
-  return operate("update", id, arguments);
+  hobbes::Json request = hobbes::Json::object();
+  if (cores > 0) request["cores"] = cores;
+  if (memory > 0) request["memory"] = memory;
+  return operate("update", id, std::move(request));
 }
 
-int hobbes_enclave_signal(const char* id, int number) { return operate("kill", id, {id, std::to_string(number)}); }
-int hobbes_enclave_delete(const char* id) { return operate("delete", id, {"--force", id}); }
+int hobbes_enclave_signal(const char* id, int number) { return operate("kill", id, {{"signal", std::to_string(number)}}); }
+int hobbes_enclave_delete(const char* id) { return operate("delete", id, {{"force", true}}); }
 
 int hobbes_enclave_launch(const char* id, const char* const argv[]) {
-  std::vector<std::string> arguments = {id};
-  for (const char* const* word = argv; *word != nullptr; ++word) arguments.emplace_back(*word);
+  hobbes::Json arguments = hobbes::Json::array();
+  for (const char* const* word = argv; *word != nullptr; ++word) arguments.push_back(*word);
   int status = 0;
-  int result = operate("exec", id, arguments, &status);
+  int result = operate("exec", id, {{"args", std::move(arguments)}}, &status);
   return result != 0 ? result : status;
 }
 
-uint64_t hobbes_root_scope(const char* root) { return hobbes::hash_of(root != nullptr ? std::string(root) : hobbes::default_root()); }
+uint64_t hobbes_root_scope(const char* root) {
+  return hobbes::enclave_scope(::geteuid(), root != nullptr ? std::string(root) : hobbes::default_root());
+}
 
 }  // extern "C"

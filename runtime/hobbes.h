@@ -44,7 +44,7 @@ int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* o
 /* Nanoseconds since hobbesd last showed life. */
 uint64_t hobbes_nis_writer_silence(hobbes_nis* nis);
 
-/* The scope of an enclave's name: the hash of its OCI state root (NULL: the default one). */
+/* The scope of an enclave's name: a hash of its OCI state root (NULL: the default one) and the caller's user. */
 uint64_t hobbes_root_scope(const char* root);
 
 /* ---- XEMEM: named shared segments, with the call set of XPMEM -------------------------------------------------------- */
@@ -61,8 +61,10 @@ enum { HOBBES_HUGE_2M = 1, HOBBES_HUGE_1G = 2, HOBBES_PERSISTENT = 4 };
  * segment, at the same address; it must be whole pages and the caller must have one thread (-EBUSY, -EOPNOTSUPP otherwise).
  * The id, or -EEXIST, -EACCES, -ENOSPC (no huge pages), -ECONNREFUSED (no hobbesd). Gone with this process unless HOBBES_PERSISTENT. */
 hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags, void** address);
-/* The id of a name, or -ENOENT. */
+/* The id of a name, or -ENOENT. Each user has names of his own: found is the caller's, else root's, else any other's. */
 hobbes_segid hobbes_segment_search(const char* name);
+/* The same, of that user (as the node numbers users) and nobody else's. */
+hobbes_segid hobbes_segment_search_of(const char* name, unsigned owner);
 /* The right to attach, checked now and for good. -EACCES, -ENOENT. */
 hobbes_apid hobbes_segment_get(hobbes_segid segment, int access);
 /* The size in bytes of the segment behind an access id. */

@@ -156,7 +156,7 @@ struct hobbes_record {
   uint16_t size;  /* bytes of this struct its writer knew */
   uint32_t state; /* by type: enum hobbes_enclave_state, hobbes_core_state, hobbes_phase; 0 where there is none */
   uint32_t uid, gid;
-  uint64_t scope;              /* names are unique per (type, scope); enclaves: hash of the state root */
+  uint64_t scope;              /* names are unique per (type, scope); enclaves: hash of state root and user, segments: user */
   uint64_t changed_ns;         /* CLOCK_REALTIME of the last change */
   uint64_t enclave;            /* the enclave it belongs to, 0: none */
   char name[HOBBES_NAME_SIZE]; /* NUL-terminated */

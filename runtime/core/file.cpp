@@ -58,21 +58,27 @@ Result<void> written(ssize_t n, std::string_view text, const std::string& path) 
   return {};
 }
 
+Result<std::string> read_all(const Fd& fd, const std::string& path, std::size_t limit) {
+  std::string out;
+  char chunk[8192];
+  for (;;) {
+    ssize_t n = ::read(fd.get(), chunk, sizeof chunk);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return os_error("read " + path, errno);
+    if (n == 0) return out;
+    out.append(chunk, static_cast<std::size_t>(n));
+    if (out.size() > limit) return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
+  }
+}
+
 class SystemFiles final : public Files {
  public:
   Result<std::string> read(const std::string& path, std::size_t limit) const override {
-    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (!fd) return os_error("read " + path, errno);
-    std::string out;
-    char chunk[8192];
-    for (;;) {
-      ssize_t n = ::read(fd.get(), chunk, sizeof chunk);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return os_error("read " + path, errno);
-      if (n == 0) return out;
-      out.append(chunk, static_cast<std::size_t>(n));
-      if (out.size() > limit) return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
-    }
+    struct stat info {};
+    if (::fstat(fd.get(), &info) == 0 && S_ISFIFO(info.st_mode)) return Error{Code::invalid, "read " + path, "it is a pipe", "name a file"};
+    return read_all(fd, path, limit);
   }
 
   Result<void> write(const std::string& path, std::string_view text) const override {
@@ -186,6 +192,12 @@ Result<void> write_all(int fd, std::string_view data, const std::string& what) {
     data.remove_prefix(static_cast<std::size_t>(n));
   }
   return {};
+}
+
+Result<std::string> read_stream(const std::string& path, std::size_t limit) {
+  Fd fd(path == "-" ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd) return os_error("read " + path, errno);
+  return read_all(fd, path, limit);
 }
 
 Result<std::string> read_link(const std::string& path) {

@@ -16,7 +16,7 @@ namespace hobbes {
 class Files {
  public:
   virtual ~Files() = default;
-  /// The whole file, at most `limit` bytes; a larger file is Code::invalid.
+  /// The whole file, at most `limit` bytes; a larger file, and a pipe, whose other end may never come, is Code::invalid.
   [[nodiscard]] virtual Result<std::string> read(const std::string& path, std::size_t limit = 1 << 20) const = 0;
   /// One write(2) of `text` to an existing file, as sysfs and cgroupfs want it.
   [[nodiscard]] virtual Result<void> write(const std::string& path, std::string_view text) const = 0;
@@ -43,6 +43,9 @@ class Files {
 [[nodiscard]] Result<void> remove_tree(const std::string& path);
 /// Writes everything, retrying short writes and EINTR.
 [[nodiscard]] Result<void> write_all(int fd, std::string_view data, const std::string& what);
+/// All that a file, pipe or terminal of the caller's own has to say ("-" is standard input), however long that takes; at most `limit`
+/// bytes.
+[[nodiscard]] Result<std::string> read_stream(const std::string& path, std::size_t limit);
 /// Where a symbolic link points.
 [[nodiscard]] Result<std::string> read_link(const std::string& path);
 /// `path` made absolute against the working directory, with ".", ".." and double slashes folded lexically.

@@ -21,6 +21,11 @@ constexpr std::uint64_t hash_of(std::string_view text) {
   return hash;
 }
 
+/// The scope of an enclave's name: ids are unique per state root and user, so that nobody can take another user's.
+inline std::uint64_t enclave_scope(std::uint32_t uid, const std::string& root) {
+  return hash_of(uid == 0 ? root : root + '\n' + std::to_string(uid));
+}
+
 /// Fixed-width lower-case hexadecimal.
 std::string hex(std::uint64_t number, unsigned digits = 16);
 

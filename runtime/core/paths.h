@@ -2,9 +2,11 @@
 #pragma once
 #include <unistd.h>
 
-#include <climits>
 #include <cstdlib>
 #include <string>
+
+#include "core/identity.h"
+#include "core/sealed_program.h"
 
 namespace hobbes {
 
@@ -27,11 +29,15 @@ inline std::string default_root(uid_t uid = ::geteuid()) {
   return run_directory() + (uid == 0 ? std::string("/enclaves") : "/users/" + std::to_string(uid));
 }
 
+/// What an enclave that hobbesd had made has printed.
+inline std::string enclave_log(uid_t uid, const std::string& root, const std::string& id) {
+  return run_directory() + "/logs/" + hex(enclave_scope(uid, root)) + "-" + id + ".log";
+}
+
 /// Another of our programs: beside the running one, as in a build tree, or in the bin or sbin folder next to it, as installed.
 inline std::string sibling_program(const std::string& name) {
-  char self[PATH_MAX];
-  ssize_t n = ::readlink("/proc/self/exe", self, sizeof self);
-  std::string folder = n > 0 ? std::string(self, static_cast<std::size_t>(n)) : "/usr/bin/hobbes";
+  std::string folder = program_file();
+  if (folder.empty()) folder = "/usr/bin/hobbes";
   folder.resize(folder.rfind('/'));
   for (const char* place : {"/", "/../bin/", "/../sbin/"})
     if (std::string path = folder + place + name; ::access(path.c_str(), X_OK) == 0) return path;

@@ -9,10 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "core/file.h"
+#include "core/sealed_program.h"
 
 namespace hobbes {
 namespace {
@@ -67,6 +70,37 @@ Result<Fd> ProcessId::open() const {
   // Checked after opening: from here on the descriptor, not the number, is the identity.
   if (!alive()) return os_error("watch process " + std::to_string(pid), ESRCH);
   return fd;
+}
+
+bool process_has_user(pid_t pid, uid_t uid, bool all) {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
+  std::size_t at = text ? text->find("\nUid:") : std::string::npos;
+  unsigned ids[3] = {};
+  if (at == std::string::npos || std::sscanf(text->c_str() + at, "\nUid: %u %u %u", &ids[0], &ids[1], &ids[2]) != 3) return false;
+  auto same = std::count(ids, ids + 3, uid);
+  return all ? same == 3 : same > 0;
+}
+
+Result<void> close_in_child(Fd fd) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return os_error("close a descriptor elsewhere", errno);
+  Fd heard(ends[0]), said(ends[1]);
+  pid_t child = ::fork();
+  if (child < 0) {
+    Error error = os_error("close a descriptor elsewhere", errno);
+    (void)fd.release();
+    return error;
+  }
+  if (child == 0) {
+    // The last reference must be this one: it ends after the parent's, and after all that is none of its business.
+    int kept = ::dup2(fd.get(), 1), pipe = ::dup2(heard.get(), 0);
+    ::syscall(SYS_close_range, 2, ~0U, 0);
+    char unused = 0;
+    if (kept == 1 && pipe == 0) (void)!::read(0, &unused, 1);
+    ::_exit(0);
+  }
+  fd.reset();
+  return {};
 }
 
 char process_state(pid_t pid) {
@@ -163,8 +197,8 @@ Result<Outcome> run(const Command& command) {
 }
 
 std::string program_directory() {
-  auto path = read_link("/proc/self/exe");
-  return path ? path->substr(0, path->rfind('/')) : std::string("/usr/bin");
+  std::string path = program_file();
+  return path.empty() ? std::string("/usr/bin") : path.substr(0, path.rfind('/'));
 }
 
 }  // namespace hobbes

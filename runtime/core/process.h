@@ -26,6 +26,9 @@ struct ProcessId {
   [[nodiscard]] Result<Fd> open() const;
 };
 
+/// Whether `uid` is among its real, effective and saved users; `all`: is each of them. A process that has ended has none.
+bool process_has_user(pid_t pid, uid_t uid, bool all = false);
+
 /// The kernel's one-letter process state, 0 when there is no such process.
 char process_state(pid_t pid);
 
@@ -54,6 +57,10 @@ struct Outcome {
 
 /// Runs a command to its end and collects what it says. Safe in threaded programs. Errors: the program cannot be started.
 Result<Outcome> run(const Command& command);
+
+/// Closes a descriptor, which may take for ever, in a child process that this one need not wait for. Errors: it cannot fork, and the
+/// descriptor stays open.
+Result<void> close_in_child(Fd fd);
 
 /// The folder of the running executable, where its siblings are found.
 std::string program_directory();

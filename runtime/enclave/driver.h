@@ -37,6 +37,7 @@ struct UpdateRequest {
 
 struct ExecRequest {
   oci::Process process;
+  std::string user;  ///< "USER[:GROUP]" by the enclave's own names, over the process's; empty: as that says
   std::string console_socket;
   int stdio[3] = {0, 1, 2};
   int preserve_fds = 0;

@@ -1,6 +1,7 @@
 // `features`: what this runtime and this node can do, in the runtime-spec's features format.
 #include <iostream>
 
+#include "bundles/mount_options.h"
 #include "core/json.h"
 #include "enclave/driver.h"
 #include "hobbes-run/verbs.h"
@@ -20,11 +21,7 @@ Result<int> features() {
       {"ociVersionMin", "1.0.0"},
       {"ociVersionMax", "1.3.0"},
       {"hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}},
-      {"mountOptions",
-       {"async",   "atime",    "bind",       "defaults",    "dev",      "diratime",   "dirsync",       "exec",      "mand",
-        "noatime", "nodev",    "nodiratime", "noexec",      "nomand",   "norelatime", "nostrictatime", "nosuid",    "private",
-        "rbind",   "relatime", "remount",    "ro",          "rprivate", "rro",        "rshared",       "rslave",    "runbindable",
-        "rw",      "shared",   "slave",      "strictatime", "suid",     "sync",       "tmpcopyup",     "unbindable"}},
+      {"mountOptions", known_mount_options()},
       {"linux",
        {{"namespaces", {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}},
         {"cgroup",

@@ -10,6 +10,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/sealed_program.h"
 #include "hobbes-run/verbs.h"
 
 namespace hobbes {
@@ -46,16 +47,28 @@ void add_create_options(CLI::App* verb, CreateOptions& options) {
   verb->add_option("--preserve-fds", options.preserve_fds, "hand this many descriptors from 3 on to the program");
 }
 
+const std::set<std::string> global_with_value = {"--root", "--log", "--log-format", "--log-level", "--cgroup-manager", "--rootless"};
+
+// Where the verb stands in the command line; argc when there is none.
+int verb_at(int argc, char** argv) {
+  int at = 1;
+  for (; at < argc && argv[at][0] == '-'; ++at)
+    if (global_with_value.count(argv[at]) != 0) ++at;
+  return std::min(at, argc);
+}
+
+// Whether a process of it becomes one of an enclave: known before anything else is, since its program is then a copy.
+bool enters_an_enclave(int argc, char** argv) {
+  int at = verb_at(argc, argv);
+  return at < argc && std::set<std::string>{"create", "run", "exec"}.count(argv[at]) != 0;
+}
+
 // `exec [options] ID PROGRAM ARGS...`: from the program on, words are its own, whatever they look like. Takes them off the end of the
 // command line and returns them.
 std::vector<std::string> take_command(int& argc, char** argv) {
   static const std::set<std::string> with_value = {
       "-p", "--process", "--console-socket", "--pid-file", "--cwd", "-u", "--user", "-e", "--env", "-c", "--cap", "--preserve-fds"};
-  static const std::set<std::string> global_with_value = {"--root",           "--log",     "--log-format", "--log-level",
-                                                          "--cgroup-manager", "--rootless"};
-  int at = 1;
-  for (; at < argc && argv[at][0] == '-'; ++at)
-    if (global_with_value.count(argv[at]) != 0) ++at;
+  int at = verb_at(argc, argv);
   if (at >= argc || std::string(argv[at]) != "exec") return {};
   for (++at; at < argc && argv[at][0] == '-'; ++at)
     if (with_value.count(argv[at]) != 0) ++at;
@@ -186,4 +199,11 @@ int run_program(int argc, char** argv) {
 }  // namespace
 }  // namespace hobbes
 
-int main(int argc, char** argv) { return hobbes::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  if (hobbes::enters_an_enclave(argc, argv))
+    if (auto sealed = hobbes::continue_as_sealed_copy(argv); !sealed) {
+      std::fprintf(stderr, "hobbes-run: %s\n", sealed.error().text().c_str());
+      return 1;
+    }
+  return hobbes::run_program(argc, argv);
+}

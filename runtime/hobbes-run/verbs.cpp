@@ -11,7 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <iostream>
@@ -30,6 +33,8 @@ namespace hobbes {
 namespace {
 
 using std::chrono::milliseconds;
+
+constexpr std::uint64_t least_memory = 1 << 20;
 
 std::string root_of(const Globals& globals) { return globals.root.empty() ? default_root() : absolute(globals.root); }
 
@@ -66,16 +71,38 @@ void print_placement(const Globals& globals, const std::string& id, const Json& 
 
 Result<int> signal_number(const std::string& text) {
   std::string name = text;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
   if (name.rfind("SIG", 0) == 0) name = name.substr(3);
-  if (!name.empty() && name.find_first_not_of("0123456789") == std::string::npos) {
-    int number = std::atoi(name.c_str());
-    if (number > 0 && number < NSIG) return number;
-  }
+  auto count = [](const std::string& digits) {
+    int out = -1;
+    auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+    return error == std::errc() && end == digits.data() + digits.size() ? out : -1;
+  };
+  // 0 sends nothing and tells whether it could.
+  if (int number = count(name); number >= 0 && number < NSIG) return number;
+  for (const auto& [other, number] : {std::pair{"IOT", SIGABRT}, std::pair{"CLD", SIGCHLD}, std::pair{"POLL", SIGIO}})
+    if (name == other) return number;
   for (int number = 1; number < NSIG; ++number) {
     const char* known = ::sigabbrev_np(number);
     if (known != nullptr && name == known) return number;
   }
+  // RTMIN, RTMIN+3, RTMAX-1 as kill(1) names them.
+  if (name == "RTMIN" || name == "RTMAX") return name == "RTMIN" ? SIGRTMIN : SIGRTMAX;
+  int beyond = name.size() > 6 ? count(name.substr(6)) : -1, most = SIGRTMAX - SIGRTMIN;
+  if (name.rfind("RTMIN+", 0) == 0 && beyond >= 0 && beyond <= most) return SIGRTMIN + beyond;
+  if (name.rfind("RTMAX-", 0) == 0 && beyond >= 0 && beyond <= most) return SIGRTMAX - beyond;
   return Error{Code::invalid, "send signal '" + text + "'", "there is no such signal", "use a name such as TERM or a number"};
+}
+
+// "NAME=value" in the place of an earlier one of that name, as setenv(3) does.
+void set_variable(Json& environment, const std::string& entry) {
+  std::string prefix = entry.substr(0, entry.find('=') + 1);
+  for (Json& old : environment)
+    if (old.is_string() && !prefix.empty() && old.get<std::string>().rfind(prefix, 0) == 0) {
+      old = entry;
+      return;
+    }
+  environment.push_back(entry);
 }
 
 // Waits for a direct child, handing on the signals people send to a foreground program.
@@ -171,7 +198,7 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
   ExecRequest request;
   std::vector<Problem> problems;
   if (!options.process_file.empty()) {
-    HOBBES_TRY(text, Files::system().read(options.process_file, json_size_limit));
+    HOBBES_TRY(text, read_stream(options.process_file, json_size_limit));
     HOBBES_TRY(json, parse_json(text, options.process_file));
     if (auto process = read_process(json, "", problems)) request.process = std::move(*process);
   } else {
@@ -183,12 +210,7 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
     json["args"] = options.command;
     json["terminal"] = options.tty;
     if (!options.cwd.empty()) json["cwd"] = options.cwd;
-    for (const std::string& entry : options.env) json["env"].push_back(entry);
-    if (!options.user.empty()) {
-      json["user"] = {{"uid", std::atoi(options.user.c_str())}, {"gid", 0}};
-      if (auto colon = options.user.find(':'); colon != std::string::npos)
-        json["user"]["gid"] = std::atoi(options.user.c_str() + colon + 1);
-    }
+    for (const std::string& entry : options.env) set_variable(json["env"], entry);
     if (options.no_new_privs) json["noNewPrivileges"] = true;
     for (const std::string& name : options.capabilities)
       for (const char* set : {"bounding", "effective", "permitted"}) json["capabilities"][set].push_back(name);
@@ -198,6 +220,7 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
     return Error{Code::invalid, "execute a program in enclave '" + options.id + "'",
                  "the process has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems), "mend them"};
   if (options.tty) request.process.terminal = true;
+  request.user = options.user;
   request.console_socket = options.console_socket;
   request.preserve_fds = options.preserve_fds;
   std::optional<Relay> relay;
@@ -272,7 +295,7 @@ Result<int> ps(const Globals& globals, const std::string& id, const std::string&
 Result<int> kill(const Globals& globals, const std::string& id, const std::string& signal, bool all) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_TRY(number, signal_number(signal));
-  if (record.process.alive()) tell_manager(record.handle, {{"event", "killing"}});
+  if (number != 0 && record.process.alive()) tell_manager(record.handle, {{"event", "killing"}});
   HOBBES_CHECK(driver_for(record.kind).signal(record, number, all));
   return 0;
 }
@@ -306,12 +329,30 @@ Result<int> resume(const Globals& globals, const std::string& id) {
   return 0;
 }
 
+// A lease is changed by its own options only: a cpuset beside it would have the cores leased twice.
+Result<void> check_update(const EnclaveRecord& record, const UpdateOptions& options, const oci::Resources& resources, bool resizes) {
+  const std::string attempt = "update enclave '" + record.id + "'";
+  bool limits = !resources.cpus.empty() || !resources.mems.empty() || resources.memory_limit || resources.memory_swap ||
+                resources.memory_reservation || resources.cpu_shares || resources.cpu_quota || resources.cpu_period ||
+                resources.pids_limit || !resources.unified.empty();
+  if (!resizes && !limits && options.resources.empty())
+    return Error{Code::invalid, attempt, "nothing to change is named", "see `hobbes-run update --help`"};
+  if (resources.cpus.empty() && resources.mems.empty()) return {};
+  auto client = Client::connect(false);
+  auto described = client ? client->call("enclave.describe", {{"handle", record.handle}}) : Result<Message>(client.error());
+  std::string leased = described ? text_at(described->body, "cpus") : "";
+  if (!leased.empty())
+    return Error{Code::busy, attempt, "it leases CPUs " + leased + ", which --cpuset-cpus and --cpuset-mems would leave",
+                 "change the lease with --cores"};
+  return {};
+}
+
 Result<int> update(const Globals& globals, const UpdateOptions& options) {
   HOBBES_TRY(record, find(globals, options.id));
   const Driver& driver = driver_for(record.kind);
   oci::Resources resources;
   if (!options.resources.empty()) {
-    HOBBES_TRY(text, Files::system().read(options.resources == "-" ? "/proc/self/fd/0" : options.resources, json_size_limit));
+    HOBBES_TRY(text, read_stream(options.resources, json_size_limit));
     HOBBES_TRY(json, parse_json(text, options.resources));
     std::vector<Problem> problems;
     auto read = read_resources(json, "", problems);
@@ -331,6 +372,7 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   resources.devices.clear();  // an update never widens what devices may be used
 
   bool resizes = options.cores > 0 || !options.memory_size.empty();
+  HOBBES_CHECK(check_update(record, options, resources, resizes));
   if (!resizes) {
     HOBBES_CHECK(driver.update(record, {resources, false, {}, {}}));
     return 0;
@@ -340,6 +382,9 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   if (options.cores > 0) request["cores"] = {{"count", options.cores}};
   if (!options.memory_size.empty()) {
     HOBBES_TRY(bytes, parse_size(options.memory_size));
+    if (bytes < least_memory)
+      return Error{Code::invalid, "update enclave '" + options.id + "'", format_size(bytes) + " is less than an enclave can have",
+                   "lease at least " + format_size(least_memory)};
     request["memory"] = {{"size", bytes}};
   }
   HOBBES_TRY(planned, client.call("enclave.resize", request));

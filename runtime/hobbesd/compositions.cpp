@@ -12,7 +12,7 @@
 namespace hobbes {
 namespace {
 
-constexpr std::uint32_t rank_limit = 4096, app_limit = 1024;
+constexpr std::uint32_t rank_limit = 4096, app_limit = 1024, ranks_per_user = 16384;
 
 // hobbesd trusts what it has mapped, so the file stays root's; that only its user can read it is a matter of the folder.
 std::string shard_folder(uid_t uid) { return run_directory() + "/keys-" + std::to_string(uid); }
@@ -27,6 +27,13 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
   if (nis_->by_name(HOBBES_COMPOSITION, session.peer.uid, name) != nullptr)
     return Error{Code::exists, "begin composition '" + name + "'", "one of that name runs",
                  "choose another name, or end it with its launcher"};
+  std::uint64_t limit = policies_.of(session.peer.uid).compositions, running = 0;
+  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION)) running += other->uid == session.peer.uid ? 1 : 0;
+  if (running >= limit && !session.privileged)
+    return Error{
+        Code::exhausted, "begin composition '" + name + "'",
+        "user " + std::to_string(session.peer.uid) + " has " + std::to_string(running) + " running, the quota is " + std::to_string(limit),
+        "end one, or ask the administrator to raise the quota"};
   HOBBES_TRY(launcher, ProcessId::of(session.peer.pid));
   hobbes_record composition = nis_->make(HOBBES_COMPOSITION, session.peer.uid, name);
   composition.uid = session.peer.uid;
@@ -59,6 +66,13 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     }
     ++number;
   }
+  std::uint64_t all = rank;
+  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION))
+    if (other->uid == session.peer.uid) all += other->body.composition.ranks;
+  if (all > ranks_per_user && !session.privileged)
+    return Error{Code::exhausted, "begin composition '" + name + "'",
+                 "user " + std::to_string(session.peer.uid) + " would have " + std::to_string(all) + " ranks on this node",
+                 "use at most " + std::to_string(ranks_per_user)};
   composition.body.composition = {launcher.start_ticks, launcher.pid, rank, number, -1};
   transition.put(composition);
   HOBBES_CHECK(nis_->commit(transition));
@@ -125,6 +139,9 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
   auto shard = shards_.find(handle);
   if (session.compositions.count(handle) == 0 || shard == shards_.end())
     return Error{Code::denied, "publish keys", "the composition is not this launcher's", ""};
+  // As many as ranks publish, and no more: the shard is memory of the run directory.
+  const hobbes_record* composition = nis_->by_id(handle);
+  std::uint64_t most = 1024 + 64ULL * (composition != nullptr ? composition->body.composition.ranks : 0);
   std::uint32_t slot = 0;
   NisView view(shard->second.base(), shard->second.size());
   const Json keys = request.value("keys", Json::object());
@@ -133,6 +150,8 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
     auto text = value.get<std::string>();
     hobbes_record record{}, old{};
     while (view.slot(slot, &old) == NisView::Status::good && name != old.name) ++slot;
+    if (slot >= most)
+      return Error{Code::exhausted, "publish keys", "the composition has " + std::to_string(most) + " already", "publish fewer"};
     record.id = std::uint64_t{1} << 32U | slot;
     record.type = HOBBES_KEY;
     record.size = sizeof record;

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "core/process.h"
+
 namespace hobbes {
 namespace {
 constexpr std::size_t connection_limit = 4096;
@@ -33,7 +35,7 @@ void ControlServer::accept_all() {
       (void)connection->channel.send({{"ok", false}, {"error", to_json(error)}});
       continue;
     }
-    connection->session.peer = *peer;
+    connection->session.peer = std::move(*peer);
     int number = connection->channel.fd();
     if (!loop_.watch(number, [this, number] { serve(number); })) continue;
     connections_[number] = std::move(connection);
@@ -44,29 +46,22 @@ void ControlServer::serve(int fd) {
   auto at = connections_.find(fd);
   if (at == connections_.end()) return;
   Connection& connection = *at->second;
-  auto message = connection.channel.receive(std::chrono::milliseconds(0));
+  auto message = connection.channel.receive_without_descriptors(std::chrono::milliseconds(0));
   if (!message) {
     if (message.error().code == Code::timeout) return;
-    if (message.error().code == Code::invalid) {  // a malformed request costs its sender nothing but an answer
+    if (message.error().code == Code::invalid ||
+        message.error().code == Code::denied)  // a malformed request costs its sender nothing but an answer
       (void)connection.channel.send({{"ok", false}, {"error", to_json(message.error())}});
-      return;
-    }
+    if (message.error().code == Code::invalid) return;
     loop_.unwatch(fd);
     Session session = std::move(connection.session);
+    if (message.error().code == Code::denied)
+      if (auto closed = close_in_child(std::move(connection.channel).take()); !closed) spdlog::error("{}", closed.error().text());
     connections_.erase(at);
     manager_.leave(session);
     return;
   }
-  // Our own REST threads speak for the user whom the HTTP connection or token named.
-  if (connection.session.peer.pid == ::getpid() && message->body.contains("asUid")) {
-    connection.session.peer.uid = static_cast<uid_t>(number_at(message->body, "asUid"));
-    connection.session.peer.gid = static_cast<gid_t>(number_at(message->body, "asGid"));
-    connection.session.peer.pid = static_cast<pid_t>(number_at(message->body, "asPid", ::getpid()));
-    message->body.erase("asUid");
-    message->body.erase("asGid");
-    message->body.erase("asPid");
-  }
-  auto reply = manager_.handle(connection.session, message->body, message->fds);
+  auto reply = manager_.handle(connection.session, message->body);
   Json answer = reply ? std::move(reply->body) : Json{{"error", to_json(reply.error())}};
   answer["ok"] = static_cast<bool>(reply);
   std::vector<int> fds;

@@ -116,15 +116,7 @@ Limits Manager::limits_for(const Session& session, bool detached) const {
       if (chunk.reserved) out.set_aside[chunk.node] += chunk.size;
   }
   // A batch job's processes are confined to its cpuset: what they ask for comes from there.
-  auto status = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/status");
-  if (status) {
-    std::size_t at = status->find("Cpus_allowed_list:");
-    if (at != std::string::npos) {
-      std::size_t begin = status->find_first_not_of(" \t", at + 18);
-      auto allowed = CpuSet::parse(status->substr(begin, status->find('\n', begin) - begin));
-      if (allowed && !(inventory_.usable - *allowed).empty()) out.permitted = *allowed & inventory_.usable;
-    }
-  }
+  if (!session.allowed.empty() && !(inventory_.usable - session.allowed).empty()) out.permitted = session.allowed & inventory_.usable;
   return out;
 }
 
@@ -165,18 +157,26 @@ Result<Reply> Manager::plan(Session& session, const Json& request) {
   return Reply{placement_json(placement), {}};
 }
 
+// The records of a root are its user's: he alone may have enclaves there.
+Result<void> Manager::check_root(const Session& session, const std::string& root) {
+  if (session.privileged) return {};
+  struct stat info {};
+  if (root.empty() || root.front() != '/' || ::lstat(root.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != session.peer.uid)
+    return Error{Code::denied, "reserve resources in " + root, "it is not a folder of user " + std::to_string(session.peer.uid),
+                 "use a folder of your own, or none: the default root is made for you"};
+  return {};
+}
+
 Result<Reply> Manager::reserve(Session& session, const Json& request) {
   std::string root = text_at(request, "root"), id = text_at(request, "id");
   HOBBES_CHECK(check_id(id));
   auto kind = kind_named(text_at(request, "kind"));
   if (!kind) return Error{Code::invalid, "reserve resources for '" + id + "'", "the kind is unknown", ""};
-  std::uint64_t scope = hash_of(root);
+  HOBBES_CHECK(check_root(session, root));
+  std::uint64_t scope = enclave_scope(session.peer.uid, root);
   const hobbes_record* old = nis_->by_name(HOBBES_ENCLAVE, scope, id);
   if (old != nullptr) {
     // The caller holds the folder <root>/<id>, so a record of that name is of an enclave whose folder is gone.
-    if (old->uid != session.peer.uid && session.peer.uid != 0)
-      return Error{Code::denied, "reserve resources for '" + id + "'", "user " + std::to_string(old->uid) + " has an enclave of that name",
-                   "choose another id"};
     if (ProcessId{old->body.enclave.pid, old->body.enclave.start_ticks}.alive())
       return Error{Code::exists, "reserve resources for '" + id + "'", "the id is taken and its process runs", "choose another id"};
     forget(old->id);
@@ -225,16 +225,25 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
   return Reply{out, {}};
 }
 
+// Each user's names are his own; root finds them all by the root they were made with.
+const hobbes_record* Manager::find_enclave(const Session& session, const std::string& root, const std::string& id) const {
+  if (const hobbes_record* own = nis_->by_name(HOBBES_ENCLAVE, enclave_scope(session.peer.uid, root), id)) return own;
+  if (!session.privileged) return nullptr;
+  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE))
+    if (id == record->name && text_at(nis_->document(document_name(record->id)).value_or(Json::object()), "root") == root) return record;
+  return nullptr;
+}
+
 Result<const hobbes_record*> Manager::enclave_of(const Session& session, const Json& request) const {
   const hobbes_record* record = nullptr;
   if (request.contains("handle"))
     record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
   else
-    record = nis_->by_name(HOBBES_ENCLAVE, hash_of(text_at(request, "root", default_root(session.peer.uid))), text_at(request, "id"));
+    record = find_enclave(session, text_at(request, "root", default_root(session.peer.uid)), text_at(request, "id"));
   std::string name = record != nullptr ? record->name : text_at(request, "id", "?");
   if (record == nullptr || record->type != HOBBES_ENCLAVE)
     return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist", "see `hobbes enclaves`"};
-  if (session.peer.uid != 0 && session.peer.uid != record->uid)
+  if (!session.privileged && session.peer.uid != record->uid)
     return Error{Code::denied, "act on enclave '" + name + "'", "it belongs to user " + std::to_string(record->uid), ""};
   return record;
 }
@@ -253,7 +262,7 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   // silent.
   if (session.peer.uid != 0) {
     auto lent = lent_group_of(record);
-    inside = inside && belongs_to(process.pid, session.peer.uid) && (lent ? group == *lent : group.empty());
+    inside = inside && process_has_user(process.pid, session.peer.uid, true) && (lent ? group == *lent : group.empty());
   }
   if (!process.alive() || !inside || group == "/")
     return Error{Code::denied, "commit enclave '" + std::string(record.name) + "'",
@@ -327,7 +336,7 @@ void Manager::note_cause(const hobbes_record& record, const std::string& cause) 
 
 // A sign of life, from any process inside.
 Result<Reply> Manager::beat(Session& session, const Json&) {
-  const hobbes_record* found = nis_->by_id(enclave_containing(session.peer.pid));
+  const hobbes_record* found = nis_->by_id(session.inside);
   if (found == nullptr)
     return Error{Code::not_found, "give a sign of life", "the process is in no enclave", "call it from a program of an enclave"};
   hobbes_record record = *found;
@@ -599,13 +608,13 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
 // Whoever was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.
 void Manager::clean_up(const hobbes_record& record) {
   Json document = nis_->document(document_name(record.id)).value_or(Json::object());
-  Json request = {{"verb", "delete"},
-                  {"arguments", {"--root", text_at(document, "root", root_), "delete", "--force", std::string(record.name)}},
-                  {"enclave", record.id}};
-  Session owner;
-  owner.peer = {::getpid(), record.uid, record.gid};
   spdlog::warn("enclave '{}' was left half-made; cleaning it up", record.name);
-  auto begun = begin_operation(owner, request);
+  auto verb = read_verb({{"verb", "delete"}, {"force", true}, {"id", record.name}}, text_at(document, "root", root_));
+  if (!verb) {
+    spdlog::error("{}", verb.error().text());
+    return;
+  }
+  auto begun = start_operation({record.uid, record.gid, {}, {}}, *verb, Json());
   if (begun)
     operations_.at(text_at(begun->body, "operation")).forgets = record.id;
   else
@@ -636,6 +645,14 @@ void Manager::consume_release_notes() {
   }
 }
 
+CpuSet Manager::allowed_cpus(pid_t pid) {
+  auto status = Files::system().read("/proc/" + std::to_string(pid) + "/status");
+  std::size_t at = status ? status->find("Cpus_allowed_list:") : std::string::npos;
+  if (at == std::string::npos) return {};
+  std::size_t begin = status->find_first_not_of(" \t", at + 18);
+  return CpuSet::parse(status->substr(begin, status->find('\n', begin) - begin)).value_or(CpuSet());
+}
+
 std::uint64_t Manager::enclave_containing(pid_t pid) const {
   auto text = Files::system().read("/proc/" + std::to_string(pid) + "/cgroup");
   if (!text) return 0;
@@ -650,17 +667,18 @@ std::uint64_t Manager::enclave_containing(pid_t pid) const {
   return 0;
 }
 
+Grant Manager::grant_of(std::uint64_t enclave) const {
+  const hobbes_record* record = nis_->by_id(enclave);
+  return record != nullptr ? static_cast<Grant>(record->body.enclave.flags >> 8U & 3U) : Grant::none;
+}
+
 Result<void> Manager::check_grant(const Session& session, std::uint64_t target) const {
-  // Whoever connected must still be there to be placed; "cannot be found" is not "outside".
-  if (!ProcessId::of(session.peer.pid))
-    return Error{Code::denied, "manage the node", "the process that connected is gone", "connect from the process that asks"};
-  std::uint64_t inside = enclave_containing(session.peer.pid);
-  if (inside == 0) return {};
-  const hobbes_record* record = nis_->by_id(inside);
-  std::uint32_t grant = record != nullptr ? record->body.enclave.flags >> 8U & 3U : 0;
-  if (grant == 2 || (grant == 1 && target == inside)) return {};
+  if (session.inside == 0) return {};
+  const hobbes_record* record = nis_->by_id(session.inside);
+  Grant grant = grant_of(session.inside);
+  if (grant == Grant::node || (grant == Grant::self && target == session.inside)) return {};
   return Error{Code::denied, "manage the node from inside enclave '" + std::string(record != nullptr ? record->name : "?") + "'",
-               grant == 1 ? "its grant covers only itself" : "its bundle grants no management",
+               grant == Grant::self ? "its grant covers only itself" : "its bundle grants no management",
                "set \"manage\": \"node\" in the hobbes object of its config.json"};
 }
 

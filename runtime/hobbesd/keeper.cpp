@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +22,13 @@ using std::chrono::milliseconds;
 
 std::string socket_path() { return run_directory() + "/keeper.sock"; }
 
+bool of_our_mount_namespace(const Peer& peer) {
+  struct stat ours {
+  }, theirs{};
+  std::string path = "/proc/" + std::to_string(peer.pid) + "/ns/mnt";
+  return ::stat("/proc/self/ns/mnt", &ours) == 0 && ::stat(path.c_str(), &theirs) == 0 && ours.st_ino == theirs.st_ino && peer.alive();
+}
+
 Result<Channel> reach_keeper() {
   auto channel = Channel::connect(socket_path());
   if (channel) return channel;
@@ -32,6 +41,7 @@ Result<Channel> reach_keeper() {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::syscall(SYS_close_range, 3, ~0U, 0);
     ::execl(program.c_str(), program.c_str(), "--keep-segments", nullptr);
     ::_exit(127);
   }
@@ -76,7 +86,8 @@ int run_keeper() {
     Channel caller(std::move(fd));
     auto peer = caller.peer();
     auto request = caller.receive(milliseconds(1000));
-    if (!peer || peer->uid != ::geteuid() || !request) continue;
+    // User 0 of an enclave is not hobbesd: every enclave has a mount namespace of its own.
+    if (!peer || peer->uid != ::geteuid() || !request || !of_our_mount_namespace(*peer)) continue;
     asked = true;
     if (text_at(request->body, "op") == "keep" && request->fds.size() == 1) {
       int number = request->fds[0].get();

@@ -28,13 +28,6 @@ Result<Cgroup> group_at(const std::string& path) {
   return Cgroup(std::move(layout), path);
 }
 
-// The process a pidfd names, 0 when it has ended (proc(5), fdinfo of pidfds).
-pid_t process_of(const Fd& pidfd) {
-  auto text = Files::system().read("/proc/self/fdinfo/" + std::to_string(pidfd.get()));
-  std::size_t at = text ? text->find("\nPid:") : std::string::npos;
-  return at == std::string::npos ? 0 : std::max(0, std::atoi(text->c_str() + at + 5));
-}
-
 std::optional<std::int64_t> wish(const Json& limits, const char* key) {
   if (!limits.contains(key)) return std::nullopt;
   return number_at(limits, key);
@@ -52,16 +45,6 @@ oci::Resources limits_of(const Placement& placement, const CpuSet& shared) {
 }
 
 }  // namespace
-
-// Real, effective and saved: a set-user-id program is not its caller's to move about.
-bool Manager::belongs_to(pid_t pid, uid_t uid) {
-  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
-  std::size_t at = text ? text->find("\nUid:") : std::string::npos;
-  if (at == std::string::npos) return false;
-  unsigned real = 0, effective = 0, saved = 0;
-  if (std::sscanf(text->c_str() + at, "\nUid: %u %u %u", &real, &effective, &saved) != 3) return false;
-  return real == uid && effective == uid && saved == uid;
-}
 
 CpuSet Manager::shared_cpus(const Session& session) const {
   Limits limits = limits_for(session, false);
@@ -120,24 +103,27 @@ Result<std::string> Manager::lent_group_of(const hobbes_record& record) const {
   return path;
 }
 
-// {"op":"enclave.enter","handle":H} with a pidfd.
-Result<Reply> Manager::enter_enclave(Session& session, const Json& request, std::vector<Fd>& fds) {
+// {"op":"enclave.enter","handle":H,"pid":P,"startTicks":T}
+Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   HOBBES_CHECK(check_grant(session, found->id));
   HOBBES_TRY(path, lent_group_of(*found));
   bool ended = found->state == HOBBES_STOPPED || found->state == HOBBES_CRASHED;
   if (ended) return Error{Code::busy, "move a process into enclave '" + std::string(found->name) + "'", "it has ended", ""};
   std::string attempt = "move a process into enclave '" + std::string(found->name) + "'";
-  pid_t pid = fds.size() == 1 ? process_of(fds[0]) : 0;
-  if (pid == 0) return Error{Code::invalid, attempt, "the request carries no descriptor of a living process", "send one pidfd"};
-  if (!belongs_to(pid, found->uid))
+  ProcessId process{static_cast<pid_t>(number_at(request, "pid")), static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+  pid_t pid = process.pid;
+  auto held = process.open();
+  if (!held) return Error{Code::invalid, attempt, "the request names no living process", "give its pid and the time it started"};
+  // Of each of its users: a set-user-id program is not its caller's to move about.
+  if (!process_has_user(pid, found->uid, true))
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid), ""};
   // Not the way out of somebody else's limits: whoever is in another enclave stays there.
   if (std::uint64_t now = enclave_containing(pid); now != 0 && now != found->id)
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave", ""};
   HOBBES_TRY(group, group_at(path));
-  // The pid is the descriptor's as long as that process lives: a recycled number is noticed right before it is written.
-  if (process_of(fds[0]) != pid) return Error{Code::not_found, attempt, "the process has ended", ""};
+  // A recycled number is noticed right before it is written.
+  if (!process.alive()) return Error{Code::not_found, attempt, "the process has ended", ""};
   HOBBES_CHECK(group.enter(pid));
   return Reply{Json::object(), {}};
 }

@@ -45,6 +45,7 @@ Result<void> Loop::every(std::chrono::milliseconds period, std::function<void()>
 void Loop::post(std::function<void()> task) {
   {
     std::lock_guard guard(lock_);
+    if (stopped_) return;
     posted_.push_back(std::move(task));
   }
   std::uint64_t one = 1;
@@ -68,6 +69,10 @@ void Loop::stop() {
 
 void Loop::run() {
   while (!stopping_) events_.run_once(-1);
+  std::vector<std::function<void()>> never_run;
+  std::lock_guard guard(lock_);
+  stopped_ = true;
+  never_run.swap(posted_);
 }
 
 }  // namespace hobbes

@@ -21,7 +21,8 @@ class Loop {
   void unwatch(int fd);
   /// Calls `tick` about every `period`.
   Result<void> every(std::chrono::milliseconds period, std::function<void()> tick);
-  /// Runs `task` in the loop soon. The only call allowed from other threads, besides stop().
+  /// Runs `task` in the loop soon; once the loop has stopped it is destroyed instead. The only call allowed from other threads, besides
+  /// stop().
   void post(std::function<void()> task);
   /// Runs until stop().
   void run();
@@ -36,7 +37,7 @@ class Loop {
   std::vector<Fd> timers_;
   std::mutex lock_;
   std::vector<std::function<void()>> posted_;
-  bool stopping_ = false;
+  bool stopping_ = false, stopped_ = false;
 };
 
 }  // namespace hobbes

@@ -8,10 +8,13 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <future>
+#include <memory>
 
 #include "api/server.h"
 #include "core/file.h"
@@ -25,8 +28,10 @@
 namespace hobbes {
 namespace {
 
+constexpr const char* standard_config = "/etc/hobbes/hobbesd.json";
+
 struct Options {
-  std::string topology, config = "/etc/hobbes/hobbesd.json", reserve;
+  std::string topology, config, reserve;
   std::string listen, certificate, key;
   int ready_fd = -1;
   bool foreground = false, keep_segments = false;
@@ -44,13 +49,59 @@ Result<Fd> listening_socket(int index, const std::string& path, mode_t mode, int
   return listen_at(path, mode, type);
 }
 
+// The log names users and their enclaves; it is for root and its group.
 void set_up_log(const Options& options) {
+  mode_t before = ::umask(0027);
   if (options.foreground) {
     spdlog::set_default_logger(spdlog::stderr_logger_mt("hobbesd"));
   } else {
     spdlog::set_default_logger(spdlog::rotating_logger_mt("hobbesd", run_directory() + "/hobbesd.log", 1 << 20, 3));
   }
+  ::umask(before);
   spdlog::flush_on(spdlog::level::info);
+}
+
+// A configuration that was named must be there; the standard one need not.
+Result<Policies> policies_of(const Options& options) {
+  HOBBES_TRY(policies, Policies::load(options.config.empty() ? standard_config : options.config, !options.config.empty()));
+  if (!options.reserve.empty()) {
+    HOBBES_TRY(reserved, CpuSet::parse(options.reserve));
+    policies.reserved = reserved;
+  }
+  return std::move(policies);
+}
+
+// SIGHUP: what cannot be used leaves the old rules in force.
+void reload(const Options& options, Manager& manager, ApiServer& api) {
+  auto policies = policies_of(options);
+  auto tokens = policies ? policies->tokens : std::map<std::string, uid_t>();
+  auto set = policies ? manager.set_policies(std::move(*policies)) : Result<void>(policies.error());
+  if (!set) {
+    spdlog::error("the policy stays as it was: {}", set.error().text());
+    return;
+  }
+  api.set_tokens(std::move(tokens));
+  spdlog::info("policy read again");
+}
+
+// From the API's threads: the manager lives in the loop.
+Result<Json> ask_in_loop(Loop& loop, Manager& manager, const Peer& peer, Json request) {
+  const std::string attempt = "ask hobbesd";
+  auto promise = std::make_shared<std::promise<Result<Json>>>();
+  auto answer = promise->get_future();
+  loop.post([promise = std::move(promise), &manager, peer, request = std::move(request)] {
+    Session session;
+    session.peer = peer;
+    auto reply = manager.handle(session, request);
+    promise->set_value(reply ? Result<Json>(std::move(reply->body)) : Result<Json>(reply.error()));
+    manager.leave(session);
+  });
+  try {
+    if (answer.wait_for(std::chrono::seconds(10)) == std::future_status::ready) return answer.get();
+  } catch (const std::future_error&) {
+    return Error{Code::unavailable, attempt, "it is stopping", "try again when it has been started"};
+  }
+  return Error{Code::timeout, attempt, "it has not answered within 10 s", "see hobbesd.log"};
 }
 
 Result<void> serve(const Options& options) {
@@ -72,12 +123,9 @@ Result<void> serve(const Options& options) {
   }
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
 
-  HOBBES_TRY(policies, Policies::load(options.config));
-  if (!options.reserve.empty()) {
-    HOBBES_TRY(reserved, CpuSet::parse(options.reserve));
-    policies.reserved = reserved;
-  }
+  HOBBES_TRY(policies, policies_of(options));
   HOBBES_TRY(inventory, discover(options.topology));
+  HOBBES_CHECK(policies.check(inventory.all_cpus()));
   // Sockets first: whoever else serves here is found before the database is touched.
   HOBBES_TRY(control_socket, listening_socket(0, control_socket_path(), 0666, SOCK_SEQPACKET));
   HOBBES_TRY(api_socket, listening_socket(1, api_socket_path(), 0666, SOCK_STREAM));
@@ -94,10 +142,20 @@ Result<void> serve(const Options& options) {
   api_options.certificate = options.certificate;
   api_options.key = options.key;
   api_options.tokens = policies.tokens;
+  api_options.dispatch = [&loop, &manager](const Peer& peer, Json request) {
+    return ask_in_loop(*loop, manager, peer, std::move(request));
+  };
   HOBBES_TRY(api, ApiServer::start(std::move(api_socket), api_options));
 
   Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  HOBBES_CHECK(loop->watch(signal_fd.get(), [&loop] { loop->stop(); }));
+  HOBBES_CHECK(loop->watch(signal_fd.get(), [&] {
+    signalfd_siginfo received{};
+    if (::read(signal_fd.get(), &received, sizeof received) != sizeof received) return;
+    if (received.ssi_signo == SIGHUP)
+      reload(options, manager, *api);
+    else
+      loop->stop();
+  }));
   if (options.ready_fd >= 0) {
     (void)!::write(options.ready_fd, "r", 1);
     ::close(options.ready_fd);
@@ -117,7 +175,8 @@ int main(int argc, char** argv) {
   CLI::App app("hobbesd: the Hobbes node manager. It owns the inventory, the leases and the node's state.");
   app.add_flag("--foreground", options.foreground, "log to standard error");
   app.add_option("--topology", options.topology, "synthetic:DESCRIPTION or xml:FILE instead of this machine (for trying out)");
-  app.add_option("--config", options.config, "site policy: reserved cores, quotas, tokens")->capture_default_str();
+  app.add_option("--config", options.config,
+                 "site policy: reserved cores, quotas, tokens (/etc/hobbes/hobbesd.json, if it is there); read again on SIGHUP");
   app.add_option("--reserve-cores", options.reserve, "CPUs never given to enclaves, such as 0,1");
   app.add_option("--listen", options.listen, "also serve REST at HOST:PORT, with TLS and tokens only");
   app.add_option("--tls-certificate", options.certificate, "PEM file for --listen");

@@ -148,16 +148,50 @@ Result<Reply> Manager::node(const Json&) {
                {}};
 }
 
-Result<Reply> Manager::handle(Session& session, const Json& request, std::vector<Fd>& fds) {
+Result<void> Manager::set_policies(Policies policies) {
+  HOBBES_CHECK(policies.check(inventory_.all_cpus()));
+  Transition transition;
+  for (const hobbes_record* core : nis_->all(HOBBES_CORE)) {
+    if (core->state != HOBBES_CORE_FREE && core->state != HOBBES_CORE_RESERVED) continue;
+    hobbes_record changed = *core;
+    changed.state = (cpus_of(core->body.core.cpus) & policies.reserved).empty() ? HOBBES_CORE_FREE : HOBBES_CORE_RESERVED;
+    if (changed.state != core->state) transition.put(changed);
+  }
+  for (const hobbes_record* node : nis_->all(HOBBES_NODE)) {
+    hobbes_record changed = *node;
+    set_cpus(changed.body.node.reserved_cpus, policies.reserved);
+    transition.put(changed);
+  }
+  HOBBES_CHECK(nis_->commit(transition));
+  policies_ = std::move(policies);
+  return {};
+}
+
+// Who asks: the pid is looked up first, and was the peer's if the peer is alive afterwards.
+Result<void> Manager::identify(Session& session) const {
+  session.inside = 0;
+  session.allowed = CpuSet();
+  session.privileged = session.peer.uid == 0;
+  if (session.peer.pid == 0) return {};
+  session.inside = enclave_containing(session.peer.pid);
+  session.allowed = allowed_cpus(session.peer.pid);
+  if (!session.peer.alive())
+    return Error{Code::denied, "answer a request", "the process that connected has ended", "connect from the process that asks"};
+  if (session.inside != 0 && grant_of(session.inside) != Grant::node) session.privileged = false;
+  return {};
+}
+
+Result<Reply> Manager::handle(Session& session, const Json& request) {
   std::string op = text_at(request, "op");
   try {
-    return dispatch(session, op, request, fds);
+    HOBBES_CHECK(identify(session));
+    return dispatch(session, op, request);
   } catch (const std::exception& e) {  // a field of an unexpected type, or more of something than there is memory for
     return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
   }
 }
 
-Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request, std::vector<Fd>& fds) {
+Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request) {
   using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
   static const std::map<std::string, Simple> table = {{"plan", &Manager::plan},
                                                       {"enclave.reserve", &Manager::reserve},
@@ -165,10 +199,12 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
                                                       {"enclave.event", &Manager::change_state},
                                                       {"enclave.resize", &Manager::resize},
                                                       {"enclave.beat", &Manager::beat},
+                                                      {"enclave.enter", &Manager::enter_enclave},
                                                       {"enclave.freeze", &Manager::freeze_enclave},
                                                       {"root.make", &Manager::make_root},
                                                       {"enclave.release", &Manager::release},
                                                       {"enclave.describe", &Manager::describe_enclave},
+                                                      {"segment.make", &Manager::make_segment},
                                                       {"segment.get", &Manager::get_segment},
                                                       {"segment.attach", &Manager::attach_segment},
                                                       {"segment.detach", &Manager::detach_segment},
@@ -183,8 +219,6 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
                                                       {"operation.get", &Manager::operation}};
   if (op == "node") return node(request);
   if (op == "ping") return Reply{Json::object(), {}};
-  if (op == "segment.make") return make_segment(session, request, fds);
-  if (op == "enclave.enter") return enter_enclave(session, request, fds);
   auto at = table.find(op);
   if (at == table.end()) return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
   // From inside an enclave every way to take or change resources needs its grant.

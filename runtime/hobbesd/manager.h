@@ -13,6 +13,7 @@
 #include "hobbesd/exit_events.h"
 #include "hobbesd/loop.h"
 #include "hobbesd/policy.h"
+#include "hobbesd/verb.h"
 #include "ipc/channel.h"
 #include "nis/nis.h"
 #include "partition/placement.h"
@@ -23,9 +24,16 @@ namespace hobbes {
 /// What a connected program has begun and not finished; undone when it goes away.
 struct Session {
   Peer peer;
+  // Found anew at each request:
+  std::uint64_t inside = 0;              ///< the enclave whose control group the peer is in, 0: outside of any
+  bool privileged = false;               ///< root outside of enclaves, or in one that may manage the node
+  CpuSet allowed;                        ///< the peer's affinity; empty: not known
   std::set<std::uint64_t> reservations;  ///< enclaves still `creating`
   std::set<std::uint64_t> compositions;
 };
+
+/// What programs inside an enclave may manage; the numbers are bits 8-9 of hobbes_enclave's flags.
+enum class Grant : std::uint32_t { none = 0, self = 1, node = 2 };
 
 struct Reply {
   Json body;
@@ -40,7 +48,9 @@ class Manager {
   /// Publishes the node, re-adopts what runs, repairs what was half done. Once, before the first request.
   Result<void> adopt();
   /// Answers one request; docs/CONTROL.md lists them.
-  Result<Reply> handle(Session& session, const Json& request, std::vector<Fd>& fds);
+  Result<Reply> handle(Session& session, const Json& request);
+  /// Puts other rules in force; what is held already stays held.
+  Result<void> set_policies(Policies policies);
   /// The connection closed: what it had begun is undone.
   void leave(Session& session);
   /// Once a second.
@@ -48,7 +58,8 @@ class Manager {
   [[nodiscard]] Nis& nis() { return *nis_; }
 
  private:
-  Result<Reply> dispatch(Session& session, const std::string& op, const Json& request, std::vector<Fd>& fds);
+  Result<void> identify(Session& session) const;
+  Result<Reply> dispatch(Session& session, const std::string& op, const Json& request);
 
   // node
   Result<void> publish_node();
@@ -64,10 +75,12 @@ class Manager {
   Result<Reply> beat(Session& session, const Json& request);
   Result<Reply> release(Session& session, const Json& request);
   Result<Reply> describe_enclave(Session& session, const Json& request);
+  static Result<void> check_root(const Session& session, const std::string& root);
   Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
   Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const;
   [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
   [[nodiscard]] Limits limits_for(const Session& session, bool detached) const;
+  [[nodiscard]] const hobbes_record* find_enclave(const Session& session, const std::string& root, const std::string& id) const;
   Result<const hobbes_record*> enclave_of(const Session& session, const Json& request) const;
   void add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const;
   void watch_enclave(const hobbes_record& record);
@@ -82,6 +95,8 @@ class Manager {
   void check_heartbeats();
   void consume_release_notes();
   [[nodiscard]] std::uint64_t enclave_containing(pid_t pid) const;
+  [[nodiscard]] static CpuSet allowed_cpus(pid_t pid);
+  [[nodiscard]] Grant grant_of(std::uint64_t enclave) const;
   Result<void> check_grant(const Session& session, std::uint64_t target) const;
 
   // what unprivileged users have no right to make themselves (lending.cpp)
@@ -89,14 +104,14 @@ class Manager {
   Result<std::string> lend_group(const hobbes_record& record, const Placement& placement, const CpuSet& shared, const Json& limits);
   static Result<void> limit_lent_group(const std::string& path, const Placement& placement, const CpuSet& shared);
   [[nodiscard]] CpuSet shared_cpus(const Session& session) const;
-  [[nodiscard]] static bool belongs_to(pid_t pid, uid_t uid);
   Result<std::string> lent_group_of(const hobbes_record& record) const;
-  Result<Reply> enter_enclave(Session& session, const Json& request, std::vector<Fd>& fds);
+  Result<Reply> enter_enclave(Session& session, const Json& request);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
   void sweep_lent_groups(unsigned most);
 
   // segments (segments.cpp)
-  Result<Reply> make_segment(Session& session, const Json& request, std::vector<Fd>& fds);
+  Result<void> check_segments(const Session& session, const std::string& attempt) const;
+  Result<Reply> make_segment(Session& session, const Json& request);
   Result<Reply> get_segment(Session& session, const Json& request);
   Result<Reply> attach_segment(Session& session, const Json& request);
   Result<Reply> detach_segment(Session& session, const Json& request);
@@ -106,8 +121,10 @@ class Manager {
   void watch_process(pid_t pid);
   void process_ended(pid_t pid);
   void drop_segment(std::uint64_t id, Transition& transition);
-  Result<const hobbes_record*> segment_of(const Json& request) const;
-  [[nodiscard]] bool may(const Session& session, const hobbes_record& segment, bool write) const;
+  Result<void> check_attachments(const Session& session) const;
+  [[nodiscard]] const hobbes_record* segment_named(const Session& session, const std::string& name) const;
+  Result<const hobbes_record*> segment_of(const Session& session, const Json& request) const;
+  [[nodiscard]] static bool may(const Session& session, const hobbes_record& segment, bool write);
 
   // their doorbells (doorbells.cpp)
   Result<Reply> listen_to_segment(Session& session, const Json& request);
@@ -123,16 +140,25 @@ class Manager {
   void drop_composition(std::uint64_t id, int exit_status);
 
   // operations (operations.cpp): verbs done by hobbes-run as the requester
+  /// For whom hobbes-run works, and within what.
+  struct Requester {
+    uid_t uid = 0;
+    gid_t gid = 0;
+    CpuSet cpus;                      ///< affinity; empty: hobbesd's own
+    std::vector<std::string> groups;  ///< control groups, as files to enter them by; empty: hobbesd's own
+  };
   Result<Reply> begin_operation(Session& session, const Json& request);
+  Result<Reply> start_operation(const Requester& requester, const Verb& verb, const Json& repeatable);
+  Result<void> check_operations(const Session& session) const;
+  void forget_operation(const std::string& name, Transition& transition);
   Result<Reply> operation(Session& session, const Json& request);
   void operation_ended(const std::string& name);
 
   struct Operation {
     Json document;
     pid_t pid = 0;
-    Fd pidfd, output;
-    std::string said;
-    std::string key;            ///< idempotency
+    Fd pidfd, output, report;
+    bool has_result = false;
     std::uint64_t forgets = 0;  ///< an enclave whose record goes when this clean-up succeeds
   };
 

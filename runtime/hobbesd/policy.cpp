@@ -9,10 +9,14 @@ namespace {
 Quota read_quota(const Inspect& at) {
   Quota out;
   if (!at.object()) return out;
-  at.only({"cores", "memory", "enclaves"});
+  at.only({"cores", "memory", "enclaves", "segments", "attachments", "compositions", "operations"});
   if (auto n = at.at("cores").integer(0, INT64_MAX)) out.cores = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("memory").size()) out.memory = *n;
   if (auto n = at.at("enclaves").integer(0, INT64_MAX)) out.enclaves = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("segments").integer(0, INT64_MAX)) out.segments = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("attachments").integer(0, INT64_MAX)) out.attachments = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("compositions").integer(0, INT64_MAX)) out.compositions = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("operations").integer(0, INT64_MAX)) out.operations = static_cast<std::uint64_t>(*n);
   return out;
 }
 
@@ -26,16 +30,23 @@ std::optional<uid_t> uid_named(const std::string& text) {
 }  // namespace
 
 Quota Policies::of(uid_t uid) const {
-  if (uid == 0) return {UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  if (uid == 0) return {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
   auto at = users.find(uid);
   return at != users.end() ? at->second : standard;
 }
 
-Result<Policies> Policies::load(const std::string& path) {
+Result<void> Policies::check(const CpuSet& all) const {
+  CpuSet missing = reserved - all;
+  if (missing.empty()) return {};
+  return Error{Code::invalid, "reserve cores " + reserved.text(), "this node has no CPU " + missing.text(),
+               "name CPUs of " + all.text() + " in --reserve-cores or \"reservedCores\""};
+}
+
+Result<Policies> Policies::load(const std::string& path, bool must_exist) {
   Policies out;
   auto text = Files::system().read(path);
   if (!text) {
-    if (text.error().code == Code::not_found) return out;
+    if (text.error().code == Code::not_found && !must_exist) return out;
     return std::move(text).error();
   }
   HOBBES_TRY(json, parse_json(*text, path));

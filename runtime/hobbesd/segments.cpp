@@ -3,16 +3,20 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 
+#include "core/file.h"
 #include "core/identity.h"
 #include "enclave/describe.h"
 #include "hobbesd/keeper.h"
 #include "hobbesd/manager.h"
+#include "xemem/pinned_memory.h"
 
 namespace hobbes {
 namespace {
@@ -25,6 +29,17 @@ Json segment_json(const hobbes_record& record) {
   return out;
 }
 
+// From proc(5): how a process has opened what it offers, so that nobody gains more than he had.
+Result<void> check_writable(pid_t pid, int number, const std::string& attempt) {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/fdinfo/" + std::to_string(number));
+  std::size_t at = text ? text->find("flags:") : std::string::npos;
+  if (at == std::string::npos)
+    return Error{Code::invalid, attempt, "the request names no open descriptor of its process", "send the number of a memfd as \"fd\""};
+  if ((std::strtoul(text->c_str() + at + 6, nullptr, 8) & O_ACCMODE) != O_RDWR)
+    return Error{Code::denied, attempt, "the descriptor is not writable", "give one that the maker may write"};
+  return {};
+}
+
 // A second open file description of the same memory with only the rights asked for.
 Result<Fd> reopened(const Fd& fd, bool writable) {
   std::string path = "/proc/self/fd/" + std::to_string(fd.get());
@@ -35,33 +50,46 @@ Result<Fd> reopened(const Fd& fd, bool writable) {
 
 }  // namespace
 
-bool Manager::may(const Session& session, const hobbes_record& segment, bool write) const {
-  if (segment.enclave != 0 && enclave_containing(session.peer.pid) == segment.enclave) return true;  // it is the enclave's own
-  if (session.peer.uid == 0 || session.peer.uid == segment.uid) {
-    std::uint32_t bits = segment.body.segment.mode >> 6U;
-    if (session.peer.uid == 0) return true;
-    return (bits & (write ? 6U : 4U)) == (write ? 6U : 4U);
-  }
-  std::uint32_t bits = session.peer.gid == segment.gid ? segment.body.segment.mode >> 3U : segment.body.segment.mode;
+bool Manager::may(const Session& session, const hobbes_record& segment, bool write) {
+  if (segment.enclave != 0 && session.inside == segment.enclave) return true;  // it is the enclave's own
+  if (session.privileged) return true;
+  std::uint32_t mode = segment.body.segment.mode;
+  std::uint32_t bits = session.peer.uid == segment.uid ? mode >> 6U : session.peer.in_group(segment.gid) ? mode >> 3U : mode;
   return (bits & (write ? 6U : 4U)) == (write ? 6U : 4U);
 }
 
-Result<Reply> Manager::make_segment(Session& session, const Json& request, std::vector<Fd>& fds) {
+// Each segment is a descriptor of hobbesd's; users together leave a quarter of them to root.
+Result<void> Manager::check_segments(const Session& session, const std::string& attempt) const {
+  if (session.privileged) return {};
+  std::uint64_t limit = policies_.of(session.peer.uid).segments, own = 0;
+  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT)) own += record->uid == session.peer.uid ? 1 : 0;
+  if (own >= limit)
+    return Error{
+        Code::exhausted, attempt,
+        "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) + " segments, the quota is " + std::to_string(limit),
+        "remove some, or ask the administrator to raise the quota"};
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && segment_fds_.size() >= files.rlim_cur / 4 * 3)
+    return Error{Code::exhausted, attempt, "the node has " + std::to_string(segment_fds_.size()) + " segments, and the rest is root's",
+                 "wait until others are removed"};
+  return {};
+}
+
+Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
   std::string attempt = "make segment '" + name + "'";
   HOBBES_CHECK(check_id(name));
-  if (nis_->by_name(HOBBES_SEGMENT, 0, name) != nullptr)
+  if (nis_->by_name(HOBBES_SEGMENT, session.peer.uid, name) != nullptr)
     return Error{Code::exists, attempt, "the name is taken", "choose another name, or remove the other segment"};
-  if (fds.size() != 1) return Error{Code::invalid, attempt, "one memory descriptor is needed", ""};
+  HOBBES_CHECK(check_segments(session, attempt));
+  auto number = static_cast<int>(number_at(request, "fd", -1));
+  HOBBES_CHECK(check_writable(session.peer.pid, number, attempt));
+  auto memory = open_memory_of(session.peer.pid, number);
+  if (!memory) return std::move(memory.error()).within(attempt);
   struct stat info {};
-  int seals = ::fcntl(fds[0].get(), F_GET_SEALS);
-  if (::fstat(fds[0].get(), &info) != 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0)
-    return Error{Code::invalid, attempt, "the descriptor is not memory sealed against shrinking",
-                 "make it with memfd_create and F_SEAL_SHRINK"};
-  if ((::fcntl(fds[0].get(), F_GETFL) & O_ACCMODE) != O_RDWR)
-    return Error{Code::denied, attempt, "the descriptor is not writable", "give one that the maker may write"};
+  if (::fstat(memory->get(), &info) != 0) return os_error(attempt, errno);
   // The memory's own mode is what keeps a read-only attachment from being opened again for writing through /proc.
-  if (::fchmod(fds[0].get(), 0600) != 0 || (::geteuid() == 0 && ::fchown(fds[0].get(), 0, 0) != 0)) return os_error(attempt, errno);
+  if (::fchmod(memory->get(), 0600) != 0 || (::geteuid() == 0 && ::fchown(memory->get(), 0, 0) != 0)) return os_error(attempt, errno);
   HOBBES_TRY(owner, ProcessId::of(session.peer.pid));
   bool persistent = request.value("persistent", false);
   // Declared by a bundle: it belongs to that enclave, which the caller is making, and is held until the enclave is released.
@@ -71,20 +99,20 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
     return Error{Code::denied, attempt, "the enclave it is declared by is not being made by the caller", ""};
   std::optional<Held> held;
   if (persistent || declaring != nullptr) {
-    HOBBES_TRY(kept, keep(fds[0]));
+    HOBBES_TRY(kept, keep(*memory));
     held = kept;
   }
-  hobbes_record record = nis_->make(HOBBES_SEGMENT, 0, name);
+  hobbes_record record = nis_->make(HOBBES_SEGMENT, session.peer.uid, name);
   record.uid = session.peer.uid;
   record.gid = session.peer.gid;
-  record.enclave = declaring != nullptr ? declaring->id : enclave_containing(session.peer.pid);
+  record.enclave = declaring != nullptr ? declaring->id : session.inside;
   hobbes_segment& body = record.body.segment;
   body.size = static_cast<std::uint64_t>(info.st_size);
   body.page_size = static_cast<std::uint64_t>(info.st_blksize);
   body.inode = info.st_ino;
   body.owner_pid = owner.pid;
   body.owner_start_ticks = owner.start_ticks;
-  body.owner_fd = static_cast<std::int32_t>(number_at(request, "fd", -1));
+  body.owner_fd = number;
   body.mode = static_cast<std::uint32_t>(number_at(request, "mode", 0600)) & 0666U;
   body.flags = (held ? 1U : 0U) | (declaring != nullptr ? 2U : 0U);
   if (held) {
@@ -96,36 +124,61 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request, std::
   transition.put(record);
   if (request.contains("enclaves")) transition.put_document(document_name(record.id), {{"enclaves", request["enclaves"]}});
   HOBBES_CHECK(nis_->commit(transition));
-  segment_fds_[record.id] = std::move(fds[0]);
+  segment_fds_[record.id] = std::move(*memory);
   if (!held) watch_process(owner.pid);
   return Reply{segment_json(record), {}};
 }
 
-Result<const hobbes_record*> Manager::segment_of(const Json& request) const {
+// A name is its user's. Without a wish for an owner it is the asking user's own, else that of the user whose enclave he is in, else root's,
+// else anybody's: nobody gets in between by taking a name first.
+const hobbes_record* Manager::segment_named(const Session& session, const std::string& name) const {
+  const hobbes_record* enclave = nis_->by_id(session.inside);
+  for (uid_t uid : {session.peer.uid, enclave != nullptr ? enclave->uid : session.peer.uid, uid_t{0}})
+    if (const hobbes_record* record = nis_->by_name(HOBBES_SEGMENT, uid, name)) return record;
+  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT))
+    if (name == record->name) return record;
+  return nullptr;
+}
+
+Result<const hobbes_record*> Manager::segment_of(const Session& session, const Json& request) const {
   std::string name = text_at(request, "name");
   const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
-                                                           : nis_->by_name(HOBBES_SEGMENT, 0, name);
+                                : request.contains("owner")
+                                    ? nis_->by_name(HOBBES_SEGMENT, static_cast<std::uint64_t>(number_at(request, "owner", -1)), name)
+                                    : segment_named(session, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
     return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
+  if (request.contains("owner") && number_at(request, "owner", -1) != record->uid)
+    return Error{Code::denied, "find segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid), ""};
   return record;
 }
 
 Result<Reply> Manager::get_segment(Session& session, const Json& request) {
-  HOBBES_TRY(record, segment_of(request));
+  HOBBES_TRY(record, segment_of(session, request));
   bool write = text_at(request, "access", "rw") != "ro";
   if (!may(session, *record, write))
     return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
                  "its permissions do not let user " + std::to_string(session.peer.uid) + (write ? " write" : " read"),
                  "ask for read-only access, or its owner to permit more"};
-  if (auto document = nis_->document(document_name(record->id)); document && session.peer.uid != 0) {
-    std::uint64_t inside = enclave_containing(session.peer.pid);
-    const hobbes_record* enclave = nis_->by_id(inside);
+  if (auto document = nis_->document(document_name(record->id)); document && !session.privileged) {
+    const hobbes_record* enclave = nis_->by_id(session.inside);
     bool listed = false;
     for (const Json& one : document->value("enclaves", Json::array()))
       listed = listed || (enclave != nullptr && one.is_string() && one.get<std::string>() == enclave->name && enclave->uid == record->uid);
     if (!listed) return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
   }
   return Reply{segment_json(*record), {}};
+}
+
+Result<void> Manager::check_attachments(const Session& session) const {
+  std::uint64_t limit = policies_.of(session.peer.uid).attachments, own = 0;
+  if (session.privileged) return {};
+  for (const hobbes_record* record : nis_->all(HOBBES_ATTACHMENT)) own += record->uid == session.peer.uid ? 1 : 0;
+  if (own < limit) return {};
+  return Error{
+      Code::exhausted, "attach a segment",
+      "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) + " attachments, the quota is " + std::to_string(limit),
+      "release some, or ask the administrator to raise the quota"};
 }
 
 Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
@@ -135,13 +188,14 @@ Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
   auto held = segment_fds_.find(id);
   if (held == segment_fds_.end())
     return Error{Code::unavailable, "attach segment '" + text_at(got.body, "name") + "'", "its memory is lost", "make it again"};
+  HOBBES_CHECK(check_attachments(session));
   HOBBES_TRY(fd, reopened(held->second, write));
   HOBBES_TRY(peer, ProcessId::of(session.peer.pid));
   hobbes_record segment = *nis_->by_id(id);
   hobbes_record attachment = nis_->make(HOBBES_ATTACHMENT, id, std::to_string(peer.pid) + "." + std::to_string(nis_->sequence()));
   attachment.uid = session.peer.uid;
   attachment.gid = session.peer.gid;
-  attachment.enclave = enclave_containing(peer.pid);
+  attachment.enclave = session.inside;
   attachment.body.attachment = {id, peer.start_ticks, peer.pid, write ? 1U : 0U, 0};
   ++segment.body.segment.attachments;
   Transition transition;
@@ -159,7 +213,7 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
   const hobbes_record* attachment = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
   if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT)
     return Error{Code::not_found, "detach a segment", "it is not attached", ""};
-  if (session.peer.uid != 0 && session.peer.uid != attachment->uid)
+  if (!session.privileged && session.peer.uid != attachment->uid)
     return Error{Code::denied, "detach a segment", "the attachment is another user's", ""};
   Transition transition;
   std::map<std::uint64_t, hobbes_record> changed;
@@ -199,8 +253,8 @@ void Manager::drop_segment(std::uint64_t id, Transition& transition) {
 }
 
 Result<Reply> Manager::remove_segment(Session& session, const Json& request) {
-  HOBBES_TRY(record, segment_of(request));
-  if (session.peer.uid != 0 && session.peer.uid != record->uid)
+  HOBBES_TRY(record, segment_of(session, request));
+  if (!session.privileged && session.peer.uid != record->uid)
     return Error{Code::denied, "remove segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid),
                  ""};
   Transition transition;
@@ -263,14 +317,7 @@ void Manager::adopt_segments() {
     Fd fd;
     ProcessId owner{body.owner_pid, body.owner_start_ticks};
     if (owner.alive()) {
-      std::string path = "/proc/" + std::to_string(body.owner_pid) + "/fd/" + std::to_string(body.owner_fd);
-      // Pinned first: what stands behind another process's descriptor is its choice, and opening a device acts on it.
-      Fd pin(::open(path.c_str(), O_PATH | O_CLOEXEC));
-      struct stat pinned {};
-      if (pin && ::fstat(pin.get(), &pinned) == 0 && S_ISREG(pinned.st_mode) && pinned.st_ino == body.inode)
-        if (auto again = reopened(pin, true)) fd = std::move(*again);
-      int seals = fd ? ::fcntl(fd.get(), F_GET_SEALS) : -1;  // only sealed memory has any
-      if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) fd.reset();
+      if (auto memory = open_memory_of(body.owner_pid, body.owner_fd)) fd = std::move(*memory);
     }
     struct stat info {};
     if (fd && ::fstat(fd.get(), &info) == 0 && info.st_ino == body.inode) {

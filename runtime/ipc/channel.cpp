@@ -65,7 +65,10 @@ Result<void> Channel::send(const Json& body, const std::vector<int>& fds) {
   return {};
 }
 
-Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
+Result<Message> Channel::receive(std::chrono::milliseconds deadline) { return receive(deadline, true); }
+Result<Message> Channel::receive_without_descriptors(std::chrono::milliseconds deadline) { return receive(deadline, false); }
+
+Result<Message> Channel::receive(std::chrono::milliseconds deadline, bool descriptors) {
   auto end = std::chrono::steady_clock::now() + deadline;
   for (;;) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
@@ -84,8 +87,12 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
+  if (descriptors) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+  } else if (::recvmsg(fd_.get(), &header, MSG_PEEK) >= 0 && (header.msg_flags & MSG_CTRUNC) != 0) {
+    return Error{Code::denied, "receive a message", "it carries descriptors", "name them by their numbers"};
+  }
   ssize_t n = 0;
   do {
     n = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
@@ -110,13 +117,6 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
   if (!body.is_object()) return Error{Code::invalid, "receive a message", "it is no JSON object", ""};
   message.body = std::move(body);
   return message;
-}
-
-Result<Peer> Channel::peer() const {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
-  return Peer{credentials.pid, credentials.uid, credentials.gid};
 }
 
 Result<Fd> listen_at(const std::string& path, mode_t mode, int type) {

@@ -10,6 +10,7 @@
 #include "core/fd.h"
 #include "core/json.h"
 #include "core/result.h"
+#include "ipc/peer.h"
 
 namespace hobbes {
 
@@ -19,13 +20,6 @@ inline constexpr int message_fd_limit = 32;
 struct Message {
   Json body;
   std::vector<Fd> fds;
-};
-
-/// The credentials the kernel vouches for.
-struct Peer {
-  pid_t pid = 0;
-  uid_t uid = 0;
-  gid_t gid = 0;
 };
 
 /// One connected socket. Blocking calls with a deadline. Not thread-safe.
@@ -38,10 +32,16 @@ class Channel {
   Result<void> send(const Json& body, const std::vector<int>& fds = {});
   /// Errors: Code::timeout; Code::unavailable when the peer closed; Code::invalid for a malformed message.
   Result<Message> receive(std::chrono::milliseconds deadline);
-  [[nodiscard]] Result<Peer> peer() const;
+  /// The same for messages of strangers. One that carries descriptors stays where it is: whoever drops the last reference to a file may
+  /// wait for its maker, by closing it (FUSE) or by ending it (SO_LINGER). The connection is of no more use then; close_in_child() ends it.
+  /// Errors also: Code::denied for such a message.
+  Result<Message> receive_without_descriptors(std::chrono::milliseconds deadline);
+  [[nodiscard]] Fd take() && { return std::move(fd_); }
+  [[nodiscard]] Result<Peer> peer() const { return Peer::of(fd_.get()); }
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
+  Result<Message> receive(std::chrono::milliseconds deadline, bool descriptors);
   Fd fd_;
 };
 

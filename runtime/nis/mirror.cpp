@@ -27,6 +27,13 @@ std::uint64_t now_ns(clockid_t clock) {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
+// All of it is there before anybody maps it: writing into a hole of a full file system ends the writer by SIGBUS.
+Result<void> allocate(const Fd& fd, std::size_t size, const std::string& path) {
+  int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size));
+  if (error == 0) return {};
+  return os_error("give the mirror " + path + " " + std::to_string(size) + " bytes", error, "free memory on the file system it is on");
+}
+
 std::size_t aligned(std::size_t n) { return (n + 4095) / 4096 * 4096; }
 
 }  // namespace
@@ -86,7 +93,10 @@ Result<Mirror> Mirror::create(const std::string& path, mode_t mode, const Mirror
   std::strncpy(reinterpret_cast<char*>(h.boot_id), boot_id().value_or("").c_str(), sizeof h.boot_id - 1);
 
   std::size_t size = aligned(h.slots_offset + h.slots * h.slot_size);
-  if (::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error("size the mirror " + path, errno);
+  if (auto sized = allocate(out.fd_, size, path); !sized) {
+    ::unlink(temporary.c_str());
+    return std::move(sized).error();
+  }
   HOBBES_CHECK(out.map(size));
   std::memcpy(out.base_, &h, sizeof h);
   // Renamed only when it is sound: a crash before leaves the old file, or none.
@@ -121,9 +131,14 @@ std::byte* Mirror::slot_at(std::uint64_t number) const {
 Result<void> Mirror::grow(std::uint64_t slots) {
   const hobbes_nis_header& h = header();
   std::size_t size = aligned(h.slots_offset + slots * h.slot_size);
-  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
-    return os_error("grow the mirror " + path_ + " to " + std::to_string(slots) + " records", errno,
-                    "free memory on the file system of " + path_);
+  constexpr std::uint64_t patience_ns = 1'000'000'000;
+  std::uint64_t now = now_ns(CLOCK_MONOTONIC);
+  if (now < grow_again_ns_) return Error{Code::exhausted, "grow the mirror " + path_, "its file system is full", ""};
+  if (auto grown = allocate(fd_, size, path_); !grown) {
+    grow_again_ns_ = now + patience_ns;
+    return std::move(grown).error();
+  }
+  grow_again_ns_ = 0;
   // Readers keep their old mapping of the same file and map more when they meet a slot beyond it.
   HOBBES_CHECK(map(size));
   store(&header().slots, slots);

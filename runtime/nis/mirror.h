@@ -37,6 +37,8 @@ class Mirror {
   Result<void> publish(const hobbes_record& record);
   /// Frees the slot of a record and logs it; nothing happens when it is not there.
   void erase(std::uint64_t id);
+  /// Space was made: growing is tried again at once.
+  void may_grow() { grow_again_ns_ = 0; }
   void beat();                                 ///< says the writer lives
   void retire();                               ///< tells readers to open the path again
   void continue_from(std::uint64_t sequence);  ///< the next change gets at least sequence + 1
@@ -51,6 +53,7 @@ class Mirror {
   hobbes_nis_header& header() const { return *static_cast<hobbes_nis_header*>(base_); }
   std::byte* slot_at(std::uint64_t number) const;
   Result<void> grow(std::uint64_t slots);
+  std::uint64_t grow_again_ns_ = 0;  // CLOCK_MONOTONIC: a full file system is not asked for each record
   Result<void> map(std::size_t size);
   void index_add(const hobbes_record& record);
   void index_remove(const hobbes_record& record);

@@ -1,6 +1,7 @@
 #include "nis/nis.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,6 +43,7 @@ void set_name(hobbes_record& record, const std::string& name) {
 Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const std::string& run_directory, const MirrorShape& shape) {
   std::unique_ptr<Nis> nis(new Nis);
   nis->mirror_path_ = run_directory + "/nis";
+  nis->reserve_path_ = run_directory + "/reserve";
   nis->shape_ = shape;
   HOBBES_CHECK(make_directories(run_directory));
   HOBBES_TRY(boot, boot_id());
@@ -73,6 +75,7 @@ Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const
   HOBBES_TRY(mirror, Mirror::open(nis->mirror_path_, 0644, shape));
   nis->mirror_.emplace(std::move(mirror));
   HOBBES_CHECK(nis->rebuild_mirror());
+  nis->reserve();
   return nis;
 }
 
@@ -185,8 +188,7 @@ Result<void> Nis::commit(Transition& transition) {
     free_slots_.push_back(slot_of(id));
   }
   // The truth is written; a mirror that cannot follow is repaired by the next beat, so this is no failure of the commit.
-  for (const hobbes_record& record : transition.puts_)
-    if (auto shown = mirror_->publish(record); !shown) notes_.push_back(shown.error().text());
+  for (const hobbes_record& record : transition.puts_) show(record);
   for (std::uint64_t id : transition.erased_) mirror_->erase(id);
   return {};
 }
@@ -233,10 +235,43 @@ void Nis::beat() {
     *mirror_ = std::move(*fresh);
     mirror_->continue_from(sequence);
     notes_.push_back("the mirror " + mirror_path_ + " was deleted or cut short and has been rebuilt");
-    for (const auto& [slot, record] : records_)
-      if (auto shown = mirror_->publish(record); !shown) notes_.push_back(shown.error().text());
+    behind_ = true;
   }
+  if (behind_) {
+    behind_ = false;
+    for (const auto& [slot, record] : records_) show(record);
+  }
+  reserve();
   mirror_->beat();
+}
+
+// Space that nobody else takes, for when others have filled the file system of the run directory.
+void Nis::reserve() {
+  constexpr off_t size = 8 << 20;
+  if (reserve_) return;
+  struct statvfs info {};
+  std::string folder = reserve_path_.substr(0, reserve_path_.rfind('/'));
+  if (::statvfs(folder.c_str(), &info) != 0 || info.f_bavail * info.f_frsize < 2 * static_cast<std::uint64_t>(size)) return;
+  Fd made(::open(reserve_path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  if (made && ::posix_fallocate(made.get(), 0, size) == 0)
+    reserve_ = std::move(made);
+  else
+    ::unlink(reserve_path_.c_str());
+}
+
+void Nis::show(const hobbes_record& record) {
+  auto shown = mirror_->publish(record);
+  if (!shown && reserve_) {
+    notes_.push_back("the file system of " + mirror_path_ + " is full; hobbesd uses what it has kept for itself");
+    ::unlink(reserve_path_.c_str());
+    reserve_.reset();
+    mirror_->may_grow();
+    shown = mirror_->publish(record);
+  }
+  if (shown) return;
+  behind_ = true;
+  std::string note = shown.error().text();
+  if (notes_.empty() || notes_.back() != note) notes_.push_back(std::move(note));
 }
 
 }  // namespace hobbes

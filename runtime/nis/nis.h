@@ -75,8 +75,11 @@ class Nis {
   Nis() = default;
   Result<void> load(const std::string& boot);
   Result<void> rebuild_mirror();
+  void show(const hobbes_record& record);
+  void reserve();
 
-  std::string mirror_path_;
+  std::string mirror_path_, reserve_path_;
+  Fd reserve_;
   MirrorShape shape_;
   std::unique_ptr<Store> store_;
   std::optional<Mirror> mirror_;
@@ -86,6 +89,7 @@ class Nis {
   std::uint32_t next_slot_ = 0;
   std::uint32_t generation_ = 0;
   std::vector<std::string> notes_;
+  bool behind_ = false;  // the mirror lacks something, for want of space
 };
 
 /// Whether a string fits a record's name; sets it.

@@ -93,6 +93,15 @@ NisReader::Status NisReader::next(std::uint16_t type, std::uint64_t* cursor, hob
   return status;
 }
 
+NisReader::Status NisReader::segment_named(const std::string& name, std::uint32_t uid, hobbes_record* out) {
+  for (std::uint64_t owner : {std::uint64_t{uid}, std::uint64_t{0}})
+    if (Status found = by_name(HOBBES_SEGMENT, owner, name.c_str(), out); found != Status::absent) return found;
+  for (std::uint64_t cursor = 0;;) {
+    Status found = next(HOBBES_SEGMENT, &cursor, out);
+    if (found != Status::good || name == out->name) return found;
+  }
+}
+
 std::vector<hobbes_record> NisReader::all(std::uint16_t type) {
   std::vector<hobbes_record> out;
   hobbes_record record;

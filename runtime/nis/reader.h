@@ -26,6 +26,8 @@ class NisReader {
   Status by_id(std::uint64_t id, hobbes_record* out);
   Status by_name(std::uint16_t type, std::uint64_t scope, const char* name, hobbes_record* out);
   Status next(std::uint16_t type, std::uint64_t* cursor, hobbes_record* out);
+  /// A segment by name: of that user, else of root, else of anybody.
+  Status segment_named(const std::string& name, std::uint32_t uid, hobbes_record* out);
   /// Every record of a type, each consistent in itself.
   std::vector<hobbes_record> all(std::uint16_t type);
 

@@ -18,4 +18,8 @@ std::vector<bpf_insn> device_program(const std::vector<oci::DeviceRule>& rules);
 /// Errors: Code::denied without CAP_BPF, Code::os with the kernel's reason.
 Result<void> attach_device_filter(const std::string& directory, const std::vector<oci::DeviceRule>& rules);
 
+/// The rules of an enclave, in order, of which the last that fits decides: nothing, then the bundle's own, then the devices that every root
+/// file system gets (runtime-spec, "default devices" and "console"). A bundle without rules may use the devices it lists.
+std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own, const std::vector<oci::Device>& listed);
+
 }  // namespace hobbes

@@ -54,7 +54,7 @@ Result<int> events(const Request& request, const Style& style) {
 Result<int> console(const Request& request) {
   // A co-kernel's console is kept beside its record, the output of what the REST API has made in the log folder.
   std::string path = default_root() + "/" + request.id + "/console.log";
-  if (!Files::system().exists(path)) path = run_directory() + "/logs/" + hex(hash_of(default_root())) + "-" + request.id + ".log";
+  if (!Files::system().exists(path)) path = enclave_log(::geteuid(), default_root(), request.id);
   std::ifstream log(path);
   if (!log)
     return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",

@@ -74,7 +74,7 @@ Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base,
   HOBBES_TRY(client, Client::connect());
   Json request = {{"name", name}, {"mode", options.mode}, {"persistent", options.persistent}, {"fd", out.memory_.get()}};
   if (!options.enclaves.empty()) request["enclaves"] = options.enclaves;
-  HOBBES_TRY(made, client.call("segment.make", request, {out.memory_.get()}));
+  HOBBES_TRY(made, client.call("segment.make", request));
   out.handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
   out.remove_ = !options.persistent;
   return out;
@@ -130,7 +130,7 @@ Segment::~Segment() {
 
 Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size, mode_t mode, std::uint64_t enclave) {
   HOBBES_TRY(memory, make_memory(name, rounded(size, 4096), 0));
-  HOBBES_TRY(made, client.call("segment.make", {{"name", name}, {"mode", mode}, {"declaredBy", enclave}}, {memory.get()}));
+  HOBBES_TRY(made, client.call("segment.make", {{"name", name}, {"mode", mode}, {"declaredBy", enclave}, {"fd", memory.get()}}));
   (void)made;
   return {};
 }

@@ -134,14 +134,15 @@ TEST_F(Unprivileged, OnlyHisOwnProcessesAreMovedIntoHisGroup) {
       "s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect('" +
       node.run_folder() +
       "/control.sock')\n"
-      "def ask(fds, **k):\n"
-      "  socket.send_fds(s,[json.dumps(k).encode()],fds); return json.loads(s.recv(200000))\n"
-      "h=int(sys.argv[1],16)\n"
-      "a=ask([os.pidfd_open(1)], op='enclave.enter', handle=h); assert not a['ok'] and 'not of user' in json.dumps(a), a\n"
-      "a=ask([os.open('/dev/null',0)], op='enclave.enter', handle=h); assert not a['ok'], a\n"
-      "a=ask([], op='enclave.enter', handle=h); assert not a['ok'], a\n"
-      "a=ask([os.pidfd_open(os.getpid())], op='enclave.enter', handle=h+1); assert not a['ok'], a\n"
-      "a=ask([os.pidfd_open(os.getpid())], op='enclave.enter', handle=h); assert a['ok'], a\n"
+      "def start(pid): return int(open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[19])\n"
+      "def ask(**k):\n"
+      "  s.send(json.dumps(dict(k, op='enclave.enter')).encode()); return json.loads(s.recv(200000))\n"
+      "h=int(sys.argv[1],16); me=os.getpid()\n"
+      "a=ask(handle=h, pid=1, startTicks=start(1)); assert not a['ok'] and 'not of user' in json.dumps(a), a\n"
+      "a=ask(handle=h, pid=me, startTicks=start(me)+1); assert not a['ok'], a\n"
+      "a=ask(handle=h); assert not a['ok'], a\n"
+      "a=ask(handle=h+1, pid=me, startTicks=start(me)); assert not a['ok'], a\n"
+      "a=ask(handle=h, pid=me, startTicks=start(me)); assert a['ok'], a\n"
       "print('answered')\n";
   ASSERT_TRUE(replace_file(node.folder() + "/hostile.py", script));
   EXPECT_EQ(node.good(dropped({"/usr/bin/python3", node.folder() + "/hostile.py", handle})), "answered\n");

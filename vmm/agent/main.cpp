@@ -192,7 +192,7 @@ Result<hobbes_record> segment_of(const Json& request) {
   HOBBES_TRY(mirror, NisReader::open(mirror_path()));
   hobbes_record record{};
   auto found = request.contains("handle") ? mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record)
-                                          : mirror->by_name(HOBBES_SEGMENT, 0, text_at(request, "name").c_str(), &record);
+                                          : mirror->segment_named(text_at(request, "name"), 0, &record);
   if (found != NisReader::Status::good || record.type != HOBBES_SEGMENT)
     return Error{Code::not_found, "find a segment", "there is no such segment", "see `hobbes segments`"};
   return record;

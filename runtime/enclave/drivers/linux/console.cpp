@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -10,6 +9,9 @@
 
 #include <cerrno>
 #include <cstring>
+
+#include "enclave/drivers/linux/mount.h"
+#include "enclave/drivers/linux/rootfs.h"
 
 namespace hobbes {
 
@@ -35,7 +37,8 @@ Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize
   if (::ioctl(master.get(), TIOCSPTLCK, &unlock) != 0 || ::ioctl(master.get(), TIOCGPTN, &number) != 0)
     return os_error("unlock the pseudo-terminal", errno);
   std::string name = "/dev/pts/" + std::to_string(number);
-  Fd slave(::open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  // The other end of this very terminal, whatever its name leads to by now.
+  Fd slave(::ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!slave) return os_error("open " + name, errno);
   (void)::fchown(slave.get(), owner, static_cast<gid_t>(-1));
   if (size) {
@@ -43,8 +46,9 @@ Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize
     (void)::ioctl(slave.get(), TIOCSWINSZ, &window);
   }
   if (at_dev_console) {
-    Fd file(::open("/dev/console", O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
-    if (::mount(name.c_str(), "/dev/console", nullptr, MS_BIND, nullptr) != 0) return os_error("bind the terminal to /dev/console", errno);
+    HOBBES_TRY(place, open_target("/", "/dev/console", true));
+    HOBBES_TRY(terminal, Mount::clone(slave.get(), "", false));
+    HOBBES_CHECK(terminal.attach(place, "the terminal at /dev/console"));
   }
   // The protocol of console sockets: the terminal's name as data, its master as SCM_RIGHTS.
   iovec part{name.data(), name.size()};

@@ -17,11 +17,14 @@
 #include "core/identity.h"
 #include "core/process.h"
 #include "enclave/drivers/linux/console.h"
+#include "enclave/drivers/linux/credentials.h"
 #include "enclave/drivers/linux/group.h"
 #include "enclave/drivers/linux/init.h"
+#include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
 #include "partition/cgroup.h"
+#include "partition/device_filter.h"
 
 namespace hobbes {
 namespace {
@@ -43,19 +46,7 @@ oci::Resources effective_resources(const CreateRequest& request) {
   if (!request.mems.empty()) out.mems = request.mems;
   auto lease = static_cast<std::int64_t>(request.memory);
   if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease)) out.memory_limit = lease;
-  // The devices every root file system gets must be usable under any rule list (runtime-spec, "default devices" and "console").
-  if (!out.devices.empty()) {
-    auto allow = [&](char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor, const char* access) {
-      out.devices.push_back({true, type, major, minor, access});
-    };
-    allow('c', {}, {}, "m");
-    allow('b', {}, {}, "m");
-    for (std::int64_t minor : {3, 5, 7, 8, 9}) allow('c', 1, minor, "rwm");
-    for (std::int64_t minor : {0, 1, 2}) allow('c', 5, minor, "rwm");
-    allow('c', 136, {}, "rwm");
-    for (const oci::Device& device : request.bundle.oci.linux_.devices)
-      if (device.type != 'p') allow(device.type, device.major, device.minor, "rwm");
-  }
+  out.devices = device_rules(out.devices, request.bundle.oci.linux_.devices);
   return out;
 }
 
@@ -104,8 +95,10 @@ Result<void> write_id_maps(pid_t child, const IdMaps& uids, const IdMaps& gids) 
   return write_id_map(child, "gid_map", "newgidmap", gids, ::getegid());
 }
 
-bool maps_root(const IdMaps& maps) {
-  return std::any_of(maps.begin(), maps.end(), [](const oci::IdMapping& map) { return map.container_id == 0; });
+// Root, if it is mapped or nothing is yet, else the first id that is.
+std::uint32_t first_id(const IdMaps& maps) {
+  bool root = maps.empty() || std::any_of(maps.begin(), maps.end(), [](const oci::IdMapping& map) { return map.container_id == 0; });
+  return root ? 0 : maps.front().container_id;
 }
 
 // Receives the child's next word. Errors: what the child reported, or that it died.
@@ -265,8 +258,10 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     if (gids.empty()) gids = {{oci.process->user.gid, ::getegid(), 1}};
   }
   bool own_users = (flags & CLONE_NEWUSER) != 0;
-  plan.become_root = own_users && (maps_root(uids) || uids.empty());
-  plan.become_root_group = own_users && (maps_root(gids) || gids.empty());
+  if (own_users) {
+    plan.first_user = first_id(uids);
+    plan.first_group = first_id(gids);
+  }
   plan.rootfs = {&bundle,
                  record.folder() + "/rootfs",
                  "",
@@ -275,7 +270,18 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
                  own_users,
                  (flags & CLONE_NEWPID) != 0,
                  plan.late_namespaces != 0,
-                 bundle.hobbes.present};
+                 bundle.hobbes.present,
+                 {}};
+  // Sources that a mapped user could not reach, and trees that a user namespace would not let be taken apart, are opened with the
+  // caller's rights.
+  if (own_users && ::geteuid() == 0)
+    for (std::size_t i = 0; i < oci.mounts.size(); ++i) {
+      MountOptions options = parse_mount_options(oci.mounts[i].options);
+      if (!options.bind && oci.mounts[i].type != "bind") continue;
+      std::string source = oci.mounts[i].source.rfind('/', 0) == 0 ? oci.mounts[i].source : bundle.path + "/" + oci.mounts[i].source;
+      HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, source, options.recursive));
+      plan.rootfs.cloned.emplace(i, std::move(cloned));
+    }
   if (oci.process->terminal) {
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
@@ -331,6 +337,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     HOBBES_CHECK(record.save());
     if (own_users) HOBBES_CHECK(write_id_maps(child, uids, gids));
     HOBBES_CHECK(group.enter(child));
+    HOBBES_CHECK(set_oom_score(*oci.process, std::to_string(child)));
     HOBBES_CHECK(go_on(init));
     HOBBES_CHECK(expect(init, "mounted"));
     Json state = record.state();
@@ -401,7 +408,8 @@ Result<void> LinuxDriver::update(const EnclaveRecord& record, const UpdateReques
   return group.apply(request.resources);
 }
 
-Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
+Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& given) const {
+  ExecRequest request = given;
   Status now = record.status();
   if (now != Status::running && now != Status::created) return not_running(record, "execute a program in");
   HOBBES_TRY(bundle, bundle_of(record));
@@ -409,6 +417,12 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   plan.request = &request;
   HOBBES_TRY(target, record.process.open());
   plan.target = std::move(target);
+  if (!request.user.empty()) {
+    Fd root(::open(("/proc/" + std::to_string(record.process.pid) + "/root").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!root || !record.process.alive()) return not_running(record, "execute a program in");
+    HOBBES_TRY(user, UserDatabase(root).resolve(request.user, request.process.user));
+    request.process.user = std::move(user);
+  }
   HOBBES_TRY(program, program_of(profile_of(bundle)));
   plan.seccomp = std::move(program);
   if (request.process.terminal) {
@@ -440,6 +454,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
     HOBBES_CHECK(group.enter(child));
+    HOBBES_CHECK(set_oom_score(request.process, std::to_string(child)));
     HOBBES_CHECK(go_on(started));
     auto answer = started.receive(step_deadline);
     if (!answer) return {};  // closed by its execve

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "core/file.h"
+#include "core/procfs.h"
 
 namespace hobbes {
 namespace {
@@ -50,6 +50,11 @@ Result<Mask> own_permitted() {
 
 }  // namespace
 
+Result<void> raise_permitted() {
+  HOBBES_TRY(held, own_permitted());
+  return set_capabilities(held, held, 0);
+}
+
 Result<void> apply_limits(const oci::Process& process) {
   for (const oci::Rlimit& limit : process.rlimits) {
     rlimit value{limit.soft, limit.hard};
@@ -57,21 +62,34 @@ Result<void> apply_limits(const oci::Process& process) {
       return os_error("set resource limit " + std::to_string(limit.resource) + " to " + std::to_string(limit.soft), errno,
                       "ask for at most the caller's own limit");
   }
-  if (process.oom_score_adj) HOBBES_CHECK(Files::system().write("/proc/self/oom_score_adj", std::to_string(*process.oom_score_adj)));
   return {};
 }
 
-Result<void> become(const oci::Process& process) {
-  const auto& wanted = process.capabilities;
-  if (wanted) {
-    Mask bounding = mask_of(wanted->bounding);
-    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
-      if ((bounding >> static_cast<unsigned>(capability) & 1U) != 0) continue;
-      if (::prctl(PR_CAPBSET_DROP, capability) != 0 && errno != EINVAL)
-        return os_error("drop capability " + std::to_string(capability), errno);
-    }
-    if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return os_error("keep capabilities over the change of user", errno);
+Result<void> set_oom_score(const oci::Process& process, const std::string& pid) {
+  if (!process.oom_score_adj) return {};
+  HOBBES_TRY(proc, ProcFs::open());
+  return proc.write(pid + "/oom_score_adj", std::to_string(*process.oom_score_adj));
+}
+
+void give_streams(const oci::Process& process) {
+  for (int stream = 0; stream < 3; ++stream) {
+    struct stat info {};
+    if (::fstat(stream, &info) != 0 || info.st_uid == process.user.uid) continue;
+    bool ours = S_ISFIFO(info.st_mode) || S_ISREG(info.st_mode) || S_ISSOCK(info.st_mode) || ::isatty(stream) == 1;
+    // What cannot be given away (a read-only file system, an id that is not mapped) stays as it is.
+    if (ours) (void)!::fchown(stream, process.user.uid, static_cast<gid_t>(-1));
   }
+}
+
+Result<void> become(const oci::Process& process) {
+  const oci::Capabilities& wanted = process.capabilities;
+  Mask bounding = mask_of(wanted.bounding);
+  for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
+    if ((bounding >> static_cast<unsigned>(capability) & 1U) != 0) continue;
+    if (::prctl(PR_CAPBSET_DROP, capability) != 0 && errno != EINVAL)
+      return os_error("drop capability " + std::to_string(capability), errno);
+  }
+  if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return os_error("keep capabilities over the change of user", errno);
   // "deny" in a user namespace without gid mappings of its own: there are no groups to change.
   bool groups = !process.user.additional_gids.empty() || ::getgroups(0, nullptr) > 0;
   if (groups && ::setgroups(process.user.additional_gids.size(), process.user.additional_gids.data()) != 0 &&
@@ -82,19 +100,19 @@ Result<void> become(const oci::Process& process) {
   if (::setresuid(process.user.uid, process.user.uid, process.user.uid) != 0)
     return os_error("become user " + std::to_string(process.user.uid), errno, "map it in uidMappings");
   if (process.user.umask) ::umask(*process.user.umask);
-  if (!wanted) return {};
 
   HOBBES_TRY(held, own_permitted());
-  Mask permitted = mask_of(wanted->permitted) & held;
-  Mask effective = mask_of(wanted->effective) & permitted;
-  Mask inheritable = mask_of(wanted->inheritable) & permitted;
-  HOBBES_CHECK(set_capabilities(effective, permitted, inheritable));
+  Mask permitted = mask_of(wanted.permitted) & held;
+  Mask effective = mask_of(wanted.effective) & permitted;
+  // Inheritable ones need not be permitted: they count when a file of the image grants them.
+  Mask inheritable = mask_of(wanted.inheritable) & held;
+  HOBBES_CHECK(set_capabilities(effective, permitted | inheritable, inheritable));
   (void)::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  Mask ambient = mask_of(wanted->ambient) & permitted & inheritable;
+  Mask ambient = mask_of(wanted.ambient) & permitted & inheritable;
   for (unsigned capability = 0; capability < 64; ++capability)
     if ((ambient >> capability & 1U) != 0 && ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
       return os_error("raise ambient capability " + std::to_string(capability), errno);
-  return {};
+  return set_capabilities(effective, permitted, inheritable);
 }
 
 }  // namespace hobbes

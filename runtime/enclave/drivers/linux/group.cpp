@@ -1,9 +1,6 @@
 #include "enclave/drivers/linux/group.h"
 
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cerrno>
 
 #include "ipc/client.h"
 
@@ -28,10 +25,9 @@ Result<void> EnclaveGroup::apply(const oci::Resources& resources) const {
 
 Result<void> EnclaveGroup::enter(pid_t pid) const {
   if (!lent_) return cgroup_.enter(pid);
-  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!process) return os_error("move process " + std::to_string(pid) + " into its control group", errno);
+  HOBBES_TRY(process, ProcessId::of(pid));
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(entered, client.call("enclave.enter", {{"handle", handle_}}, {process.get()}));
+  HOBBES_TRY(entered, client.call("enclave.enter", {{"handle", handle_}, {"pid", process.pid}, {"startTicks", process.start_ticks}}));
   (void)entered;
   return {};
 }

@@ -12,12 +12,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
+#include <set>
 
 #include "core/file.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
+#include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
 
@@ -39,17 +43,53 @@ Result<void> tell(Channel& parent, const char* stage) {
   ::_exit(error.code == Code::not_found ? 127 : error.code == Code::denied ? 126 : 1);
 }
 
-// Our own descriptors move up, out of the way of those that the program gets.
-Fd lifted(Fd fd) { return fd ? Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 512)) : Fd(); }
-
-// Makes them 3, 4, ... and tells how many; through copies, since their numbers may overlap.
-Result<int> pass(const std::vector<int>& fds) {
-  std::vector<Fd> copies;
-  for (int fd : fds) copies.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 512));
+// The descriptors of the new process: the streams, those that its program gets (from 3 on), and our own, which move out of their way. All
+// others are closed before anything of the enclave is looked at: a folder that a caller has forgotten to close would be a way out of it.
+// `own` are moved in place; `passed` become 3, 4, ...
+Result<int> arrange_descriptors(const std::vector<Fd*>& own, const std::vector<int>& passed, int preserved) {
+  const int count = std::max(preserved, static_cast<int>(passed.size())), free = 3 + count;
+  std::vector<Fd> copies;  // their numbers may overlap
+  for (int fd : passed) {
+    copies.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, free));
+    if (!copies.back()) return os_error("pass descriptor " + std::to_string(fd), errno, "raise the limit of open files (ulimit -n)");
+  }
+  std::set<int> kept;
+  for (Fd* fd : own) {
+    if (!*fd) continue;
+    Fd moved(::fcntl(fd->get(), F_DUPFD_CLOEXEC, free));
+    if (!moved) return os_error("make room for the program's descriptors", errno, "raise the limit of open files (ulimit -n)");
+    kept.insert(moved.get());
+    *fd = std::move(moved);
+  }
   for (std::size_t i = 0; i < copies.size(); ++i)
-    if (!copies[i] || ::dup2(copies[i].get(), static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
-  return static_cast<int>(fds.size());
+    if (::dup2(copies[i].get(), static_cast<int>(3 + i)) < 0) return os_error("pass a descriptor", errno);
+  copies.clear();
+  unsigned from = static_cast<unsigned>(free);
+  for (int number : kept) {
+    auto next = static_cast<unsigned>(number);
+    if (next > from) (void)::syscall(SYS_close_range, from, next - 1, 0);
+    from = next + 1;
+  }
+  (void)::syscall(SYS_close_range, from, ~0U, 0);
+  return count;
 }
+
+// The working directory, made where it is missing. What is outside of the root has no path in it (CVE-2024-21626).
+Result<void> enter_directory(const std::string& path) {
+  const std::string attempt = "enter working directory " + path;
+  if (::chdir(path.c_str()) != 0) {
+    if (errno != ENOENT) return os_error(attempt, errno);
+    HOBBES_TRY(made, open_target("/", path, false));
+    if (::fchdir(made.get()) != 0) return os_error(attempt, errno);
+  }
+  char where[PATH_MAX];
+  if (::syscall(SYS_getcwd, where, sizeof where) < 0 || where[0] != '/')
+    return Error{Code::denied, attempt, "it is outside of the enclave's root", "name a folder of the enclave"};
+  return {};
+}
+
+// Nobody in the namespaces that are joined may trace or look into this process (CVE-2016-9962); its program's execve ends that.
+void hide() { (void)::prctl(PR_SET_DUMPABLE, 0); }
 
 Result<void> bring_up_loopback() {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -105,6 +145,7 @@ Result<std::string> find_program(const oci::Process& process) {
 
 // The last steps of every program: from here on only execve follows.
 Result<void> finish(const oci::Process& process, const std::optional<SeccompProgram>& seccomp) {
+  give_streams(process);
   // Without no_new_privs only a privileged thread may load a filter, so it comes before the privileges go.
   if (seccomp && !process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
   HOBBES_CHECK(become(process));
@@ -126,7 +167,11 @@ Error execute(const std::string& program, const oci::Process& process, const std
     environment.push_back(entry);
   };
   for (const std::string& entry : extra_environment) set(entry, true);
-  set("HOME=/", false);
+  Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  set("HOME=" + UserDatabase(root).home_of(process.user.uid).value_or("/"), false);
+  // sd_listen_fds(3): descriptors are for the process that this number names.
+  bool listens = std::any_of(environment.begin(), environment.end(), [](const std::string& e) { return e.rfind("LISTEN_FDS=", 0) == 0; });
+  if (listens && preserve_fds > 0) set("LISTEN_PID=" + std::to_string(::getpid()), true);
   std::vector<char*> argv, envp;
   for (const std::string& arg : process.args) argv.push_back(const_cast<char*>(arg.c_str()));
   for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
@@ -164,15 +209,25 @@ Result<void> set_names(const oci::Config& oci) {
   return {};
 }
 
+// Whom the namespace's ids allow: its root, else the first that is mapped, who keeps the rights of the namespace's maker until `become`.
+Result<void> become_first(const InitPlan& plan) {
+  if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return os_error("keep capabilities over the change of user", errno);
+  if ((plan.first_group && ::setresgid(*plan.first_group, *plan.first_group, *plan.first_group) != 0) ||
+      (plan.first_user && ::setresuid(*plan.first_user, *plan.first_user, *plan.first_user) != 0))
+    return os_error("become the first user of the user namespace", errno, "see uidMappings and gidMappings");
+  return plan.first_user.value_or(0) != 0 ? raise_permitted() : Result<void>();
+}
+
 // Up to "ready": everything that can fail before the program is asked to run.
 Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   const Bundle& bundle = plan.request->bundle;
   const oci::Process& process = *bundle.oci.process;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   HOBBES_CHECK(tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
+  hide();
+  HOBBES_TRY(proc, ProcFs::open());  // the node's own, which no mount of the bundle stands for
   HOBBES_CHECK(join(plan.joined));
-  if ((plan.become_root_group && ::setresgid(0, 0, 0) != 0) || (plan.become_root && ::setresuid(0, 0, 0) != 0))
-    return os_error("become root of the user namespace", errno, "map container id 0 in uidMappings and gidMappings");
+  HOBBES_CHECK(become_first(plan));
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
   (void)::setsid();
   if (!plan.request->no_new_keyring) (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
@@ -182,18 +237,16 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
     if (space.type == "network" && space.path.empty()) HOBBES_CHECK(bring_up_loopback());
   HOBBES_CHECK(set_names(bundle.oci));
 
-  HOBBES_TRY(root, build_rootfs(plan.rootfs));
+  HOBBES_CHECK(set_parameters(proc, bundle.oci));
+  HOBBES_TRY(root, Rootfs::build(plan.rootfs));
   HOBBES_CHECK(tell(parent, "mounted"));  // prestart and createRuntime hooks run in the parent
   HOBBES_CHECK(run_hooks(bundle.oci.hooks.create_container, "createContainer", plan.state));
-  HOBBES_CHECK(enter_rootfs(plan.rootfs, root, plan.request->no_pivot));
+  HOBBES_CHECK(root.seal());
+  HOBBES_CHECK(root.enter(plan.request->no_pivot));
   if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, !bundle.hobbes.host_root));
-  HOBBES_CHECK(seal_rootfs(plan.rootfs));
+  HOBBES_CHECK(enter_directory(process.cwd));
+  HOBBES_CHECK(root.finish());
   HOBBES_CHECK(apply_limits(process));
-  HOBBES_CHECK(bind_to(process.cpu_affinity_final));
-  if (::chdir(process.cwd.c_str()) != 0) {
-    if (errno != ENOENT || ::mkdir(process.cwd.c_str(), 0755) != 0 || ::chdir(process.cwd.c_str()) != 0)
-      return os_error("enter working directory " + process.cwd, errno);
-  }
   HOBBES_TRY(program, find_program(process));
   ::prctl(PR_SET_PDEATHSIG, 0);
   return program;
@@ -214,10 +267,10 @@ unsigned long namespace_flag(const std::string& type) {
 
 void run_init(InitPlan& plan) {
   const oci::Process& process = *plan.request->bundle.oci.process;
-  plan.start = lifted(std::move(plan.start));
-  plan.console = lifted(std::move(plan.console));
-  Channel parent(lifted(std::move(plan.sync)));
-  auto passed = pass(plan.request->passed_fds);
+  std::vector<Fd*> own = {&plan.start, &plan.console, &plan.sync};
+  for (auto& [number, mount] : plan.rootfs.cloned) own.push_back(&mount.descriptor());
+  auto passed = arrange_descriptors(own, plan.request->passed_fds, plan.request->preserve_fds);
+  Channel parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
   auto program = prepare(plan, parent);
   if (!program) fail(parent, program.error());
@@ -232,17 +285,20 @@ void run_init(InitPlan& plan) {
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
   if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
-  fail(starter, execute(*program, process, plan.request->extra_environment, std::max(plan.request->preserve_fds, *passed)));
+  fail(starter, execute(*program, process, plan.request->extra_environment, *passed));
 }
 
 void run_exec(ExecPlan& plan) {
   const ExecRequest& request = *plan.request;
   const oci::Process& process = request.process;
-  plan.target = lifted(std::move(plan.target));
-  plan.console = lifted(std::move(plan.console));
-  Channel parent(lifted(std::move(plan.sync)));
+  for (int stream = 0; stream < 3; ++stream)
+    if (request.stdio[stream] != stream) (void)::dup2(request.stdio[stream], stream);
+  auto passed = arrange_descriptors({&plan.target, &plan.console, &plan.sync}, request.passed_fds, request.preserve_fds);
+  Channel parent(std::move(plan.sync));
+  if (!passed) fail(parent, passed.error());
   auto prepare_exec = [&]() -> Result<std::string> {
     HOBBES_CHECK(tell(parent, "born"));
+    hide();
     HOBBES_CHECK(bind_to(process.cpu_affinity_initial));
     // One call joins them all, in the kernel's own order.
     if (plan.namespaces != 0 && ::setns(plan.target.get(), static_cast<int>(plan.namespaces)) != 0)
@@ -251,14 +307,13 @@ void run_exec(ExecPlan& plan) {
     if (plan.become_root && ((::setresgid(0, 0, 0) != 0 && errno != EINVAL) || (::setresuid(0, 0, 0) != 0 && errno != EINVAL)))
       return os_error("become root of the enclave's user namespace", errno);
     (void)::setsid();
-    for (int stream = 0; stream < 3; ++stream)
-      if (request.stdio[stream] != stream && ::dup2(request.stdio[stream], stream) < 0) return os_error("pass a standard stream", errno);
-    HOBBES_CHECK(pass(request.passed_fds));
+    // The caller's keys stay the caller's.
+    (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
     HOBBES_CHECK(apply_limits(process));
     HOBBES_CHECK(bind_to(request.cpus));
     HOBBES_CHECK(bind_to(process.cpu_affinity_final));
-    if (::chdir(process.cwd.c_str()) != 0) return os_error("enter working directory " + process.cwd, errno);
+    HOBBES_CHECK(enter_directory(process.cwd));
     return find_program(process);
   };
   auto program = prepare_exec();
@@ -266,7 +321,7 @@ void run_exec(ExecPlan& plan) {
   if (auto finished = finish(process, plan.seccomp); !finished) fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  fail(parent, execute(*program, process, {}, std::max(request.preserve_fds, static_cast<int>(request.passed_fds.size()))));
+  fail(parent, execute(*program, process, {}, *passed));
 }
 
 }  // namespace hobbes

@@ -21,7 +21,8 @@ struct InitPlan {
   Fd sync;     ///< to the parent
   Fd start;    ///< listening; `start` connects here
   Fd console;
-  bool become_root = false, become_root_group = false;  ///< become user 0, group 0 of the new user namespace first
+  std::optional<uid_t> first_user;  ///< of a new user namespace, to be in it
+  std::optional<gid_t> first_group;
 };
 
 /// What the parent prepared for a further process in a running enclave.

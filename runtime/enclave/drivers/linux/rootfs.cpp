@@ -5,7 +5,6 @@
 #include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -13,9 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <climits>
 #include <filesystem>
-#include <map>
 #include <sstream>
 
 #include "core/file.h"
@@ -24,135 +22,102 @@
 namespace hobbes {
 namespace {
 
-struct OptionFlag {
-  bool clears;
-  unsigned long flag;
-};
-
-const std::map<std::string, OptionFlag>& option_flags() {
-  static const std::map<std::string, OptionFlag> table = {{"ro", {false, MS_RDONLY}},
-                                                          {"rw", {true, MS_RDONLY}},
-                                                          {"nosuid", {false, MS_NOSUID}},
-                                                          {"suid", {true, MS_NOSUID}},
-                                                          {"nodev", {false, MS_NODEV}},
-                                                          {"dev", {true, MS_NODEV}},
-                                                          {"noexec", {false, MS_NOEXEC}},
-                                                          {"exec", {true, MS_NOEXEC}},
-                                                          {"sync", {false, MS_SYNCHRONOUS}},
-                                                          {"async", {true, MS_SYNCHRONOUS}},
-                                                          {"dirsync", {false, MS_DIRSYNC}},
-                                                          {"remount", {false, MS_REMOUNT}},
-                                                          {"mand", {false, MS_MANDLOCK}},
-                                                          {"nomand", {true, MS_MANDLOCK}},
-                                                          {"noatime", {false, MS_NOATIME}},
-                                                          {"atime", {true, MS_NOATIME}},
-                                                          {"nodiratime", {false, MS_NODIRATIME}},
-                                                          {"diratime", {true, MS_NODIRATIME}},
-                                                          {"relatime", {false, MS_RELATIME}},
-                                                          {"norelatime", {true, MS_RELATIME}},
-                                                          {"strictatime", {false, MS_STRICTATIME}},
-                                                          {"nostrictatime", {true, MS_STRICTATIME}},
-                                                          {"bind", {false, MS_BIND}},
-                                                          {"rbind", {false, MS_BIND | MS_REC}},
-                                                          {"silent", {false, MS_SILENT}},
-                                                          {"loud", {true, MS_SILENT}},
-                                                          {"defaults", {false, 0}}};
-  return table;
-}
-
-const std::map<std::string, unsigned long>& propagation_flags() {
-  static const std::map<std::string, unsigned long> table = {
-      {"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"shared", MS_SHARED},         {"rshared", MS_SHARED | MS_REC},
-      {"slave", MS_SLAVE},     {"rslave", MS_SLAVE | MS_REC},     {"unbindable", MS_UNBINDABLE}, {"runbindable", MS_UNBINDABLE | MS_REC}};
-  return table;
-}
+constexpr int link_limit = 40;  // as the kernel follows
 
 std::string descriptor_path(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
-Result<void> mount_call(const char* source, const std::string& target, const char* type, unsigned long flags, const char* data,
-                        const std::string& what) {
-  if (::mount(source, target.c_str(), type, flags, data) != 0) return os_error("mount " + what, errno);
+Result<void> change_root_propagation(unsigned long flags) {
+  if (::mount(nullptr, "/", nullptr, flags, nullptr) != 0) return os_error("set the propagation of /", errno);
   return {};
 }
 
-Result<Fd> open_beneath(int root, const std::string& path, std::uint64_t flags) {
+Result<Fd> open_beneath(int root, const std::string& path, std::uint64_t flags, std::uint64_t more = 0) {
   open_how how{};
   how.flags = flags | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | more;
   Fd fd(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
   if (!fd) return os_error("open " + path + " below the root", errno);
   return fd;
 }
 
-// Flags a bind remount must keep: in a user namespace the kernel locks them.
-unsigned long kept_flags(const std::string& path) {
-  struct statvfs info {};
-  if (::statvfs(path.c_str(), &info) != 0) return 0;
-  unsigned long out = 0;
-  if ((info.f_flag & ST_RDONLY) != 0) out |= MS_RDONLY;
-  if ((info.f_flag & ST_NOSUID) != 0) out |= MS_NOSUID;
-  if ((info.f_flag & ST_NODEV) != 0) out |= MS_NODEV;
-  if ((info.f_flag & ST_NOEXEC) != 0) out |= MS_NOEXEC;
-  if ((info.f_flag & ST_NOATIME) != 0) out |= MS_NOATIME;
-  if ((info.f_flag & ST_NODIRATIME) != 0) out |= MS_NODIRATIME;
-  if ((info.f_flag & ST_RELATIME) != 0) out |= MS_RELATIME;
-  return out;
+Result<Fd> open_root(const std::string& root) {
+  Fd at(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!at) return os_error("open the root " + root, errno);
+  return at;
 }
 
-std::string without_option(const std::string& data, const std::string& prefix) {
-  std::string out;
-  std::istringstream words(data);
-  for (std::string word; std::getline(words, word, ',');)
-    if (word.rfind(prefix, 0) != 0) out += (out.empty() ? "" : ",") + word;
-  return out;
+// One missing part below an open folder. Where a link stands that leads to nothing, what it names is made instead, by the caller.
+Result<std::optional<std::string>> make_part(const Fd& parent, const std::string& part, bool file, const std::string& shown) {
+  int rc = file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0) : ::mkdirat(parent.get(), part.c_str(), 0755);
+  if (rc == 0) return std::optional<std::string>();
+  if (errno != EEXIST) return os_error("make " + shown + " in the root file system", errno);
+  char target[PATH_MAX];
+  ssize_t n = ::readlinkat(parent.get(), part.c_str(), target, sizeof target);
+  if (n <= 0) return std::optional<std::string>();  // it has appeared meanwhile
+  return std::optional(std::string(target, static_cast<std::size_t>(n)));
 }
 
-Result<void> make_readonly_recursively(const std::string& path) {
-  mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY;
-  if (::syscall(SYS_mount_setattr, AT_FDCWD, path.c_str(), AT_RECURSIVE, &attributes, sizeof attributes) != 0)
-    return os_error("make " + path + " read-only with everything below", errno, "Linux 5.12 or newer is needed");
-  return {};
+// `path` is resolved part by part; `links` is how many links may still be followed.
+Result<Fd> open_or_make(const Fd& root, const std::string& path, bool file, int links) {
+  auto found = open_beneath(root.get(), path, O_PATH);
+  if (found || found.error().code != Code::not_found) return found;
+  std::string done;
+  for (std::size_t begin = 0; begin < path.size();) {
+    std::size_t end = std::min(path.find('/', begin), path.size());
+    std::string part = path.substr(begin, end - begin);
+    begin = end + 1;
+    if (part.empty() || part == ".") continue;
+    std::string next = done + "/" + part;
+    if (!open_beneath(root.get(), next, O_PATH)) {
+      HOBBES_TRY(parent, open_beneath(root.get(), done.empty() ? "/" : done, O_PATH | O_DIRECTORY));
+      bool leaf = end >= path.size();
+      HOBBES_TRY(target, make_part(parent, part, leaf && file, next));
+      if (target) {
+        if (links == 0) return os_error("open " + path + " below the root", ELOOP);
+        std::string rest = leaf ? "" : path.substr(end);
+        return open_or_make(root, (target->front() == '/' ? *target : done + "/" + *target) + rest, file, links - 1);
+      }
+    }
+    done = next;
+  }
+  return open_beneath(root.get(), path, O_PATH);
 }
 
-Result<void> bind_mount(const std::string& root, const std::string& source, const std::string& destination, unsigned long flags) {
-  struct stat info {};
-  if (::stat(source.c_str(), &info) != 0) return os_error("mount " + source + " at " + destination, errno);
-  HOBBES_TRY(target, open_target(root, destination, !S_ISDIR(info.st_mode)));
-  return mount_call(source.c_str(), descriptor_path(target), nullptr, MS_BIND | flags, nullptr, source + " at " + destination);
+bool is_device(const struct stat& info, char type, unsigned major, unsigned minor) {
+  mode_t format = type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR;
+  return (info.st_mode & S_IFMT) == format && (type == 'p' || info.st_rdev == makedev(major, minor));
 }
 
-class Builder {
+// Below a process's /proc only what tools replace to show an enclave its own numbers (as lxcfs does) may be covered.
+bool may_cover(const std::string& destination) {
+  static constexpr std::array<const char*, 11> known = {"/proc/cpuinfo",
+                                                        "/proc/diskstats",
+                                                        "/proc/meminfo",
+                                                        "/proc/stat",
+                                                        "/proc/swaps",
+                                                        "/proc/uptime",
+                                                        "/proc/loadavg",
+                                                        "/proc/slabinfo",
+                                                        "/proc/net/dev",
+                                                        "/proc/sys/kernel/ns_last_pid",
+                                                        "/proc/sys/crypto/fips_enabled"};
+  if (destination.rfind("/proc/", 0) != 0) return true;
+  return std::find(known.begin(), known.end(), destination) != known.end();
+}
+
+bool is_below(const std::string& path, const std::string& folder) { return path == folder || path.rfind(folder + "/", 0) == 0; }
+
+}  // namespace
+
+class RootfsBuilder {
  public:
-  Builder(const RootfsRequest& request, std::string root) : request_(request), root_(std::move(root)) {}
+  RootfsBuilder(RootfsRequest& request, Rootfs& out) : request_(request), out_(out) {}
 
-  Result<void> mount(const oci::Mount& m) {
-    MountOptions options = parse_mount_options(m.options);
-    if (m.type == "cgroup" || m.type == "cgroup2") return mount_cgroup(m, options);
-    if ((options.flags & MS_BIND) != 0 || m.type == "bind" || m.type == "none") return mount_bind(m, options);
-    HOBBES_TRY(target, open_target(root_, m.destination, false));
-    std::string where = descriptor_path(target);
-    std::string what = m.type + " at " + m.destination;
-    const char* source = m.source.empty() ? m.type.c_str() : m.source.c_str();
-    Fd before;
-    if (options.copy_up) before = std::move(target);
-    auto mounted =
-        mount_call(source, where, m.type.c_str(), options.flags & ~static_cast<unsigned long>(MS_RDONLY), options.data.c_str(), what);
-    // The terminals' usual group may not be mapped in a user namespace; its own is as good.
-    if (!mounted && m.type == "devpts" && request_.user_namespace && mounted.error().code == Code::invalid)
-      mounted = mount_call(source, where, "devpts", options.flags & ~static_cast<unsigned long>(MS_RDONLY),
-                           without_option(options.data, "gid=").c_str(), what);
-    // sysfs needs the network namespace's owner; the host's own, read-only, is the usual stand-in.
-    if (!mounted && m.type == "sysfs" && mounted.error().code == Code::denied)
-      mounted = mount_call("/sys", where, nullptr, MS_BIND | MS_REC, nullptr, what);
-    if (!mounted && m.type == "mqueue" && mounted.error().code == Code::denied) return {};
-    HOBBES_CHECK(std::move(mounted));
-    HOBBES_TRY(inside, open_target(root_, m.destination, false));
-    if (options.copy_up) HOBBES_CHECK(copy_up(before, inside));
-    if ((options.flags & MS_RDONLY) != 0)
-      HOBBES_CHECK(mount_call(nullptr, descriptor_path(inside), nullptr,
-                              MS_REMOUNT | MS_BIND | options.flags | kept_flags(descriptor_path(inside)), nullptr, what + " read-only"));
-    return propagate(descriptor_path(inside), options, what);
+  Result<void> mount_all() {
+    const auto& mounts = request_.bundle->oci.mounts;
+    for (std::size_t i = 0; i < mounts.size(); ++i)
+      HOBBES_CHECK(mount({absolute(mounts[i].destination), mounts[i].type, mounts[i].source, mounts[i].options}, i));
+    return {};
   }
 
   Result<void> default_devices() {
@@ -162,37 +127,114 @@ class Builder {
     };
     static constexpr std::array<Standard, 6> devices = {
         {{"/dev/null", 1, 3}, {"/dev/zero", 1, 5}, {"/dev/full", 1, 7}, {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0}}};
-    for (const Standard& d : devices) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
-    for (const oci::Device& d : request_.bundle->oci.linux_.devices) HOBBES_CHECK(make_device(d));
-    HOBBES_TRY(dev, open_target(root_, "/dev", false));
-    for (const auto& [name, target] :
+    const auto& own = request_.bundle->oci.linux_.devices;
+    for (const Standard& d : devices) {
+      bool listed = std::any_of(own.begin(), own.end(), [&](const oci::Device& device) { return device.path == d.path; });
+      if (!listed) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
+    }
+    for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
+    HOBBES_TRY(dev, target("/dev", false));
+    for (const auto& [name, link] :
          {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"}, std::pair{"stdout", "/proc/self/fd/1"},
           std::pair{"stderr", "/proc/self/fd/2"}, std::pair{"ptmx", "pts/ptmx"}})
-      if (::symlinkat(target, dev.get(), name) != 0 && errno != EEXIST && errno != EROFS)
+      if (::symlinkat(link, dev.get(), name) != 0 && errno != EEXIST && errno != EROFS)
         return os_error("link /dev/" + std::string(name), errno);
     return {};
   }
 
- private:
-  Result<void> mount_bind(const oci::Mount& m, const MountOptions& options) {
-    std::string source = m.source;
-    if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
-    HOBBES_CHECK(bind_mount(root_, source, m.destination, options.flags & MS_REC));
-    struct stat info {};
-    bool file = ::stat(source.c_str(), &info) == 0 && !S_ISDIR(info.st_mode);
-    HOBBES_TRY(target, open_target(root_, m.destination, file));
-    std::string where = descriptor_path(target);
-    unsigned long extra = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
-    if (extra != 0 || options.clear != 0)
-      HOBBES_CHECK(mount_call(nullptr, where, nullptr, MS_REMOUNT | MS_BIND | extra | (kept_flags(where) & ~options.clear), nullptr,
-                              m.source + " at " + m.destination + " with its options"));
-    if (options.recursive_readonly) HOBBES_CHECK(make_readonly_recursively(where));
-    return propagate(where, options, m.destination);
+  // hobbesd's folder without what belongs to other enclaves: their configuration, their output, and the sockets that start them.
+  Result<void> show_run_directory(const std::string& place) {
+    HOBBES_TRY(bound, bind(run_directory(), place, true));
+    HOBBES_CHECK(bound.set_read_only(true, place));
+    MountOptions options;
+    options.data = {"mode=700", "nr_blocks=1", "nr_inodes=1"};
+    for (const char* name : {"enclaves", "users", "logs"}) {
+      auto folder = open_beneath(bound.root().get(), name, O_PATH | O_DIRECTORY);
+      if (!folder && folder.error().code == Code::not_found) continue;
+      if (!folder) return std::move(folder).error();
+      HOBBES_TRY(nothing, Mount::make("tmpfs", "tmpfs", options));
+      HOBBES_CHECK(nothing.attach(*folder, place + "/" + name));
+      HOBBES_CHECK(nothing.set_read_only(false, place + "/" + name));
+    }
+    return {};
   }
 
-  static Result<void> propagate(const std::string& where, const MountOptions& options, const std::string& what) {
-    if (options.propagation == 0) return {};
-    return mount_call(nullptr, where, nullptr, options.propagation, nullptr, "propagation of " + what);
+  // A /dev that is to be read-only becomes so when its devices are there.
+  Result<void> finish() {
+    for (const Mount& mount : late_read_only_) HOBBES_CHECK(mount.set_read_only(false, "/dev"));
+    return {};
+  }
+
+  // What is at a path of the host, at a place in the root.
+  Result<Mount> bind(const std::string& source, const std::string& destination, bool recursive) {
+    HOBBES_TRY(mount, Mount::clone(AT_FDCWD, source, recursive));
+    return put(std::move(mount), source, destination);
+  }
+
+ private:
+  Result<Mount> put(Mount mount, const std::string& source, const std::string& destination) {
+    struct stat info {};
+    if (::fstat(mount.root().get(), &info) != 0) return os_error("mount " + source + " at " + destination, errno);
+    HOBBES_TRY(at, target(destination, !S_ISDIR(info.st_mode)));
+    HOBBES_CHECK(mount.attach(at, source + " at " + destination));
+    return mount;
+  }
+
+  [[nodiscard]] Result<Fd> target(const std::string& path, bool file) const { return open_or_make(out_.root_, path, file, link_limit); }
+
+  Result<void> mount(const oci::Mount& m, std::size_t number) {
+    MountOptions options = parse_mount_options(m.options);
+    if (m.type == "cgroup" || m.type == "cgroup2") return mount_cgroup(m, options);
+    if (options.bind || m.type == "bind" || m.type == "none") return mount_bind(m, options, number);
+    const std::string what = m.type + " at " + m.destination;
+    const bool kernels = m.type == "proc" || m.type == "sysfs";
+    HOBBES_TRY(at, kernels ? open_plain(m.destination) : target(m.destination, false));
+    auto made = Mount::make(m.type, m.source, options);
+    // The terminals' usual group may not be mapped in a user namespace; its own is as good.
+    if (!made && m.type == "devpts" && request_.user_namespace) {
+      MountOptions without = options;
+      std::erase_if(without.data, [](const std::string& option) { return option.rfind("gid=", 0) == 0; });
+      made = Mount::make(m.type, m.source, without);
+    }
+    // sysfs needs the network namespace's owner; the host's own, read-only, is the usual stand-in.
+    if (!made && m.type == "sysfs" && made.error().code == Code::denied) made = Mount::clone(AT_FDCWD, "/sys", true);
+    if (!made && m.type == "mqueue" && made.error().code == Code::denied) return {};
+    if (!made) return std::move(made.error()).within("mount " + what);
+    HOBBES_CHECK(made->attach(at, what));
+    if (options.copy_up) HOBBES_CHECK(copy_up(at, made->root()));
+    const bool late = m.destination == "/dev" && options.read_only();
+    if (late) options.set &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
+    HOBBES_CHECK(made->configure(options, what));
+    if (late)
+      late_read_only_.push_back(std::move(*made));
+    else if (kernels)
+      out_.kernel_.push_back({m.destination, std::move(*made)});
+    return {};
+  }
+
+  // /proc and /sys are where the kernel is looked for later: no link may say where that is.
+  [[nodiscard]] Result<Fd> open_plain(const std::string& destination) const {
+    HOBBES_CHECK(target(destination, false));
+    auto plain = open_beneath(out_.root_.get(), destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    if (plain || plain.error().code == Code::not_found) return plain;
+    return Error{Code::denied, "mount at " + destination, destination + " is a link in the root file system, or below one",
+                 "make it a folder in the image"};
+  }
+
+  Result<void> mount_bind(const oci::Mount& m, const MountOptions& options, std::size_t number) {
+    std::string source = m.source;
+    if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
+    const std::string what = m.source + " at " + m.destination;
+    if (!options.data.empty())
+      return Error{Code::invalid, "mount " + what, "\"" + options.data.front() + "\" is no option of bind mounts",
+                   "see `hobbes-run features`"};
+    if (!may_cover(m.destination))
+      return Error{Code::denied, "mount " + what, "it would cover a part of /proc that the kernel is asked by", "mount it somewhere else"};
+    auto cloned = request_.cloned.find(number);
+    auto bound = cloned == request_.cloned.end() ? bind(source, m.destination, options.recursive)
+                                                 : put(std::move(cloned->second), source, m.destination);
+    if (!bound) return std::move(bound).error();
+    return bound->configure(options, what);
   }
 
   // tmpcopyup: what the image had there appears in the new file system.
@@ -206,188 +248,279 @@ class Builder {
 
   Result<void> mount_cgroup(const oci::Mount& m, const MountOptions& options) {
     const CgroupLayout& layout = *request_.layout;
-    bool readonly = (options.flags & MS_RDONLY) != 0;
-    auto bind_readonly = [&](const std::string& from, const std::string& to) -> Result<void> {
-      HOBBES_CHECK(bind_mount(root_, from, to, 0));
-      if (!readonly) return {};
-      HOBBES_TRY(target, open_target(root_, to, false));
-      return mount_call(nullptr, descriptor_path(target), nullptr, MS_REMOUNT | MS_BIND | options.flags, nullptr, to);
-    };
     if (!layout.v2.empty()) {
-      HOBBES_TRY(target, open_target(root_, m.destination, false));
-      if (request_.cgroup_namespace && mount_call("cgroup", descriptor_path(target), "cgroup2", options.flags, nullptr, m.destination))
-        return {};
-      return bind_readonly(layout.v2 + request_.cgroup->path(), m.destination);
+      if (request_.cgroup_namespace) {
+        auto made = Mount::make("cgroup2", "cgroup", {});
+        if (made) {
+          HOBBES_TRY(at, target(m.destination, false));
+          HOBBES_CHECK(made->attach(at, m.destination));
+          return made->configure(options, m.destination);
+        }
+      }
+      HOBBES_TRY(bound, bind(layout.v2 + request_.cgroup->path(), m.destination, false));
+      return bound.configure(options, m.destination);
     }
-    HOBBES_TRY(target, open_target(root_, m.destination, false));
-    HOBBES_CHECK(mount_call("tmpfs", descriptor_path(target), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755", m.destination));
-    for (const auto& [controller, mount_point] : layout.v1)
-      HOBBES_CHECK(bind_readonly(mount_point + request_.cgroup->path(), m.destination + "/" + controller));
-    if (readonly) {
-      HOBBES_TRY(inside, open_target(root_, m.destination, false));
-      HOBBES_CHECK(mount_call(nullptr, descriptor_path(inside), nullptr, MS_REMOUNT | MS_BIND | options.flags, nullptr, m.destination));
+    MountOptions folder;
+    folder.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    folder.data = {"mode=755"};
+    HOBBES_TRY(made, Mount::make("tmpfs", "tmpfs", folder));
+    HOBBES_TRY(at, target(m.destination, false));
+    HOBBES_CHECK(made.attach(at, m.destination));
+    HOBBES_CHECK(made.configure(folder, m.destination));
+    for (const auto& [controller, mount_point] : layout.v1) {
+      HOBBES_TRY(bound, bind(mount_point + request_.cgroup->path(), m.destination + "/" + controller, false));
+      HOBBES_CHECK(bound.configure(options, m.destination));
     }
-    return {};
+    return made.configure(options, m.destination);
+  }
+
+  // In a user namespace no device can be made: the host's is bound, if it is the one that is meant.
+  Result<void> bind_device(const oci::Device& d) {
+    HOBBES_TRY(mount, Mount::clone(AT_FDCWD, d.path, false));
+    struct stat info {};
+    if (::fstat(mount.root().get(), &info) != 0 || !is_device(info, d.type, d.major, d.minor))
+      return Error{Code::invalid, "make device " + d.path, "the host's " + d.path + " is another device", "name the host's device numbers"};
+    HOBBES_TRY(at, target(d.path, true));
+    return mount.attach(at, "device " + d.path);
   }
 
   Result<void> make_device(const oci::Device& d) {
     std::size_t slash = d.path.rfind('/');
     std::string name = d.path.substr(slash + 1);
-    HOBBES_TRY(parent, open_target(root_, d.path.substr(0, slash), false));
-    if (request_.user_namespace) return bind_mount(root_, d.path, d.path, 0);
+    HOBBES_TRY(parent, target(slash == 0 ? "/" : d.path.substr(0, slash), false));
+    if (request_.user_namespace) return bind_device(d);
     mode_t type = d.type == 'b' ? S_IFBLK : d.type == 'p' ? S_IFIFO : S_IFCHR;
     mode_t umask_before = ::umask(0);
     int rc = ::mknodat(parent.get(), name.c_str(), type | d.mode, makedev(d.major, d.minor));
     int error = errno;
     ::umask(umask_before);
-    if (rc != 0 && error == EEXIST) return {};
-    if (rc != 0 && error == EPERM) return bind_mount(root_, d.path, d.path, 0);
+    if (rc != 0 && error == EEXIST) {
+      struct stat info {};
+      if (::fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && is_device(info, d.type, d.major, d.minor)) return {};
+      return Error{Code::exists, "make device " + d.path, "the root file system has something else there", "remove it from the image"};
+    }
+    if (rc != 0 && error == EPERM) return bind_device(d);
     if (rc != 0) return os_error("make device " + d.path, error);
-    if ((d.uid != 0 || d.gid != 0) && ::fchownat(parent.get(), name.c_str(), d.uid, d.gid, 0) != 0)
+    if ((d.uid != 0 || d.gid != 0) && ::fchownat(parent.get(), name.c_str(), d.uid, d.gid, AT_SYMLINK_NOFOLLOW) != 0)
       return os_error("give device " + d.path + " its owner", errno);
     return {};
   }
 
-  const RootfsRequest& request_;
-  std::string root_;
+  RootfsRequest& request_;
+  Rootfs& out_;
+  std::vector<Mount> late_read_only_;
 };
 
+namespace {
+
+// Services of the host have their sockets and logs in /run. What is left of it is what resolves names.
+template <class Put>
+Result<void> hide_run(Put put) {
+  struct Kept {
+    const char* path;
+    std::optional<Mount> mount;
+  };
+  std::vector<Kept> kept;
+  for (const char* path : {"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"})
+    if (::access(path, F_OK) == 0) {
+      HOBBES_TRY(mount, Mount::clone(AT_FDCWD, path, false));
+      kept.push_back({path, std::move(mount)});
+    }
+  MountOptions options;
+  options.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  options.data = {"mode=755", "size=1m"};
+  HOBBES_TRY(empty, Mount::make("tmpfs", "tmpfs", options));
+  HOBBES_CHECK(put(empty, "/run"));
+  for (const Kept& one : kept) {
+    HOBBES_TRY(target, open_or_make(empty.root(), std::string(one.path).substr(4), false, 0));
+    HOBBES_CHECK(one.mount->attach(target, one.path));
+    HOBBES_CHECK(one.mount->set_read_only(false, one.path));
+  }
+  return empty.configure(options, "/run");
+}
+
 // Host-root mode: the host's tree, read-only, with private /tmp and the node's (or composition's) shared memory.
-Result<std::string> build_host_root(const RootfsRequest& request) {
-  const std::string& root = request.staging;
-  HOBBES_CHECK(mount_call("/", root, nullptr, MS_BIND | MS_REC, nullptr, "the host's root at " + root));
-  HOBBES_CHECK(make_readonly_recursively(root));
-  if (request.new_pid_namespace)
-    HOBBES_CHECK(mount_call("proc", root + "/proc", "proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, nullptr, "proc"));
-  HOBBES_CHECK(mount_call("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777", "a private /tmp"));
+Result<std::optional<Mount>> build_host_root(const RootfsRequest& request, const std::string& root) {
+  HOBBES_TRY(tree, Mount::clone(AT_FDCWD, "/", true));
+  HOBBES_TRY(at, open_root(root));
+  HOBBES_CHECK(tree.attach(at, "the host's root at " + root));
+  HOBBES_CHECK(tree.set_read_only(true, "the host's root"));
+  auto put = [&](const Mount& mount, const std::string& place) -> Result<void> {
+    HOBBES_TRY(where, open_beneath(tree.root().get(), place, O_PATH));
+    return mount.attach(where, place);
+  };
+  MountOptions plain;
+  plain.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  MountOptions scratch = plain;
+  scratch.data = {"mode=1777"};
+  HOBBES_TRY(temporary, Mount::make("tmpfs", "tmpfs", scratch));
+  HOBBES_CHECK(temporary.configure(plain, "a private /tmp"));
+  HOBBES_CHECK(put(temporary, "/tmp"));
   std::string shared = request.shared_memory.empty() ? "/dev/shm" : request.shared_memory;
-  HOBBES_CHECK(mount_call(shared.c_str(), root + "/dev/shm", nullptr, MS_BIND, nullptr, shared + " at /dev/shm"));
-  unsigned long kept = kept_flags(root + "/dev/shm") & ~static_cast<unsigned long>(MS_RDONLY);
-  HOBBES_CHECK(
-      mount_call(nullptr, root + "/dev/shm", nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept, nullptr, "/dev/shm writable"));
-  // Pseudo-terminals need a writable devpts.
-  kept = kept_flags(root + "/dev/pts") & ~static_cast<unsigned long>(MS_RDONLY);
-  (void)::mount(nullptr, (root + "/dev/pts").c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC | kept, nullptr);
-  return root;
+  HOBBES_TRY(memory, Mount::clone(AT_FDCWD, shared, false));
+  plain.clear = MOUNT_ATTR_RDONLY;
+  HOBBES_CHECK(memory.configure(plain, shared + " at /dev/shm"));
+  HOBBES_CHECK(put(memory, "/dev/shm"));
+  // Pseudo-terminals of its own: those of the host have people before them.
+  MountOptions terminals;
+  terminals.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+  terminals.data = {"newinstance", "ptmxmode=0666", "mode=0620"};
+  HOBBES_TRY(pts, Mount::make("devpts", "devpts", terminals));
+  HOBBES_CHECK(put(pts, "/dev/pts"));
+  HOBBES_CHECK(pts.configure(terminals, "/dev/pts"));
+  HOBBES_CHECK(hide_run(put));
+  std::optional<Mount> proc;
+  if (request.new_pid_namespace) {
+    MountOptions options;
+    options.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
+    HOBBES_TRY(made, Mount::make("proc", "proc", options));
+    HOBBES_CHECK(put(made, "/proc"));
+    HOBBES_CHECK(made.configure(options, "proc"));
+    proc = std::move(made);
+  }
+  return proc;
+}
+
+struct Propagation {
+  const char* name;
+  unsigned long flags;
+};
+constexpr std::array<Propagation, 8> propagations = {{{"private", MS_PRIVATE},
+                                                      {"rprivate", MS_PRIVATE | MS_REC},
+                                                      {"shared", MS_SHARED},
+                                                      {"rshared", MS_SHARED | MS_REC},
+                                                      {"slave", MS_SLAVE},
+                                                      {"rslave", MS_SLAVE | MS_REC},
+                                                      {"unbindable", MS_UNBINDABLE},
+                                                      {"runbindable", MS_UNBINDABLE | MS_REC}}};
+
+unsigned long propagation_of(const Bundle& bundle) {
+  for (const Propagation& one : propagations)
+    if (bundle.oci.linux_.rootfs_propagation == one.name) return one.flags;
+  return 0;
 }
 
 }  // namespace
 
-MountOptions parse_mount_options(const std::vector<std::string>& options) {
-  MountOptions out;
-  for (const std::string& option : options) {
-    if (auto known = option_flags().find(option); known != option_flags().end()) {
-      (known->second.clears ? out.clear : out.flags) |= known->second.flag;
-      if (known->second.clears) out.flags &= ~known->second.flag;
-    } else if (auto propagation = propagation_flags().find(option); propagation != propagation_flags().end()) {
-      out.propagation |= propagation->second;
-    } else if (option == "rro") {
-      out.recursive_readonly = true;
-    } else if (option == "tmpcopyup") {
-      out.copy_up = true;
-    } else {
-      out.data += (out.data.empty() ? "" : ",") + option;
-    }
+Result<Fd> open_target(const std::string& root, const std::string& path, bool file) {
+  HOBBES_TRY(at, open_root(root));
+  return open_or_make(at, path, file, link_limit);
+}
+
+Result<Rootfs> Rootfs::build(RootfsRequest& request) {
+  const Bundle& bundle = *request.bundle;
+  // Nothing that is mounted here shows outside: pivot_root would refuse a shared parent, and an unbindable root could not be cloned.
+  unsigned long wanted = propagation_of(bundle);
+  HOBBES_CHECK(change_root_propagation((wanted & MS_PRIVATE) != 0 ? wanted : static_cast<unsigned long>(MS_SLAVE | MS_REC)));
+
+  Rootfs out;
+  out.request_ = &request;
+  // The character device 1:3 of the host, to mask files with; an image's own could be anything.
+  out.null_.reset(::open("/dev/null", O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  struct stat info {};
+  if (!out.null_ || ::fstat(out.null_.get(), &info) != 0 || !is_device(info, 'c', 1, 3))
+    return Error{Code::corrupt, "use the host's /dev/null", "it is not the character device 1:3", "repair /dev"};
+
+  std::optional<Mount> proc;
+  if (bundle.hobbes.host_root) {
+    out.path_ = request.staging;
+    HOBBES_TRY(mounted, build_host_root(request, out.path_));
+    proc = std::move(mounted);
+  } else {
+    out.path_ = bundle.rootfs();
+    HOBBES_TRY(tree, Mount::clone(AT_FDCWD, out.path_, true));
+    HOBBES_CHECK(set_mount_attributes(tree.root(), 0, 0, MS_PRIVATE, true, "the root file system " + out.path_));
+    HOBBES_TRY(at, open_root(out.path_));
+    HOBBES_CHECK(tree.attach(at, "the root file system " + out.path_));
   }
+  HOBBES_TRY(root, open_root(out.path_));
+  out.root_ = std::move(root);
+  if (proc) out.kernel_.push_back({"/proc", std::move(*proc)});
+  RootfsBuilder builder(request, out);
+  HOBBES_CHECK(builder.mount_all());
+  if (!bundle.hobbes.host_root) HOBBES_CHECK(builder.default_devices());
+  HOBBES_CHECK(builder.finish());
+  // The mirror and hobbesd's socket: at their standard place in an image, where they are in the host's tree.
+  if (request.with_run_directory) HOBBES_CHECK(builder.show_run_directory(bundle.hobbes.host_root ? run_directory() : "/run/hobbes"));
   return out;
 }
 
-Result<Fd> open_target(const std::string& root, const std::string& path, bool file) {
-  Fd at(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!at) return os_error("open the root " + root, errno);
-  auto found = open_beneath(at.get(), path, O_PATH);
-  if (found || found.error().code != Code::not_found) return found;
-  // Missing parts are made one by one, each resolved inside the root, so that a link planted in the image leads nowhere.
-  std::string done;
-  for (std::size_t begin = 0; begin < path.size();) {
-    std::size_t end = std::min(path.find('/', begin), path.size());
-    std::string part = path.substr(begin, end - begin);
-    begin = end + 1;
-    if (part.empty() || part == ".") continue;
-    std::string next = done + "/" + part;
-    if (!open_beneath(at.get(), next, O_PATH)) {
-      HOBBES_TRY(parent, open_beneath(at.get(), done.empty() ? "/" : done, O_PATH | O_DIRECTORY));
-      bool leaf = end >= path.size();
-      int rc = leaf && file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0) : ::mkdirat(parent.get(), part.c_str(), 0755);
-      if (rc != 0 && errno != EEXIST) return os_error("make " + next + " in the root file system", errno);
+// A part of the kernel's file systems is looked for in the mount that was made, not at its path; everything else inside the root.
+Result<Fd> Rootfs::open_sealed(const std::string& path) const {
+  for (auto placed = kernel_.rbegin(); placed != kernel_.rend(); ++placed) {
+    if (!is_below(path, placed->destination)) continue;
+    std::string below = path.substr(placed->destination.size());
+    return open_beneath(placed->mount.root().get(), below.empty() ? "/" : below, O_PATH, RESOLVE_NO_SYMLINKS);
+  }
+  return open_beneath(root_.get(), path, O_PATH);
+}
+
+Result<void> Rootfs::seal() {
+  const oci::Config& oci = request_->bundle->oci;
+  auto each = [&](const std::vector<std::string>& paths, auto&& seal_one) -> Result<void> {
+    for (const std::string& path : paths) {
+      auto found = open_sealed(absolute(path));
+      if (!found && (found.error().code == Code::not_found || found.error().code == Code::invalid)) continue;
+      if (!found) return std::move(found.error()).within("seal " + path);
+      HOBBES_CHECK(seal_one(*found, path));
     }
-    done = next;
+    return {};
+  };
+  auto make_read_only = [](const Fd& found, const std::string& path) -> Result<void> {
+    HOBBES_TRY(again, Mount::clone(found.get(), "", true));
+    HOBBES_CHECK(again.attach(found, path));
+    return again.set_read_only(false, path);
+  };
+  auto mask = [&](const Fd& found, const std::string& path) -> Result<void> {
+    struct stat info {};
+    if (::fstat(found.get(), &info) != 0) return os_error("mask " + path, errno);
+    if (!S_ISDIR(info.st_mode)) {
+      HOBBES_TRY(nothing, Mount::clone(null_.get(), "", false));
+      return nothing.attach(found, path + " masked");
+    }
+    MountOptions empty;
+    empty.data = {"nr_blocks=1", "nr_inodes=1"};
+    HOBBES_TRY(folder, Mount::make("tmpfs", "tmpfs", empty));
+    HOBBES_CHECK(folder.attach(found, path + " masked"));
+    return folder.set_read_only(false, path);
+  };
+  // The host's tree comes without the kernel's controls, whether or not its bundle says so.
+  if (request_->bundle->hobbes.host_root) {
+    HOBBES_CHECK(
+        each({"/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/proc/scsi"}, make_read_only));
+    HOBBES_CHECK(each({"/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/timer_list", "/sys/firmware"}, mask));
   }
-  return open_beneath(at.get(), path, O_PATH);
+  HOBBES_CHECK(each(oci.linux_.readonly_paths, make_read_only));
+  return each(oci.linux_.masked_paths, mask);
 }
 
-Result<std::string> build_rootfs(const RootfsRequest& request) {
-  const Bundle& bundle = *request.bundle;
-  unsigned long propagation = MS_SLAVE | MS_REC;
-  if (auto named = propagation_flags().find(bundle.oci.linux_.rootfs_propagation); named != propagation_flags().end())
-    propagation = named->second;
-  HOBBES_CHECK(mount_call(nullptr, "/", nullptr, propagation, nullptr, "propagation of /"));
-
-  std::string root = bundle.rootfs();
-  if (bundle.hobbes.host_root) {
-    HOBBES_TRY(built, build_host_root(request));
-    root = built;
-  } else {
-    HOBBES_CHECK(mount_call(root.c_str(), root, nullptr, MS_BIND | MS_REC, nullptr, "the root file system " + root));
-    // pivot_root refuses a shared parent, and mounts made here must not show outside.
-    HOBBES_CHECK(mount_call(nullptr, root, nullptr, MS_PRIVATE | MS_REC, nullptr, "privacy of " + root));
-  }
-  Builder builder(request, root);
-  for (const oci::Mount& m : bundle.oci.mounts) HOBBES_CHECK(builder.mount(m));
-  if (!bundle.hobbes.host_root) HOBBES_CHECK(builder.default_devices());
-  // The mirror and hobbesd's socket: at their standard place in an image, where they are in the host's tree unless /tmp hides them.
-  bool hidden = run_directory().rfind("/tmp/", 0) == 0;
-  if (request.with_run_directory && (!bundle.hobbes.host_root || hidden)) {
-    std::string place = bundle.hobbes.host_root ? run_directory() : "/run/hobbes";
-    HOBBES_CHECK(bind_mount(root, run_directory(), place, MS_REC));
-    HOBBES_CHECK(make_readonly_recursively(root + place));
-  }
-  return root;
-}
-
-Result<void> enter_rootfs(const RootfsRequest& request, const std::string& root, bool no_pivot) {
+Result<void> Rootfs::enter(bool no_pivot) {
   Fd old(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (::chdir(root.c_str()) != 0) return os_error("enter " + root, errno);
+  if (::fchdir(root_.get()) != 0) return os_error("enter " + path_, errno);
   if (no_pivot) {
-    if (::mount(root.c_str(), "/", nullptr, MS_MOVE, nullptr) != 0) return os_error("move " + root + " to /", errno);
-    if (::chroot(".") != 0) return os_error("change the root to " + root, errno);
+    if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return os_error("move " + path_ + " to /", errno);
+    if (::chroot(".") != 0) return os_error("change the root to " + path_, errno);
   } else {
     // Stacks the old root on the new one, where it is unmounted: no directory for it is needed in the image.
-    if (::syscall(SYS_pivot_root, ".", ".") != 0) return os_error("pivot into " + root, errno, "try --no-pivot");
-    if (::fchdir(old.get()) != 0) return os_error("pivot into " + root, errno);
-    HOBBES_CHECK(mount_call(nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr, "propagation of the old root"));
+    if (::syscall(SYS_pivot_root, ".", ".") != 0) return os_error("pivot into " + path_, errno, "try --no-pivot");
+    if (::fchdir(old.get()) != 0) return os_error("pivot into " + path_, errno);
+    if (::mount(nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) return os_error("set the propagation of the old root", errno);
     if (::umount2(".", MNT_DETACH) != 0) return os_error("leave the old root", errno);
   }
   if (::chdir("/") != 0) return os_error("enter the new root", errno);
-  if (auto named = propagation_flags().find(request.bundle->oci.linux_.rootfs_propagation);
-      named != propagation_flags().end() && (named->second & (MS_SHARED | MS_UNBINDABLE)) != 0)
-    HOBBES_CHECK(mount_call(nullptr, "/", nullptr, named->second, nullptr, "propagation of the root file system"));
   return {};
 }
 
-Result<void> seal_rootfs(const RootfsRequest& request) {
-  const oci::Config& oci = request.bundle->oci;
-  for (const auto& [key, value] : oci.linux_.sysctl) {
-    std::string path = "/proc/sys/" + key;
-    std::replace(path.begin() + 10, path.end(), '.', '/');
-    HOBBES_CHECK(Files::system().write(path, value));
-  }
-  if (oci.root_readonly)
-    HOBBES_CHECK(mount_call(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags("/"), nullptr, "the root read-only"));
-  for (const std::string& path : oci.linux_.readonly_paths) {
-    if (::access(path.c_str(), F_OK) != 0) continue;
-    HOBBES_CHECK(mount_call(path.c_str(), path, nullptr, MS_BIND | MS_REC, nullptr, path));
-    HOBBES_CHECK(mount_call(nullptr, path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(path), nullptr, path + " read-only"));
-  }
-  for (const std::string& path : oci.linux_.masked_paths) {
-    struct stat info {};
-    if (::stat(path.c_str(), &info) != 0) continue;
-    if (S_ISDIR(info.st_mode)) {
-      HOBBES_CHECK(mount_call("tmpfs", path, "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1", path + " masked"));
-    } else {
-      HOBBES_CHECK(mount_call("/dev/null", path, nullptr, MS_BIND, nullptr, path + " masked"));
-    }
-  }
+Result<void> Rootfs::finish() {
+  unsigned long wanted = propagation_of(*request_->bundle);
+  if ((wanted & (MS_SHARED | MS_UNBINDABLE)) != 0) HOBBES_CHECK(change_root_propagation(wanted));
+  if (!request_->bundle->oci.root_readonly) return {};
+  Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return set_mount_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, false, "the root");
+}
+
+Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci) {
+  for (const auto& [key, value] : oci.linux_.sysctl) HOBBES_CHECK(proc.write("sys/" + sysctl_path(key), value));
   return {};
 }
 

@@ -1,10 +1,14 @@
 // Building the file system an enclave sees. All of it runs in the child, in its own mount namespace.
 #pragma once
+#include <map>
 #include <string>
+#include <vector>
 
 #include "bundles/bundle.h"
 #include "core/fd.h"
+#include "core/procfs.h"
 #include "core/result.h"
+#include "enclave/drivers/linux/mount.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -19,28 +23,43 @@ struct RootfsRequest {
   bool new_pid_namespace = false;
   bool cgroup_namespace = false;
   bool with_run_directory = false;  ///< binds the mirror and the control socket in
+  /// Bind mounts of the bundle by their place in it, cloned by who may reach their sources; the others are cloned here.
+  std::map<std::size_t, Mount> cloned;
 };
 
-/// Parsed mount options. Sources: mount(2), and the option names of mount(8) as the runtime-spec lists them.
-struct MountOptions {
-  unsigned long flags = 0;        ///< MS_* to set
-  unsigned long clear = 0;        ///< MS_* named with their "no" form
-  unsigned long propagation = 0;  ///< MS_PRIVATE, ... with MS_REC
-  bool recursive_readonly = false;
-  bool copy_up = false;  ///< tmpcopyup
-  std::string data;      ///< the rest, for the file system
-};
-MountOptions parse_mount_options(const std::vector<std::string>& options);
+/// The root in the making. Whatever the image or a neighbour with a shared volume does to its paths meanwhile, what was mounted is found
+/// again by its descriptor. Not thread-safe.
+class Rootfs {
+ public:
+  /// Mounts everything below the future root and leaves it there. Then hooks may run.
+  static Result<Rootfs> build(RootfsRequest& request);
+  /// Masked and read-only paths; after the hooks, before enter().
+  Result<void> seal();
+  /// Makes it the root directory and gives up the old one.
+  Result<void> enter(bool no_pivot);
+  /// The root read-only, if the bundle says so, and its propagation; after what is still to be made in it.
+  Result<void> finish();
 
-/// Mounts everything below the future root and leaves it there. Then hooks may run, then enter_rootfs.
-Result<std::string> build_rootfs(const RootfsRequest& request);
-/// Makes `root` the root directory and gives up the old one.
-Result<void> enter_rootfs(const RootfsRequest& request, const std::string& root, bool no_pivot);
-/// Kernel parameters, masked and read-only paths, read-only root; after enter_rootfs.
-Result<void> seal_rootfs(const RootfsRequest& request);
+ private:
+  friend class RootfsBuilder;
+  Rootfs() = default;
+  struct Placed {
+    std::string destination;
+    Mount mount;
+  };
+  [[nodiscard]] Result<Fd> open_sealed(const std::string& path) const;
+
+  const RootfsRequest* request_ = nullptr;
+  std::string path_;
+  Fd root_, null_;
+  std::vector<Placed> kernel_;  // proc and sysfs, the latest last
+};
+
+/// Kernel parameters, in the namespaces of the calling process.
+Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci);
 
 /// Opens a path below `root` without ever leaving it through links (openat2 RESOLVE_IN_ROOT), creating what is missing: a
-/// directory, or a file when `file`.
+/// directory, or a file when `file`. A link to something missing is followed inside the root, too.
 Result<Fd> open_target(const std::string& root, const std::string& path, bool file);
 
 }  // namespace hobbes

@@ -1,6 +1,7 @@
 #include "enclave/drivers/palacios/driver.h"
 
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -73,6 +74,16 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
   add(bundle.hobbes.image.cmdline);
   if (bundle.oci.vm)
     for (const std::string& word : bundle.oci.vm->kernel_parameters) add(word);
+  return out;
+}
+
+// The agent's own words are those of mount(2).
+unsigned long flags_of(const MountOptions& options) {
+  unsigned long out = options.read_only() ? static_cast<unsigned long>(MS_RDONLY) : 0UL;
+  for (const auto& [attribute, flag] :
+       {std::pair{MOUNT_ATTR_NOSUID, MS_NOSUID}, std::pair{MOUNT_ATTR_NODEV, MS_NODEV}, std::pair{MOUNT_ATTR_NOEXEC, MS_NOEXEC},
+        std::pair{MOUNT_ATTR_NOATIME, MS_NOATIME}, std::pair{MOUNT_ATTR_NODIRATIME, MS_NODIRATIME}})
+    if (((options.set | options.recursive_set) & static_cast<std::uint64_t>(attribute)) != 0) out |= static_cast<unsigned long>(flag);
   return out;
 }
 
@@ -224,15 +235,17 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   std::vector<SharedFile> files;
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
-    bool shared = is_shared(mount), read_only = (options.flags & MS_RDONLY) != 0;
+    bool shared = is_shared(mount), read_only = options.read_only();
     if (is_the_guests(mount.destination) || (!shared && !plan.agent)) continue;
-    Json one = {{"type", mount.type}, {"source", mount.source}, {"data", options.data}};
+    std::string data;
+    for (const std::string& option : options.data) data += (data.empty() ? "" : ",") + option;
+    Json one = {{"type", mount.type}, {"source", mount.source}, {"data", data}};
     if (shared) {
       std::string path = source_of(bundle, mount);
       auto folder = is_folder(path);
       if (!folder) return std::move(folder.error()).within(attempt);
       if (*folder) {
-        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), (options.flags & MS_REC) != 0, read_only));
+        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), options.recursive, read_only));
         one = std::move(whole);
       } else {
         one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
@@ -240,7 +253,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
       }
     }
     one["destination"] = mount.destination;
-    one["flags"] = options.flags & ~static_cast<unsigned long>(MS_BIND | MS_REC);
+    one["flags"] = flags_of(options);
     plan.mounts.push_back(one);
   }
   if (!files.empty()) {

@@ -102,7 +102,7 @@ bool is_the_guests(const std::string& destination) {
   return destination == "/run" || destination == "/";
 }
 
-bool is_shared(const oci::Mount& mount) { return mount.type == "bind" || (parse_mount_options(mount.options).flags & MS_BIND) != 0; }
+bool is_shared(const oci::Mount& mount) { return mount.type == "bind" || parse_mount_options(mount.options).bind; }
 
 std::string source_of(const Bundle& bundle, const oci::Mount& mount) {
   return !mount.source.empty() && mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;

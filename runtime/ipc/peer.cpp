@@ -1,0 +1,55 @@
+#include "ipc/peer.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/process.h"
+
+namespace hobbes {
+namespace {
+
+constexpr int so_peerpidfd = 77;  // asm-generic/socket.h of Linux 6.5
+
+Fd pidfd_of(int socket, const Peer& peer) {
+  int number = -1;
+  socklen_t size = sizeof number;
+  if (::getsockopt(socket, SOL_SOCKET, so_peerpidfd, &number, &size) == 0) return Fd(number);
+  if (errno != ENOPROTOOPT) return Fd();  // the kernel knows it, and the process has ended
+  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  if (process && !process_has_user(peer.pid, peer.uid)) process.reset();
+  return process;
+}
+
+}  // namespace
+
+Result<Peer> Peer::of(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
+  Peer out;
+  out.uid = credentials.uid;
+  out.gid = credentials.gid;
+  out.pid = credentials.pid;
+  size = 0;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &size) != 0 && errno == ERANGE) {
+    out.groups.resize(size / sizeof(gid_t));
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, out.groups.data(), &size) != 0) return os_error("ask for the peer's groups", errno);
+  }
+  if (Fd process = pidfd_of(socket, out)) out.process = std::make_shared<const Fd>(std::move(process));
+  return out;
+}
+
+bool Peer::alive() const {
+  if (!process) return false;
+  pollfd ended{process->get(), POLLIN, 0};
+  return ::poll(&ended, 1, 0) == 0;
+}
+
+bool Peer::in_group(gid_t group) const { return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end(); }
+
+}  // namespace hobbes
