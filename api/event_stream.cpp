@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "core/json.h"
+#include "core/number.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
 #include "nis/reader.h"
@@ -74,7 +75,9 @@ Result<void> stream_events(const httplib::Request& request, httplib::Response& r
   stream->nis = std::move(nis);
   stream->sequence = stream->nis->sequence();
   if (request.has_header("Last-Event-ID")) {
-    std::uint64_t last = std::strtoull(request.get_header_value("Last-Event-ID").c_str(), nullptr, 10);
+    auto given = whole_number(request.get_header_value("Last-Event-ID"));
+    if (!given) return Error{Code::invalid, "stream events", "Last-Event-ID is no number", "send the id of the last event"};
+    std::uint64_t last = *given;
     hobbes_change next;
     bool lost = last > stream->sequence || (last < stream->sequence && [&] {
                   std::uint64_t probe = last;

@@ -13,6 +13,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
 #include "nis/reader.h"
@@ -160,11 +161,17 @@ Result<void> list_records(Call& call, std::uint16_t type) {
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   std::size_t limit = page_most;
   if (call.request.has_param("limit")) {
-    int wanted = std::atoi(call.request.get_param_value("limit").c_str());
-    if (wanted < 1) return Error{Code::invalid, "list records", "limit is not a number above 0", "use 1 to " + std::to_string(page_most)};
-    limit = std::min(page_most, static_cast<std::size_t>(wanted));
+    auto wanted = whole_number(call.request.get_param_value("limit"));
+    if (wanted.value_or(0) < 1)
+      return Error{Code::invalid, "list records", "limit is not a number above 0", "use 1 to " + std::to_string(page_most)};
+    limit = std::min<std::size_t>(page_most, *wanted);
   }
-  std::uint64_t cursor = call.request.has_param("cursor") ? std::strtoull(call.request.get_param_value("cursor").c_str(), nullptr, 16) : 0;
+  std::uint64_t cursor = 0;
+  if (call.request.has_param("cursor")) {
+    auto given = whole_number(call.request.get_param_value("cursor"), UINT64_MAX, 16);
+    if (!given) return Error{Code::invalid, "list records", "cursor is none that an answer gave", "use \"next\" of the page before"};
+    cursor = *given;
+  }
   std::string state = call.request.get_param_value("state");
   std::string label = call.request.get_param_value("label");
   Json items = Json::array();

@@ -14,6 +14,7 @@
 #include "api/routes.h"
 #include "api/unix_server.h"
 #include "core/identity.h"
+#include "core/number.h"
 
 namespace hobbes {
 namespace {
@@ -91,7 +92,8 @@ class Api final : public ApiServer {
       return Error{Code::invalid, attempt, "TCP needs TLS and tokens",
                    "give --tls-certificate, --tls-key and \"tokens\" in the configuration"};
     std::size_t colon = options.tcp_address.rfind(':');
-    if (colon == std::string::npos) return Error{Code::invalid, attempt, "it is not HOST:PORT", ""};
+    auto port = colon == std::string::npos ? std::nullopt : whole_number(options.tcp_address.substr(colon + 1), 65535);
+    if (!port) return Error{Code::invalid, attempt, "it is not HOST:PORT", "give a port from 0 to 65535"};
     tls_ = std::make_unique<httplib::SSLServer>(options.certificate.c_str(), options.key.c_str());
     if (!tls_->is_valid())
       return Error{Code::invalid, attempt, "the certificate or key cannot be used", "give PEM files that belong together"};
@@ -100,8 +102,7 @@ class Api final : public ApiServer {
     tls_->set_write_timeout(5);
     add_routes(*tls_, by_token(tokens_), options.dispatch);
     std::string host = options.tcp_address.substr(0, colon);
-    if (!tls_->bind_to_port(host.c_str(), std::atoi(options.tcp_address.c_str() + colon + 1)))
-      return os_error(attempt, errno != 0 ? errno : EADDRINUSE);
+    if (!tls_->bind_to_port(host.c_str(), static_cast<int>(*port))) return os_error(attempt, errno != 0 ? errno : EADDRINUSE);
     tls_thread_ = std::thread([this] { tls_->listen_after_bind(); });
     return {};
   }

@@ -206,16 +206,6 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   return out;
 }
 
-// The type of the namespace that a parameter, as a path below /proc/sys, is of; empty: none.
-std::string namespace_of_parameter(const std::string& path) {
-  auto below = [&](const char* prefix) { return path.rfind(prefix, 0) == 0; };
-  if (below("net/")) return "network";
-  if (below("kernel/msg") || below("kernel/shm") || path == "kernel/sem" || below("fs/mqueue/")) return "ipc";
-  if (path == "kernel/domainname" || path == "kernel/hostname") return "uts";
-  if (below("user/")) return "user";
-  return "";
-}
-
 oci::Linux read_linux(const Inspect& at) {
   oci::Linux out;
   if (!at.object()) return out;

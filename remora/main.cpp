@@ -5,10 +5,11 @@
 #include <iostream>
 
 #include "core/file.h"
-#include "core/sealed_program.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/paths.h"
 #include "core/process.h"
+#include "core/sealed_program.h"
 #include "enclave/describe.h"
 #include "ipc/membership.h"
 #include "nis/reader.h"
@@ -194,7 +195,9 @@ int run_program(int argc, char** argv) {
       options.init_timeout = std::chrono::seconds(init_timeout);
       options.prefix = !no_prefix;
       if (!share.empty()) options.share = absolute(share);
-      options.stdin_rank = stdin_rank == "none" ? -1 : std::atoi(stdin_rank.c_str());
+      if (stdin_rank != "none" && !whole_number(stdin_rank, 4095))
+        return Error{Code::invalid, "run " + file, "--stdin is neither a universe rank nor none", "see `remora run --help`"};
+      options.stdin_rank = stdin_rank == "none" ? -1 : static_cast<int>(*whole_number(stdin_rank));
       return launch(composition, options);
     };
   });
@@ -254,5 +257,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "remora: %s\n", sealed.error().text().c_str());
     return 1;
   }
-  return hobbes::run_program(argc, argv);
+  // Without destructors: a library that still waits for itself must not keep a process whose result is known.
+  int status = hobbes::run_program(argc, argv);
+  std::fflush(nullptr);
+  ::_exit(status);
 }

@@ -12,7 +12,9 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <future>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -58,31 +60,40 @@ class InfoList {
   std::vector<pmix_info_t> list_;
 };
 
-// Waits for one PMIx completion.
+constexpr std::chrono::seconds completion_limit(20), ending_limit(3);
+
+// Waits for one PMIx completion. Whoever has given up waiting leaves the rest to the callback, should it ever come.
 class Completion {
  public:
   static void done(pmix_status_t status, void* self) {
-    auto* c = static_cast<Completion*>(self);
-    std::lock_guard guard(c->lock_);
-    c->status_ = status;
-    c->done_ = true;
-    c->changed_.notify_one();
+    std::unique_ptr<std::shared_ptr<State>> state(static_cast<std::shared_ptr<State>*>(self));
+    std::lock_guard guard((*state)->lock);
+    (*state)->status = status;
+    (*state)->done = true;
+    (*state)->changed.notify_one();
   }
+  /// What `done` is to be called with. Once per completion.
+  [[nodiscard]] void* token() const { return new std::shared_ptr<State>(state_); }
   /// `started` is what the call itself returned.
   Result<void> wait(pmix_status_t started, const std::string& attempt) {
     if (started == PMIX_OPERATION_SUCCEEDED) return {};
     if (started != PMIX_SUCCESS) return refused(attempt, started);
-    std::unique_lock guard(lock_);
-    changed_.wait(guard, [&] { return done_; });
-    if (status_ != PMIX_SUCCESS && status_ != PMIX_OPERATION_SUCCEEDED) return refused(attempt, status_);
+    std::unique_lock guard(state_->lock);
+    if (!state_->changed.wait_for(guard, completion_limit, [&] { return state_->done; }))
+      return Error{Code::timeout, attempt, "PMIx has not answered within " + std::to_string(completion_limit.count()) + " s",
+                   "start it again"};
+    if (state_->status != PMIX_SUCCESS && state_->status != PMIX_OPERATION_SUCCEEDED) return refused(attempt, state_->status);
     return {};
   }
 
  private:
-  std::mutex lock_;
-  std::condition_variable changed_;
-  bool done_ = false;
-  pmix_status_t status_ = PMIX_SUCCESS;
+  struct State {
+    std::mutex lock;
+    std::condition_variable changed;
+    bool done = false;
+    pmix_status_t status = PMIX_SUCCESS;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 // PMIx forbids calling its callbacks from inside a module function; they are called from this thread instead.
@@ -331,7 +342,7 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
   std::free(processes);
   Completion registered;
   HOBBES_CHECK(registered.wait(
-      PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(), Completion::done, &registered),
+      PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(), Completion::done, registered.token()),
       "register the job"));
   return {};
 }
@@ -339,7 +350,7 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
 Server::~Server() {
   if (serving_) {
     Completion gone;
-    PMIx_server_deregister_nspace(job_.c_str(), Completion::done, &gone);
+    PMIx_server_deregister_nspace(job_.c_str(), Completion::done, gone.token());
     (void)gone.wait(PMIX_SUCCESS, "deregister the job");
     PMIx_server_finalize();
   }
@@ -351,7 +362,7 @@ Result<std::vector<std::string>> Server::environment_of(unsigned rank) {
   pmix_proc_t who;
   PMIX_PROC_LOAD(&who, job_.c_str(), rank);
   Completion registered;
-  HOBBES_CHECK(registered.wait(PMIx_server_register_client(&who, ::getuid(), ::getgid(), nullptr, Completion::done, &registered),
+  HOBBES_CHECK(registered.wait(PMIx_server_register_client(&who, ::getuid(), ::getgid(), nullptr, Completion::done, registered.token()),
                                "register rank " + std::to_string(rank)));
   char** list = nullptr;
   auto status = PMIx_server_setup_fork(&who, &list);
@@ -459,12 +470,22 @@ void Server::unpublish(char** keys) {
 
 }  // namespace
 
-Result<std::unique_ptr<PmixServer>> PmixServer::start(const std::string& job, const std::string& directory,
+Result<std::unique_ptr<PmixServer, EndPmixServer>> PmixServer::start(const std::string& job, const std::string& directory,
                                                       const std::vector<PmixRank>& ranks, unsigned apps) {
   if (the_server != nullptr) return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
-  auto server = std::make_unique<Server>();
+  auto server = std::unique_ptr<Server, EndPmixServer>(new Server);
   HOBBES_CHECK(server->begin(job, directory, ranks, apps));
-  return std::unique_ptr<PmixServer>(std::move(server));
+  return std::unique_ptr<PmixServer, EndPmixServer>(server.release());
+}
+
+void EndPmixServer::operator()(PmixServer* server) const {
+  auto ended = std::make_shared<std::promise<void>>();
+  auto end = ended->get_future();
+  std::thread([server, ended] {
+    delete server;
+    ended->set_value();
+  }).detach();
+  (void)end.wait_for(ending_limit);
 }
 
 }  // namespace hobbes

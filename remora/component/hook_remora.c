@@ -6,7 +6,7 @@
  * MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
  *
  * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell a rank that waits for ever from one
- * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe REMORA_PHASE_FD: i MPI_Init
+ * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe named by REMORA_PHASE: i MPI_Init
  * entered, I left, f MPI_Finalize entered, F left.
  */
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ompi/communicator/communicator.h"
@@ -36,9 +37,15 @@
 static ompi_communicator_t* universe; /* heap object; between the exchanges it holds the whole job */
 static int keyval = MPI_KEYVAL_INVALID;
 
+/* The pipe is found by its name and is what it should be: a number would be whatever the program, or one between the launcher and it, has
+ * opened there. */
 static void tell(char letter) {
-  const char* fd = getenv("REMORA_PHASE_FD");
-  if (fd != NULL) (void)!write(atoi(fd), &letter, 1);
+  const char* path = getenv("REMORA_PHASE");
+  if (path == NULL) return;
+  int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  struct stat info;
+  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode) && info.st_uid == geteuid()) (void)!write(fd, &letter, 1);
+  if (fd >= 0) close(fd);
 }
 
 static void die(const char* why) {

@@ -50,6 +50,35 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
   return out;
 }
 
+// Text for a program that reads when it likes, or never: the writing end of a pipe, which never makes this process wait, nor ends it by
+// SIGPIPE.
+class PipeWriter {
+ public:
+  PipeWriter(Fd pipe, const std::string& text) : pipe_(std::move(pipe)), text_(text) {
+    if (text_.empty()) pipe_.reset();
+  }
+  [[nodiscard]] int fd() const { return pipe_.get(); }  // -1 when all is written or nobody reads
+  void write_some() {
+    sigset_t broken, before;
+    sigemptyset(&broken);
+    sigaddset(&broken, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &broken, &before);
+    ssize_t n = ::write(pipe_.get(), text_.data(), text_.size());
+    int error = errno;
+    if (n < 0 && error == EPIPE && sigismember(&before, SIGPIPE) == 0) {
+      timespec none{};
+      (void)::sigtimedwait(&broken, nullptr, &none);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (n > 0) text_.remove_prefix(static_cast<std::size_t>(n));
+    if (text_.empty() || (n < 0 && error != EAGAIN && error != EINTR)) pipe_.reset();
+  }
+
+ private:
+  Fd pipe_;
+  std::string_view text_;
+};
+
 }  // namespace
 
 Result<ProcessId> ProcessId::of(pid_t pid) {
@@ -118,25 +147,24 @@ std::string describe_wait_status(int wait_status) {
 }
 
 Result<Outcome> run(const Command& command) {
+  const std::string attempt = "run " + command.argv[0];
   int in[2], out[2], err[2], failed[2];
-  if (::pipe2(in, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  if (::pipe2(in, O_CLOEXEC) != 0) return os_error(attempt, errno);
   Fd in_read(in[0]), in_write(in[1]);
-  if (::pipe2(out, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  if (::pipe2(out, O_CLOEXEC) != 0) return os_error(attempt, errno);
   Fd out_read(out[0]), out_write(out[1]);
-  if (::pipe2(err, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  if (::pipe2(err, O_CLOEXEC) != 0) return os_error(attempt, errno);
   Fd err_read(err[0]), err_write(err[1]);
-  if (::pipe2(failed, O_CLOEXEC) != 0) return os_error("run " + command.argv[0], errno);
+  if (::pipe2(failed, O_CLOEXEC) != 0) return os_error(attempt, errno);
   Fd failed_read(failed[0]), failed_write(failed[1]);
+  ::fcntl(in_write.get(), F_SETFL, O_NONBLOCK);
 
   std::vector<char*> argv = pointers_to(command.argv);
   std::vector<char*> environment;
   if (command.environment) environment = pointers_to(*command.environment);
 
-  // Before anybody can read it, since a program that ends without reading must not cost us a SIGPIPE; a pipe holds it all.
-  if (!command.input.empty()) (void)!::write(in_write.get(), command.input.data(), command.input.size());
-
   pid_t child = ::fork();
-  if (child < 0) return os_error("run " + command.argv[0], errno);
+  if (child < 0) return os_error(attempt, errno);
   if (child == 0) {
     // Only async-signal-safe calls: the parent may have threads.
     sigset_t none;
@@ -148,6 +176,8 @@ Result<Outcome> run(const Command& command) {
       good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) && ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
              ::setresuid(*command.uid, *command.uid, *command.uid) == 0;
     }
+    // Whatever its caller has forgotten to close is not the program's.
+    ::syscall(SYS_close_range, 3, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
     if (good) ::execvpe(argv[0], argv.data(), command.environment ? environment.data() : environ);
     int error = errno;
     (void)!::write(failed_write.get(), &error, sizeof error);
@@ -157,17 +187,12 @@ Result<Outcome> run(const Command& command) {
   out_write.reset();
   err_write.reset();
   failed_write.reset();
-  int exec_error = 0;
-  if (::read(failed_read.get(), &exec_error, sizeof exec_error) == static_cast<ssize_t>(sizeof exec_error)) {
-    ::waitpid(child, nullptr, 0);
-    return os_error("run " + command.argv[0], exec_error);
-  }
-  in_write.reset();
 
   Outcome outcome;
+  PipeWriter input(std::move(in_write), command.input);
   auto end = std::chrono::steady_clock::now() + command.deadline;
   Fd exited(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-  pollfd watched[3] = {{out_read.get(), POLLIN, 0}, {err_read.get(), POLLIN, 0}, {exited.get(), POLLIN, 0}};
+  pollfd watched[4] = {{out_read.get(), POLLIN, 0}, {err_read.get(), POLLIN, 0}, {exited.get(), POLLIN, 0}, {input.fd(), POLLOUT, 0}};
   // Ends when the program has ended, not when its pipes close: a daemon it left behind may hold them open.
   for (bool done = false; !done;) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
@@ -175,8 +200,10 @@ Result<Outcome> run(const Command& command) {
       outcome.timed_out = true;
       ::kill(child, SIGKILL);
     }
-    ::poll(watched, 3, outcome.timed_out ? 1000 : static_cast<int>(left));
+    watched[3].fd = input.fd();
+    ::poll(watched, 4, outcome.timed_out ? 1000 : static_cast<int>(left));
     done = (watched[2].revents & POLLIN) != 0;
+    if ((watched[3].revents & (POLLOUT | POLLERR)) != 0) input.write_some();
     for (int i = 0; i < 2; ++i) {
       std::string& sink = i == 0 ? outcome.out : outcome.err;
       char chunk[16384];
@@ -193,6 +220,9 @@ Result<Outcome> run(const Command& command) {
     }
   }
   ::waitpid(child, &outcome.wait_status, 0);
+  int exec_error = 0;
+  if (::read(failed_read.get(), &exec_error, sizeof exec_error) == static_cast<ssize_t>(sizeof exec_error))
+    return os_error(attempt, exec_error);
   return outcome;
 }
 

@@ -42,7 +42,7 @@ struct Command {
   std::vector<std::string> argv;
   std::optional<std::vector<std::string>> environment;  ///< "K=V"; the caller's own when absent
   std::string directory;                                ///< "" keeps the caller's
-  std::string input;                                    ///< standard input, at most 64 KiB
+  std::string input;                                    ///< standard input, of any size; the program need not read it
   std::optional<uid_t> uid;                             ///< run as this user with its gid and no supplementary groups
   std::optional<gid_t> gid;
   std::chrono::milliseconds deadline{30000};  ///< killed by SIGKILL afterwards

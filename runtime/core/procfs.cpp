@@ -54,6 +54,15 @@ Result<void> ProcFs::write(const std::string& path, std::string_view text) const
   return os_error("write '" + std::string(text.substr(0, 80)) + "' to /proc/" + path, n < 0 ? errno : EIO);
 }
 
+std::string namespace_of_parameter(const std::string& path) {
+  auto below = [&](const char* prefix) { return path.rfind(prefix, 0) == 0; };
+  if (below("net/")) return "network";
+  if (below("kernel/msg") || below("kernel/shm") || path == "kernel/sem" || below("fs/mqueue/")) return "ipc";
+  if (path == "kernel/domainname" || path == "kernel/hostname") return "uts";
+  if (below("user/")) return "user";
+  return "";
+}
+
 std::string sysctl_path(std::string name) {
   std::size_t first = name.find_first_of("./");
   if (first == std::string::npos || name[first] == '/') return name;

@@ -27,5 +27,7 @@ class ProcFs {
 /// "net.ipv4.conf.eth0/7.forwarding" or "net/ipv4/conf/eth0.7/forwarding" as a path below /proc/sys: the separator that comes first
 /// separates, and the other one stands for it inside a part (sysctl(8)).
 std::string sysctl_path(std::string name);
+/// The type of the namespace (as the runtime-spec names it) that a parameter below /proc/sys is of; empty: it is the whole kernel's.
+std::string namespace_of_parameter(const std::string& path);
 
 }  // namespace hobbes

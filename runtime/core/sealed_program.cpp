@@ -26,7 +26,10 @@ std::string own_link() {
   return n > 0 ? std::string(self, static_cast<std::size_t>(n)) : std::string();
 }
 
-bool is_sealed_copy(int program) { return (::fcntl(program, F_GET_SEALS) & all_seals) == all_seals; }
+bool is_sealed_copy(int program) {
+  int seals = ::fcntl(program, F_GET_SEALS);  // -1 for what is no memory
+  return seals >= 0 && (seals & all_seals) == all_seals;
+}
 
 // The end of what the loader maps. Section headers and debugging information come after it.
 off_t loaded_size(int program) {

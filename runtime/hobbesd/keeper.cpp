@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,13 +20,6 @@ namespace {
 using std::chrono::milliseconds;
 
 std::string socket_path() { return run_directory() + "/keeper.sock"; }
-
-bool of_our_mount_namespace(const Peer& peer) {
-  struct stat ours {
-  }, theirs{};
-  std::string path = "/proc/" + std::to_string(peer.pid) + "/ns/mnt";
-  return ::stat("/proc/self/ns/mnt", &ours) == 0 && ::stat(path.c_str(), &theirs) == 0 && ours.st_ino == theirs.st_ino && peer.alive();
-}
 
 Result<Channel> reach_keeper() {
   auto channel = Channel::connect(socket_path());
@@ -87,7 +79,7 @@ int run_keeper() {
     auto peer = caller.peer();
     auto request = caller.receive(milliseconds(1000));
     // User 0 of an enclave is not hobbesd: every enclave has a mount namespace of its own.
-    if (!peer || peer->uid != ::geteuid() || !request || !of_our_mount_namespace(*peer)) continue;
+    if (!peer || peer->uid != ::geteuid() || !request || !peer->shares_mount_namespace()) continue;
     asked = true;
     if (text_at(request->body, "op") == "keep" && request->fds.size() == 1) {
       int number = request->fds[0].get();

@@ -2,6 +2,7 @@
 
 #include "bundles/inspect.h"
 #include "core/file.h"
+#include "core/number.h"
 
 namespace hobbes {
 namespace {
@@ -21,10 +22,8 @@ Quota read_quota(const Inspect& at) {
 }
 
 std::optional<uid_t> uid_named(const std::string& text) {
-  char* end = nullptr;
-  unsigned long uid = std::strtoul(text.c_str(), &end, 10);
-  if (text.empty() || *end != '\0' || uid >= 0xffffffffUL) return std::nullopt;
-  return static_cast<uid_t>(uid);
+  auto uid = whole_number(text, 0xfffffffe);
+  return uid ? std::optional(static_cast<uid_t>(*uid)) : std::nullopt;
 }
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 
 #include "core/process.h"
 
@@ -48,6 +50,13 @@ bool Peer::alive() const {
   if (!process) return false;
   pollfd ended{process->get(), POLLIN, 0};
   return ::poll(&ended, 1, 0) == 0;
+}
+
+bool Peer::shares_mount_namespace() const {
+  struct stat ours {
+  }, theirs{};
+  std::string path = "/proc/" + std::to_string(pid) + "/ns/mnt";
+  return ::stat("/proc/self/ns/mnt", &ours) == 0 && ::stat(path.c_str(), &theirs) == 0 && ours.st_ino == theirs.st_ino && alive();
 }
 
 bool Peer::in_group(gid_t group) const { return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end(); }

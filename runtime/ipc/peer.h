@@ -24,6 +24,8 @@ struct Peer {
   /// False once the process that connected has ended: its pid may be anybody's by then.
   [[nodiscard]] bool alive() const;
   [[nodiscard]] bool in_group(gid_t group) const;
+  /// Whether it is outside of every enclave as far as this process is: enclaves have mount namespaces of their own.
+  [[nodiscard]] bool shares_mount_namespace() const;
 };
 
 }  // namespace hobbes

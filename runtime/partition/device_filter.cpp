@@ -108,15 +108,16 @@ Result<void> attach_device_filter(const std::string& directory, const std::vecto
   return {};
 }
 
-std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own, const std::vector<oci::Device>& listed) {
+std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own) {
   std::vector<oci::DeviceRule> out = {{false, 'a', {}, {}, "rwm"}};
   auto allow = [&](char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor, const char* access) {
     out.push_back({true, type, major, minor, access});
   };
-  out.insert(out.end(), own.begin(), own.end());
-  if (own.empty())
-    for (const oci::Device& device : listed)
-      if (device.type != 'p') allow(device.type, device.major, device.minor, "rwm");
+  for (oci::DeviceRule rule : own) {
+    // Making device files is always allowed (below). On v1 a denial of it would be found first.
+    if (!rule.allow && rule.type != 'a') std::erase(rule.access, 'm');
+    if (!rule.access.empty()) out.push_back(std::move(rule));
+  }
   allow('c', {}, {}, "m");
   allow('b', {}, {}, "m");
   for (std::int64_t minor : {3, 5, 7, 8, 9}) allow('c', 1, minor, "rwm");

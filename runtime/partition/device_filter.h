@@ -19,7 +19,7 @@ std::vector<bpf_insn> device_program(const std::vector<oci::DeviceRule>& rules);
 Result<void> attach_device_filter(const std::string& directory, const std::vector<oci::DeviceRule>& rules);
 
 /// The rules of an enclave, in order, of which the last that fits decides: nothing, then the bundle's own, then the devices that every root
-/// file system gets (runtime-spec, "default devices" and "console"). A bundle without rules may use the devices it lists.
-std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own, const std::vector<oci::Device>& listed);
+/// file system gets (runtime-spec, "default devices" and "console"). A device that a bundle lists needs a rule that allows its use.
+std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own);
 
 }  // namespace hobbes

@@ -431,8 +431,10 @@ TEST(Control, HostileRequestsCostNothingButAnAnswer) {
       " b'{\"op\":\"enclave.commit\",\"handle\":-1}',b'{\"op\":\"operation.begin\",\"verb\":\"create\",\"id\":\"../"
       "x\"}',b'{'*50000,b'\\xff\\xfe']\n"
       "for b in bad:\n"
-      "  socket.send_fds(s,[b],[fd] if b'segment' in b else [])\n"
+      "  s.send(b)\n"
       "  a=json.loads(s.recv(200000)); assert a['ok'] is False, (b,a)\n"
+      "socket.send_fds(s,[b'{\"op\":\"ping\"}'],[fd])\n"
+      "a=json.loads(s.recv(200000)); assert a['ok'] is False and 'descriptors' in a['error']['cause'], a\n"
       "print('answered')\n";
   ASSERT_TRUE(replace_file(node.folder() + "/hostile.py", script));
   EXPECT_EQ(node.good({"python3", node.folder() + "/hostile.py"}), "answered\n");

@@ -1,4 +1,5 @@
-// What the tests of this folder share: programs that act on the node as somebody who has no right to.
+// What the tests of this folder share: programs that act on the node as somebody who has no right
+// to.
 #pragma once
 #include <signal.h>
 #include <sys/stat.h>
@@ -9,11 +10,31 @@
 #include <vector>
 
 #include "core/file.h"
+#include "core/identity.h"
 #include "node_harness.h"
 
 namespace hobbes::test {
 
 inline constexpr uid_t victim = 1234, attacker = 1235;
+
+/// A node on which users without privilege do things: what they leave is taken away with it.
+class SharedNode : public Node {
+ public:
+  SharedNode() { ::chmod(folder().c_str(), 0755); }
+  ~SharedNode() {
+    for (const std::string& uid : Files::system().list(run_folder() + "/users").value_or({}))
+      for (const std::string& id : Files::system().list(run_folder() + "/users/" + uid).value_or({}))
+        (void)run(
+            {"setpriv", "--reuid=" + uid, "--regid=" + uid, "--clear-groups", HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id});
+    kill_daemon();
+    (void)run({"sh", "-c",
+               "for d in $(find /sys/fs/cgroup -depth -type d -name 'user-" + hex(hash_of(run_folder()), 8) +
+                   "-*'); do for p in $(cat $d/cgroup.procs); do kill -9 $p; done; n=0; "
+                   "until rmdir $d || [ $n = 50 ]; do n=$((n+1)); sleep 0.02; done; done 2>/dev/null"});
+  }
+  SharedNode(const SharedNode&) = delete;
+  SharedNode& operator=(const SharedNode&) = delete;
+};
 
 /// A command line that runs `argv` as a user without any privilege.
 inline std::vector<std::string> as_user(uid_t uid, std::vector<std::string> argv) {
@@ -22,7 +43,8 @@ inline std::vector<std::string> as_user(uid_t uid, std::vector<std::string> argv
   return argv;
 }
 
-/// The words every attack in Python needs: a connection to hobbesd that says what it likes, and HTTP on the REST socket.
+/// The words every attack in Python needs: a connection to hobbesd that says what it likes, and
+/// HTTP on the REST socket.
 inline std::string python(const Node& node, const std::string& text) {
   return "import array, ctypes, json, os, signal, socket, struct, subprocess, sys, time\nRUN = '" + node.run_folder() + R"('
 class Control:
@@ -37,12 +59,13 @@ class Control:
     self.send(fds, **request)
     said = self.s.recv(1 << 18)
     return json.loads(said) if said else {'ok': False, 'closed': True}
-def http(method, path, body=None, limit=20, keep=False):
+def http(method, path, body=None, limit=20):
   s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
   s.settimeout(limit)
   s.connect(RUN + '/api.sock')
   text = '' if body is None else json.dumps(body)
-  s.sendall((f'{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n' + text).encode())
+  head = f'{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n'
+  s.sendall((head + f'Content-Length: {len(text)}\r\n\r\n' + text).encode())
   said = b''
   while True:
     more = s.recv(65536)
@@ -55,13 +78,13 @@ def http(method, path, body=None, limit=20, keep=False):
 
 /// The same in a file of the node that everybody may read.
 inline std::string script(const Node& node, const std::string& name, const std::string& text) {
-  ::chmod(node.folder().c_str(), 0755);
   std::string path = node.folder() + "/" + name + ".py";
   EXPECT_TRUE(replace_file(path, python(node, text)));
   return path;
 }
 
-/// A program that goes on while the test does; its output is in a file. Killed and reaped with the object.
+/// A program that goes on while the test does; its output is in a file. Killed and reaped with the
+/// object.
 class Background {
  public:
   Background(const Node& node, const std::string& name, std::vector<std::string> argv) : output_(node.folder() + "/" + name + ".out") {

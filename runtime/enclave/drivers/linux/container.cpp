@@ -46,7 +46,7 @@ oci::Resources effective_resources(const CreateRequest& request) {
   if (!request.mems.empty()) out.mems = request.mems;
   auto lease = static_cast<std::int64_t>(request.memory);
   if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease)) out.memory_limit = lease;
-  out.devices = device_rules(out.devices, request.bundle.oci.linux_.devices);
+  out.devices = device_rules(out.devices);
   return out;
 }
 
@@ -197,6 +197,28 @@ bool same_namespace(pid_t pid, const char* name) {
          mine.st_ino == theirs.st_ino;
 }
 
+// A namespace that is joined may be the node's own: what the bundle changes in it would be changed for everybody.
+Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::Config& oci, const std::string& id) {
+  for (const oci::Namespace& space : joined) {
+    const char* file = space.type == "network" ? "net" : space.type.c_str();
+    struct stat ours {
+    }, theirs{};
+    if (::stat((std::string("/proc/self/ns/") + file).c_str(), &ours) != 0 || ::stat(space.path.c_str(), &theirs) != 0 ||
+        ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev)
+      continue;
+    std::string changes = space.type == "uts" && !oci.hostname.empty()     ? "hostname"
+                          : space.type == "uts" && !oci.domainname.empty() ? "domainname"
+                                                                           : "";
+    for (const auto& [key, unused] : oci.linux_.sysctl)
+      if (namespace_of_parameter(sysctl_path(key)) == space.type) changes = "sysctl " + key;
+    if (!changes.empty())
+      return Error{Code::denied, "create enclave '" + id + "'",
+                   "its " + changes + " would change the host, whose " + space.type + " namespace it joins",
+                   "give it a " + space.type + " namespace of its own"};
+  }
+  return {};
+}
+
 Result<Bundle> bundle_of(const EnclaveRecord& record) {
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));
@@ -249,6 +271,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   if (!own_mounts)
     return Error{Code::invalid, "create enclave '" + record.id + "'", "the bundle asks for no mount namespace",
                  "add {\"type\": \"mount\"} to linux.namespaces"};
+  HOBBES_CHECK(check_joined(plan.joined, oci, record.id));
   IdMaps uids = oci.linux_.uid_mappings, gids = oci.linux_.gid_mappings;
   bool joins_users = std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "user"; });
   if (::geteuid() != 0 && !joins_users) {

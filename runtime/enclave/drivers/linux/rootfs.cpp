@@ -1,9 +1,11 @@
 #include "enclave/drivers/linux/rootfs.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -13,8 +15,8 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <filesystem>
-#include <sstream>
+#include <memory>
+#include <string_view>
 
 #include "core/file.h"
 #include "core/paths.h"
@@ -23,8 +25,6 @@ namespace hobbes {
 namespace {
 
 constexpr int link_limit = 40;  // as the kernel follows
-
-std::string descriptor_path(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
 Result<void> change_root_propagation(unsigned long flags) {
   if (::mount(nullptr, "/", nullptr, flags, nullptr) != 0) return os_error("set the propagation of /", errno);
@@ -81,6 +81,49 @@ Result<Fd> open_or_make(const Fd& root, const std::string& path, bool file, int 
     done = next;
   }
   return open_beneath(root.get(), path, O_PATH);
+}
+
+constexpr const char* copying = "copy a folder's content into its new file system";
+
+Result<void> copy_file(int from, int to, const char* name, const struct stat& info) {
+  Fd source(::openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  Fd target(::openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!source || !target) return os_error(copying, errno);
+  for (;;) {
+    ssize_t n = ::sendfile(target.get(), source.get(), nullptr, 1 << 20);
+    if (n < 0) return os_error(copying, errno);
+    if (n == 0) break;
+  }
+  if (::fchown(target.get(), info.st_uid, info.st_gid) != 0 || ::fchmod(target.get(), info.st_mode & 07777U) != 0)
+    return os_error(copying, errno);
+  return {};
+}
+
+// tmpcopyup: what the image had there appears in the new file system. Each entry is opened from its folder, and no link is followed.
+Result<void> copy_folder(int from, int to) {
+  int readable = ::openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  std::unique_ptr<DIR, int (*)(DIR*)> entries(readable >= 0 ? ::fdopendir(readable) : nullptr, &::closedir);
+  if (!entries) return os_error(copying, errno);
+  while (const dirent* entry = ::readdir(entries.get())) {
+    const char* name = entry->d_name;
+    struct stat info {};
+    if (std::string_view(name) == "." || std::string_view(name) == ".." || ::fstatat(readable, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
+    if (S_ISREG(info.st_mode)) {
+      HOBBES_CHECK(copy_file(readable, to, name, info));
+    } else if (S_ISDIR(info.st_mode)) {
+      Fd inner(::openat(readable, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!inner || ::mkdirat(to, name, info.st_mode & 07777U) != 0) return os_error(copying, errno);
+      Fd made(::openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!made || ::fchown(made.get(), info.st_uid, info.st_gid) != 0) return os_error(copying, errno);
+      HOBBES_CHECK(copy_folder(inner.get(), made.get()));
+    } else if (S_ISLNK(info.st_mode)) {
+      char target[PATH_MAX] = {};
+      if (::readlinkat(readable, name, target, sizeof target - 1) > 0 && ::symlinkat(target, to, name) != 0)
+        return os_error(copying, errno);
+    }
+  }
+  return {};
 }
 
 bool is_device(const struct stat& info, char type, unsigned major, unsigned minor) {
@@ -201,7 +244,7 @@ class RootfsBuilder {
     if (!made && m.type == "mqueue" && made.error().code == Code::denied) return {};
     if (!made) return std::move(made.error()).within("mount " + what);
     HOBBES_CHECK(made->attach(at, what));
-    if (options.copy_up) HOBBES_CHECK(copy_up(at, made->root()));
+    if (options.copy_up) HOBBES_CHECK(copy_folder(at.get(), made->root().get()));
     const bool late = m.destination == "/dev" && options.read_only();
     if (late) options.set &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
     HOBBES_CHECK(made->configure(options, what));
@@ -235,15 +278,6 @@ class RootfsBuilder {
                                                  : put(std::move(cloned->second), source, m.destination);
     if (!bound) return std::move(bound).error();
     return bound->configure(options, what);
-  }
-
-  // tmpcopyup: what the image had there appears in the new file system.
-  static Result<void> copy_up(const Fd& from, const Fd& to) {
-    std::error_code failed;
-    std::filesystem::copy(descriptor_path(from) + "/.", descriptor_path(to),
-                          std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks, failed);
-    if (failed) return os_error("copy a directory's content into its new file system", failed.value());
-    return {};
   }
 
   Result<void> mount_cgroup(const oci::Mount& m, const MountOptions& options) {
