@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "api/routes.h"
 #include "core/json.h"
 #include "core/number.h"
 #include "core/paths.h"
@@ -85,7 +86,9 @@ Result<void> stream_events(const httplib::Request& request, httplib::Response& r
                 }());
     if (lost) {
       response.status = 410;
-      response.set_content(to_text(Json{{"type", "https://hobbes.invalid/problems/overrun"},
+      response.set_content(to_text(Json{{"type", problem_type("overrun")},
+                                        {"code", "overrun"},
+                                        {"detail", "the events after " + std::to_string(last) + " are gone"},
                                         {"title", "the events after " + std::to_string(last) + " are gone"},
                                         {"status", 410},
                                         {"remedy", "read the state anew and stream from now on"}}),

@@ -1,12 +1,20 @@
 #include "api/routes.h"
 
+#include <fcntl.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <map>
+#include <optional>
+#include <regex>
 #include <set>
+#include <string_view>
 #include <thread>
 
 #include "api/event_stream.h"
@@ -28,9 +36,38 @@ struct Call {
   httplib::Response& response;
   Peer peer;
   const Dispatch& dispatch;
-  Json body;  ///< {} when there is none
+  std::map<std::string, std::string> query;  ///< of the target; a body that looks like a form adds nothing
+  Json body;                                 ///< {} when there is none
   [[nodiscard]] std::string id() const { return request.matches.size() > 1 ? std::string(request.matches[1]) : std::string(); }
+  [[nodiscard]] std::optional<std::string> parameter(const char* name) const {
+    auto at = query.find(name);
+    return at != query.end() ? std::optional(at->second) : std::nullopt;
+  }
 };
+
+// Percent-encoding and "+" of a query (WHATWG URL, application/x-www-form-urlencoded).
+std::string decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    auto byte = text[i] == '%' && i + 2 < text.size() ? whole_number(text.substr(i + 1, 2), 255, 16) : std::nullopt;
+    if (byte) i += 2;
+    out += byte ? static_cast<char>(*byte) : text[i] == '+' ? ' ' : text[i];
+  }
+  return out;
+}
+
+std::map<std::string, std::string> query_of(const std::string& target) {
+  std::map<std::string, std::string> out;
+  std::size_t begin = target.find('?');
+  while (begin != std::string::npos && begin + 1 < target.size()) {
+    std::size_t end = target.find('&', begin + 1);
+    std::string_view pair = std::string_view(target).substr(begin + 1, end == std::string::npos ? end : end - begin - 1);
+    std::size_t equals = pair.find('=');
+    if (!pair.empty()) out[decoded(pair.substr(0, equals))] = equals == std::string_view::npos ? "" : decoded(pair.substr(equals + 1));
+    begin = end;
+  }
+  return out;
+}
 
 int status_of(Code code) {
   switch (code) {
@@ -59,7 +96,7 @@ int status_of(Code code) {
 // RFC 9457.
 void answer_problem(httplib::Response& response, const Error& error, int status = 0) {
   response.status = status != 0 ? status : status_of(error.code);
-  Json out = {{"type", std::string("https://hobbes.invalid/problems/") + name_of(error.code)},
+  Json out = {{"type", problem_type(name_of(error.code))},
               {"title", error.cause},
               {"status", response.status},
               {"detail", error.text()},
@@ -78,9 +115,7 @@ Result<Json> ask(const Call& call, const std::string& op, Json request) {
   return call.dispatch(call.peer, std::move(request));
 }
 
-std::string root_of(const Call& call) {
-  return call.request.has_param("root") ? absolute(call.request.get_param_value("root")) : default_root(call.peer.uid);
-}
+std::string root_of(const Call& call) { return call.parameter("root").value_or(default_root(call.peer.uid)); }
 
 // What is not understood is not passed over: a misspelt field would do something else than was asked.
 Result<void> only(const Call& call, const std::set<std::string>& fields) {
@@ -97,8 +132,7 @@ Result<bool> flag(const Call& call, const char* field) {
 }
 
 Result<bool> parameter_flag(const Call& call, const char* name) {
-  if (!call.request.has_param(name)) return false;
-  std::string text = call.request.get_param_value(name);
+  std::string text = call.parameter(name).value_or("false");
   if (text != "true" && text != "false")
     return Error{Code::invalid, "read the request's parameters", std::string(name) + " is neither true nor false", ""};
   return text == "true";
@@ -115,7 +149,11 @@ Result<void> operate(Call& call, const std::string& verb, const std::string& id,
     HOBBES_TRY(planning, ask(call, "operation.begin", request));
     return answer_result(call, text_at(planning, "operation"));
   }
-  if (call.request.has_header("Idempotency-Key")) request["key"] = call.request.get_header_value("Idempotency-Key").substr(0, 200);
+  if (call.request.has_header("Idempotency-Key")) {
+    std::string key = call.request.get_header_value("Idempotency-Key");
+    if (key.empty() || key.size() > 200) return Error{Code::invalid, "read the idempotency key", "it has not 1 to 200 characters", ""};
+    request["key"] = key;
+  }
   HOBBES_TRY(operation, ask(call, "operation.begin", request));
   call.response.set_header("Location", "/v1/operations/" + text_at(operation, "operation"));
   answer(call.response, operation, 202);
@@ -137,7 +175,11 @@ Result<void> answer_result(Call& call, std::string operation) {
   return Error{Code::timeout, "plan", "hobbes-run has not answered within 10 s", "see /v1/operations/" + operation};
 }
 
-std::string etag_of(const Json& record) { return "\"" + hex(record.value("changedNs", std::uint64_t{0})) + "\""; }
+// Of what a client sees and may decide by: a sign of life is no change of it.
+std::string etag_of(Json record) {
+  for (const char* key : {"changedNs", "heartbeatNs"}) record.erase(key);
+  return "\"" + hex(hash_of(to_text(record))) + "\"";
+}
 
 // If-Match against the record as it is now: somebody else's change is not overwritten unseen.
 Result<bool> matches(Call& call, const std::string& id) {
@@ -156,24 +198,33 @@ Result<void> get_node(Call& call) {
   return {};
 }
 
+// A state that no record of this type can have would find nothing, and look like an answer.
+Result<void> check_state(std::uint16_t type, const std::string& state) {
+  if (state.empty()) return {};
+  for (std::uint32_t number = 0; number < 16; ++number)
+    if (state == name_of_state(type, number)) return {};
+  return Error{Code::invalid, "list records", "the state '" + state + "' is unknown", "see /openapi.yaml"};
+}
+
 // Records of a type in pages: ?limit=, ?cursor= (opaque), and ?state=.
 Result<void> list_records(Call& call, std::uint16_t type) {
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   std::size_t limit = page_most;
-  if (call.request.has_param("limit")) {
-    auto wanted = whole_number(call.request.get_param_value("limit"));
+  if (auto given = call.parameter("limit")) {
+    auto wanted = whole_number(*given);
     if (wanted.value_or(0) < 1)
       return Error{Code::invalid, "list records", "limit is not a number above 0", "use 1 to " + std::to_string(page_most)};
     limit = std::min<std::size_t>(page_most, *wanted);
   }
   std::uint64_t cursor = 0;
-  if (call.request.has_param("cursor")) {
-    auto given = whole_number(call.request.get_param_value("cursor"), UINT64_MAX, 16);
+  if (auto text = call.parameter("cursor")) {
+    auto given = whole_number(*text, UINT64_MAX, 16);
     if (!given) return Error{Code::invalid, "list records", "cursor is none that an answer gave", "use \"next\" of the page before"};
     cursor = *given;
   }
-  std::string state = call.request.get_param_value("state");
-  std::string label = call.request.get_param_value("label");
+  std::string state = call.parameter("state").value_or(""), label = call.parameter("label").value_or("");
+  auto root = call.parameter("root");
+  HOBBES_CHECK(check_state(type, state));
   Json items = Json::array();
   hobbes_record record;
   bool more = true;
@@ -183,6 +234,7 @@ Result<void> list_records(Call& call, std::uint16_t type) {
     if (type == HOBBES_ENCLAVE) {
       auto full = ask(call, "enclave.describe", {{"handle", record.id}});
       if (full) item = std::move(*full);
+      if (root && text_at(item, "root") != *root) continue;
       if (!label.empty()) {
         std::size_t equals = label.find('=');
         Json labels = item.value("labels", Json::object());
@@ -210,6 +262,9 @@ Result<void> get_topology(Call& call) {
 }
 
 Result<void> create(Call& call) {
+  for (const char* field : {"id", "bundle"})
+    if (!call.body.contains(field) || !call.body[field].is_string())
+      return Error{Code::invalid, "create an enclave", "\"" + std::string(field) + "\" is no text", "see /openapi.yaml"};
   std::string id = text_at(call.body, "id"), bundle = text_at(call.body, "bundle");
   HOBBES_CHECK(check_id(id));
   if (bundle.empty() || bundle.front() != '/')
@@ -233,7 +288,15 @@ Result<void> get_enclave(Call& call) {
   return {};
 }
 
+// What is not there is said at once, not by an operation that fails later.
+Result<void> find(Call& call) {
+  HOBBES_TRY(there, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
+  (void)there;
+  return {};
+}
+
 Result<void> change(Call& call) {
+  HOBBES_CHECK(find(call));
   HOBBES_TRY(same, matches(call, call.id()));
   if (!same) return {};
   HOBBES_CHECK(only(call, {"cores", "memory"}));
@@ -242,10 +305,16 @@ Result<void> change(Call& call) {
   for (const auto& [field, inner] : {std::pair{"cores", "count"}, std::pair{"memory", "size"}}) {
     if (!call.body.contains(field)) continue;
     const Json& value = call.body[field];
-    if (value.is_object() && (value.size() != 1 || !value.contains(inner)))
+    if (value.is_object())
+      for (const auto& [name, unused] : value.items())
+        if (name != inner)
+          return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"" + name + "\" is unknown", "see /openapi.yaml"};
+    const Json& wanted = value.is_object() && value.contains(inner) ? value[inner] : value;
+    bool good = wanted.is_number_unsigned() || (wanted.is_string() && std::string(field) == "memory");
+    if (!good)
       return Error{Code::invalid, "change enclave '" + call.id() + "'",
-                   "\"" + std::string(field) + "\" has other keys than \"" + inner + "\"", "see /openapi.yaml"};
-    request[field] = value.is_object() ? value[inner] : value;
+                   "\"" + std::string(field) + "\", or its \"" + inner + "\", is no number", "see /openapi.yaml"};
+    request[field] = wanted;
   }
   HOBBES_TRY(dry_run, parameter_flag(call, "dryRun"));
   if (dry_run) request["dryRun"] = true;
@@ -255,8 +324,7 @@ Result<void> change(Call& call) {
 Result<void> remove(Call& call) {
   HOBBES_TRY(same, matches(call, call.id()));
   if (!same) return {};
-  HOBBES_TRY(there, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
-  (void)there;
+  HOBBES_CHECK(find(call));
   HOBBES_TRY(force, parameter_flag(call, "force"));
   return operate(call, "delete", call.id(), {{"force", force}});
 }
@@ -265,13 +333,26 @@ Result<void> act(Call& call, const std::string& verb) {
   static const std::map<std::string, std::set<std::string>> fields = {{"kill", {"signal"}}, {"exec", {"args", "cwd", "env"}}};
   auto at = fields.find(verb);
   HOBBES_CHECK(only(call, at != fields.end() ? at->second : std::set<std::string>()));
+  HOBBES_CHECK(find(call));
   return operate(call, verb, call.id(), call.body);
+}
+
+// The last of a log, however long it is.
+Result<std::string> read_end(const std::string& path) {
+  constexpr off_t limit = 4 << 20;
+  Fd log(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  struct stat info {};
+  if (!log || ::fstat(log.get(), &info) != 0) return os_error("read the log", errno);
+  std::string out(static_cast<std::size_t>(std::min(limit, info.st_size)), '\0');
+  ssize_t n = ::pread(log.get(), out.data(), out.size(), info.st_size - static_cast<off_t>(out.size()));
+  out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+  return out;
 }
 
 Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
   std::string path = enclave_log(static_cast<uid_t>(number_at(record, "uid")), root_of(call), call.id());
-  HOBBES_TRY(text, Files::system().read(path, 16 << 20));
+  HOBBES_TRY(text, read_end(path));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
 }
@@ -285,7 +366,7 @@ Result<void> get_operation(Call& call) {
 // What a program of `exec` has printed, or hobbes-run itself.
 Result<void> get_operation_logs(Call& call) {
   HOBBES_TRY(operation, ask(call, "operation.get", {{"operation", call.id()}}));
-  HOBBES_TRY(text, Files::system().read(text_at(operation, "log"), 16 << 20));
+  HOBBES_TRY(text, read_end(text_at(operation, "log")));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
 }
@@ -319,31 +400,33 @@ struct Route {
   const char* method;
   const char* path;
   std::function<Result<void>(Call&)> answer;
+  std::set<std::string> parameters = {};
 };
 
 const std::vector<Route>& routes() {
   static const std::vector<Route> table = [] {
-    std::vector<Route> out = {{"GET", "/v1/node", get_node},
-                              {"GET", "/v1/topology", get_topology},
-                              {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }},
-                              {"POST", "/v1/enclaves", create},
-                              {"GET", "/v1/enclaves/{id}", get_enclave},
-                              {"PATCH", "/v1/enclaves/{id}", change},
-                              {"DELETE", "/v1/enclaves/{id}", remove},
-                              {"GET", "/v1/enclaves/{id}/logs", get_logs},
-                              {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }},
-                              {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }},
-                              {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }},
-                              {"GET", "/v1/operations/{id}", get_operation},
-                              {"GET", "/v1/operations/{id}/logs", get_operation_logs},
-                              {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response, c.peer.uid); }},
-                              {"GET", "/metrics", get_metrics},
-                              {"GET", "/openapi.yaml", [](Call& c) -> Result<void> {
-                                 c.response.set_content(openapi_text(), "application/yaml");
-                                 return {};
-                               }}};
+    std::vector<Route> out = {
+        {"GET", "/v1/node", get_node},
+        {"GET", "/v1/topology", get_topology},
+        {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }, {"root", "limit", "cursor", "state", "label"}},
+        {"POST", "/v1/enclaves", create, {"root", "dryRun"}},
+        {"GET", "/v1/enclaves/{id}", get_enclave, {"root"}},
+        {"PATCH", "/v1/enclaves/{id}", change, {"root", "dryRun"}},
+        {"DELETE", "/v1/enclaves/{id}", remove, {"root", "force"}},
+        {"GET", "/v1/enclaves/{id}/logs", get_logs, {"root"}},
+        {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }, {"limit", "cursor"}},
+        {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }, {"limit", "cursor", "state"}},
+        {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }, {"limit", "cursor", "state"}},
+        {"GET", "/v1/operations/{id}", get_operation},
+        {"GET", "/v1/operations/{id}/logs", get_operation_logs},
+        {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response, c.peer.uid); }},
+        {"GET", "/metrics", get_metrics},
+        {"GET", "/openapi.yaml", [](Call& c) -> Result<void> {
+           c.response.set_content(openapi_text(), "application/yaml");
+           return {};
+         }}};
     for (const char* verb : {"start", "kill", "pause", "resume", "exec"})
-      out.push_back({"POST", "", [verb](Call& c) { return act(c, verb); }});
+      out.push_back({"POST", "", [verb](Call& c) { return act(c, verb); }, {"root"}});
     static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill", "/v1/enclaves/{id}/pause",
                                         "/v1/enclaves/{id}/resume", "/v1/enclaves/{id}/exec"};
     for (std::size_t i = 0; i < 5; ++i) out[out.size() - 5 + i].path = paths[i];
@@ -367,7 +450,16 @@ void serve(const Route& route, const Identify& identify, const Dispatch& dispatc
       answer_problem(response, peer.error(), 401);
       return;
     }
-    Call call{request, response, std::move(*peer), dispatch, Json::object()};
+    Call call{request, response, std::move(*peer), dispatch, query_of(request.target), Json::object()};
+    for (const auto& [name, unused] : call.query)
+      if (route.parameters.count(name) == 0) {
+        answer_problem(response, {Code::invalid, "read the request's parameters", "\"" + name + "\" is unknown", "see /openapi.yaml"});
+        return;
+      }
+    if (request.get_header_value("Content-Type").rfind("multipart/", 0) == 0) {
+      answer_problem(response, {Code::invalid, "read the request's body", "it is no JSON", "send application/json"}, 415);
+      return;
+    }
     if (!request.body.empty()) {
       auto body = parse_json(request.body, "the request's body");
       if (!body || !body->is_object()) {
@@ -414,9 +506,25 @@ void add_routes(httplib::Server& server, const Identify& identify, const Dispatc
   });
   server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;
-    const char* why = response.status == 404   ? "there is no such resource"
-                      : response.status == 413 ? "the body is too large"
-                                               : "the request is malformed";
+    if (response.status == 404) {
+      // A resource that is there under other methods.
+      std::string allowed;
+      for (const Route& route : routes())
+        if (std::regex_match(request.path, std::regex(pattern_of(route.path))))
+          allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+      if (!allowed.empty()) {
+        response.set_header("Allow", allowed);
+        answer_problem(response,
+                       {Code::invalid, request.method + " " + request.path.substr(0, 100), "this resource has " + allowed + " only",
+                        "see /openapi.yaml"},
+                       405);
+        return;
+      }
+      answer_problem(response, {Code::not_found, request.method + " " + request.path.substr(0, 100), "there is no such resource",
+                                "see /openapi.yaml"});
+      return;
+    }
+    const char* why = response.status == 413 ? "the body is too large" : "the request is malformed";
     answer_problem(response, {Code::invalid, request.method + " " + request.path.substr(0, 100), why, "see /openapi.yaml"},
                    response.status);
   });

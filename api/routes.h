@@ -24,6 +24,8 @@ struct RouteName {
 std::vector<RouteName> route_names();
 /// Adds them all to a server. `identify` and `dispatch` are called in the thread that serves the request.
 void add_routes(httplib::Server& server, const Identify& identify, const Dispatch& dispatch);
+/// Where the OpenAPI document describes a kind of problem (RFC 9457, "type").
+inline std::string problem_type(const std::string& code) { return "/openapi.yaml#/x-problems/" + code; }
 /// The OpenAPI document.
 const char* openapi_text();
 

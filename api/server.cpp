@@ -97,7 +97,8 @@ class Api final : public ApiServer {
     tls_ = std::make_unique<httplib::SSLServer>(options.certificate.c_str(), options.key.c_str());
     if (!tls_->is_valid())
       return Error{Code::invalid, attempt, "the certificate or key cannot be used", "give PEM files that belong together"};
-    tls_->new_task_queue = [] { return new httplib::ThreadPool(8); };
+    tls_->new_task_queue = [] { return new httplib::ThreadPool(32); };
+    tls_->set_keep_alive_max_count(1);  // what one request leaves unread is never taken for the next
     tls_->set_read_timeout(5);
     tls_->set_write_timeout(5);
     add_routes(*tls_, by_token(tokens_), options.dispatch);

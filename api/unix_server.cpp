@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "api/request_framing.h"
+#include "api/routes.h"
 #include "core/event_loop.h"
 #include "core/json.h"
 
@@ -263,7 +264,7 @@ class Server final : public UnixServer {
 
   // A client that is told to go is not waited for.
   static void refuse(int fd, int status, const char* reason) {
-    std::string body = to_text(Json{{"type", "https://hobbes.invalid/problems/invalid"},
+    std::string body = to_text(Json{{"type", problem_type(status == 503 ? "exhausted" : "invalid")},
                                     {"title", reason},
                                     {"status", status},
                                     {"detail", reason},

@@ -25,9 +25,11 @@
 #include "core/paths.h"
 #include "core/process.h"
 #include "core/size.h"
+#include "core/standard_streams.h"
 #include "enclave/driver.h"
 #include "ipc/client.h"
 #include "ipc/membership.h"
+#include "partition/cgroup.h"
 #include "remora/deadlock.h"
 #include "remora/pmix_server.h"
 #include "remora/stage.h"
@@ -162,8 +164,10 @@ class Launcher {
   }
 
  private:
-  void say(const std::string& text) const {
-    if (!options_.quiet) std::fprintf(stderr, "remora: %s\n", text.c_str());
+  void say(const std::string& text) {
+    if (options_.quiet) return;
+    err_.append("remora: " + text + "\n");
+    (void)err_.flush_some();
   }
   [[nodiscard]] std::string phase_path(const Rank& rank) const { return session_.path() + "/phase." + std::to_string(rank.global); }
   [[nodiscard]] std::string name_of_rank(const Rank& rank) const {
@@ -194,8 +198,11 @@ class Launcher {
   void handle_signal();
   void check_time();
   void check_deadlock();
-  void read_stream(Rank& rank, Stream& stream, FILE* to);
-  void flush_stream(Rank& rank, Stream& stream, FILE* to, bool everything);
+  void read_stream(Rank& rank, Stream& stream, OutputStream& to);
+  void flush_stream(Rank& rank, Stream& stream, OutputStream& to, bool everything);
+  void flush_output();
+  void hold_back(bool held);
+  void end_groups();
   void fail(int status, const std::string& why);
   void signal_all(int number);
   void set_phase(Rank& rank, Phase phase);
@@ -223,6 +230,8 @@ class Launcher {
   std::optional<DeadlockWatch> deadlock_;
   Clock::time_point next_look_{};
   std::vector<std::size_t> unpublished_;
+  OutputStream out_{STDOUT_FILENO}, err_{STDERR_FILENO};
+  bool held_back_ = false;
   Json keys_ = Json::object();
 };
 
@@ -450,6 +459,8 @@ Result<void> Launcher::start_rank(Rank& rank) {
                              [](const oci::Rlimit& l) { return l.resource == RLIMIT_NOFILE; });
   if (!limited && files_.rlim_max != 0 && place.record.kind == Kind::linux_)
     request.process.rlimits.push_back({RLIMIT_NOFILE, files_.rlim_cur, files_.rlim_max});
+  // What a rank leaves behind in an enclave that stays goes with the composition.
+  if (!place.made) request.group = composition_group(handle_);
   if (place.own_pid_namespace) request.inner_pid = static_cast<pid_t>(20000 + rank.global);
   HOBBES_TRY(pid, driver_for(place.record.kind).exec(place.record, request));
   rank.pid = pid;
@@ -473,9 +484,15 @@ void Launcher::add(int fd, std::uint64_t tag) {
 }
 
 void Launcher::watch() {
-  while (living_ > 0) {
+  // What the ranks have said is waited for like the ranks themselves, but not for ever once the composition has failed.
+  std::optional<Clock::time_point> patience;
+  while (living_ > 0 || out_.pending() || err_.pending()) {
+    if (living_ == 0 && failed_) {
+      if (!patience) patience = Clock::now() + std::chrono::seconds(1);
+      if (Clock::now() > *patience) break;
+    }
     epoll_event events[64];
-    int n = ::epoll_wait(epoll_.get(), events, 64, 100);
+    int n = ::epoll_wait(epoll_.get(), events, 64, out_.pending() || err_.pending() ? 10 : 100);
     for (int i = 0; i < n; ++i) {
       std::uint64_t tag = events[i].data.u64;
       if (tag == 0) handle_signal();
@@ -485,10 +502,10 @@ void Launcher::watch() {
       Rank& rank = ranks_[(tag >> 8U) - 1];
       switch (tag & 0xffU) {
         case 1:
-          read_stream(rank, rank.out, stdout);
+          read_stream(rank, rank.out, out_);
           break;
         case 2:
-          read_stream(rank, rank.err, stderr);
+          read_stream(rank, rank.err, err_);
           break;
         case 3:
           handle_phase(rank);
@@ -497,12 +514,13 @@ void Launcher::watch() {
           handle_exit(rank);
       }
     }
+    flush_output();
     check_time();
     publish();
   }
 }
 
-void Launcher::read_stream(Rank& rank, Stream& stream, FILE* to) {
+void Launcher::read_stream(Rank& rank, Stream& stream, OutputStream& to) {
   char chunk[65536];
   ssize_t n = stream.fd ? ::read(stream.fd.get(), chunk, sizeof chunk) : 0;
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -511,7 +529,7 @@ void Launcher::read_stream(Rank& rank, Stream& stream, FILE* to) {
   if (n <= 0) stream.fd.reset();
 }
 
-void Launcher::flush_stream(Rank& rank, Stream& stream, FILE* to, bool everything) {
+void Launcher::flush_stream(Rank& rank, Stream& stream, OutputStream& to, bool everything) {
   std::string text;
   std::string prefix = options_.prefix ? "[" + name_of_rank(rank) + "] " : "";
   std::size_t begin = 0;
@@ -523,9 +541,27 @@ void Launcher::flush_stream(Rank& rank, Stream& stream, FILE* to, bool everythin
     text += prefix + stream.pending + "\n";
     stream.pending.clear();
   }
-  if (text.empty()) return;
-  std::fwrite(text.data(), 1, text.size(), to);
-  std::fflush(to);
+  to.append(text);
+}
+
+// Nobody waits for a reader: the ranks' pipes fill up meanwhile, and signals and time limits hold.
+void Launcher::flush_output() {
+  for (OutputStream* stream : {&out_, &err_})
+    if (auto written = stream->flush_some(); !written && !failed_) fail(1, written.error().text());
+  hold_back(out_.full() || err_.full());
+}
+
+void Launcher::hold_back(bool held) {
+  if (held == held_back_) return;
+  held_back_ = held;
+  for (Rank& rank : ranks_)
+    for (const auto& [stream, kind] : {std::pair{&rank.out, 1U}, std::pair{&rank.err, 2U}}) {
+      if (!stream->fd) continue;
+      epoll_event event{};
+      event.events = held ? 0 : static_cast<std::uint32_t>(EPOLLIN);
+      event.data.u64 = (rank.global + 1ULL) << 8U | kind;
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, stream->fd.get(), &event);
+    }
 }
 
 void Launcher::handle_pmix() {
@@ -584,10 +620,10 @@ void Launcher::handle_exit(Rank& rank) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
   handle_pmix();  // what it said last may still be under way
   if (rank.phase_pipe) handle_phase(rank);
-  for (int round = 0; round < 64 && rank.out.fd; ++round) read_stream(rank, rank.out, stdout);
-  for (int round = 0; round < 64 && rank.err.fd; ++round) read_stream(rank, rank.err, stderr);
-  flush_stream(rank, rank.out, stdout, true);
-  flush_stream(rank, rank.err, stderr, true);
+  for (int round = 0; round < 64 && rank.out.fd; ++round) read_stream(rank, rank.out, out_);
+  for (int round = 0; round < 64 && rank.err.fd; ++round) read_stream(rank, rank.err, err_);
+  flush_stream(rank, rank.out, out_, true);
+  flush_stream(rank, rank.err, err_, true);
   bool good = rank.wait_status == 0;
   bool unfinished = rank.connected && !rank.finalized && rank.phase != Phase::finalized;
   rank.skipped = is_mpi(rank) && good && !rank.connected && rank.phase < Phase::in_init;
@@ -820,7 +856,20 @@ void Launcher::publish() {
     manager_.reset();
 }
 
+void Launcher::end_groups() {
+  auto layout = CgroupLayout::detect();
+  if (!layout || !stage_) return;
+  for (const Stage::Place& place : stage_->places()) {
+    if (place.made || !place.needed || place.record.cgroup.empty()) continue;
+    Cgroup group(*layout, place.record.cgroup + "/" + composition_group(handle_));
+    if (!group.exists()) continue;
+    if (auto ended = group.kill_all(milliseconds(2000)); !ended) say(ended.error().text());
+    (void)group.remove(milliseconds(500));
+  }
+}
+
 void Launcher::finish() {
+  end_groups();
   if (door_) ::unlink(hosting_socket_path(::geteuid(), composition_.name).c_str());
   publish();
   if (manager_) (void)manager_->call("composition.end", {{"handle", handle_}, {"exit", status_}}, {}, milliseconds(2000));

@@ -10,6 +10,7 @@
 #include "core/paths.h"
 #include "core/process.h"
 #include "core/sealed_program.h"
+#include "core/standard_streams.h"
 #include "enclave/describe.h"
 #include "ipc/membership.h"
 #include "nis/reader.h"
@@ -244,6 +245,7 @@ int run_program(int argc, char** argv) {
     return e.get_exit_code() == 0 ? app.exit(e) : (app.exit(e), 2);
   }
   auto result = action();
+  if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
   if (result) return *result;
   std::fprintf(stderr, "remora: %s\n", result.error().text().c_str());
   return 1;
@@ -253,6 +255,7 @@ int run_program(int argc, char** argv) {
 }  // namespace hobbes
 
 int main(int argc, char** argv) {
+  hobbes::prepare_standard_streams();
   if (auto sealed = hobbes::continue_as_sealed_copy(argv); !sealed) {
     std::fprintf(stderr, "remora: %s\n", sealed.error().text().c_str());
     return 1;

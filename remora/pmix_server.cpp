@@ -471,7 +471,7 @@ void Server::unpublish(char** keys) {
 }  // namespace
 
 Result<std::unique_ptr<PmixServer, EndPmixServer>> PmixServer::start(const std::string& job, const std::string& directory,
-                                                      const std::vector<PmixRank>& ranks, unsigned apps) {
+                                                                     const std::vector<PmixRank>& ranks, unsigned apps) {
   if (the_server != nullptr) return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
   auto server = std::unique_ptr<Server, EndPmixServer>(new Server);
   HOBBES_CHECK(server->begin(job, directory, ranks, apps));

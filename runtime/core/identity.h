@@ -29,6 +29,9 @@ inline std::uint64_t enclave_scope(std::uint32_t uid, const std::string& root) {
 /// Fixed-width lower-case hexadecimal.
 std::string hex(std::uint64_t number, unsigned digits = 16);
 
+/// The control group, below that of an enclave which is only used by it, of a composition's processes.
+inline std::string composition_group(std::uint64_t composition) { return "composition-" + hex(composition); }
+
 /// The kernel's id of this boot, the tag of everything that a reboot ends.
 Result<std::string> boot_id();
 

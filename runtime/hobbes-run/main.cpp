@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/sealed_program.h"
+#include "core/standard_streams.h"
 #include "hobbes-run/verbs.h"
 
 namespace hobbes {
@@ -191,6 +192,7 @@ int run_program(int argc, char** argv) {
     return 2;
   }
   auto result = action();
+  if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
   if (result) return *result;
   report(globals, result.error());
   return exit_code(result.error());
@@ -200,6 +202,7 @@ int run_program(int argc, char** argv) {
 }  // namespace hobbes
 
 int main(int argc, char** argv) {
+  hobbes::prepare_standard_streams();
   if (hobbes::enters_an_enclave(argc, argv))
     if (auto sealed = hobbes::continue_as_sealed_copy(argv); !sealed) {
       std::fprintf(stderr, "hobbes-run: %s\n", sealed.error().text().c_str());

@@ -30,6 +30,7 @@ Relay::Relay(Relay&& other) noexcept
       listening_(std::move(other.listening_)),
       master_(std::move(other.master_)),
       typed_(std::move(other.typed_)),
+      out_(std::move(other.out_)),
       saved_(other.saved_),
       raw_(std::exchange(other.raw_, false)),
       input_open_(other.input_open_) {}
@@ -67,28 +68,43 @@ Result<void> Relay::receive() {
   return {};
 }
 
-void Relay::watch(pollfd& ours, pollfd& theirs) const {
+void Relay::watch(pollfd& ours, pollfd& theirs, pollfd& printed) const {
   ours.fd = input_open_ && typed_.empty() ? 0 : -1;
   theirs.fd = master_.get();
-  theirs.events = static_cast<short>(typed_.empty() ? POLLIN : POLLIN | POLLOUT);
+  theirs.events = static_cast<short>((out_.full() ? 0 : POLLIN) | (typed_.empty() ? 0 : POLLOUT));
+  printed.fd = out_.pending() ? out_.fd() : -1;
+  printed.events = POLLOUT;
 }
 
 void Relay::move(const pollfd& ours, const pollfd& theirs) {
   char chunk[4096];
-  if ((ours.revents & (POLLIN | POLLHUP)) != 0) {
+  if ((ours.revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) != 0) {
     ssize_t n = ::read(0, chunk, sizeof chunk);
-    if (n > 0)
+    if (n > 0) {
       typed_.assign(chunk, static_cast<std::size_t>(n));
-    else
+      last_typed_ = chunk[n - 1];
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
       input_open_ = false;
+      type_end();
+    }
   }
   hand_on_keys();
+  failed_ = failed_ || !out_.flush_some();
   if ((theirs.revents & POLLIN) != 0) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
-    if (n > 0) (void)write_all(1, {chunk, static_cast<std::size_t>(n)}, "standard output");
+    if (n > 0) out_.append({chunk, static_cast<std::size_t>(n)});
+    failed_ = failed_ || !out_.flush_some();
   } else if ((theirs.revents & POLLHUP) != 0) {
     master_.reset();  // every slave is closed; the program's end is still to come
   }
+}
+
+// As a person ends his input: the terminal's end-of-file character, once for the line that is begun and once for the end.
+void Relay::type_end() {
+  termios settings{};
+  if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 || (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0) return;
+  std::string end(last_typed_ == '\n' ? 1 : 2, static_cast<char>(settings.c_cc[VEOF]));
+  typed_ += end;
 }
 
 void Relay::hand_on_keys() {
@@ -103,12 +119,19 @@ void Relay::resize() const {
   if (::ioctl(0, TIOCGWINSZ, &size) == 0) (void)::ioctl(master_.get(), TIOCSWINSZ, &size);
 }
 
-void Relay::drain() {
+bool Relay::drain() {
   for (;;) {
     pollfd theirs{master_.get(), POLLIN, 0};
-    if (!master_ || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0) return;
+    if (!master_ || out_.full() || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0) break;
     move({-1, 0, 0}, theirs);
   }
+  failed_ = failed_ || !out_.flush_some();
+  return !out_.pending() && !(master_ && readable());
+}
+
+bool Relay::readable() const {
+  pollfd theirs{master_.get(), POLLIN, 0};
+  return ::poll(&theirs, 1, 0) > 0 && (theirs.revents & POLLIN) != 0;
 }
 
 }  // namespace hobbes

@@ -2,11 +2,13 @@
 #pragma once
 #include <poll.h>
 #include <termios.h>
+#include <unistd.h>
 
 #include <string>
 
 #include "core/fd.h"
 #include "core/result.h"
+#include "core/standard_streams.h"
 
 namespace hobbes {
 
@@ -21,20 +23,27 @@ class Relay {
 
   [[nodiscard]] std::string socket_path() const { return folder_ + "/console"; }
   Result<void> receive();  ///< takes the terminal and switches ours to raw mode
-  void watch(pollfd& ours, pollfd& theirs) const;
+  void watch(pollfd& ours, pollfd& theirs, pollfd& printed) const;
   /// Never waits for a program that reads nothing.
   void move(const pollfd& ours, const pollfd& theirs);
   void resize() const;
-  void drain();  ///< what the ended program left to be read
+  /// What the ended program left to be read. False while standard output has no room for the rest.
+  bool drain();
+  /// Whether standard output could not be written.
+  [[nodiscard]] bool failed() const { return failed_; }
 
  private:
   Relay() = default;
   void hand_on_keys();
+  void type_end();
+  [[nodiscard]] bool readable() const;
   std::string folder_;
   Fd listening_, master_;
   std::string typed_;  // what the enclave's terminal has no room for yet; nothing more is read meanwhile
+  OutputStream out_{STDOUT_FILENO};
   termios saved_{};
-  bool raw_ = false, input_open_ = true;
+  char last_typed_ = '\n';
+  bool raw_ = false, input_open_ = true, failed_ = false;
 };
 
 }  // namespace hobbes

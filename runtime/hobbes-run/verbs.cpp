@@ -23,6 +23,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/signal_name.h"
 #include "core/size.h"
 #include "enclave/driver.h"
 #include "enclave/lifecycle.h"
@@ -69,31 +70,6 @@ void print_placement(const Globals& globals, const std::string& id, const Json& 
   std::cout << "\n";
 }
 
-Result<int> signal_number(const std::string& text) {
-  std::string name = text;
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-  if (name.rfind("SIG", 0) == 0) name = name.substr(3);
-  auto count = [](const std::string& digits) {
-    int out = -1;
-    auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-    return error == std::errc() && end == digits.data() + digits.size() ? out : -1;
-  };
-  // 0 sends nothing and tells whether it could.
-  if (int number = count(name); number >= 0 && number < NSIG) return number;
-  for (const auto& [other, number] : {std::pair{"IOT", SIGABRT}, std::pair{"CLD", SIGCHLD}, std::pair{"POLL", SIGIO}})
-    if (name == other) return number;
-  for (int number = 1; number < NSIG; ++number) {
-    const char* known = ::sigabbrev_np(number);
-    if (known != nullptr && name == known) return number;
-  }
-  // RTMIN, RTMIN+3, RTMAX-1 as kill(1) names them.
-  if (name == "RTMIN" || name == "RTMAX") return name == "RTMIN" ? SIGRTMIN : SIGRTMAX;
-  int beyond = name.size() > 6 ? count(name.substr(6)) : -1, most = SIGRTMAX - SIGRTMIN;
-  if (name.rfind("RTMIN+", 0) == 0 && beyond >= 0 && beyond <= most) return SIGRTMIN + beyond;
-  if (name.rfind("RTMAX-", 0) == 0 && beyond >= 0 && beyond <= most) return SIGRTMAX - beyond;
-  return Error{Code::invalid, "send signal '" + text + "'", "there is no such signal", "use a name such as TERM or a number"};
-}
-
 // "NAME=value" in the place of an earlier one of that name, as setenv(3) does.
 void set_variable(Json& environment, const std::string& entry) {
   std::string prefix = entry.substr(0, entry.find('=') + 1);
@@ -114,9 +90,9 @@ int wait_for(pid_t child, Relay* relay) {
   Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   Fd ended(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
   for (;;) {
-    pollfd watched[4] = {{ended.get(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
-    if (relay != nullptr) relay->watch(watched[2], watched[3]);
-    if (::poll(watched, 4, -1) < 0 && errno != EINTR) break;
+    pollfd watched[5] = {{ended.get(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLOUT, 0}};
+    if (relay != nullptr) relay->watch(watched[2], watched[3], watched[4]);
+    if (::poll(watched, 5, -1) < 0 && errno != EINTR) break;
     if (relay != nullptr) relay->move(watched[2], watched[3]);
     if ((watched[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
@@ -130,7 +106,11 @@ int wait_for(pid_t child, Relay* relay) {
   }
   int status = 0;
   ::waitpid(child, &status, 0);
-  if (relay != nullptr) relay->drain();
+  // Its last words are waited for, unless somebody asks not to.
+  while (relay != nullptr && !relay->drain()) {
+    pollfd watched[2] = {{STDOUT_FILENO, POLLOUT, 0}, {signal_fd.get(), POLLIN, 0}};
+    if (::poll(watched, 2, -1) > 0 && (watched[1].revents & POLLIN) != 0) break;
+  }
   return status;
 }
 
@@ -181,6 +161,7 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   }
   if (options.detach) return 0;
   int status = wait_for(child, relay ? &*relay : nullptr);
+  if (relay && relay->failed() && status == 0) status = 1 << 8;
   tell_manager(record.handle, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
   if (exit_code_of(status) >= 128) tell_why(record);
   if (!options.keep) HOBBES_CHECK(remove_enclave(record));
@@ -234,7 +215,8 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
   if (relay) HOBBES_CHECK(relay->receive());
   if (!options.pid_file.empty()) HOBBES_CHECK(replace_file(options.pid_file, std::to_string(*child)));
   if (options.detach) return 0;
-  return exit_code_of(wait_for(*child, relay ? &*relay : nullptr));
+  int status = exit_code_of(wait_for(*child, relay ? &*relay : nullptr));
+  return relay && relay->failed() && status == 0 ? 1 : status;
 }
 
 Result<int> state(const Globals& globals, const std::string& id) {
@@ -330,18 +312,23 @@ Result<int> resume(const Globals& globals, const std::string& id) {
 }
 
 // A lease is changed by its own options only: a cpuset beside it would have the cores leased twice.
-Result<void> check_update(const EnclaveRecord& record, const UpdateOptions& options, const oci::Resources& resources, bool resizes) {
+Result<void> check_update(const EnclaveRecord& record, const oci::Resources& resources, bool resizes) {
   const std::string attempt = "update enclave '" + record.id + "'";
   bool limits = !resources.cpus.empty() || !resources.mems.empty() || resources.memory_limit || resources.memory_swap ||
                 resources.memory_reservation || resources.cpu_shares || resources.cpu_quota || resources.cpu_period ||
                 resources.pids_limit || !resources.unified.empty();
-  if (!resizes && !limits && options.resources.empty())
-    return Error{Code::invalid, attempt, "nothing to change is named", "see `hobbes-run update --help`"};
-  if (resources.cpus.empty() && resources.mems.empty()) return {};
+  if (!resizes && !limits) return Error{Code::invalid, attempt, "nothing that can be changed is named", "see `hobbes-run update --help`"};
+  if (resources.cpus.empty() && resources.mems.empty() && !resources.memory_limit) return {};
   auto client = Client::connect(false);
   auto described = client ? client->call("enclave.describe", {{"handle", record.handle}}) : Result<Message>(client.error());
-  std::string leased = described ? text_at(described->body, "cpus") : "";
-  if (!leased.empty())
+  if (!described) return {};  // it holds no lease that anybody knows of
+  auto memory = number_at(described->body, "memory");
+  if (memory > 0 && resources.memory_limit && (*resources.memory_limit < 0 || *resources.memory_limit > memory))
+    return Error{Code::busy, attempt,
+                 "it leases " + format_size(static_cast<std::uint64_t>(memory)) + " of memory, which the limit would leave",
+                 "change the lease with --memory-size"};
+  std::string leased = text_at(described->body, "cpus");
+  if (!leased.empty() && !(resources.cpus.empty() && resources.mems.empty()))
     return Error{Code::busy, attempt, "it leases CPUs " + leased + ", which --cpuset-cpus and --cpuset-mems would leave",
                  "change the lease with --cores"};
   return {};
@@ -372,7 +359,7 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   resources.devices.clear();  // an update never widens what devices may be used
 
   bool resizes = options.cores > 0 || !options.memory_size.empty();
-  HOBBES_CHECK(check_update(record, options, resources, resizes));
+  HOBBES_CHECK(check_update(record, resources, resizes));
   if (!resizes) {
     HOBBES_CHECK(driver.update(record, {resources, false, {}, {}}));
     return 0;
@@ -383,12 +370,13 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   if (!options.memory_size.empty()) {
     HOBBES_TRY(bytes, parse_size(options.memory_size));
     if (bytes < least_memory)
-      return Error{Code::invalid, "update enclave '" + options.id + "'", format_size(bytes) + " is less than an enclave can have",
+      return Error{Code::invalid, "update enclave '" + options.id + "'", format_size(bytes) + " of memory is less than an enclave can have",
                    "lease at least " + format_size(least_memory)};
     request["memory"] = {{"size", bytes}};
   }
   HOBBES_TRY(planned, client.call("enclave.resize", request));
   if (options.dry_run) {
+    planned.body.erase("ok");
     print_placement(globals, options.id, planned.body);
     return 0;
   }

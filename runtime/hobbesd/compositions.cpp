@@ -48,6 +48,11 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     app.gid = session.peer.gid;
     app.state = HOBBES_PHASE_PLANNED;
     app.enclave = static_cast<std::uint64_t>(number_at(one, "enclave"));
+    const hobbes_record* enclave = nis_->by_id(app.enclave);
+    bool own = enclave != nullptr && enclave->type == HOBBES_ENCLAVE && (session.privileged || enclave->uid == session.peer.uid);
+    if (app.enclave != 0 && !own)
+      return Error{Code::denied, "begin composition '" + name + "'",
+                   "app '" + std::string(app.name) + "' is in an enclave of somebody else's", "use enclaves of your own"};
     auto ranks = static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
     app.body.app = {composition.id, number, ranks, rank, -1};
     if (rank + ranks > rank_limit || number >= app_limit)
@@ -100,6 +105,7 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
     process.state = static_cast<std::uint32_t>(number_at(one, "phase", process.state));
     if (one.contains("pid")) {
       process.body.process.pid = static_cast<std::int32_t>(number_at(one, "pid"));
+      if (!session.privileged && !process_has_user(process.body.process.pid, session.peer.uid)) process.body.process.pid = 0;
       if (auto id = ProcessId::of(process.body.process.pid)) process.body.process.start_ticks = id->start_ticks;
     }
     if (one.contains("cpu")) process.body.process.cpu = static_cast<std::uint32_t>(number_at(one, "cpu"));
@@ -178,8 +184,13 @@ void Manager::drop_composition(std::uint64_t id, int exit_status) {
   spdlog::info("composition '{}' ended: {}", composition->name, exit_status);
   std::string shard = shard_path(composition->uid, id);
   Transition transition;
-  for (const hobbes_record* app : nis_->all(HOBBES_APP))
-    if (app->body.app.composition == id) transition.erase(app->id);
+  for (const hobbes_record* app : nis_->all(HOBBES_APP)) {
+    if (app->body.app.composition != id) continue;
+    // A launcher that was killed has left its ranks' children in enclaves that it only used.
+    if (auto at = cgroups_.find(app->enclave); at != cgroups_.end() && !at->second.empty())
+      ended_groups_.insert(at->second + "/" + composition_group(id));
+    transition.erase(app->id);
+  }
   for (const hobbes_record* process : nis_->all(HOBBES_PROCESS))
     if (process->body.process.composition == id) transition.erase(process->id);
   transition.erase(id);

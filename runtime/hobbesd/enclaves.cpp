@@ -84,6 +84,13 @@ std::int64_t heartbeat_of(Kind kind, const Json& request) {
   return asked > 0 ? std::clamp<std::int64_t>(asked, 10, 86400) : 15;
 }
 
+// Words of an enclave's, for a log: neither lines of their own nor commands to a terminal.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  return text;
+}
+
 void set_placement(hobbes_enclave& body, const Placement& placement) {
   set_cpus(body.cpus, placement.cpus);
   std::fill(std::begin(body.memory), std::end(body.memory), 0);
@@ -306,7 +313,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   } else if (!holds_resources(record)) {
     return Reply{Json::object(), {}};  // it ended meanwhile
   } else if (event == "crashed") {     // its own process has found out; its end follows
-    note_cause(record, text_at(request, "cause").substr(0, 1000));
+    note_cause(record, one_line(text_at(request, "cause").substr(0, 1000)));
     return Reply{Json::object(), {}};
   } else if (event == "started" || event == "resumed") {
     record.state = HOBBES_RUNNING;

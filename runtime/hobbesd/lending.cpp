@@ -139,6 +139,19 @@ Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
+// Groups of compositions that have ended, as long as something is left of them.
+void Manager::sweep_ended_groups() {
+  for (auto at = ended_groups_.begin(); at != ended_groups_.end();) {
+    auto group = group_at(*at);
+    bool gone = !group || !group->exists();
+    if (!gone) {
+      (void)group->kill_all(milliseconds(0));
+      gone = static_cast<bool>(group->remove(milliseconds(0)));
+    }
+    at = gone ? ended_groups_.erase(at) : std::next(at);
+  }
+}
+
 // Empties lent groups whose enclave has ended and takes away those that no enclave has any more; a few at a time, and never waiting: what
 // is not gone is met again at the next tick.
 void Manager::sweep_lent_groups(unsigned most) {

@@ -238,6 +238,7 @@ void Manager::tick() {
   check_heartbeats();
   consume_release_notes();
   sweep_lent_groups(1);
+  sweep_ended_groups();
   std::vector<std::pair<std::uint64_t, int>> unknown;
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
   for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);

@@ -108,6 +108,7 @@ class Manager {
   Result<Reply> enter_enclave(Session& session, const Json& request);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
   void sweep_lent_groups(unsigned most);
+  void sweep_ended_groups();
 
   // segments (segments.cpp)
   Result<void> check_segments(const Session& session, const std::string& attempt) const;
@@ -183,6 +184,7 @@ class Manager {
   std::map<std::uint64_t, Fd> bells_;  // attachment id -> where to ring for it
   std::map<pid_t, Fd> process_watches_;
   std::map<std::uint64_t, Mirror> shards_;
+  std::set<std::string> ended_groups_;
   std::map<std::string, Operation> operations_;
   std::uint64_t next_operation_ = 1;
 };

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "core/identity.h"
+#include "core/signal_name.h"
+#include "core/size.h"
 
 namespace hobbes {
 namespace {
@@ -40,7 +42,9 @@ class Reader {
     if (!request_.contains("labels")) return {};
     if (!request_["labels"].is_object()) return wrong("labels", "an object of strings");
     for (const auto& [key, value] : request_["labels"].items()) {
-      if (!value.is_string() || key.empty() || key.find('=') != std::string::npos) return wrong("labels", "an object of strings");
+      bool text = value.is_string() && value.get<std::string>().find('\0') == std::string::npos;
+      if (!text || key.empty() || key.find_first_of(std::string("=\0", 2)) != std::string::npos)
+        return wrong("labels/" + key, "a text under a name without =");
       verb_.words.push_back("--label=" + key + "=" + value.get<std::string>());
     }
     return {};
@@ -94,9 +98,7 @@ Result<void> read_kill(Reader& in) {
   if (!in.has("signal")) return {};
   const Json& signal = in.at("signal");
   std::string text = signal.is_string() ? signal.get<std::string>() : signal.is_number_unsigned() ? to_text(signal) : "";
-  bool plain = !text.empty() && text.size() < 16 && text.front() != '-';
-  if (!plain || text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-") != std::string::npos)
-    return in.wrong("signal", "the name or number of a signal");
+  if (!signal_number(text)) return in.wrong("signal", "the name or number of a signal, found " + to_text(signal).substr(0, 40));
   in.add(text);
   return {};
 }
@@ -125,7 +127,8 @@ Result<void> read_update(Reader& in) {
   }
   if (in.has("memory")) {
     const Json& memory = in.at("memory");
-    if (!memory.is_string() && !memory.is_number_unsigned()) return in.wrong("memory", "a size");
+    bool size = memory.is_string() ? parse_size(memory.get<std::string>()).value_or(0) > 0 : memory.is_number_unsigned() && memory > 0;
+    if (!size) return in.wrong("memory", "a size above 0");
     in.add("--memory-size=" + (memory.is_string() ? memory.get<std::string>() : to_text(memory)));
   }
   in.add(in.verb().id);
@@ -135,7 +138,12 @@ Result<void> read_update(Reader& in) {
 Result<void> read_exec(Reader& in) {
   HOBBES_CHECK(in.only({"args", "cwd", "env"}));
   HOBBES_CHECK(in.absolute_path("cwd", "--cwd", false));
-  HOBBES_CHECK(in.words("env", [&](const std::string& entry) { in.add("--env=" + entry); }));
+  bool named = true;
+  HOBBES_CHECK(in.words("env", [&](const std::string& entry) {
+    named = named && entry.find('=') != std::string::npos && entry.front() != '=';
+    in.add("--env=" + entry);
+  }));
+  if (!named) return in.wrong("env", "a list of NAME=value");
   in.add(in.verb().id);
   if (!in.has("args") || !in.at("args").is_array() || in.at("args").empty()) return in.wrong("args", "a list of words");
   return in.words("args", [&](const std::string& word) { in.add(word); });

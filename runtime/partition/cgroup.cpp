@@ -143,6 +143,18 @@ Result<void> Cgroup::create() const {
   return {};
 }
 
+// No controller is handed down: on v2 a group with processes may not.
+Result<Cgroup> Cgroup::make_subgroup(const std::string& name) const {
+  Cgroup out(layout_, path_ + "/" + name, *files_);
+  for (const std::string& folder : out.directories()) {
+    auto made = files_->make_directory(folder);
+    if (!made && made.error().code != Code::exists) return std::move(made.error()).within("create control group " + out.path_);
+  }
+  auto cpuset = layout_.v1.find("cpuset");
+  if (layout_.v2.empty() && cpuset != layout_.v1.end()) HOBBES_CHECK(inherit_cpuset(cpuset->second, cpuset->second + out.path_));
+  return out;
+}
+
 Result<void> Cgroup::apply(const oci::Resources& resources) const { return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources); }
 
 Result<void> Cgroup::apply_v1(const oci::Resources& r) const {

@@ -32,6 +32,8 @@ class Cgroup {
 
   /// Makes the group in every hierarchy; one that exists is taken as it is. Nothing is left behind on failure.
   Result<void> create() const;
+  /// Makes a group below this one, which has processes and limits of its own; the new one has this one's limits and none besides.
+  [[nodiscard]] Result<Cgroup> make_subgroup(const std::string& name) const;
   /// Writes limits. Only what is set is touched. Errors name the file that refused.
   Result<void> apply(const oci::Resources& resources) const;
   /// Moves a process (all its threads) in. Errors: Code::os from the first hierarchy that refuses.

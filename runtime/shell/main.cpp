@@ -15,6 +15,7 @@
 #include "core/identity.h"
 #include "core/paths.h"
 #include "core/size.h"
+#include "core/standard_streams.h"
 #include "enclave/driver.h"
 #include "enclave/record.h"
 #include "shell/views.h"
@@ -141,6 +142,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
     return 0;
   }
   auto result = act(request);
+  if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
   if (result) return *result;
   std::fprintf(stderr, "hobbes: %s\n", result.error().text().c_str());
   return 1;
@@ -212,6 +214,7 @@ int prompt_loop() {
 }  // namespace hobbes
 
 int main(int argc, char** argv) {
+  hobbes::prepare_standard_streams();
   bool interactive = false;
   int code = hobbes::run_command(argc, argv, interactive);
   return interactive ? hobbes::prompt_loop() : code;

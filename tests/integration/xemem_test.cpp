@@ -43,10 +43,15 @@ TEST(Xemem, AProgramInsideAnEnclaveAttachesTheHostsSegment) {
   auto segment = Segment::make("s", 4096);
   ASSERT_TRUE(segment);
   std::strcpy(static_cast<char*>(segment->data()), "outside");
-  std::string out = node.good({"hobbes-run", "run", "--bundle",
-                               node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw",
-                                           {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}),
-                               "e"});
+  std::string out = node.good(
+      {"hobbes-run", "run", "--bundle",
+       node.bundle(
+           "b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw",
+           // The numbers of its frames are for administrators.
+           {{"process",
+             {{"capabilities", {{"bounding", {"CAP_SYS_ADMIN"}}, {"effective", {"CAP_SYS_ADMIN"}}, {"permitted", {"CAP_SYS_ADMIN"}}}}}},
+            {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}),
+       "e"});
   EXPECT_EQ(out, "outside " + std::to_string(frame_of(segment->data())) + " 4096\n");
   EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
 }

@@ -328,11 +328,13 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   };
 
   if (auto made = group.create(effective_resources(request)); !made) return undone(std::move(made).error());
-  HOBBES_TRY(listening, listen_at(record.start_socket(), 0600, SOCK_SEQPACKET));
-  ::fcntl(listening.get(), F_SETFL, 0);  // the enclave process blocks in accept
-  plan.start = std::move(listening);
-  HOBBES_TRY(pair, socket_pair());
-  plan.sync = std::move(pair.second);
+  auto listening = listen_at(record.start_socket(), 0600, SOCK_SEQPACKET);
+  if (!listening) return undone(std::move(listening).error());
+  ::fcntl(listening->get(), F_SETFL, 0);  // the enclave process blocks in accept
+  plan.start = std::move(*listening);
+  auto pair = socket_pair();
+  if (!pair) return undone(std::move(pair).error());
+  plan.sync = std::move(pair->second);
 
   {
     std::optional<ChildPidNamespace> born_in;
@@ -344,14 +346,14 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     child = clone_with(flags);
   }
   if (child == 0) {
-    pair.first.reset();
+    pair->first.reset();
     plan.state = record.state();
     run_init(plan);
   }
   if (child < 0) return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
   plan.sync.reset();
   plan.start.reset();
-  Channel init(std::move(pair.first));
+  Channel init(std::move(pair->first));
 
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(init, "born"));
@@ -477,6 +479,10 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
     HOBBES_CHECK(group.enter(child));
+    if (!request.group.empty() && !record.cgroup_lent) {
+      HOBBES_TRY(own, group.cgroup().make_subgroup(request.group));
+      HOBBES_CHECK(own.enter(child));
+    }
     HOBBES_CHECK(set_oom_score(request.process, std::to_string(child)));
     HOBBES_CHECK(go_on(started));
     auto answer = started.receive(step_deadline);

@@ -249,6 +249,8 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   HOBBES_CHECK(apply_limits(process));
   HOBBES_TRY(program, find_program(process));
   ::prctl(PR_SET_PDEATHSIG, 0);
+  // Its owner enters by this process, who in a user namespace has no other right to.
+  if (plan.first_user) (void)::prctl(PR_SET_DUMPABLE, 1);
   return program;
 }
 
