@@ -31,6 +31,7 @@ Relay::Relay(Relay&& other) noexcept
       master_(std::move(other.master_)),
       typed_(std::move(other.typed_)),
       out_(std::move(other.out_)),
+      failure_(std::move(other.failure_)),
       saved_(other.saved_),
       raw_(std::exchange(other.raw_, false)),
       input_open_(other.input_open_) {}
@@ -85,26 +86,35 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
       last_typed_ = chunk[n - 1];
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
       input_open_ = false;
-      type_end();
     }
   }
+  if (!input_open_ && typed_.empty()) type_end();
   hand_on_keys();
-  failed_ = failed_ || !out_.flush_some();
+  flush();
   if ((theirs.revents & POLLIN) != 0) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
     if (n > 0) out_.append({chunk, static_cast<std::size_t>(n)});
-    failed_ = failed_ || !out_.flush_some();
+    flush();
   } else if ((theirs.revents & POLLHUP) != 0) {
     master_.reset();  // every slave is closed; the program's end is still to come
   }
 }
 
-// As a person ends his input: the terminal's end-of-file character, once for the line that is begun and once for the end.
+// As a person ends his input: by the terminal's end-of-file character, once for the line that is begun and once for the end. Whoever reads
+// again is told again, so it is typed whenever nothing typed is left to be read.
 void Relay::type_end() {
   termios settings{};
   if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 || (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0) return;
-  std::string end(last_typed_ == '\n' ? 1 : 2, static_cast<char>(settings.c_cc[VEOF]));
-  typed_ += end;
+  Fd slave(::ioctl(master_.get(), TIOCGPTPEER, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+  pollfd unread{slave.get(), POLLIN, 0};
+  if (!slave || ::poll(&unread, 1, 0) != 0) return;
+  typed_.assign(last_typed_ == '\n' ? 1 : 2, static_cast<char>(settings.c_cc[VEOF]));
+  last_typed_ = '\n';
+}
+
+void Relay::flush() {
+  auto written = out_.flush_some();
+  if (!written && !failure_) failure_ = std::move(written).error();
 }
 
 void Relay::hand_on_keys() {
@@ -125,7 +135,7 @@ bool Relay::drain() {
     if (!master_ || out_.full() || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0) break;
     move({-1, 0, 0}, theirs);
   }
-  failed_ = failed_ || !out_.flush_some();
+  flush();
   return !out_.pending() && !(master_ && readable());
 }
 

@@ -4,6 +4,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 
 #include "core/fd.h"
@@ -29,21 +30,25 @@ class Relay {
   void resize() const;
   /// What the ended program left to be read. False while standard output has no room for the rest.
   bool drain();
-  /// Whether standard output could not be written.
-  [[nodiscard]] bool failed() const { return failed_; }
+  /// Why standard output could not be written.
+  [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
+  /// Milliseconds until the terminal is to be looked at whatever happens, for poll(2).
+  [[nodiscard]] int patience() const { return input_open_ || !master_ ? -1 : 100; }
 
  private:
   Relay() = default;
   void hand_on_keys();
   void type_end();
+  void flush();
   [[nodiscard]] bool readable() const;
   std::string folder_;
   Fd listening_, master_;
   std::string typed_;  // what the enclave's terminal has no room for yet; nothing more is read meanwhile
   OutputStream out_{STDOUT_FILENO};
+  std::optional<Error> failure_;
   termios saved_{};
   char last_typed_ = '\n';
-  bool raw_ = false, input_open_ = true, failed_ = false;
+  bool raw_ = false, input_open_ = true;
 };
 
 }  // namespace hobbes

@@ -92,7 +92,7 @@ int wait_for(pid_t child, Relay* relay) {
   for (;;) {
     pollfd watched[5] = {{ended.get(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLOUT, 0}};
     if (relay != nullptr) relay->watch(watched[2], watched[3], watched[4]);
-    if (::poll(watched, 5, -1) < 0 && errno != EINTR) break;
+    if (::poll(watched, 5, relay != nullptr ? relay->patience() : -1) < 0 && errno != EINTR) break;
     if (relay != nullptr) relay->move(watched[2], watched[3]);
     if ((watched[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
@@ -161,10 +161,10 @@ Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   }
   if (options.detach) return 0;
   int status = wait_for(child, relay ? &*relay : nullptr);
-  if (relay && relay->failed() && status == 0) status = 1 << 8;
   tell_manager(record.handle, {{"event", "exited"}, {"status", exit_code_of(status)}, {"signalled", WIFSIGNALED(status)}});
   if (exit_code_of(status) >= 128) tell_why(record);
   if (!options.keep) HOBBES_CHECK(remove_enclave(record));
+  if (relay && relay->failure() && status == 0) return *relay->failure();
   return exit_code_of(status);
 }
 
@@ -216,7 +216,8 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
   if (!options.pid_file.empty()) HOBBES_CHECK(replace_file(options.pid_file, std::to_string(*child)));
   if (options.detach) return 0;
   int status = exit_code_of(wait_for(*child, relay ? &*relay : nullptr));
-  return relay && relay->failed() && status == 0 ? 1 : status;
+  if (relay && relay->failure() && status == 0) return *relay->failure();
+  return status;
 }
 
 Result<int> state(const Globals& globals, const std::string& id) {
