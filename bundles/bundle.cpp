@@ -216,9 +216,10 @@ std::string Bundle::rootfs() const {
   return oci.root_path.rfind('/', 0) == 0 ? oci.root_path : path + "/" + oci.root_path;
 }
 
-Validation validate_config(const std::string& folder, const Json& config) {
+Validation validate_config(const std::string& folder, const Json& config, std::set<std::string>* looked_at) {
   Validation out;
   Inspect at(&config, "", &out.problems);
+  at.note_in(looked_at);
   if (!config.is_object()) {
     at.wrong("an object");
     return out;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -103,7 +104,8 @@ struct Validation {
 /// is not JSON. A readable but wrong file is not an Error but a Validation with problems.
 Result<Validation> validate_bundle(const std::string& folder);
 /// As validate_bundle, for a document already parsed; touches no file.
-Validation validate_config(const std::string& folder, const Json& config);
+/// `looked_at`: receives the JSON pointer of every property that was asked for, there or not.
+Validation validate_config(const std::string& folder, const Json& config, std::set<std::string>* looked_at = nullptr);
 /// validate_bundle for callers that need a bundle: problems become one Error that lists them all.
 Result<Bundle> load_bundle(const std::string& folder);
 

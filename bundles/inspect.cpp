@@ -55,7 +55,10 @@ Inspect Inspect::at(const std::string& key) const {
   if (json_ != nullptr && json_->is_object()) {
     if (auto found = json_->find(key); found != json_->end()) member = &*found;
   }
-  return {member, pointer_ + "/" + escaped(key), problems_};
+  Inspect out(member, pointer_ + "/" + escaped(key), problems_);
+  out.noted_ = noted_;
+  if (noted_ != nullptr) noted_->insert(out.pointer_);
+  return out;
 }
 
 void Inspect::wrong(const std::string& allowed, const std::string& remedy) const {
@@ -147,7 +150,11 @@ void Inspect::each(const std::function<void(const Inspect&)>& visit) const {
     wrong("an array");
     return;
   }
-  for (std::size_t i = 0; i < json_->size(); ++i) visit(Inspect(&(*json_)[i], pointer_ + "/" + std::to_string(i), problems_));
+  for (std::size_t i = 0; i < json_->size(); ++i) {
+    Inspect item(&(*json_)[i], pointer_ + "/" + std::to_string(i), problems_);
+    item.noted_ = noted_;
+    visit(item);
+  }
 }
 
 std::optional<std::size_t> Inspect::one_of(const std::vector<std::string>& names) const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ class Inspect {
   [[nodiscard]] bool present() const { return json_ != nullptr && !json_->is_null(); }
   [[nodiscard]] const Json& json() const { return *json_; }
   [[nodiscard]] const std::string& pointer() const { return pointer_; }
+
+  /// From now on every member that is asked for is entered in `pointers`, also by views made from this one.
+  void note_in(std::set<std::string>* pointers) { noted_ = pointers; }
 
   /// A member, absent when this is no object or has no such key.
   [[nodiscard]] Inspect at(const std::string& key) const;
@@ -47,6 +51,7 @@ class Inspect {
   const Json* json_;
   std::string pointer_;
   std::vector<Problem>* problems_;
+  std::set<std::string>* noted_ = nullptr;
 };
 
 }  // namespace hobbes

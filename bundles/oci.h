@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu_set.h"
+
 namespace hobbes::oci {
 
 struct User {
@@ -32,6 +34,38 @@ struct ConsoleSize {
   std::uint16_t height = 0, width = 0;
 };
 
+struct IoPriority {
+  int io_class = 0, priority = 0;  // IOPRIO_CLASS_*
+};
+
+struct Scheduler {  // as sched_setattr(2) names them
+  unsigned policy = 0, priority = 0;
+  int nice = 0;
+  std::uint64_t flags = 0, runtime = 0, deadline = 0, period = 0;
+};
+
+struct TimeOffset {
+  std::string clock;  // "monotonic" or "boottime"
+  std::int64_t seconds = 0;
+  std::uint32_t nanoseconds = 0;
+};
+
+struct MemoryPolicy {
+  int mode = 0, flags = 0;  // MPOL_*
+  CpuSet nodes;
+};
+
+struct BlockLimit {
+  std::string name;  // of a v1 file, "read_bps_device", or of a v2 key, "rbps"
+  std::string v2;
+  std::int64_t major = 0, minor = 0;
+  std::uint64_t rate = 0;
+};
+
+struct RdmaLimit {
+  std::optional<std::uint32_t> handles, objects;
+};
+
 struct Process {
   bool terminal = false;
   std::optional<ConsoleSize> console_size;
@@ -43,6 +77,8 @@ struct Process {
   std::vector<Rlimit> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
+  std::optional<IoPriority> io_priority;
+  std::optional<Scheduler> scheduler;
   std::string cpu_affinity_initial, cpu_affinity_final;  // execCPUAffinity, list syntax
 };
 
@@ -95,6 +131,14 @@ struct Resources {
   std::optional<std::int64_t> pids_limit;   // <= 0 unlimited
   std::vector<DeviceRule> devices;
   std::map<std::string, std::string> unified;  // cgroup v2 file -> value
+  std::optional<std::uint64_t> swappiness;
+  bool disable_oom_killer = false;
+  std::optional<std::int64_t> cpu_idle, cpu_burst;
+  std::optional<std::int64_t> realtime_runtime, realtime_period;  // v1
+  std::map<std::string, std::uint64_t> hugepages;                 // "2MB" -> bytes
+  std::optional<std::uint64_t> block_weight;                      // 10 .. 1000
+  std::vector<BlockLimit> block_limits;
+  std::map<std::string, RdmaLimit> rdma;
 };
 
 struct SeccompArg {
@@ -126,6 +170,9 @@ struct Linux {
   std::string rootfs_propagation;
   std::optional<Seccomp> seccomp;
   std::map<std::string, std::string> sysctl;
+  std::optional<unsigned long> personality;
+  std::vector<TimeOffset> time_offsets;
+  std::optional<MemoryPolicy> memory_policy;
   std::vector<std::string> masked_paths, readonly_paths;
 };
 

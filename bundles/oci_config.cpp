@@ -1,9 +1,11 @@
 // config.json -> oci::Config. One function per object of the runtime-spec, in its order.
 #include "bundles/oci_config.h"
 
+#include <sys/personality.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "bundles/mount_options.h"
@@ -81,6 +83,11 @@ oci::Mount read_mount(const Inspect& at) {
   mount.type = at.at("type").text().value_or("");
   mount.source = at.at("source").text().value_or("");
   mount.options = at.at("options").texts();
+  for (const char* key : {"uidMappings", "gidMappings"})
+    if (at.at(key).present() && !at.at(key).json().empty())
+      at.at(key).wrong("nothing: Hobbes maps no ids of mounts", "map them in linux.uidMappings");
+  for (const std::string& option : mount.options)
+    if (option == "idmap" || option == "ridmap") at.at("options").wrong("options without idmap: Hobbes maps no ids of mounts");
   // What a bind mount does not know would be dropped without a word; other types hand it to their file system, which refuses it.
   MountOptions options = parse_mount_options(mount.options);
   if (options.bind || mount.type == "bind")
@@ -134,6 +141,27 @@ oci::DeviceRule read_device_rule(const Inspect& at) {
   return rule;
 }
 
+void read_block_io(const Inspect& at, oci::Resources& out) {
+  if (!at.object()) return;
+  if (auto weight = at.at("weight").integer(0, 1000); weight && *weight != 0) out.block_weight = static_cast<std::uint64_t>(*weight);
+  if (at.at("leafWeight").integer(0, 1000).value_or(0) != 0) at.at("leafWeight").wrong("nothing: Linux has none since 5.0", "remove it");
+  at.at("weightDevice").each([&](const Inspect& item) {
+    for (const char* key : {"major", "minor", "weight", "leafWeight"}) (void)item.at(key).integer(0, INT64_MAX);
+    item.wrong("nothing: weights are of all devices", "use \"weight\"");
+  });
+  static const std::vector<std::array<const char*, 3>> throttles = {{"throttleReadBpsDevice", "read_bps_device", "rbps"},
+                                                                    {"throttleWriteBpsDevice", "write_bps_device", "wbps"},
+                                                                    {"throttleReadIOPSDevice", "read_iops_device", "riops"},
+                                                                    {"throttleWriteIOPSDevice", "write_iops_device", "wiops"}};
+  for (const auto& [key, v1, v2] : throttles)
+    at.at(key).each([&, v1 = std::string(v1), v2 = std::string(v2)](const Inspect& item) {
+      if (!item.object()) return;
+      auto major = item.at("major").integer(0, 4095), minor = item.at("minor").integer(0, (1 << 20) - 1);
+      auto rate = item.at("rate").integer(0, INT64_MAX);
+      if (major && minor && rate) out.block_limits.push_back({v1, v2, *major, *minor, static_cast<std::uint64_t>(*rate)});
+    });
+}
+
 oci::Resources read_resources_at(const Inspect& at) {
   oci::Resources out;
   if (!at.object()) return out;
@@ -151,6 +179,51 @@ oci::Resources read_resources_at(const Inspect& at) {
     if (auto cpus = cpu.at("cpus").list()) out.cpus = cpus->text();
     if (auto mems = cpu.at("mems").list()) out.mems = mems->text();
   }
+  if (memory.object()) {
+    if (auto value = memory.at("swappiness").integer(0, 200)) out.swappiness = static_cast<std::uint64_t>(*value);
+    out.disable_oom_killer = memory.at("disableOOMKiller").boolean().value_or(false);
+    if (out.memory_swap && !out.memory_limit) memory.at("swap").wrong("together with a limit", "add \"limit\": swap counts both");
+    // Linux has one accounting since 5.4, and always counts what is below.
+    for (const char* gone : {"kernel", "kernelTCP"})
+      if (memory.at(gone).integer(-1, INT64_MAX).value_or(-1) > 0)
+        memory.at(gone).wrong("nothing: the kernel's memory counts in \"limit\"", "remove it");
+    if (!memory.at("useHierarchy").boolean().value_or(true)) memory.at("useHierarchy").wrong("true, which Linux has only", "remove it");
+    (void)memory.at("checkBeforeUpdate").boolean();
+    if (memory.at("checkBeforeUpdate").boolean().value_or(false)) memory.at("checkBeforeUpdate").wrong("false", "remove it");
+  }
+  if (cpu.object()) {
+    out.cpu_idle = cpu.at("idle").integer(0, 1);
+    out.cpu_burst = cpu.at("burst").integer(0, INT64_MAX);
+    out.realtime_runtime = cpu.at("realtimeRuntime").integer(-1, INT64_MAX);
+    out.realtime_period = cpu.at("realtimePeriod").integer(0, INT64_MAX);
+  }
+  at.at("hugepageLimits").each([&](const Inspect& item) {
+    if (!item.object()) return;
+    auto size = item.at("pageSize").text();
+    auto limit = item.at("limit").integer(0, INT64_MAX);
+    if (size && size->find('/') != std::string::npos) item.at("pageSize").wrong("a size such as 2MB");
+    if (size && limit) out.hugepages[*size] = static_cast<std::uint64_t>(*limit);
+  });
+  read_block_io(at.at("blockIO"), out);
+  Inspect network = at.at("network");
+  if (network.object()) {
+    if (network.at("classID").integer(0, 0xffffffff).value_or(0) != 0)
+      network.at("classID").wrong("nothing: packets are not marked by control groups", "use a network namespace");
+    network.at("priorities").each([&](const Inspect& item) {
+      (void)item.at("name").text();
+      (void)item.at("priority").integer(0, INT64_MAX);
+      item.wrong("nothing: packets are not marked by control groups", "use a network namespace");
+    });
+  }
+  if (at.at("rdma").object())
+    for (const auto& [device, unused] : at.at("rdma").json().items()) {
+      Inspect limit = at.at("rdma").at(device);
+      auto number = [&](const char* key) -> std::optional<std::uint32_t> {
+        auto value = limit.at(key).integer(0, 0xffffffff);
+        return value ? std::optional(static_cast<std::uint32_t>(*value)) : std::nullopt;
+      };
+      out.rdma[device] = {number("hcaHandles"), number("hcaObjects")};
+    }
   if (at.at("pids").object()) out.pids_limit = at.at("pids").at("limit").integer(INT64_MIN, INT64_MAX);
   at.at("devices").each([&](const Inspect& item) { out.devices.push_back(read_device_rule(item)); });
   out.unified = at.at("unified").text_map();
@@ -169,6 +242,7 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   oci::Seccomp out;
   auto action_at = [](const Inspect& where) {
     auto index = where.one_of(seccomp_actions);
+    if (index && seccomp_actions[*index] == "SCMP_ACT_NOTIFY") where.wrong("another action: Hobbes hands no calls to a listener");
     return index ? seccomp_actions[*index] : std::string();
   };
   auto errno_at = [](const Inspect& where) -> std::optional<std::uint32_t> {
@@ -184,6 +258,14 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   out.default_errno_ret = errno_at(at.at("defaultErrnoRet"));
   out.architectures = at.at("architectures").texts();
   out.flags = at.at("flags").texts();
+  for (const std::string& flag : out.flags)
+    if (flag != "SECCOMP_FILTER_FLAG_LOG" && flag != "SECCOMP_FILTER_FLAG_SPEC_ALLOW" && flag != "SECCOMP_FILTER_FLAG_TSYNC")
+      at.at("flags").wrong("SECCOMP_FILTER_FLAG_LOG, _SPEC_ALLOW or _TSYNC, found \"" + flag + "\"");
+  for (const std::string& name : out.architectures)
+    if (name.rfind("SCMP_ARCH_", 0) != 0) at.at("architectures").wrong("names such as SCMP_ARCH_X86_64, found \"" + name + "\"");
+  for (const char* key : {"listenerPath", "listenerMetadata"})
+    if (!at.at(key).text().value_or("").empty())
+      at.at(key).wrong("nothing: Hobbes hands no calls to a listener", "use another action than SCMP_ACT_NOTIFY");
   at.at("syscalls").each([&](const Inspect& item) {
     if (!item.object()) return;
     oci::SeccompRule rule;
@@ -206,6 +288,52 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   return out;
 }
 
+// What no part of Hobbes acts on is refused where it would ask for something.
+void refuse(const Inspect& at, const std::string& why, const std::string& remedy) {
+  if (!at.present()) return;
+  const Json& value = at.json();
+  bool asks = value.is_string()                       ? !value.get<std::string>().empty()
+              : value.is_object() || value.is_array() ? !value.empty()
+                                                      : value != Json(false);
+  if (asks) at.wrong(why, remedy);
+}
+
+std::optional<unsigned long> read_personality(const Inspect& at) {
+  if (!at.object()) return std::nullopt;
+  const std::vector<std::string> domains = {"LINUX", "LINUX32"};
+  at.at("flags").each([&](const Inspect& flag) { flag.wrong("no flags: the runtime-spec names none"); });
+  auto domain = at.at("domain").one_of(domains);
+  return domain ? std::optional<unsigned long>(*domain == 0 ? PER_LINUX : PER_LINUX32) : std::nullopt;
+}
+
+std::vector<oci::TimeOffset> read_time_offsets(const Inspect& at) {
+  std::vector<oci::TimeOffset> out;
+  if (!at.object()) return out;
+  at.only({"monotonic", "boottime"});
+  for (const char* clock : {"monotonic", "boottime"}) {
+    Inspect one = at.at(clock);
+    if (!one.object()) continue;
+    out.push_back({clock, one.at("secs").integer(-(1LL << 40), 1LL << 40).value_or(0),
+                   static_cast<std::uint32_t>(one.at("nanosecs").integer(0, 999'999'999).value_or(0))});
+  }
+  return out;
+}
+
+std::optional<oci::MemoryPolicy> read_memory_policy(const Inspect& at) {
+  if (!at.object()) return std::nullopt;
+  const std::vector<std::string> modes = {"MPOL_DEFAULT",        "MPOL_PREFERRED",          "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",
+                                          "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"};
+  const std::vector<std::string> flags = {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"};
+  oci::MemoryPolicy out;
+  if (!at.at("mode").present()) at.missing("mode", "a memory policy such as MPOL_BIND");
+  out.mode = static_cast<int>(at.at("mode").one_of(modes).value_or(0));
+  if (auto nodes = at.at("nodes").list()) out.nodes = *nodes;
+  at.at("flags").each([&](const Inspect& item) {
+    if (auto flag = item.one_of(flags)) out.flags |= 1 << (13 + *flag);  // linux/mempolicy.h
+  });
+  return out;
+}
+
 oci::Linux read_linux(const Inspect& at) {
   oci::Linux out;
   if (!at.object()) return out;
@@ -215,9 +343,10 @@ oci::Linux read_linux(const Inspect& at) {
     if (!item.object()) return;
     if (!item.at("type").present()) item.missing("type", "a namespace type");
     auto type = item.at("type").one_of(types);
+    auto path = item.at("path").absolute_path();
     if (!type) return;
     if (!seen.insert(types[*type]).second) item.at("type").wrong("each type once", "remove the second one");
-    out.namespaces.push_back({types[*type], item.at("path").absolute_path().value_or("")});
+    out.namespaces.push_back({types[*type], path.value_or("")});
   });
   out.uid_mappings = id_mappings(at.at("uidMappings"));
   out.gid_mappings = id_mappings(at.at("gidMappings"));
@@ -248,6 +377,16 @@ oci::Linux read_linux(const Inspect& at) {
     else if (seen.count(needed) == 0)
       at.at("sysctl").at(key).wrong("a parameter of a namespace that the bundle has", "add {\"type\": \"" + needed + "\"} to namespaces");
   }
+  out.personality = read_personality(at.at("personality"));
+  out.time_offsets = read_time_offsets(at.at("timeOffsets"));
+  bool own_time = std::any_of(out.namespaces.begin(), out.namespaces.end(),
+                              [](const auto& space) { return space.type == "time" && space.path.empty(); });
+  if (!out.time_offsets.empty() && !own_time)
+    at.at("timeOffsets").wrong("offsets together with a new time namespace", "add {\"type\": \"time\"} to namespaces");
+  out.memory_policy = read_memory_policy(at.at("memoryPolicy"));
+  refuse(at.at("mountLabel"), "nothing: Hobbes sets no SELinux labels", "remove it");
+  refuse(at.at("intelRdt"), "nothing: Hobbes does not partition caches", "remove it");
+  refuse(at.at("netDevices"), "nothing: Hobbes moves no network devices", "have a hook move them");
   out.masked_paths = at.at("maskedPaths").texts();
   out.readonly_paths = at.at("readonlyPaths").texts();
   return out;
@@ -256,6 +395,7 @@ oci::Linux read_linux(const Inspect& at) {
 oci::Vm read_vm(const Inspect& at) {
   oci::Vm vm;
   vm.hypervisor_path = at.at("hypervisor").at("path").absolute_path().value_or("");
+  refuse(at.at("hypervisor").at("parameters"), "nothing: Palacios is the hypervisor and has its words in the hobbes object", "remove it");
   Inspect kernel = at.at("kernel");
   if (kernel.object()) {
     if (!kernel.at("path").present()) kernel.missing("path", "the path of a kernel image");
@@ -268,6 +408,31 @@ oci::Vm read_vm(const Inspect& at) {
   vm.image_path = at.at("image").at("path").text().value_or("");
   vm.image_format = at.at("image").at("format").text().value_or("");
   return vm;
+}
+
+}  // namespace
+
+namespace {
+
+std::optional<oci::Scheduler> read_scheduler(const Inspect& at) {
+  if (!at.object()) return std::nullopt;
+  const std::vector<std::string> policies = {"SCHED_OTHER", "SCHED_FIFO", "SCHED_RR",      "SCHED_BATCH",
+                                             "SCHED_ISO",   "SCHED_IDLE", "SCHED_DEADLINE"};
+  const std::vector<std::string> flags = {"SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM",     "SCHED_FLAG_DL_OVERRUN",
+                                          "SCHED_FLAG_KEEP_POLICY",   "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN",
+                                          "SCHED_FLAG_UTIL_CLAMP_MAX"};
+  oci::Scheduler out;
+  if (!at.at("policy").present()) at.missing("policy", "a scheduling policy such as SCHED_OTHER");
+  out.policy = static_cast<unsigned>(at.at("policy").one_of(policies).value_or(0));
+  out.nice = static_cast<int>(at.at("nice").integer(-20, 19).value_or(0));
+  out.priority = static_cast<unsigned>(at.at("priority").integer(0, 99).value_or(0));
+  at.at("flags").each([&](const Inspect& item) {
+    if (auto flag = item.one_of(flags)) out.flags |= 1ULL << *flag;
+  });
+  for (const auto& [key, field] :
+       {std::pair{"runtime", &out.runtime}, std::pair{"deadline", &out.deadline}, std::pair{"period", &out.period}})
+    *field = static_cast<std::uint64_t>(at.at(key).integer(0, INT64_MAX).value_or(0));
+  return out;
 }
 
 }  // namespace
@@ -317,6 +482,20 @@ oci::Process inspect_process(const Inspect& at) {
   });
   process.no_new_privileges = at.at("noNewPrivileges").boolean().value_or(false);
   if (auto score = at.at("oomScoreAdj").integer(-1000, 1000)) process.oom_score_adj = static_cast<int>(*score);
+  for (const char* label : {"apparmorProfile", "selinuxLabel"}) {
+    std::string name = at.at(label).text().value_or("");
+    if (!name.empty() && name != "unconfined")
+      at.at(label).wrong("nothing: Hobbes sets no labels of security modules", "remove it, or use a seccomp profile");
+  }
+  Inspect io = at.at("ioPriority");
+  if (io.object()) {
+    const std::vector<std::string> classes = {"IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"};
+    if (!io.at("class").present()) io.missing("class", "an I/O class such as IOPRIO_CLASS_BE");
+    auto io_class = io.at("class").one_of(classes);
+    auto priority = io.at("priority").integer(0, 7).value_or(0);
+    if (io_class) process.io_priority = oci::IoPriority{static_cast<int>(*io_class) + 1, static_cast<int>(priority)};
+  }
+  process.scheduler = read_scheduler(at.at("scheduler"));
   Inspect affinity = at.at("execCPUAffinity");
   if (affinity.object()) {
     if (auto list = affinity.at("initial").list()) process.cpu_affinity_initial = list->text();

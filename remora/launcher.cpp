@@ -891,6 +891,11 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
     std::fputs(text.c_str(), stdout);
     return 0;
   }
+  if (options.stdin_rank >= 0 && static_cast<unsigned>(options.stdin_rank) >= composition.ranks())
+    return Error{
+        Code::invalid, "run composition '" + composition.name + "'",
+        "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(composition.ranks()),
+        "name a universe rank, or none"};
   HOBBES_TRY(session, Session::make(composition.name));
   Launcher launcher(composition, options, std::move(session));
   return launcher.run();

@@ -46,6 +46,13 @@ Result<Peer> Peer::of(int socket) {
   return out;
 }
 
+Result<pid_t> Peer::pid_of(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
+  return credentials.pid;
+}
+
 bool Peer::alive() const {
   if (!process) return false;
   pollfd ended{process->get(), POLLIN, 0};

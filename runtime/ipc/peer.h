@@ -21,6 +21,8 @@ struct Peer {
   /// Of a connected socket. A pid that meanwhile names another process is noticed: by SO_PEERPIDFD (Linux 6.5), before by the user
   /// of the process that has the number now. Such a peer has no `process`. Errors: Code::os, it is no Unix socket.
   static Result<Peer> of(int socket);
+  /// Only the number that the process had when it connected, for looking at it: asks less of the kernel than of().
+  static Result<pid_t> pid_of(int socket);
   /// False once the process that connected has ended: its pid may be anybody's by then.
   [[nodiscard]] bool alive() const;
   [[nodiscard]] bool in_group(gid_t group) const;

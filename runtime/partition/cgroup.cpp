@@ -38,6 +38,11 @@ std::uint64_t weight_of_shares(std::uint64_t shares) {
   return 1 + ((shares - 2) * 9999) / 262142;
 }
 
+std::string rdma_text(const std::string& device, const oci::RdmaLimit& limit) {
+  auto text = [](std::optional<std::uint32_t> n) { return n ? std::to_string(*n) : std::string("max"); };
+  return device + " hca_handle=" + text(limit.handles) + " hca_object=" + text(limit.objects);
+}
+
 }  // namespace
 
 CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& files) {
@@ -162,10 +167,11 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
   if (!r.mems.empty()) HOBBES_CHECK(write("cpuset", "cpuset.mems", r.mems));
   if (r.memory_limit) {
     // The kernel wants memory <= memory+swap at every moment, so growing and shrinking need opposite orders.
+    // A limit above the one of memory and swap takes that along.
     auto limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
-    bool with_swap = r.memory_swap && files_->exists(directory("memory") + "/memory.memsw.limit_in_bytes");
-    if (with_swap) {
-      HOBBES_CHECK(write("memory", "memory.memsw.limit_in_bytes", std::to_string(*r.memory_swap)));
+    bool has_swap = files_->exists(directory("memory") + "/memory.memsw.limit_in_bytes");
+    if (has_swap && (r.memory_swap || !limit)) {
+      HOBBES_CHECK(write("memory", "memory.memsw.limit_in_bytes", std::to_string(r.memory_swap.value_or(*r.memory_limit))));
       if (!limit) limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
     }
     HOBBES_CHECK(std::move(limit));
@@ -182,6 +188,26 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
                            : std::string(1, rule.type) + " " + number(rule.major) + ":" + number(rule.minor) + " " + rule.access;
     HOBBES_CHECK(write("devices", rule.allow ? "devices.allow" : "devices.deny", text));
   }
+  if (r.swappiness) HOBBES_CHECK(write("memory", "memory.swappiness", std::to_string(*r.swappiness)));
+  if (r.disable_oom_killer) HOBBES_CHECK(write("memory", "memory.oom_control", "1"));
+  if (r.cpu_idle) HOBBES_CHECK(write("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
+  if (r.cpu_burst) HOBBES_CHECK(write("cpu", "cpu.cfs_burst_us", std::to_string(*r.cpu_burst)));
+  if (r.realtime_period && *r.realtime_period != 0) HOBBES_CHECK(write("cpu", "cpu.rt_period_us", std::to_string(*r.realtime_period)));
+  if (r.realtime_runtime && *r.realtime_runtime != 0) HOBBES_CHECK(write("cpu", "cpu.rt_runtime_us", std::to_string(*r.realtime_runtime)));
+  for (const auto& [size, limit] : r.hugepages)
+    HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".limit_in_bytes", std::to_string(limit)));
+  if (r.block_weight) {
+    // The file's name depends on the scheduler of the disks.
+    bool bfq = files_->exists(directory("blkio") + "/blkio.bfq.weight");
+    HOBBES_CHECK(write("blkio", bfq ? "blkio.bfq.weight" : "blkio.weight", std::to_string(*r.block_weight)));
+  }
+  for (const oci::BlockLimit& limit : r.block_limits)
+    HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name,
+                       std::to_string(limit.major) + ":" + std::to_string(limit.minor) + " " + std::to_string(limit.rate)));
+  for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
+  for (const auto& [file, unused] : r.unified)
+    return Error{Code::unsupported, "set " + file + " of control group " + path_, "\"unified\" is for cgroup v2, and this node has v1",
+                 "use the properties of resources"};
   return {};
 }
 
@@ -199,6 +225,27 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
     HOBBES_CHECK(write("cpu", "cpu.max", number_text(r.cpu_quota.value_or(-1)) + " " + std::to_string(r.cpu_period.value_or(100000))));
   if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   if (!r.devices.empty()) HOBBES_CHECK(attach_device_filter(layout_.v2 + path_, r.devices));
+  for (const auto& [name, set] :
+       {std::pair{"memory.swappiness", r.swappiness.has_value()}, std::pair{"memory.disableOOMKiller", r.disable_oom_killer},
+        std::pair{"cpu.realtimeRuntime", r.realtime_runtime.value_or(0) != 0},
+        std::pair{"cpu.realtimePeriod", r.realtime_period.value_or(0) != 0}})
+    if (set)
+      return Error{Code::unsupported, std::string("set linux.resources.") + name, "cgroup v2 has no such limit",
+                   "take it out of the bundle"};
+  if (r.cpu_idle) HOBBES_CHECK(write("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
+  if (r.cpu_burst) HOBBES_CHECK(write("cpu", "cpu.max.burst", std::to_string(*r.cpu_burst)));
+  for (const auto& [size, limit] : r.hugepages) HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".max", std::to_string(limit)));
+  if (r.block_weight) {
+    // v1's 10 .. 1000 as io.weight's 1 .. 10000.
+    bool bfq = files_->exists(directory("io") + "/io.bfq.weight");
+    std::uint64_t weight = bfq || *r.block_weight < 10 ? *r.block_weight : 1 + (*r.block_weight - 10) * 9999 / 990;
+    HOBBES_CHECK(write("io", bfq ? "io.bfq.weight" : "io.weight", std::to_string(weight)));
+  }
+  for (const oci::BlockLimit& limit : r.block_limits)
+    HOBBES_CHECK(write("io", "io.max",
+                       std::to_string(limit.major) + ":" + std::to_string(limit.minor) + " " + limit.v2 + "=" +
+                           (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
+  for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, value] : r.unified) HOBBES_CHECK(write("", file, value));
   return {};
 }

@@ -95,7 +95,7 @@ TEST(Rest, BadRequestsAreAnsweredAsProblems) {
            {"POST", "/v1/enclaves", R"({"id":"a","bundle":"/x","labels":[1]})", 400},
            {"GET", "/v1/nothing", "", 404},
            {"GET", "/v1/enclaves/nobody", "", 404},
-           {"PATCH", "/v1/enclaves/nobody", "{}", 400},
+           {"PATCH", "/v1/enclaves/nobody", "{}", 404},
            {"GET", "/v1/enclaves?limit=no", "", 400},
            {"GET", "/v1/operations/99999", "", 404}}) {
     auto [answered, problem] = node.rest(method, path, text);

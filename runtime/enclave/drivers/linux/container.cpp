@@ -260,6 +260,8 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     if (!space.path.empty()) {
       plan.joined.push_back(space);
       if (space.type == "pid") joined_pid = space.path;
+    } else if (space.type == "time") {
+      plan.own_time = true;
     } else if (space.type == "cgroup") {
       plan.late_namespaces |= flag;
     } else {

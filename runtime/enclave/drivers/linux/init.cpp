@@ -21,6 +21,7 @@
 #include "core/file.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
+#include "enclave/drivers/linux/scheduling.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -227,6 +228,7 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   hide();
   HOBBES_TRY(proc, ProcFs::open());  // the node's own, which no mount of the bundle stands for
   HOBBES_CHECK(join(plan.joined));
+  if (plan.own_time) HOBBES_CHECK(enter_time_namespace(proc, bundle.oci.linux_.time_offsets));
   HOBBES_CHECK(become_first(plan));
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
   (void)::setsid();
@@ -247,6 +249,8 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   HOBBES_CHECK(enter_directory(process.cwd));
   HOBBES_CHECK(root.finish());
   HOBBES_CHECK(apply_limits(process));
+  HOBBES_CHECK(apply_memory_and_personality(bundle.oci.linux_));
+  HOBBES_CHECK(apply_scheduling(process));
   HOBBES_TRY(program, find_program(process));
   ::prctl(PR_SET_PDEATHSIG, 0);
   // Its owner enters by this process, who in a user namespace has no other right to.
@@ -313,6 +317,7 @@ void run_exec(ExecPlan& plan) {
     (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
     HOBBES_CHECK(apply_limits(process));
+    HOBBES_CHECK(apply_scheduling(process));
     HOBBES_CHECK(bind_to(request.cpus));
     HOBBES_CHECK(bind_to(process.cpu_affinity_final));
     HOBBES_CHECK(enter_directory(process.cwd));
