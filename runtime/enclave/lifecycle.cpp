@@ -56,6 +56,10 @@ void await_end(const EnclaveRecord& record) {
   (void)::poll(&ended, 1, 5000);
 }
 
+void warn_of(const std::vector<Error>& failures) {
+  for (const Error& error : failures) std::fprintf(stderr, "hobbes-run: warning: %s\n", error.text().c_str());
+}
+
 }  // namespace
 
 Json reservation_of(const Bundle& bundle, const std::string& root, const std::string& id) {
@@ -174,17 +178,15 @@ Result<void> start_enclave(const EnclaveRecord& record) {
   if (!config || !config->contains("hooks")) return {};
   Validation validation = validate_config(record.bundle, *config);
   if (!validation.bundle) return {};
-  // A failing poststart hook is a warning: the program already runs.
-  if (auto ran = run_hooks(validation.bundle->oci.hooks.poststart, "poststart", record.state()); !ran)
-    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  // A failing poststart hook is a warning: the program already runs. A short program may have ended by now, which no hook expects.
+  warn_of(run_every_hook(validation.bundle->oci.hooks.poststart, "poststart", record.state(Status::running)));
   return {};
 }
 
 Result<void> remove_enclave(const EnclaveRecord& record) {
   HOBBES_CHECK(driver_for(record.kind).destroy(record, milliseconds(10'000)));
   await_end(record);
-  if (auto ran = run_hooks(record.poststop, "poststop", record.state()); !ran)
-    std::fprintf(stderr, "hobbes-run: warning: %s\n", ran.error().text().c_str());
+  warn_of(run_every_hook(record.poststop, "poststop", record.state()));
   HOBBES_CHECK(remove_tree(record.folder()));
   if (record.handle == 0) return {};
   auto client = Client::connect(false);

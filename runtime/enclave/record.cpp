@@ -66,8 +66,9 @@ Status EnclaveRecord::status() const {
   return Status::running;
 }
 
-Json EnclaveRecord::state() const {
-  Status now = status();
+Json EnclaveRecord::state() const { return state(status()); }
+
+Json EnclaveRecord::state(Status now) const {
   Json out = {{"ociVersion", oci_version}, {"id", id}, {"status", name_of(now)}, {"bundle", bundle}};
   out["pid"] = now == Status::stopped ? 0 : process.pid;
   if (!annotations.empty()) out["annotations"] = annotations;

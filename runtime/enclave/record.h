@@ -39,6 +39,8 @@ struct EnclaveRecord {
   [[nodiscard]] Status status() const;
   /// The state document of the runtime-spec.
   [[nodiscard]] Json state() const;
+  /// The same, saying `now` whatever became of the process since.
+  [[nodiscard]] Json state(Status now) const;
 
   /// Makes the folder; the id is then ours. Errors: Code::exists.
   static Result<void> claim(const std::string& root, const std::string& id);

@@ -178,8 +178,17 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
   }
   if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
   if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
-  if (r.cpu_period && *r.cpu_period != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period)));
-  if (r.cpu_quota && *r.cpu_quota != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
+  {
+    // The kernel wants quota / period <= the parent's at every moment, so growing and shrinking need opposite orders.
+    auto set_period = [&]() -> Result<void> {
+      if (r.cpu_period.value_or(0) == 0) return {};
+      return write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period));
+    };
+    auto period = set_period();
+    if (!period && r.cpu_quota.value_or(0) == 0) return period;
+    if (r.cpu_quota.value_or(0) != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
+    if (!period) HOBBES_CHECK(set_period());
+  }
   if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   for (const oci::DeviceRule& rule : r.devices) {
     auto number = [](std::optional<std::int64_t> n) { return n ? std::to_string(*n) : std::string("*"); };
@@ -221,8 +230,13 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
   }
   if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.low", number_text(*r.memory_reservation)));
   if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
-  if ((r.cpu_quota && *r.cpu_quota != 0) || (r.cpu_period && *r.cpu_period != 0))
-    HOBBES_CHECK(write("cpu", "cpu.max", number_text(r.cpu_quota.value_or(-1)) + " " + std::to_string(r.cpu_period.value_or(100000))));
+  if (r.cpu_quota.value_or(0) != 0 || r.cpu_period.value_or(0) != 0) {
+    // What is not named stays: the kernel keeps the period by itself, the quota must be repeated.
+    std::string quota = number_text(r.cpu_quota.value_or(-1));
+    if (r.cpu_quota.value_or(0) == 0)
+      if (auto now = files_->read(directory("cpu") + "/cpu.max"); now) quota = now->substr(0, now->find(' '));
+    HOBBES_CHECK(write("cpu", "cpu.max", r.cpu_period.value_or(0) != 0 ? quota + " " + std::to_string(*r.cpu_period) : quota));
+  }
   if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   if (!r.devices.empty()) HOBBES_CHECK(attach_device_filter(layout_.v2 + path_, r.devices));
   for (const auto& [name, set] :

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <string>
 
+#include "api/request_framing.h"
 #include "bundles/bundle.h"
 #include "core/cpu_set.h"
 #include "core/size.h"
@@ -12,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace hobbes;
   if (size == 0) return 0;
   std::string text(reinterpret_cast<const char*>(data + 1), size - 1);
-  switch (data[0] % 5) {
+  switch (data[0] % 6) {
     case 0:
       if (auto json = parse_json(text, "fuzz")) {
         Validation validation = validate_config("/bundle", *json);
@@ -31,6 +32,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 3:
       (void)parse_size(text);
       break;
+    case 5: {
+      RequestFrame frame = frame_request(text, 1000);
+      bool whole = frame.state == RequestFrame::State::whole;
+      if (whole && (frame.size == 0 || frame.size > text.size())) __builtin_trap();
+      // More bytes never change what the first ones were.
+      if (whole && frame_request(text.substr(0, frame.size), 1000).size != frame.size) __builtin_trap();
+      if ((frame.state == RequestFrame::State::refused) != (frame.status >= 400)) __builtin_trap();
+      break;
+    }
     default: {
       alignas(64) static unsigned char mapping[16384];
       std::size_t used = std::min(sizeof mapping, text.size());

@@ -363,6 +363,9 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     record.process = identity;
     HOBBES_CHECK(record.save());
     if (own_users) HOBBES_CHECK(write_id_maps(child, uids, gids));
+    if (group.frozen())
+      return Error{Code::busy, "enter control group " + record.cgroup, "it is frozen, and so would be everything that enters it",
+                   "thaw it, or name another one in linux.cgroupsPath"};
     HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(set_oom_score(*oci.process, std::to_string(child)));
     HOBBES_CHECK(go_on(init));

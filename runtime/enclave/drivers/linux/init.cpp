@@ -288,9 +288,10 @@ void run_init(InitPlan& plan) {
   } while (connection < 0 && errno == EINTR);
   if (connection < 0) ::_exit(1);
   Channel starter((Fd(connection)));
+  if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
+  // These hooks are files of the enclave: they get the rights of its program and no others.
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
-  if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
   fail(starter, execute(*program, process, plan.request->extra_environment, *passed));
 }
 

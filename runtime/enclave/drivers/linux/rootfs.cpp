@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <climits>
 #include <memory>
+#include <sstream>
 #include <string_view>
 
 #include "core/file.h"
@@ -528,10 +529,53 @@ Result<void> Rootfs::seal() {
   return each(oci.linux_.masked_paths, mask);
 }
 
+namespace {
+
+// mountinfo writes spaces, tabs, line ends and backslashes as three octal digits (proc(5)).
+std::string unescape_mount_path(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i)
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0')));
+      i += 3;
+    } else {
+      out.push_back(text[i]);
+    }
+  return out;
+}
+
+// A move of the root leaves the old root's mounts below it. A proc or sysfs among them that nothing masks would let the enclave's user
+// namespaces mount their own unmasked ones.
+Result<void> hide_kernel_mounts(const std::string& new_root) {
+  HOBBES_TRY(text, Files::system().read("/proc/self/mountinfo"));
+  std::istringstream lines(text);
+  std::vector<std::string> found;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string skipped, place, type;
+    words >> skipped >> skipped >> skipped >> skipped >> place;
+    while (words >> skipped && skipped != "-") {
+    }
+    words >> type;
+    if (type != "proc" && type != "sysfs") continue;
+    place = unescape_mount_path(place);
+    if ((place + "/").rfind(new_root + "/", 0) != 0) found.push_back(place);
+  }
+  for (auto place = found.rbegin(); place != found.rend(); ++place) {
+    if (::umount2(place->c_str(), MNT_DETACH) == 0) continue;
+    if (errno != EINVAL && errno != EPERM) return os_error("unmount the host's " + *place, errno);
+    if (::mount("tmpfs", place->c_str(), "tmpfs", 0, nullptr) != 0) return os_error("hide the host's " + *place, errno);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> Rootfs::enter(bool no_pivot) {
   Fd old(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (::fchdir(root_.get()) != 0) return os_error("enter " + path_, errno);
   if (no_pivot) {
+    HOBBES_CHECK(hide_kernel_mounts(path_));
     if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return os_error("move " + path_ + " to /", errno);
     if (::chroot(".") != 0) return os_error("change the root to " + path_, errno);
   } else {
