@@ -159,6 +159,7 @@ struct Seccomp {
   std::optional<std::uint32_t> default_errno_ret;
   std::vector<std::string> architectures, flags;
   std::vector<SeccompRule> syscalls;
+  std::string listener_path, listener_metadata;  // of the agent that SCMP_ACT_NOTIFY asks
 };
 
 struct Linux {

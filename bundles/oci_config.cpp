@@ -239,7 +239,6 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   oci::Seccomp out;
   auto action_at = [](const Inspect& where) {
     auto index = where.one_of(seccomp_actions);
-    if (index && seccomp_actions[*index] == "SCMP_ACT_NOTIFY") where.wrong("another action: Hobbes hands no calls to a listener");
     return index ? seccomp_actions[*index] : std::string();
   };
   auto errno_at = [](const Inspect& where) -> std::optional<std::uint32_t> {
@@ -252,6 +251,8 @@ oci::Seccomp read_seccomp(const Inspect& at) {
   };
   if (!at.at("defaultAction").present()) at.missing("defaultAction", "a seccomp action");
   out.default_action = action_at(at.at("defaultAction"));
+  if (out.default_action == "SCMP_ACT_NOTIFY")
+    at.at("defaultAction").wrong("another action: every call of the start would wait for an agent that is not connected yet");
   out.default_errno_ret = errno_at(at.at("defaultErrnoRet"));
   out.architectures = at.at("architectures").texts();
   out.flags = at.at("flags").texts();
@@ -260,9 +261,9 @@ oci::Seccomp read_seccomp(const Inspect& at) {
       at.at("flags").wrong("SECCOMP_FILTER_FLAG_LOG, _SPEC_ALLOW or _TSYNC, found \"" + flag + "\"");
   for (const std::string& name : out.architectures)
     if (name.rfind("SCMP_ARCH_", 0) != 0) at.at("architectures").wrong("names such as SCMP_ARCH_X86_64, found \"" + name + "\"");
-  for (const char* key : {"listenerPath", "listenerMetadata"})
-    if (!at.at(key).text().value_or("").empty())
-      at.at(key).wrong("nothing: Hobbes hands no calls to a listener", "use another action than SCMP_ACT_NOTIFY");
+  out.listener_path = at.at("listenerPath").text().value_or("");
+  if (!out.listener_path.empty() && out.listener_path.front() != '/') at.at("listenerPath").wrong("an absolute path of a socket");
+  out.listener_metadata = at.at("listenerMetadata").text().value_or("");
   at.at("syscalls").each([&](const Inspect& item) {
     if (!item.object()) return;
     oci::SeccompRule rule;
@@ -270,6 +271,13 @@ oci::Seccomp read_seccomp(const Inspect& at) {
     if (rule.names.empty()) item.missing("names", "at least one system call name");
     if (!item.at("action").present()) item.missing("action", "a seccomp action");
     rule.action = action_at(item.at("action"));
+    if (rule.action == "SCMP_ACT_NOTIFY") {
+      if (out.listener_path.empty()) item.at("action").wrong("another action, or a listenerPath: who is asked?");
+      for (const std::string& name : rule.names)
+        if (name == "sendmsg" || name == "write")
+          item.at("names").wrong("other calls: SCMP_ACT_NOTIFY cannot be used for the " + name +
+                                 " syscall, which the runtime needs to reach the agent");
+    }
     rule.errno_ret = errno_at(item.at("errnoRet"));
     item.at("args").each([&](const Inspect& arg) {
       if (!arg.object()) return;

@@ -891,11 +891,12 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
     std::fputs(text.c_str(), stdout);
     return 0;
   }
-  if (options.stdin_rank >= 0 && static_cast<unsigned>(options.stdin_rank) >= composition.ranks())
-    return Error{
-        Code::invalid, "run composition '" + composition.name + "'",
-        "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(composition.ranks()),
-        "name a universe rank, or none"};
+  unsigned processes = 0;  // those without MPI have numbers too
+  for (const CompositionApp& app : composition.apps) processes += app.ranks;
+  if (options.stdin_rank >= 0 && static_cast<unsigned>(options.stdin_rank) >= processes)
+    return Error{Code::invalid, "run composition '" + composition.name + "'",
+                 "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(processes),
+                 "name a universe rank, or none"};
   HOBBES_TRY(session, Session::make(composition.name));
   Launcher launcher(composition, options, std::move(session));
   return launcher.run();

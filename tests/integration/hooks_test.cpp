@@ -22,14 +22,14 @@ TEST(Hooks, OneThatFailsWhenNothingCanBeTakenBackHindersNoOther) {
     EXPECT_EQ(outcome.wait_status, 0) << stage << ": " << outcome.err;
     EXPECT_EQ(Files::system().read(seen).value_or(""), "ran\n") << stage;
     EXPECT_NE(outcome.err.find("first"), std::string::npos) << stage << " warns: " << outcome.err;
-    EXPECT_NE(outcome.err.find("status 4"), std::string::npos) << stage << " warns of each: " << outcome.err;
+    EXPECT_NE(outcome.err.find("code 4"), std::string::npos) << stage << " warns of each: " << outcome.err;
     node.expect_clean();
   }
 }
 
 TEST(Hooks, PoststartIsToldOfARunningProgramHoweverShort) {
   Node node;
-  std::string seen = node.folder() + "/state";
+  std::string seen = node.folder() + "/seen";
   std::string bundle = node.bundle("b", "true", no_lease_with("poststart", {hook("sleep 0.5"), hook("cat > " + seen)}));
   node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   auto state = parse_json(Files::system().read(seen).value_or(""), "state");
@@ -41,7 +41,7 @@ TEST(Hooks, PoststartIsToldOfARunningProgramHoweverShort) {
 TEST(Hooks, StartContainerHasTheRightsOfTheProgram) {
   Node node;
   std::string tell = "grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status > /tmp/rights; id -u >> /tmp/rights";
-  Json patch = no_lease_with("startContainer", {hook(tell)});
+  Json patch = no_lease_with("startContainer", Json::array({hook(tell)}));
   patch["process"] = {{"user", {{"uid", 65534}, {"gid", 65534}}}, {"noNewPrivileges", true}};
   patch["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"},
                                {"syscalls", Json::array({{{"names", {"acct"}}, {"action", "SCMP_ACT_ERRNO"}}})}};

@@ -8,8 +8,9 @@ namespace {
 // Prints "open" when a user namespace of the enclave may mount a /proc of its own, without masks.
 std::string bundle_that_mounts_proc(const Node& node, const std::string& name, bool masks) {
   std::string bundle =
-      node.busybox_bundle(name, "unshare -Urpfm mount -t proc proc /proc 2>/dev/null && echo open; true", no_lease_writable());
+      node.busybox_bundle(name, "busybox unshare -Urpfm busybox mount -t proc proc /proc && echo open; true", no_lease_writable());
   edit(bundle, [&](Json& config) {
+    config["process"]["user"] = {{"uid", 1000}, {"gid", 1000}};  // Linux maps user 0 for those only who may give files capabilities
     config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"}};
     if (masks) {
       config["linux"]["maskedPaths"] = {"/proc/kcore"};

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 #include "enclave/drivers/linux/credentials.h"
 #include "enclave/drivers/linux/group.h"
 #include "enclave/drivers/linux/init.h"
+#include "enclave/drivers/linux/seccomp_agent.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -112,8 +114,8 @@ Result<void> expect(Channel& child, const std::string& stage) {
   return {};
 }
 
-Result<void> go_on(Channel& child) {
-  if (child.send({{"go", true}})) return {};
+Result<void> go_on(Channel& channel, pid_t child) {
+  if (channel.send({{"go", true}, {"pid", child}})) return {};
   return Error{Code::os, "prepare the enclave process", "it ended before it was told to go on",
                "see the kernel log for an out-of-memory kill"};
 }
@@ -128,6 +130,15 @@ Result<std::optional<SeccompProgram>> program_of(const std::optional<oci::Seccom
   if (!profile) return std::optional<SeccompProgram>();
   HOBBES_TRY(program, compile_seccomp(*profile));
   return std::optional(std::move(program));
+}
+
+Result<SeccompAgent> agent_of(const Bundle& bundle, const std::optional<SeccompProgram>& program) {
+  SeccompAgent agent;
+  if (!program || (program->flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0) return agent;
+  HOBBES_TRY(socket, connect_seccomp_agent(bundle.oci.linux_.seccomp->listener_path));
+  agent.socket = std::move(socket);
+  agent.metadata = bundle.oci.linux_.seccomp->listener_metadata;
+  return agent;
 }
 
 // Switches which pid namespace this thread's children are born in, and back.
@@ -313,6 +324,8 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   }
   HOBBES_TRY(program, program_of(profile_of(bundle)));
   plan.seccomp = std::move(program);
+  HOBBES_TRY(agent, agent_of(bundle, plan.seccomp));
+  plan.agent = std::move(agent);
 
   HOBBES_CHECK(replace_file(record.folder() + "/config.json", to_text(bundle.config), 0600));
   if (bundle.hobbes.host_root) HOBBES_CHECK(make_directories(plan.rootfs.staging, 0755));
@@ -355,6 +368,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   if (child < 0) return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
   plan.sync.reset();
   plan.start.reset();
+  plan.agent.socket.reset();
   Channel init(std::move(pair->first));
 
   auto drive = [&]() -> Result<void> {
@@ -368,12 +382,12 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
                    "thaw it, or name another one in linux.cgroupsPath"};
     HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(set_oom_score(*oci.process, std::to_string(child)));
-    HOBBES_CHECK(go_on(init));
+    HOBBES_CHECK(go_on(init, child));
     HOBBES_CHECK(expect(init, "mounted"));
     Json state = record.state();
     HOBBES_CHECK(run_hooks(oci.hooks.prestart, "prestart", state));
     HOBBES_CHECK(run_hooks(oci.hooks.create_runtime, "createRuntime", state));
-    HOBBES_CHECK(go_on(init));
+    HOBBES_CHECK(go_on(init, child));
     HOBBES_CHECK(expect(init, "ready"));
     record.prepared = true;
     return record.save();
@@ -455,6 +469,8 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   }
   HOBBES_TRY(program, program_of(profile_of(bundle)));
   plan.seccomp = std::move(program);
+  HOBBES_TRY(agent, agent_of(bundle, plan.seccomp));
+  plan.agent = std::move(agent);
   if (request.process.terminal) {
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
@@ -476,10 +492,12 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   pid_t child = at_birth == 0 && request.inner_pid == 0 ? ::fork() : fork_into(plan.target, at_birth, request.inner_pid);
   if (child == 0) {
     pair.first.reset();
+    plan.state = record.state();
     run_exec(plan);
   }
   if (child < 0) return os_error("execute a program in enclave '" + record.id + "'", errno);
   plan.sync.reset();
+  plan.agent.socket.reset();
   Channel started(std::move(pair.first));
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
@@ -489,7 +507,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
       HOBBES_CHECK(own.enter(child));
     }
     HOBBES_CHECK(set_oom_score(request.process, std::to_string(child)));
-    HOBBES_CHECK(go_on(started));
+    HOBBES_CHECK(go_on(started, child));
     auto answer = started.receive(step_deadline);
     if (!answer) return {};  // closed by its execve
     return error_from(answer->body.value("error", Json::object()));

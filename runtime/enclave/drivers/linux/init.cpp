@@ -22,6 +22,7 @@
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
 #include "enclave/drivers/linux/scheduling.h"
+#include "enclave/drivers/linux/seccomp_agent.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -32,11 +33,10 @@ namespace {
 constexpr std::chrono::hours for_ever(24 * 365);
 
 // Says one thing to the parent and waits for its "go on".
-Result<void> tell(Channel& parent, const char* stage) {
+Result<Json> tell(Channel& parent, const char* stage) {
   HOBBES_CHECK(parent.send({{"stage", stage}}));
   HOBBES_TRY(answer, parent.receive(for_ever));
-  (void)answer;
-  return {};
+  return std::move(answer.body);
 }
 
 [[noreturn]] void fail(Channel& listener, const Error& error) {
@@ -145,13 +145,17 @@ Result<std::string> find_program(const oci::Process& process) {
 }
 
 // The last steps of every program: from here on only execve follows.
-Result<void> finish(const oci::Process& process, const std::optional<SeccompProgram>& seccomp) {
+Result<void> finish(const oci::Process& process, const std::optional<SeccompProgram>& seccomp, SeccompAgent agent, const Json& state) {
   give_streams(process);
+  auto load = [&]() -> Result<void> {
+    HOBBES_TRY(listener, load_seccomp(*seccomp));
+    return listener ? give_seccomp_listener(agent.socket, listener, state, agent.metadata) : Result<void>();
+  };
   // Without no_new_privs only a privileged thread may load a filter, so it comes before the privileges go.
-  if (seccomp && !process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
+  if (seccomp && !process.no_new_privileges) HOBBES_CHECK(load());
   HOBBES_CHECK(become(process));
   if (process.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error("set no_new_privs", errno);
-  if (seccomp && process.no_new_privileges) HOBBES_CHECK(load_seccomp(*seccomp));
+  if (seccomp && process.no_new_privileges) HOBBES_CHECK(load());
   return {};
 }
 
@@ -224,7 +228,8 @@ Result<std::string> prepare(InitPlan& plan, Channel& parent) {
   const Bundle& bundle = plan.request->bundle;
   const oci::Process& process = *bundle.oci.process;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  HOBBES_CHECK(tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
+  HOBBES_TRY(answer, tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
+  plan.state["pid"] = answer["pid"];
   hide();
   HOBBES_TRY(proc, ProcFs::open());  // the node's own, which no mount of the bundle stands for
   HOBBES_CHECK(join(plan.joined));
@@ -273,7 +278,7 @@ unsigned long namespace_flag(const std::string& type) {
 
 void run_init(InitPlan& plan) {
   const oci::Process& process = *plan.request->bundle.oci.process;
-  std::vector<Fd*> own = {&plan.start, &plan.console, &plan.sync};
+  std::vector<Fd*> own = {&plan.start, &plan.console, &plan.sync, &plan.agent.socket};
   for (auto& [number, mount] : plan.rootfs.cloned) own.push_back(&mount.descriptor());
   auto passed = arrange_descriptors(own, plan.request->passed_fds, plan.request->preserve_fds);
   Channel parent(std::move(plan.sync));
@@ -288,7 +293,8 @@ void run_init(InitPlan& plan) {
   } while (connection < 0 && errno == EINTR);
   if (connection < 0) ::_exit(1);
   Channel starter((Fd(connection)));
-  if (auto finished = finish(process, plan.seccomp); !finished) fail(starter, finished.error());
+  plan.state["status"] = "created";
+  if (auto finished = finish(process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(starter, finished.error());
   // These hooks are files of the enclave: they get the rights of its program and no others.
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
@@ -300,11 +306,13 @@ void run_exec(ExecPlan& plan) {
   const oci::Process& process = request.process;
   for (int stream = 0; stream < 3; ++stream)
     if (request.stdio[stream] != stream) (void)::dup2(request.stdio[stream], stream);
-  auto passed = arrange_descriptors({&plan.target, &plan.console, &plan.sync}, request.passed_fds, request.preserve_fds);
+  auto passed =
+      arrange_descriptors({&plan.target, &plan.console, &plan.sync, &plan.agent.socket}, request.passed_fds, request.preserve_fds);
   Channel parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
   auto prepare_exec = [&]() -> Result<std::string> {
-    HOBBES_CHECK(tell(parent, "born"));
+    HOBBES_TRY(answer, tell(parent, "born"));
+    plan.state["pid"] = answer["pid"];
     hide();
     HOBBES_CHECK(bind_to(process.cpu_affinity_initial));
     // One call joins them all, in the kernel's own order.
@@ -326,7 +334,7 @@ void run_exec(ExecPlan& plan) {
   };
   auto program = prepare_exec();
   if (!program) fail(parent, program.error());
-  if (auto finished = finish(process, plan.seccomp); !finished) fail(parent, finished.error());
+  if (auto finished = finish(process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   fail(parent, execute(*program, process, {}, *passed));

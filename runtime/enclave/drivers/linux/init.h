@@ -10,6 +10,12 @@
 
 namespace hobbes {
 
+/// The connection to a profile's agent, where it has one.
+struct SeccompAgent {
+  Fd socket;
+  std::string metadata;
+};
+
 /// What the parent prepared for a new enclave's first process.
 struct InitPlan {
   const CreateRequest* request = nullptr;
@@ -17,7 +23,8 @@ struct InitPlan {
   std::vector<oci::Namespace> joined;  ///< with a path
   unsigned long late_namespaces = 0;   ///< CLONE_NEW* made after entering the control group
   std::optional<SeccompProgram> seccomp;
-  Json state;  ///< for hooks
+  SeccompAgent agent;
+  Json state;  ///< for hooks; its pid comes from the parent
   Fd sync;     ///< to the parent
   Fd start;    ///< listening; `start` connects here
   Fd console;
@@ -33,6 +40,8 @@ struct ExecPlan {
   unsigned long namespaces = 0;  ///< CLONE_NEW* to join
   bool become_root = false;      ///< of the user namespace, where it has one
   std::optional<SeccompProgram> seccomp;
+  SeccompAgent agent;
+  Json state;
   Fd sync, console;
 };
 

@@ -15,8 +15,6 @@
 #include <map>
 #include <memory>
 
-#include "core/fd.h"
-
 namespace hobbes {
 namespace {
 
@@ -35,6 +33,7 @@ Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint
   if (name == "SCMP_ACT_TRACE") return SCMP_ACT_TRACE(value);
   if (name == "SCMP_ACT_ALLOW") return SCMP_ACT_ALLOW;
   if (name == "SCMP_ACT_LOG") return SCMP_ACT_LOG;
+  if (name == "SCMP_ACT_NOTIFY") return SCMP_ACT_NOTIFY;
   return Error{Code::unsupported, "compile the seccomp profile", "the action " + name + " is not supported", "use another action"};
 }
 
@@ -154,6 +153,7 @@ Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile) {
   }
   for (const oci::SeccompRule& rule : profile.syscalls) {
     HOBBES_TRY(action, action_of(rule.action, rule.errno_ret));
+    if (action == SCMP_ACT_NOTIFY) out.flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
     if (action == standard) continue;  // libseccomp refuses a rule that says what the default says
     HOBBES_CHECK(add_rule(context.get(), rule, action));
   }
@@ -250,10 +250,11 @@ oci::Seccomp default_seccomp() {
   return out;
 }
 
-Result<void> load_seccomp(const SeccompProgram& program) {
+Result<Fd> load_seccomp(const SeccompProgram& program) {
   sock_fprog filter{static_cast<unsigned short>(program.instructions.size()), const_cast<sock_filter*>(program.instructions.data())};
-  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter) != 0) return os_error("load the seccomp profile", errno);
-  return {};
+  long rc = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter);
+  if (rc < 0) return os_error("load the seccomp profile", errno);
+  return Fd((program.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0 ? static_cast<int>(rc) : -1);
 }
 
 }  // namespace hobbes
