@@ -69,10 +69,12 @@ class Trial {
   Report run() {
     if (!prepared()) return refusal_;
     // The port write first, then HLT, which ends in user space since the guest has no interrupt controller.
-    if (!enters() || run_->exit_reason != KVM_EXIT_IO || run_->io.port != port) return strange();
+    if (!enters()) return refusal_;
+    if (run_->exit_reason != KVM_EXIT_IO || run_->io.port != port) return strange();
     const auto* value = reinterpret_cast<const std::uint8_t*>(run_) + run_->io.data_offset;
     if (*value == 0) return strange();
-    if (!enters() || run_->exit_reason != KVM_EXIT_HLT) return strange();
+    if (!enters()) return refusal_;
+    if (run_->exit_reason != KVM_EXIT_HLT) return strange();
     return {Report::ran, 0, ""};
   }
 
