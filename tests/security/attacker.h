@@ -80,6 +80,7 @@ def http(method, path, body=None, limit=20):
 inline std::string script(const Node& node, const std::string& name, const std::string& text) {
   std::string path = node.folder() + "/" + name + ".py";
   EXPECT_TRUE(replace_file(path, python(node, text)));
+  EXPECT_EQ(::chmod(node.folder().c_str(), 0755), 0);
   return path;
 }
 
