@@ -434,7 +434,9 @@ TEST(Control, HostileRequestsCostNothingButAnAnswer) {
       "  s.send(b)\n"
       "  a=json.loads(s.recv(200000)); assert a['ok'] is False, (b,a)\n"
       "socket.send_fds(s,[b'{\"op\":\"ping\"}'],[fd])\n"
-      "a=json.loads(s.recv(200000)); assert a['ok'] is False and 'descriptors' in a['error']['cause'], a\n"
+      "try:\n"
+      "  a=json.loads(s.recv(200000)); assert a['ok'] is False and 'descriptors' in a['error']['cause'], a\n"
+      "except ConnectionResetError: pass\n"  // the connection is closed with the descriptor unread, which may overtake the answer
       "print('answered')\n";
   ASSERT_TRUE(replace_file(node.folder() + "/hostile.py", script));
   EXPECT_EQ(node.good({"python3", node.folder() + "/hostile.py"}), "answered\n");
