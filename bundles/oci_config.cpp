@@ -86,7 +86,7 @@ oci::Mount read_mount(const Inspect& at) {
   // A bind mount has no use for a file system's settings ("mode=755"), which callers add to any mount. Other words that it does not know
   // would be dropped without a notice; the other types hand them to their file system, which refuses them.
   MountOptions options = parse_mount_options(mount.options);
-  if (options.bind || mount.type == "bind")
+  if (options.bind || mount.type == "bind" || mount.type == "none")
     for (const std::string& word : options.data)
       if (word.find('=') == std::string::npos)
         at.at("options").wrong("options of bind mounts, which \"" + word + "\" is not", "see mountOptions in `hobbes-run features`");

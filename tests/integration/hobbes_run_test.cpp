@@ -457,6 +457,20 @@ TEST(HobbesRun, FeaturesNamesWhatThisNodeCannotHostAndWhy) {
   node.expect_clean();
 }
 
+TEST(HobbesRun, ATerminalHasItsPlaceInADevThatIsReadOnly) {
+  Node node;
+  Json mounts = {{{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}},
+                 {{"destination", "/dev"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"ro", "nosuid"}}},
+                 {{"destination", "/dev/pts"}, {"type", "devpts"}, {"source", "devpts"}, {"options", {"newinstance", "ptmxmode=0666"}}}};
+  std::string bundle = node.busybox_bundle("b", "tty; touch /dev/x || echo sealed; tty < /dev/console",
+                                           {{"hobbes", nullptr}, {"mounts", mounts}, {"process", {{"terminal", true}}}});
+  std::string out =
+      node.good({"sh", "-c", "timeout -s KILL 20 " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + bundle + " a < /dev/null"});
+  EXPECT_NE(out.find("/dev/pts/0"), std::string::npos) << out;
+  EXPECT_NE(out.find("sealed"), std::string::npos) << out;
+  node.expect_clean();
+}
+
 // Whoever types more than a program reads must still be heard.
 TEST(HobbesRun, InputThatNobodyReadsDoesNotKeepSignalsAway) {
   Node node;

@@ -385,7 +385,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     HOBBES_CHECK(go_on(init, child));
     HOBBES_CHECK(expect(init, "mounted"));
     Json state = record.state();
-    HOBBES_CHECK(run_hooks(oci.hooks.prestart, "prestart", state));
+    HOBBES_CHECK(run_hooks(oci.hooks.prestart, "prestart", record.state(Status::created)));
     HOBBES_CHECK(run_hooks(oci.hooks.create_runtime, "createRuntime", state));
     HOBBES_CHECK(go_on(init, child));
     HOBBES_CHECK(expect(init, "ready"));

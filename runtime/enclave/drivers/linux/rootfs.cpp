@@ -177,6 +177,7 @@ class RootfsBuilder {
       if (!listed) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
     }
     for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
+    if (request_.bundle->oci.process->terminal) HOBBES_CHECK(target("/dev/console", true));  // a place for the terminal, made in time
     HOBBES_TRY(dev, target("/dev", false));
     for (const auto& [name, link] :
          {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"}, std::pair{"stdout", "/proc/self/fd/1"},
@@ -269,9 +270,6 @@ class RootfsBuilder {
     std::string source = m.source;
     if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
     const std::string what = m.source + " at " + m.destination;
-    if (!options.data.empty())
-      return Error{Code::invalid, "mount " + what, "\"" + options.data.front() + "\" is no option of bind mounts",
-                   "see `hobbes-run features`"};
     if (!may_cover(m.destination))
       return Error{Code::denied, "mount " + what, "it would cover a part of /proc that the kernel is asked by", "mount it somewhere else"};
     auto cloned = request_.cloned.find(number);
