@@ -544,6 +544,9 @@ oci::Config inspect_config(const Inspect& at) {
   }
   out.annotations = at.at("annotations").text_map();
   out.linux_ = read_linux(at.at("linux"));
+  for (const auto& [key, value] : out.linux_.sysctl)
+    if (!out.domainname.empty() && sysctl_path(key) == "kernel/domainname" && value != out.domainname)
+      at.at("domainname").wrong("the same name as linux.sysctl's kernel.domainname", "give it once");
   if (at.at("vm").object()) out.vm = read_vm(at.at("vm"));
   return out;
 }

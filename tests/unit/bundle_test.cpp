@@ -99,6 +99,15 @@ TEST(Bundle, AnAnnotationThatContradictsTheObjectIsAnError) {
   EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/annotations/org.hobbes.cores.count"));
 }
 
+TEST(Bundle, ADomainNameIsGivenOnceOrTwiceTheSame) {
+  Json config = example_config(Kind::linux_, false);
+  config["domainname"] = "example.org";
+  config["linux"]["sysctl"] = {{"kernel.domainname", "example.org"}};
+  EXPECT_TRUE(validate_config("/b", config).problems.empty()) << report(validate_config("/b", config).problems);
+  config["linux"]["sysctl"] = {{"kernel/domainname", "example.com"}};
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/domainname"));
+}
+
 TEST(Bundle, AVmObjectMakesItPalacios) {
   Json config = {{"ociVersion", "1.3.0"},
                  {"vm", {{"kernel", {{"path", "/vmlinuz"}}}}},
