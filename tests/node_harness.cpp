@@ -7,6 +7,7 @@
 #include "bundles/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
+#include "partition/cgroup.h"
 
 namespace hobbes::test {
 
@@ -22,6 +23,15 @@ Node::~Node() {
   for (const std::string& id : Files::system().list(run_folder() + "/enclaves").value_or({}))
     (void)run({"hobbes-run", "delete", "--force", id});
   kill_daemon();
+  // Control groups that it lent to users are left to the next hobbesd of this folder, which there will not be.
+  std::string lent = "user-" + hex(hash_of(run_folder()), 8) + "-";
+  if (auto layout = CgroupLayout::detect())
+    for (const std::string& name : Cgroup(*layout, "/hobbes").subgroups())
+      if (name.rfind(lent, 0) == 0) {
+        Cgroup group(*layout, "/hobbes/" + name);
+        (void)group.kill_all();
+        (void)group.remove();
+      }
   (void)remove_tree(folder_);
 }
 
@@ -97,7 +107,9 @@ void Node::kill_daemon() const {
   pid_t pid = daemon();
   if (pid == 0) return;
   ::kill(pid, SIGKILL);
-  eventually([&] { return process_state(pid) == '\0' || process_state(pid) == 'Z'; });
+  // Its first thread may be gone before the others have let go of its files.
+  auto alone = [&] { return Files::system().list("/proc/" + std::to_string(pid) + "/task").value_or({}).size() <= 1; };
+  eventually([&] { return process_state(pid) == '\0' || (process_state(pid) == 'Z' && alone()); });
 }
 
 void Node::wake_daemon() const {
