@@ -2,30 +2,19 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 #include "enclave/drivers/linux/mount.h"
 #include "enclave/drivers/linux/rootfs.h"
+#include "ipc/descriptor.h"
 
 namespace hobbes {
 
 Result<Fd> connect_console(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path)
-    return Error{Code::invalid, "connect to console socket '" + path + "'", "the path is empty or too long",
-                 "give --console-socket, or set \"terminal\" to false"};
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return os_error("connect to console socket " + path, errno);
-  return fd;
+  return connect_receiver(path, "the console socket", "give --console-socket, or set \"terminal\" to false");
 }
 
 Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize>& size, uid_t owner, bool at_dev_console) {
@@ -51,20 +40,7 @@ Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize
     HOBBES_CHECK(terminal.attach(place, "the terminal at /dev/console"));
   }
   // The protocol of console sockets: the terminal's name as data, its master as SCM_RIGHTS.
-  iovec part{name.data(), name.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int));
-  int fd = master.get();
-  std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  if (::sendmsg(socket.get(), &header, MSG_NOSIGNAL) < 0) return os_error("send the terminal to the console socket", errno);
+  HOBBES_CHECK(send_descriptor(socket, name, master, "the terminal to the console socket"));
   (void)::setsid();
   if (::ioctl(slave.get(), TIOCSCTTY, 0) != 0) return os_error("make " + name + " the controlling terminal", errno);
   for (int stream = 0; stream < 3; ++stream)
