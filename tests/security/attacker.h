@@ -59,6 +59,15 @@ class Control:
     self.send(fds, **request)
     said = self.s.recv(1 << 18)
     return json.loads(said) if said else {'ok': False, 'closed': True}
+def until_closed(s):
+  said = b''
+  try:
+    while True:
+      more = s.recv(65536)
+      if not more: break
+      said += more
+  except OSError: pass  # also: nothing came within the socket's time limit
+  return said
 def http(method, path, body=None, limit=20):
   s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
   s.settimeout(limit)
@@ -66,12 +75,7 @@ def http(method, path, body=None, limit=20):
   text = '' if body is None else json.dumps(body)
   head = f'{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n'
   s.sendall((head + f'Content-Length: {len(text)}\r\n\r\n' + text).encode())
-  said = b''
-  while True:
-    more = s.recv(65536)
-    if not more: break
-    said += more
-  head, _, rest = said.partition(b'\r\n\r\n')
+  head, _, rest = until_closed(s).partition(b'\r\n\r\n')
   return int(head.split()[1]) if head else 0, rest.decode(errors='replace')
 )" + text;
 }

@@ -16,14 +16,7 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 s.connect(RUN + '/api.sock')
 s.sendall(bytes.fromhex(sys.argv[1]))
 s.settimeout(2)
-said = b''
-try:
-  while True:
-    more = s.recv(65536)
-    if not more: break
-    said += more
-except TimeoutError: pass
-sys.stdout.buffer.write(said)
+sys.stdout.buffer.write(until_closed(s))
 )"),
                                 hexed(bytes)});
     return outcome.out;
@@ -143,13 +136,7 @@ outer = f'GET /v1/node HTTP/1.1\r\nHost: n\r\n{token}Content-Length: {len(inner)
 s.sendall(outer.encode())
 time.sleep(0.5)
 s.sendall(inner.encode())
-said = b''
-try:
-  while True:
-    more = s.recv(65536)
-    if not more: break
-    said += more
-except OSError: pass
+said = until_closed(s)
 print(said.count(b'HTTP/1.1 '), Control().ask(op='operation.get', operation='1')['ok'], said)
 )")})
                          .out;
