@@ -42,7 +42,7 @@ bool is_own(int connection) {
     std::string number, from, to, state, queues, timer, retries, timeout;
     unsigned long uid = 0, inode = 0;
     if (!(words >> number >> from >> to >> state >> queues >> timer >> retries >> uid >> timeout >> inode)) continue;
-    // A socket that nobody has open any more has inode 0, and user 0 whoever made it.
+    // A socket that nobody has open any more has inode 0 and user 0, independent of the user who made it.
     if (from == local && to == remote) return inode != 0 && uid == ::geteuid();
   }
   return false;

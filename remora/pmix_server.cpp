@@ -62,7 +62,7 @@ class InfoList {
 
 constexpr std::chrono::seconds completion_limit(20), ending_limit(3);
 
-// Waits for one PMIx completion. Whoever has given up waiting leaves the rest to the callback, should it ever come.
+// Waits for one PMIx completion. A waiter that has given up leaves the rest to the callback, should it ever come.
 class Completion {
  public:
   static void done(pmix_status_t status, void* self) {

@@ -100,8 +100,8 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   }
 }
 
-// As a person ends his input: by the terminal's end-of-file character, once for the line that is begun and once for the end. Whoever reads
-// again is told again, so it is typed whenever nothing typed is left to be read.
+// Input ends as a person ends it, by the terminal's end-of-file character: once for the line that is begun and once for the end. Whoever
+// reads again is told again, so it is typed whenever nothing typed is left to be read.
 void Relay::type_end() {
   termios settings{};
   if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 || (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0) return;

@@ -5,7 +5,7 @@
 namespace hobbes::test {
 namespace {
 
-// The limit of whoever calls; hobbesd runs already, with the limit it was given.
+// The limit is the caller's; hobbesd runs already, with the limit it was given.
 class DescriptorLimit : public ::testing::TestWithParam<int> {
  protected:
   DescriptorLimit() { node.wake_daemon(); }

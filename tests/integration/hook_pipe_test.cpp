@@ -64,7 +64,7 @@ TEST(HookPipeOf, AHookMayStopReading) {
   (void)node.run({"hobbes-run", "delete", "--force", "a"}, 15);
 }
 
-// What cannot be made is taken away again, by whoever is asked to.
+// An enclave that cannot be made is removed by each command that can remove one.
 TEST(HookPipeOf, WhatAHookHoldsUpCanBeEndedAndDeleted) {
   Node node;
   std::string note = node.folder() + "/hook";

@@ -1,5 +1,5 @@
 // The class of output that is lost without a word: a stream that is full for a moment is waited
-// for, and one that fails is an error, whoever writes.
+// for, and one that fails is an error in every command.
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -148,7 +148,7 @@ TEST_F(LostOutput, OnAFullDiskIsAnError) {
   node.good({"hobbes-run", "delete", "--force", "there"});
 }
 
-// The loop never waits for whoever reads: time limits and signals are obeyed meanwhile.
+// The loop never waits for a reader of the output: time limits and signals are obeyed meanwhile.
 TEST_F(LostOutput, AReaderThatStallsDoesNotHoldUpATimeLimit) {
   std::string path = composition("while :; do echo a line for nobody to read; done");
   std::string note = node.folder() + "/status";

@@ -27,7 +27,7 @@ class TerminalEof : public ::testing::Test {
   Node node;
 };
 
-// Whoever reads is told; whoever does not is not disturbed.
+// A program that reads gets the end of input; one that does not read is not disturbed.
 TEST_F(TerminalEof, EndsAProgramThatReadsToTheEndAndNoOther) {
   expect_end("run --bundle " + bundle("sleep 1; echo worked") + " a < /dev/null", "worked");
   expect_end("run --bundle " + bundle("cat; echo over") + " a < /dev/null", "over");

@@ -19,7 +19,7 @@ print(Control().ask(op='enclave.event', event='crashed', cause=forged, **who))
   std::string log = Files::system().read(node.run_folder() + "/hobbesd.log").value_or("");
   EXPECT_NE(log.find("nothing"), std::string::npos) << "the cause is in the log";
   EXPECT_EQ(("\n" + log).find("\n[2030"), std::string::npos) << log;
-  EXPECT_EQ(log.find('\x1b'), std::string::npos) << "it moves the cursor of whoever reads it";
+  EXPECT_EQ(log.find('\x1b'), std::string::npos) << "it moves the cursor of a person who reads it";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Where a mount goes: into the root, whatever links the image has there, made if it is missing; and
-// the mount that was made is the one that gets its options, whoever moves folders meanwhile.
+// the mount that was made is the one that gets its options, even when folders are moved meanwhile.
 #include <sys/mount.h>
 
 #include "attack.h"

@@ -129,7 +129,7 @@ TEST(ProcLink, AnOutOfMemoryScoreGoesToTheKernelAndNeverIntoAFileOfTheImage) {
   node.expect_clean();
 }
 
-// Whoever listens at a console socket: takes the terminals and lets them go.
+// A listener at a console socket, which takes the terminals and closes them.
 class Consoles {
  public:
   explicit Consoles(const std::string& path) : listening_(*listen_at(path, 0600, SOCK_STREAM)) {}

@@ -136,7 +136,7 @@ pid_t number_after(const std::string& text, const std::string& word) {
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + word.size());
 }
 
-// An enclave's own segments are for whoever is inside, and who that is must not follow from a number alone.
+// An enclave's own segments are for the processes inside, and which these are must not follow from a number alone.
 TEST(QueuedConnection, OfAnotherUserIsNotInsideWhenItsNumberIs) {
   Node node;
   ::chmod(node.folder().c_str(), 0755);
@@ -159,7 +159,7 @@ TEST(QueuedConnection, OfAnotherUserIsNotInsideWhenItsNumberIs) {
   node.good({"hobbes-run", "delete", "--force", "e"});
 }
 
-// Nor is whoever connected from inside an enclave outside of it.
+// Nor is a process that connected from inside an enclave outside of it.
 TEST(QueuedConnection, FromInsideAnEnclaveIsNotOutsideWhenItsNumberIs) {
   Node node;
   Json patch = {{"hobbes", {{"cores", nullptr}, {"manage", "none"}}}, {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};

@@ -83,7 +83,7 @@ TEST_F(RestAsRoot, PipesInPlaceOfFilesStopNobodyElse) {
     if (HasFailure()) break;
   }
   asking.end();
-  // Whoever waits in a pipe is let go by a writer; else hobbesd could not even be asked to stop.
+  // A process that waits in a pipe is let go by a writer; else hobbesd could not even be asked to stop.
   for (int i = 0; i < 60; ++i) {
     Fd writer(::open((path + "/config.json").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
     if (!writer) break;

@@ -66,7 +66,7 @@ TEST_P(SlowDescriptorSent, KeepsNobodyElseWaiting) {
   if (slow.output().find("cannot ") != std::string::npos) GTEST_SKIP() << "users cannot mount FUSE here: " << slow.output();
   ASSERT_TRUE(sent) << slow.output();
   EXPECT_TRUE(answers(node, 5)) << "hobbesd waits for a user's file system: " << slow.output();
-  slow.end();  // with its server the file system is gone, and whoever waits for it goes on
+  slow.end();  // with its server the file system is gone, and a process that waits for it goes on
   EXPECT_TRUE(answers(node, 10));
 }
 

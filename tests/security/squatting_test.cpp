@@ -1,4 +1,5 @@
-// The class of names that whoever comes first has: a name another user needs must not be taken, nor answered for, by somebody else.
+// The class of names that go to the first user who asks: a name that another user needs must not be taken, nor answered for, by somebody
+// else.
 #include "attacker.h"
 
 namespace hobbes::test {

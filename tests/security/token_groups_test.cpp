@@ -1,4 +1,4 @@
-// The class of groups that are made up: whoever comes with a token is a user of the machine, with the groups that the machine gives him.
+// The class of groups that are made up: the bearer of a token is a user of the machine, with the groups that the machine gives him.
 #include <grp.h>
 #include <pwd.h>
 
