@@ -71,8 +71,8 @@ Result<void> Relay::receive() {
 
 void Relay::watch(pollfd& ours, pollfd& theirs, pollfd& printed) const {
   ours.fd = input_open_ && typed_.empty() ? 0 : -1;
-  theirs.fd = master_.get();
   theirs.events = static_cast<short>((out_.full() ? 0 : POLLIN) | (typed_.empty() ? 0 : POLLOUT));
+  theirs.fd = theirs.events != 0 ? master_.get() : -1;  // a hang-up would be told again and again
   printed.fd = out_.pending() ? out_.fd() : -1;
   printed.events = POLLOUT;
 }
@@ -91,12 +91,12 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   if (!input_open_ && typed_.empty()) type_end();
   hand_on_keys();
   flush();
-  if ((theirs.revents & POLLIN) != 0) {
+  // A hang-up says that every slave is closed. What they wrote may still be there: only an error of read(2) is the end.
+  if ((theirs.revents & (POLLIN | POLLHUP)) != 0 && !out_.full()) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
     if (n > 0) out_.append({chunk, static_cast<std::size_t>(n)});
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) master_.reset();
     flush();
-  } else if ((theirs.revents & POLLHUP) != 0) {
-    master_.reset();  // every slave is closed; the program's end is still to come
   }
 }
 

@@ -15,9 +15,11 @@
 #include <cctype>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <iostream>
+#include <optional>
 
 #include "bundles/bundle.h"
 #include "core/file.h"
@@ -89,6 +91,7 @@ int wait_for(pid_t child, Relay* relay) {
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
   Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   Fd ended(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  bool asked_to_end = false;
   for (;;) {
     pollfd watched[5] = {{ended.get(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLOUT, 0}};
     if (relay != nullptr) relay->watch(watched[2], watched[3], watched[4]);
@@ -101,15 +104,25 @@ int wait_for(pid_t child, Relay* relay) {
         relay->resize();
       else
         ::kill(child, static_cast<int>(info.ssi_signo));
+      asked_to_end |= info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT || info.ssi_signo == SIGHUP || info.ssi_signo == SIGQUIT;
     }
     if ((watched[0].revents & POLLIN) != 0) break;
   }
   int status = 0;
   ::waitpid(child, &status, 0);
-  // Its last words are waited for, unless somebody asks not to.
+  // The rest of the output is waited for until a signal asks for the end; after such a signal a reader has one second left.
+  constexpr std::chrono::seconds last_output{1};
+  std::optional<std::chrono::steady_clock::time_point> deadline;
   while (relay != nullptr && !relay->drain()) {
+    if (asked_to_end && !deadline) deadline = std::chrono::steady_clock::now() + last_output;
+    int patience = -1;
+    if (deadline) {
+      auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now());
+      if (left.count() <= 0) break;
+      patience = static_cast<int>(left.count());
+    }
     pollfd watched[2] = {{STDOUT_FILENO, POLLOUT, 0}, {signal_fd.get(), POLLIN, 0}};
-    if (::poll(watched, 2, -1) > 0 && (watched[1].revents & POLLIN) != 0) break;
+    if (::poll(watched, 2, patience) > 0 && (watched[1].revents & POLLIN) != 0) break;
   }
   return status;
 }
