@@ -50,8 +50,6 @@ bool step(Stream& stream, httplib::DataSink& sink) {
   auto status = stream.nis->wait(&stream.sequence, &change, 1000);
   if (status == NisReader::Status::good) {
     Json json = describe(change);
-    hobbes_record record;
-    if (stream.nis->by_id(change.id, &record) == NisReader::Status::good) json["name"] = record.name;
     std::string text = "id: " + std::to_string(change.sequence) + "\nevent: " + text_at(json, "type") + "\ndata: " + to_text(json) + "\n\n";
     return sink.write(text.data(), text.size());
   }

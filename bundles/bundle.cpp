@@ -247,12 +247,12 @@ Validation validate_config(const std::string& folder, const Json& config, std::s
   return out;
 }
 
-Result<Validation> validate_bundle(const std::string& folder) {
-  std::string path = absolute(folder);
-  auto text = Files::system().read(path + "/config.json", json_size_limit);
+Result<Validation> validate_bundle(const std::string& folder, const std::string& config) {
+  std::string path = absolute(folder), file = config.empty() ? path + "/config.json" : absolute(config);
+  auto text = Files::system().read(file, json_size_limit);
   if (!text) return std::move(text.error()).within("load bundle " + path);
-  HOBBES_TRY(config, parse_json(*text, path + "/config.json"));
-  Validation out = validate_config(path, config);
+  HOBBES_TRY(json, parse_json(*text, file));
+  Validation out = validate_config(path, json);
   if (out.bundle) {
     check_files(*out.bundle, out.problems);
     if (!out.problems.empty()) out.bundle.reset();
@@ -260,11 +260,12 @@ Result<Validation> validate_bundle(const std::string& folder) {
   return out;
 }
 
-Result<Bundle> load_bundle(const std::string& folder) {
-  HOBBES_TRY(validation, validate_bundle(folder));
+Result<Bundle> load_bundle(const std::string& folder, const std::string& config) {
+  HOBBES_TRY(validation, validate_bundle(folder, config));
   if (validation.bundle) return std::move(*validation.bundle);
   return Error{Code::invalid, "load bundle " + absolute(folder),
-               "config.json has " + std::to_string(validation.problems.size()) + " problem(s)\n" + report(validation.problems),
+               (config.empty() ? "config.json" : config) + " has " + std::to_string(validation.problems.size()) + " problem(s)\n" +
+                   report(validation.problems),
                "mend them and check with `hobbes-run validate --bundle " + absolute(folder) + "`"};
 }
 

@@ -102,12 +102,13 @@ struct Validation {
 
 /// Reads and validates `<folder>/config.json` and checks that what it names exists. Errors: the file cannot be read or
 /// is not JSON. A readable but wrong file is not an Error but a Validation with problems.
-Result<Validation> validate_bundle(const std::string& folder);
+/// `config`: another file to read in its place, its path relative to the working directory.
+Result<Validation> validate_bundle(const std::string& folder, const std::string& config = {});
 /// As validate_bundle, for a document already parsed; touches no file.
 /// `looked_at`: receives the JSON pointer of every property that was asked for, there or not.
 Validation validate_config(const std::string& folder, const Json& config, std::set<std::string>* looked_at = nullptr);
 /// validate_bundle for callers that need a bundle: problems become one Error that lists them all.
-Result<Bundle> load_bundle(const std::string& folder);
+Result<Bundle> load_bundle(const std::string& folder, const std::string& config = {});
 
 /// One line per problem: "/hobbes/cores/count: found "two", allowed a whole number ...; remedy".
 std::string report(const std::vector<Problem>& problems);

@@ -60,10 +60,12 @@ struct BlockLimit {
   std::string v2;
   std::int64_t major = 0, minor = 0;
   std::uint64_t rate = 0;
+  bool operator==(const BlockLimit&) const = default;
 };
 
 struct RdmaLimit {
   std::optional<std::uint32_t> handles, objects;
+  bool operator==(const RdmaLimit&) const = default;
 };
 
 struct Process {
@@ -120,6 +122,7 @@ struct DeviceRule {
   char type = 'a';                           // 'a', 'c', 'b'
   std::optional<std::int64_t> major, minor;  // absent: any
   std::string access = "rwm";
+  bool operator==(const DeviceRule&) const = default;
 };
 
 struct Resources {
@@ -139,6 +142,7 @@ struct Resources {
   std::optional<std::uint64_t> block_weight;                      // 10 .. 1000
   std::vector<BlockLimit> block_limits;
   std::map<std::string, RdmaLimit> rdma;
+  bool operator==(const Resources&) const = default;
 };
 
 struct SeccompArg {

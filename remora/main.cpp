@@ -4,8 +4,10 @@
 #include <functional>
 #include <iostream>
 
+#include "core/command_line.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "core/number.h"
 #include "core/paths.h"
 #include "core/process.h"
@@ -166,6 +168,11 @@ Result<int> hook() {
   return 0;
 }
 
+void report(const Error& error, bool json) {
+  set_log({"remora", "", json, false, LogLevel::warning});
+  log(LogLevel::error, error.text(), {{"error", to_json(error)}});
+}
+
 int run_program(int argc, char** argv) {
   std::string file, name, share, stdin_rank = "0";
   LaunchOptions options;
@@ -174,6 +181,7 @@ int run_program(int argc, char** argv) {
   std::function<Result<int>()> action;
   CLI::App app("remora: run composed MPI programs across enclaves", "remora");
   app.set_version_flag("-v,--version", std::string("remora version ") + HOBBES_VERSION);
+  app.add_flag("--json", json, "machine-readable output");
   app.require_subcommand(1);
   app.footer(
       "Exit status of run: that of the first rank that failed, 128 + signal, 124 after --timeout, 0 when none failed.\nManual: man remora");
@@ -230,24 +238,25 @@ int run_program(int argc, char** argv) {
   hook_verb->callback([&] { action = [] { return hook(); }; });
   auto* validate_verb = app.add_subcommand("validate", "check a composition and print its rank spaces");
   validate_verb->add_option("composition", file, "XML file")->required();
-  validate_verb->add_flag("--json", json, "machine-readable output");
   validate_verb->callback([&] { action = [&] { return validate(file, json); }; });
   for (const auto& [verb, help, stacks] :
        {std::tuple{"ps", "list ranks with their phases", false}, std::tuple{"where", "list ranks with their stacks", true}}) {
     auto* sub = app.add_subcommand(verb, help);
     sub->add_option("composition", name, "only this one");
-    sub->add_flag("--json", json, "machine-readable output");
     sub->callback([&, with_stacks = stacks] { action = [&, with_stacks] { return show(name, with_stacks, json); }; });
   }
+  for (CLI::App* sub : app.get_subcommands({})) sub->fallthrough();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return e.get_exit_code() == 0 ? app.exit(e) : (app.exit(e), 2);
+    if (e.get_exit_code() == 0) return app.exit(e);
+    report(usage_error(app, e, argc, argv), json);
+    return 2;
   }
   auto result = action();
   if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
   if (result) return *result;
-  std::fprintf(stderr, "remora: %s\n", result.error().text().c_str());
+  report(result.error(), json);
   return 1;
 }
 

@@ -23,9 +23,9 @@ extern "C" {
 
 #define HOBBES_NIS_MAGIC 0x31534e2d7362626fULL /* "obbs-NS1" */
 #define HOBBES_NIS_MAJOR 1                     /* readers refuse another one */
-#define HOBBES_NIS_MINOR 1                     /* only adds fields at the ends of structs; readers accept any */
+#define HOBBES_NIS_MINOR 2                     /* only adds fields at the ends of structs; readers accept any */
 
-enum { HOBBES_NAME_SIZE = 128, HOBBES_CPU_WORDS = 16, HOBBES_NUMA_NODES = 16 };
+enum { HOBBES_NAME_SIZE = 128, HOBBES_CHANGE_NAME_SIZE = 80, HOBBES_CPU_WORDS = 16, HOBBES_NUMA_NODES = 16 };
 
 enum hobbes_record_type {
   HOBBES_FREE = 0,
@@ -183,7 +183,13 @@ struct hobbes_change {
   uint16_t type, kind;
   uint32_t state;
   uint64_t time_ns; /* CLOCK_REALTIME */
+  /* Since minor 2, as the record was after the change; zero before. */
+  uint64_t enclave;
+  uint32_t uid;
+  int32_t exit_status;                /* of an enclave, an app or a process; -1 unknown */
+  char name[HOBBES_CHANGE_NAME_SIZE]; /* cut where it is longer; always ends in zero */
 };
+#define HOBBES_CHANGE_SIZE_MINOR_1 32
 
 struct hobbes_nis_header {
   uint64_t magic;
@@ -213,7 +219,7 @@ struct hobbes_nis_slot_head {
 #define HOBBES_INDEX_DELETED 0xffffffffULL
 
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_record) == 512);
-HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_change) == 32);
+HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_change) == 128);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_nis_header) == 144 + 0);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_nis_slot_head) == 64);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_enclave) <= 336);

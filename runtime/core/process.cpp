@@ -12,7 +12,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #include "core/file.h"
 #include "core/sealed_program.h"
@@ -110,6 +112,14 @@ bool process_has_user(pid_t pid, uid_t uid, bool all) {
   return all ? same == 3 : same > 0;
 }
 
+std::optional<std::string> find_in_path(const std::string& program) {
+  const char* set = std::getenv("PATH");
+  std::istringstream folders(set != nullptr ? set : "/usr/local/bin:/usr/bin:/bin");
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (std::string path = folder + "/" + program; ::access(path.c_str(), X_OK) == 0) return path;
+  return std::nullopt;
+}
+
 Result<void> close_in_child(Fd fd) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return os_error("close a descriptor elsewhere", errno);
@@ -139,9 +149,11 @@ char process_state(pid_t pid) {
 
 int exit_code_of(int wait_status) { return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status); }
 
-std::string describe_wait_status(int wait_status) {
-  if (!WIFSIGNALED(wait_status)) return "exit code " + std::to_string(WEXITSTATUS(wait_status));
-  int number = WTERMSIG(wait_status);
+std::string describe_wait_status(int wait_status) { return describe_exit_code(exit_code_of(wait_status)); }
+
+std::string describe_exit_code(int code) {
+  int number = code - 128;
+  if (number <= 0 || number >= NSIG) return "exit code " + std::to_string(code);
   const char* name = ::sigabbrev_np(number);
   return "signal " + std::to_string(number) + (name != nullptr ? " (SIG" + std::string(name) + ")" : "");
 }

@@ -36,6 +36,8 @@ char process_state(pid_t pid);
 int exit_code_of(int wait_status);
 /// "exit code 3" or "signal 9 (SIGKILL)".
 std::string describe_wait_status(int wait_status);
+/// The same of a status as shells report it: "exit code 3" or "signal 9 (SIGKILL)".
+std::string describe_exit_code(int code);
 
 /// What to run and how.
 struct Command {
@@ -57,6 +59,9 @@ struct Outcome {
 
 /// Runs a command to its end and collects what it says. Safe in threaded programs. Errors: the program cannot be started.
 Result<Outcome> run(const Command& command);
+
+/// The file that execvp(3) would run; nothing if there is none.
+std::optional<std::string> find_in_path(const std::string& program);
 
 /// Closes a descriptor, which may take for ever, in a child process that this one need not wait for. Errors: it cannot fork, and the
 /// descriptor stays open.

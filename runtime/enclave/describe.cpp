@@ -134,6 +134,12 @@ Json describe(const hobbes_record& record) {
   return out;
 }
 
+namespace {
+
+bool ends(std::uint16_t type) { return type == HOBBES_ENCLAVE || type == HOBBES_APP || type == HOBBES_PROCESS; }
+
+}  // namespace
+
 Json describe(const hobbes_change& change) {
   static constexpr std::array<const char*, 4> kinds = {"?", "appeared", "changed", "gone"};
   Json out = {{"sequence", change.sequence},
@@ -142,6 +148,11 @@ Json describe(const hobbes_change& change) {
               {"handle", hex(change.id)},
               {"timeNs", change.time_ns}};
   if (const char* state = name_of_state(change.type, change.state); *state != '\0') out["state"] = state;
+  if (change.name[0] == '\0') return out;  // the mirror is of a version without them
+  out["name"] = change.name;
+  out["uid"] = change.uid;
+  if (change.enclave != 0) out["enclave"] = hex(change.enclave);
+  if (change.exit_status >= 0 && ends(change.type)) out["exitStatus"] = change.exit_status;
   return out;
 }
 

@@ -41,11 +41,13 @@ struct ExecRequest {
   std::string console_socket;
   int stdio[3] = {0, 1, 2};
   int preserve_fds = 0;
-  std::vector<int> passed_fds;   ///< become 3, 4, ... of the program, instead of preserve_fds
-  pid_t inner_pid = 0;           ///< wanted pid inside an enclave with a pid namespace of its own; 0: any
-  std::string group;             ///< a control group of that name below the enclave's, for what belongs together; empty: the enclave's own
-  bool die_with_parent = false;  ///< killed when the calling thread's process ends
-  std::string cpus;              ///< bind to these inside the enclave's; empty: all of them
+  std::vector<int> passed_fds;  ///< become 3, 4, ... of the program, instead of preserve_fds
+  pid_t inner_pid = 0;          ///< wanted pid inside an enclave with a pid namespace of its own; 0: any
+  std::string group;            ///< a control group of that name below the enclave's, for what belongs together; empty: the enclave's own
+  std::vector<std::string> cgroups;  ///< "[CONTROLLER[,CONTROLLER...]:]PATH": groups below the enclave's that exist, to be moved into
+  bool ignore_paused = false;        ///< also when the enclave is paused: the program then begins when it is resumed
+  bool die_with_parent = false;      ///< killed when the calling thread's process ends
+  std::string cpus;                  ///< bind to these inside the enclave's; empty: all of them
 };
 
 /// Drivers are stateless and thread-safe; all state is in the record they are given.

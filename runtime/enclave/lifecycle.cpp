@@ -4,11 +4,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <optional>
 
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/log.h"
 #include "core/paths.h"
 #include "enclave/driver.h"
 #include "enclave/hooks.h"
@@ -57,7 +57,7 @@ void await_end(const EnclaveRecord& record) {
 }
 
 void warn_of(const std::vector<Error>& failures) {
-  for (const Error& error : failures) std::fprintf(stderr, "hobbes-run: warning: %s\n", error.text().c_str());
+  for (const Error& error : failures) log(LogLevel::warning, error.text());
 }
 
 }  // namespace
@@ -85,7 +85,11 @@ std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement) {
 
 Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   HOBBES_CHECK(check_id(options.id));
-  HOBBES_TRY(bundle, load_bundle(options.bundle));
+  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
+  if (options.terminal && bundle.oci.process) {
+    bundle.oci.process->terminal = true;
+    bundle.config["process"]["terminal"] = true;
+  }
   for (const auto& [key, value] : options.labels) bundle.hobbes.labels[key] = value;
   const Driver& driver = driver_for(bundle.hobbes.kind);
   if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");

@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/suggestion.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -124,8 +125,9 @@ Result<EnclaveRecord> EnclaveRecord::load(const std::string& root, const std::st
   auto text = Files::system().read(out.folder() + "/record.json");
   if (!text) {
     if (::access(out.folder().c_str(), F_OK) == 0) return out;  // died between claiming the id and the first save
-    return Error{Code::not_found, "find enclave '" + id + "'", "enclave does not exist in " + root,
-                 "see `hobbes-run --root " + root + " list`"};
+    return Error{
+        Code::not_found, "find enclave '" + id + "'", "enclave does not exist in " + root,
+        did_you_mean(id, Files::system().list(root).value_or(std::vector<std::string>()), "see `hobbes-run --root " + root + " list`")};
   }
   HOBBES_TRY(json, parse_json(*text, out.folder() + "/record.json"));
   if (!json.is_object() || number_at(json, "version") != 1)

@@ -1,15 +1,15 @@
 // hobbes-run: the OCI-style command line of Hobbes.
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <set>
 
-#include "core/file.h"
+#include "core/command_line.h"
 #include "core/json.h"
+#include "core/log.h"
+#include "core/number.h"
 #include "core/sealed_program.h"
 #include "core/standard_streams.h"
 #include "hobbes-run/verbs.h"
@@ -17,19 +17,24 @@
 namespace hobbes {
 namespace {
 
-// Callers that pass --log read the failure there; people read standard error. Both get it.
-void report(const Globals& globals, const Error& error) {
-  std::fprintf(stderr, "hobbes-run: %s\n", error.text().c_str());
-  if (globals.log.empty()) return;
-  Fd log(::open(globals.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (!log) return;
-  char when[32];
-  std::time_t now = ::time(nullptr);
-  std::strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
-  std::string line = globals.log_format == "json"
-                         ? to_text(Json{{"level", "error"}, {"msg", error.text()}, {"time", when}, {"error", to_json(error)}})
-                         : "time=\"" + std::string(when) + "\" level=error msg=\"" + error.text() + "\"";
-  (void)write_all(log.get(), line + "\n", globals.log);
+using std::chrono::milliseconds;
+
+void report(const Error& error) { log(LogLevel::error, error.text(), {{"error", to_json(error)}}); }
+
+LogLevel level_of(const Globals& globals) {
+  static const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::debug},
+                                                         {"info", LogLevel::info},
+                                                         {"warn", LogLevel::warning},
+                                                         {"warning", LogLevel::warning},
+                                                         {"error", LogLevel::error}};
+  if (globals.debug) return LogLevel::debug;
+  auto named = levels.find(globals.log_level);
+  return named == levels.end() ? LogLevel::warning : named->second;
+}
+
+// Callers that pass --log read a failure there, people and programs that pass --json on standard error.
+void open_log(const Globals& globals) {
+  set_log({"hobbes-run", globals.log, globals.json, globals.log_format == "json", level_of(globals)});
 }
 
 int exit_code(const Error& error) {
@@ -40,6 +45,7 @@ int exit_code(const Error& error) {
 void add_create_options(CLI::App* verb, CreateOptions& options) {
   verb->add_option("id", options.id, "the new enclave's id")->required();
   verb->add_option("-b,--bundle", options.bundle, "folder with config.json")->capture_default_str();
+  verb->add_option("--config", options.config, "file to read instead of the bundle's config.json");
   verb->add_option("--console-socket", options.console_socket, "socket that receives the terminal's master");
   verb->add_option("--pid-file", options.pid_file, "file that receives the enclave process's pid");
   verb->add_option("--label", options.labels, "KEY=VALUE, added to the bundle's labels")->allow_extra_args(false);
@@ -64,20 +70,39 @@ bool enters_an_enclave(int argc, char** argv) {
   return at < argc && std::set<std::string>{"create", "run", "exec"}.count(argv[at]) != 0;
 }
 
-// `exec [options] ID PROGRAM ARGS...`: from the program on, words are its own, whatever they look like. Takes them off the end of the
-// command line and returns them.
-std::vector<std::string> take_command(int& argc, char** argv) {
-  static const std::set<std::string> with_value = {
-      "-p", "--process", "--console-socket", "--pid-file", "--cwd", "-u", "--user", "-e", "--env", "-c", "--cap", "--preserve-fds"};
+// `exec [options] ID PROGRAM ARGS...`, `ps [options] ID OPTIONS...`: from the second word on, words belong to another program, whatever
+// they look like. Takes them off the end of the command line and returns them.
+std::vector<std::string> take_words(int& argc, char** argv, const CLI::App& verb) {
   int at = verb_at(argc, argv);
-  if (at >= argc || std::string(argv[at]) != "exec") return {};
-  for (++at; at < argc && argv[at][0] == '-'; ++at)
-    if (with_value.count(argv[at]) != 0) ++at;
+  if (at >= argc || verb.get_name() != argv[at]) return {};
+  for (++at; at < argc && argv[at][0] == '-' && std::string(argv[at]) != "--"; ++at) {
+    const CLI::Option* option = verb.get_option_no_throw(argv[at]);
+    if (option != nullptr && option->get_items_expected_max() > 0) ++at;
+  }
+  if (at < argc && std::string(argv[at]) == "--") ++at;
   ++at;  // the id
   std::vector<std::string> command;
+  if (at < argc && std::string(argv[at]) == "--") {
+    for (int i = at + 1; i < argc; ++i) command.emplace_back(argv[i]);
+    argc = at;
+    return command;
+  }
   for (int i = at; i < argc; ++i) command.emplace_back(argv[i]);
   argc = std::min(argc, at);
   return command;
+}
+
+// "5s", "500ms", "2m", "1h", or seconds.
+milliseconds duration(const std::string& text) {
+  std::size_t digits = text.find_first_not_of("0123456789");
+  auto number = whole_number(text.substr(0, digits), 86'400'000);
+  std::string unit = digits == std::string::npos ? "s" : text.substr(digits);
+  static const std::map<std::string, std::uint64_t> factors = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
+  auto factor = factors.find(unit);
+  constexpr std::uint64_t least = 10, most = 86'400'000;
+  if (!number || factor == factors.end() || *number * factor->second < least || *number * factor->second > most)
+    throw CLI::ValidationError("--interval", "'" + text + "' is no time from 10ms to 24h, as 5s or 500ms");
+  return milliseconds(*number * factor->second);
 }
 
 int run_program(int argc, char** argv) {
@@ -86,17 +111,19 @@ int run_program(int argc, char** argv) {
   ExecOptions exec_options;
   UpdateOptions update_options;
   std::string id, signal = "TERM", format = "table", ps_format = "table", bundle = ".", kind = "linux";
-  bool force = false, all = false, quiet = false, stats = false, host_root = false, print = false;
-  int interval = 5;
+  bool interactive = false, remove = false, force = false, all = false, quiet = false, stats = false, host_root = false, print = false;
+  std::vector<std::string> ps_options;
+  milliseconds interval{5000};
   std::function<Result<int>()> action;
 
   CLI::App app("hobbes-run: create and run enclaves from OCI-style bundles", "hobbes-run");
   app.set_version_flag("-v,--version", std::string("hobbes-run version ") + HOBBES_VERSION + "\nspec: 1.3.0");
   app.add_option("--root", globals.root, "folder of enclave state; with the id it names an enclave");
-  app.add_option("--log", globals.log, "also append errors to this file");
+  app.add_option("--log", globals.log, "also append what is logged to this file");
   app.add_option("--log-format", globals.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
-  app.add_option("--log-level", globals.log_level, "accepted for compatibility; errors are always logged");
-  app.add_flag("--debug", globals.debug, "accepted for compatibility");
+  app.add_option("--log-level", globals.log_level, "least important to be logged: debug, info, warning (the default) or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "warning", "error"}));
+  app.add_flag("--debug", globals.debug, "as --log-level debug");
   app.add_flag("--json", globals.json, "machine-readable output");
   app.add_flag("--systemd-cgroup", globals.systemd_cgroup, "cgroupsPath has the form slice:prefix:name");
   app.add_option("--cgroup-manager", globals.cgroup_manager, "accepted for compatibility");
@@ -123,7 +150,10 @@ int run_program(int argc, char** argv) {
   auto* run_verb = verb("run", "create, start and wait; returns the program's status", [&] { return run_enclave(globals, run_options); });
   add_create_options(run_verb, run_options);
   run_verb->add_flag("-d,--detach", run_options.detach, "do not wait");
-  run_verb->add_flag("--keep", run_options.keep, "do not delete the enclave afterwards");
+  auto* keep = run_verb->add_flag("--keep", run_options.keep, "do not delete the enclave afterwards");
+  run_verb->add_flag("-t,--tty", run_options.tty, "give the program a terminal, whatever the bundle says");
+  run_verb->add_flag("-i,--interactive", interactive, "accepted for compatibility; standard input is always handed on");
+  run_verb->add_flag("--rm", remove, "accepted for compatibility; it is what run does unless --keep is given")->excludes(keep);
   with_id(verb("start", "let a created enclave's program run", [&] { return start(globals, id); }));
 
   auto* exec_verb = verb("exec", "run another program inside a running enclave", [&] { return exec(globals, exec_options); });
@@ -132,12 +162,19 @@ int run_program(int argc, char** argv) {
   exec_verb->add_option("--console-socket", exec_options.console_socket, "socket that receives the terminal's master");
   exec_verb->add_option("--pid-file", exec_options.pid_file, "file that receives the program's pid");
   exec_verb->add_option("--cwd", exec_options.cwd, "working directory");
-  exec_verb->add_option("-u,--user", exec_options.user, "UID[:GID]");
+  exec_verb->add_option("-u,--user", exec_options.user, "USER[:GROUP], each a number or a name of the enclave's own");
+  exec_verb->add_option("-g,--additional-gids", exec_options.additional_gids, "a further group, by its number")->allow_extra_args(false);
+  exec_verb->add_option("--cgroup", exec_options.cgroups, "an existing group below the enclave's, [CONTROLLER[,CONTROLLER...]:]PATH")
+      ->allow_extra_args(false);
+  exec_verb->add_option("--apparmor", exec_options.apparmor, "AppArmor profile");
+  exec_verb->add_option("--process-label", exec_options.process_label, "SELinux label");
   exec_verb->add_option("-e,--env", exec_options.env, "NAME=value")->take_all()->allow_extra_args(false);
   exec_verb->add_option("-c,--cap", exec_options.capabilities, "add a capability")->allow_extra_args(false);
   exec_verb->add_option("--preserve-fds", exec_options.preserve_fds, "hand this many descriptors from 3 on to the program");
   exec_verb->add_flag("-d,--detach", exec_options.detach, "do not wait");
   exec_verb->add_flag("-t,--tty", exec_options.tty, "give it a terminal");
+  exec_verb->add_flag("--ignore-paused", exec_options.ignore_paused,
+                      "also when the enclave is paused; the program begins when it is resumed");
   exec_verb->add_flag("--no-new-privs", exec_options.no_new_privs, "set no_new_privs");
 
   with_id(verb("state", "print an enclave's state as JSON", [&] { return state(globals, id); }));
@@ -145,9 +182,9 @@ int run_program(int argc, char** argv) {
   list_verb->alias("ls");
   list_verb->add_option("-f,--format", format, "table or json")->check(CLI::IsMember({"table", "json"}));
   list_verb->add_flag("-q,--quiet", quiet, "ids only");
-  auto* ps_verb = with_id(verb("ps", "list an enclave's processes", [&] { return ps(globals, id, ps_format); }));
+  auto* ps_verb = with_id(verb("ps", "list an enclave's processes", [&] { return ps(globals, id, ps_format, ps_options); }));
   ps_verb->add_option("-f,--format", ps_format, "table or json")->check(CLI::IsMember({"table", "json"}));
-  ps_verb->allow_extras();
+  ps_verb->footer("What follows the id are options of ps(1), as in `ps ID -o pid,comm`.");
   auto* kill_verb = with_id(verb("kill", "send a signal to the enclave process", [&] { return hobbes::kill(globals, id, signal, all); }));
   kill_verb->add_option("signal", signal, "name or number")->capture_default_str();
   kill_verb->add_flag("-a,--all", all, "to every process of the enclave");
@@ -161,18 +198,26 @@ int run_program(int argc, char** argv) {
   update_verb->add_option("-r,--resources", update_options.resources, "JSON file with an OCI resources object, - for standard input");
   update_verb->add_option("--cores", update_options.cores, "lease this many cores");
   update_verb->add_option("--memory-size", update_options.memory_size, "lease this much memory");
-  update_verb->add_option("--memory", update_options.memory, "memory limit of the control group");
+  update_verb->add_option("--memory", update_options.memory, "memory limit of the control group; -1: none");
+  update_verb->add_option("--memory-reservation", update_options.memory_reservation, "memory that is reclaimed last; -1: none");
+  update_verb->add_option("--memory-swap", update_options.memory_swap, "limit of memory and swap together; -1: none");
   update_verb->add_option("--cpuset-cpus", update_options.cpuset_cpus, "CPUs, for enclaves without leased cores");
   update_verb->add_option("--cpuset-mems", update_options.cpuset_mems, "NUMA nodes");
   update_verb->add_option("--cpu-quota", update_options.cpu_quota, "microseconds per period");
   update_verb->add_option("--cpu-period", update_options.cpu_period, "microseconds");
+  update_verb->add_option("--cpu-burst", update_options.cpu_burst, "microseconds that may be saved up");
   update_verb->add_option("--cpu-share", update_options.cpu_shares, "relative weight");
+  update_verb->add_option("--cpu-idle", update_options.cpu_idle, "1: run only when nothing else wants to");
+  update_verb->add_option("--cpu-rt-period", update_options.cpu_rt_period, "microseconds of realtime scheduling's period");
+  update_verb->add_option("--cpu-rt-runtime", update_options.cpu_rt_runtime, "microseconds of realtime scheduling per period");
+  update_verb->add_option("--blkio-weight", update_options.blkio_weight, "relative weight of its disk input and output, 10 to 1000");
   update_verb->add_option("--pids-limit", update_options.pids_limit, "processes");
   update_verb->add_flag("--dry-run", update_options.dry_run, "print the placement it would get and take nothing");
 
   auto* events_verb = with_id(verb("events", "print resource use", [&] { return events(globals, id, stats, interval); }));
   events_verb->add_flag("--stats", stats, "once");
-  events_verb->add_option("--interval", interval, "seconds")->check(CLI::Range(1, 86400));
+  events_verb->add_option_function<std::string>(
+      "--interval", [&](const std::string& text) { interval = duration(text); }, "as 5s, 500ms or 2m; a bare number is seconds");
   verb("features", "print what this runtime and node can do", [] { return features(); });
   auto* spec_verb = verb("spec", "write an example config.json", [&] { return spec(kind, host_root, bundle, print); });
   spec_verb->add_option("-k,--kind", kind, "linux, kitten or palacios")->capture_default_str();
@@ -182,19 +227,31 @@ int run_program(int argc, char** argv) {
   auto* validate_verb = verb("validate", "check a bundle without touching the node", [&] { return validate(globals, bundle); });
   validate_verb->add_option("-b,--bundle,bundle", bundle, "folder with config.json")->capture_default_str();
 
-  exec_options.command = take_command(argc, argv);
+  exec_options.command = take_words(argc, argv, *exec_verb);
+  if (exec_options.command.empty()) ps_options = take_words(argc, argv, *ps_verb);
   exec_verb->footer("The program and its arguments follow the id.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    report(globals, Error{Code::invalid, "understand the command line", e.what(), "see `hobbes-run --help`"});
+    open_log(globals);
+    report(usage_error(app, e, argc, argv));
     return 2;
   }
+  open_log(globals);
+  std::string words;
+  for (int i = 1; i < argc; ++i) words += (i > 1 ? " " : "") + std::string(argv[i]);
+  log(LogLevel::debug, words, {{"words", std::vector<std::string>(argv + 1, argv + argc)}});
+  auto begun = std::chrono::steady_clock::now();
   auto result = action();
   if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
-  if (result) return *result;
-  report(globals, result.error());
+  if (result) {
+    auto took = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begun);
+    log(LogLevel::info, app.get_subcommands().front()->get_name() + ": status " + std::to_string(*result) + " after " +
+                            std::to_string(took.count()) + " ms");
+    return *result;
+  }
+  report(result.error());
   return exit_code(result.error());
 }
 

@@ -13,22 +13,24 @@ struct Globals {
 };
 
 struct CreateOptions {
-  std::string id, bundle = ".", console_socket, pid_file;
-  bool no_pivot = false, no_new_keyring = false, dry_run = false, detach = false, keep = false;
+  std::string id, bundle = ".", config, console_socket, pid_file;
+  bool tty = false, no_pivot = false, no_new_keyring = false, dry_run = false, detach = false, keep = false;
   int preserve_fds = 0;
   std::vector<std::string> labels;
 };
 
 struct ExecOptions {
-  std::string id, process_file, console_socket, pid_file, cwd, user;
-  bool detach = false, tty = false, no_new_privs = false;
+  std::string id, process_file, console_socket, pid_file, cwd, user, apparmor, process_label;
+  bool detach = false, tty = false, no_new_privs = false, ignore_paused = false;
   int preserve_fds = 0;
-  std::vector<std::string> env, command, capabilities;
+  std::vector<std::string> env, command, capabilities, cgroups;
+  std::vector<std::uint32_t> additional_gids;
 };
 
 struct UpdateOptions {
-  std::string id, resources, cpuset_cpus, cpuset_mems, memory, memory_size;
-  std::optional<std::int64_t> cpu_quota, cpu_shares, cpu_period, pids_limit;
+  std::string id, resources, cpuset_cpus, cpuset_mems, memory, memory_reservation, memory_swap, memory_size;
+  std::optional<std::int64_t> cpu_quota, cpu_burst, cpu_rt_runtime, pids_limit;
+  std::optional<std::uint64_t> cpu_shares, cpu_period, cpu_rt_period, blkio_weight, cpu_idle;
   unsigned cores = 0;
   bool dry_run = false;
 };

@@ -20,14 +20,18 @@
 #include <cstring>
 #include <iostream>
 #include <optional>
+#include <sstream>
+#include <thread>
 
 #include "bundles/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/number.h"
 #include "core/paths.h"
 #include "core/signal_name.h"
 #include "core/size.h"
 #include "enclave/driver.h"
+#include "enclave/drivers/linux/user_database.h"
 #include "enclave/lifecycle.h"
 #include "hobbes-run/relay.h"
 #include "ipc/client.h"
@@ -48,6 +52,8 @@ EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) 
   out.root = root_of(globals);
   out.id = options.id;
   out.bundle = options.bundle;
+  out.config = options.config;
+  out.terminal = options.tty;
   out.pid_file = options.pid_file;
   out.console_socket = options.console_socket;
   out.no_pivot = options.no_pivot;
@@ -141,7 +147,7 @@ void tell_why(const EnclaveRecord& record) {
 
 Result<int> create(const Globals& globals, const CreateOptions& options) {
   if (options.dry_run) {
-    HOBBES_TRY(bundle, load_bundle(options.bundle));
+    HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
     HOBBES_CHECK(check_id(options.id));
     HOBBES_TRY(client, Client::connect());
     HOBBES_TRY(planned, client.call("plan", reservation_of(bundle, root_of(globals), options.id)));
@@ -157,8 +163,8 @@ Result<int> create(const Globals& globals, const CreateOptions& options) {
 Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   CreateOptions options = given;
   std::optional<Relay> relay;
-  HOBBES_TRY(bundle, load_bundle(options.bundle));
-  if (bundle.terminal() && options.console_socket.empty() && !options.detach) {
+  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
+  if ((bundle.terminal() || options.tty) && options.console_socket.empty() && !options.detach) {
     HOBBES_TRY(opened, Relay::open());
     relay.emplace(std::move(opened));
     options.console_socket = relay->socket_path();
@@ -205,6 +211,9 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
     json["terminal"] = options.tty;
     if (!options.cwd.empty()) json["cwd"] = options.cwd;
     for (const std::string& entry : options.env) set_variable(json["env"], entry);
+    for (std::uint32_t gid : options.additional_gids) json["user"]["additionalGids"].push_back(gid);
+    if (!options.apparmor.empty()) json["apparmorProfile"] = options.apparmor;
+    if (!options.process_label.empty()) json["selinuxLabel"] = options.process_label;
     if (options.no_new_privs) json["noNewPrivileges"] = true;
     for (const std::string& name : options.capabilities)
       for (const char* set : {"bounding", "effective", "permitted"}) json["capabilities"][set].push_back(name);
@@ -215,6 +224,8 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
                  "the process has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems), "mend them"};
   if (options.tty) request.process.terminal = true;
   request.user = options.user;
+  request.cgroups = options.cgroups;
+  request.ignore_paused = options.ignore_paused;
   request.console_socket = options.console_socket;
   request.preserve_fds = options.preserve_fds;
   std::optional<Relay> relay;
@@ -239,44 +250,82 @@ Result<int> state(const Globals& globals, const std::string& id) {
   return 0;
 }
 
+std::string created_text(const EnclaveRecord& record) {
+  char out[32];
+  std::time_t when = record.created_s;
+  std::strftime(out, sizeof out, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&when));
+  return out;
+}
+
 Result<int> list(const Globals& globals, const std::string& format, bool quiet) {
   auto records = EnclaveRecord::list(root_of(globals));
   if (format == "json" || globals.json) {
     Json out = Json::array();
     for (const EnclaveRecord& record : records) {
       Json one = record.state();
-      char created[32];
-      std::time_t when = record.created_s;
-      std::strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&when));
-      one["created"] = created;
+      one["created"] = created_text(record);
       one["owner"] = std::to_string(record.owner);
       out.push_back(one);
     }
     std::cout << to_text(out) << "\n";
     return 0;
   }
+  UserDatabase users(Fd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)));
   std::size_t width = 2;
   for (const EnclaveRecord& record : records) width = std::max(width, record.id.size());
-  if (!quiet) std::printf("%-*s  %-8s  %8s  %-8s  %s\n", static_cast<int>(width), "ID", "KIND", "PID", "STATUS", "BUNDLE");
+  if (!quiet)
+    std::printf("%-*s  %-8s  %8s  %-8s  %-20s  %-8s  %s\n", static_cast<int>(width), "ID", "KIND", "PID", "STATUS", "CREATED", "OWNER",
+                "BUNDLE");
   for (const EnclaveRecord& record : records) {
     if (quiet) {
       std::printf("%s\n", record.id.c_str());
       continue;
     }
     Status now = record.status();
-    std::printf("%-*s  %-8s  %8d  %-8s  %s\n", static_cast<int>(width), record.id.c_str(), name_of(record.kind),
-                now == Status::stopped ? 0 : record.process.pid, name_of(now), record.bundle.c_str());
+    std::printf("%-*s  %-8s  %8d  %-8s  %-20s  %-8s  %s\n", static_cast<int>(width), record.id.c_str(), name_of(record.kind),
+                now == Status::stopped ? 0 : record.process.pid, name_of(now), created_text(record).c_str(),
+                users.name_of(record.owner).value_or(std::to_string(record.owner)).c_str(), record.bundle.c_str());
   }
   return 0;
 }
 
-Result<int> ps(const Globals& globals, const std::string& id, const std::string& format) {
+// What ps(1) prints with these options of its processes alone, found by its column PID.
+Result<int> ps_with(const std::vector<std::string>& options, const std::vector<pid_t>& pids) {
+  Command command;
+  command.argv = {"ps"};
+  command.argv.insert(command.argv.end(), options.begin(), options.end());
+  HOBBES_TRY(outcome, run(command));
+  if (!outcome.good()) return Error{Code::invalid, "list processes by ps(1)", outcome.err, "see man ps for the options"};
+  std::istringstream lines(outcome.out);
+  std::string line;
+  std::optional<std::size_t> column;
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::vector<std::string> fields;
+    for (std::string word; words >> word;) fields.push_back(word);
+    if (!column) {
+      auto at = std::find(fields.begin(), fields.end(), "PID");
+      if (at == fields.end())
+        return Error{Code::invalid, "list processes by ps(1)", "these options print no PID", "use one that does, as -f"};
+      column = static_cast<std::size_t>(at - fields.begin());
+      std::cout << line << "\n";
+      continue;
+    }
+    auto pid = *column < fields.size() ? whole_number(fields[*column], INT32_MAX) : std::nullopt;
+    if (pid && std::find(pids.begin(), pids.end(), static_cast<pid_t>(*pid)) != pids.end()) std::cout << line << "\n";
+  }
+  return 0;
+}
+
+Result<int> ps(const Globals& globals, const std::string& id, const std::string& format, const std::vector<std::string>& options) {
   HOBBES_TRY(record, find(globals, id));
   HOBBES_TRY(pids, driver_for(record.kind).processes(record));
   if (format == "json" || globals.json) {
+    if (!options.empty()) return Error{Code::invalid, "list processes as JSON", "options of ps(1) have no effect on it", "leave them out"};
     std::cout << to_text(Json(pids)) << "\n";
     return 0;
   }
+  if (!options.empty()) return ps_with(options, pids);
   std::printf("%8s  %s  %s\n", "PID", "S", "COMMAND");
   for (pid_t pid : pids) {
     std::string command = Files::system().read("/proc/" + std::to_string(pid) + "/cmdline").value_or("");
@@ -328,9 +377,7 @@ Result<int> resume(const Globals& globals, const std::string& id) {
 // A lease is changed by its own options only: a cpuset beside it would have the cores leased twice.
 Result<void> check_update(const EnclaveRecord& record, const oci::Resources& resources, bool resizes) {
   const std::string attempt = "update enclave '" + record.id + "'";
-  bool limits = !resources.cpus.empty() || !resources.mems.empty() || resources.memory_limit || resources.memory_swap ||
-                resources.memory_reservation || resources.cpu_shares || resources.cpu_quota || resources.cpu_period ||
-                resources.pids_limit || !resources.unified.empty();
+  bool limits = !(resources == oci::Resources{});
   if (!resizes && !limits) return Error{Code::invalid, attempt, "nothing that can be changed is named", "see `hobbes-run update --help`"};
   if (resources.cpus.empty() && resources.mems.empty() && !resources.memory_limit) return {};
   auto client = Client::connect(false);
@@ -348,28 +395,67 @@ Result<void> check_update(const EnclaveRecord& record, const oci::Resources& res
   return {};
 }
 
-Result<int> update(const Globals& globals, const UpdateOptions& options) {
-  HOBBES_TRY(record, find(globals, options.id));
-  const Driver& driver = driver_for(record.kind);
-  oci::Resources resources;
+// -1: unlimited.
+Result<std::int64_t> limit_in_bytes(const std::string& text) {
+  if (text == "-1") return -1;
+  HOBBES_TRY(bytes, parse_size(text));
+  if (bytes > INT64_MAX) return Error{Code::invalid, "read the size '" + text + "'", "the number is too large", "use -1 for no limit"};
+  return static_cast<std::int64_t>(bytes);
+}
+
+// What the command line says, over what its file says, as an OCI resources object.
+Result<Json> resources_json(const UpdateOptions& options) {
+  Json out = Json::object();
   if (!options.resources.empty()) {
     HOBBES_TRY(text, read_stream(options.resources, json_size_limit));
     HOBBES_TRY(json, parse_json(text, options.resources));
-    std::vector<Problem> problems;
-    auto read = read_resources(json, "", problems);
-    if (!read) return Error{Code::invalid, "update enclave '" + options.id + "'", "\n" + report(problems), "mend the file"};
-    resources = std::move(*read);
+    out = std::move(json);
   }
-  if (!options.cpuset_cpus.empty()) resources.cpus = options.cpuset_cpus;
-  if (!options.cpuset_mems.empty()) resources.mems = options.cpuset_mems;
-  if (!options.memory.empty()) {
-    HOBBES_TRY(bytes, parse_size(options.memory));
-    resources.memory_limit = static_cast<std::int64_t>(bytes);
+  auto put = [&](const char* object, const char* field, const auto& value) {
+    if (out.is_object() && (!out.contains(object) || out[object].is_object())) out[object][field] = value;
+  };
+  auto put_size = [&](const char* field, const std::string& text) -> Result<void> {
+    if (text.empty()) return {};
+    HOBBES_TRY(bytes, limit_in_bytes(text));
+    put("memory", field, bytes);
+    return {};
+  };
+  auto put_number = [&](const char* object, const char* field, const auto& number) {
+    if (number) put(object, field, *number);
+  };
+  HOBBES_CHECK(put_size("limit", options.memory));
+  HOBBES_CHECK(put_size("reservation", options.memory_reservation));
+  HOBBES_CHECK(put_size("swap", options.memory_swap));
+  if (!options.cpuset_cpus.empty()) put("cpu", "cpus", options.cpuset_cpus);
+  if (!options.cpuset_mems.empty()) put("cpu", "mems", options.cpuset_mems);
+  put_number("cpu", "quota", options.cpu_quota);
+  put_number("cpu", "burst", options.cpu_burst);
+  put_number("cpu", "shares", options.cpu_shares);
+  put_number("cpu", "period", options.cpu_period);
+  put_number("cpu", "realtimeRuntime", options.cpu_rt_runtime);
+  put_number("cpu", "realtimePeriod", options.cpu_rt_period);
+  put_number("cpu", "idle", options.cpu_idle);
+  put_number("pids", "limit", options.pids_limit);
+  put_number("blockIO", "weight", options.blkio_weight);
+  return out;
+}
+
+Result<int> update(const Globals& globals, const UpdateOptions& options) {
+  HOBBES_TRY(record, find(globals, options.id));
+  const Driver& driver = driver_for(record.kind);
+  HOBBES_TRY(wanted, resources_json(options));
+  // The limit of memory and swap counts both, so the one of memory alone belongs to it: that which is in force, if none is named.
+  if (Json memory = wanted.is_object() ? wanted.value("memory", Json()) : Json();
+      memory.is_object() && memory.contains("swap") && !memory.contains("limit")) {
+    auto numbers = driver.statistics(record);
+    constexpr std::uint64_t unlimited = std::uint64_t{1} << 62;  // what the kernel calls unlimited is more
+    if (auto now = numbers.find("memory.limit"); now != numbers.end() && now->second != 0 && now->second < unlimited)
+      wanted["memory"]["limit"] = now->second;
   }
-  if (options.cpu_quota) resources.cpu_quota = options.cpu_quota;
-  if (options.cpu_shares) resources.cpu_shares = static_cast<std::uint64_t>(*options.cpu_shares);
-  if (options.cpu_period) resources.cpu_period = static_cast<std::uint64_t>(*options.cpu_period);
-  if (options.pids_limit) resources.pids_limit = options.pids_limit;
+  std::vector<Problem> problems;
+  auto read = read_resources(wanted, "", problems);
+  if (!read) return Error{Code::invalid, "update enclave '" + options.id + "'", "\n" + report(problems), "mend what is named"};
+  oci::Resources resources = std::move(*read);
   resources.devices.clear();  // an update never widens what devices may be used
 
   bool resizes = options.cores > 0 || !options.memory_size.empty();
@@ -426,14 +512,25 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   return 0;
 }
 
-Result<int> events(const Globals& globals, const std::string& id, bool stats, int interval_seconds) {
-  for (;;) {
+Result<int> events(const Globals& globals, const std::string& id, bool stats, milliseconds interval) {
+  constexpr milliseconds step{100};
+  std::optional<std::uint64_t> killed;
+  for (milliseconds since = interval;; since += step) {
     HOBBES_TRY(record, find(globals, id));
-    Json out = {{"type", "stats"}, {"id", id}, {"status", name_of(record.status())}};
-    out["data"] = driver_for(record.kind).statistics(record);
-    std::cout << to_text(out) << std::endl;
-    if (stats || record.status() == Status::stopped) return 0;
-    ::sleep(static_cast<unsigned>(interval_seconds));
+    bool over = record.status() == Status::stopped;
+    auto numbers = driver_for(record.kind).statistics(record);
+    if (auto now = numbers.find("memory.oom_kills"); now != numbers.end()) {
+      if (killed && now->second > *killed) std::cout << to_text(Json{{"type", "oom"}, {"id", id}}) << std::endl;
+      killed = now->second;
+    }
+    if (since >= interval || over) {
+      since = milliseconds(0);
+      Json out = {{"type", "stats"}, {"id", id}, {"status", name_of(record.status())}, {"data", numbers}};
+      std::cout << to_text(out) << std::endl;
+      if (!std::cout) return os_error("write to standard output", errno);
+    }
+    if (stats || over) return 0;
+    std::this_thread::sleep_for(std::min(step, interval));
   }
 }
 

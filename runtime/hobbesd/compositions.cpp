@@ -189,6 +189,7 @@ void Manager::drop_composition(std::uint64_t id, int exit_status) {
     // A launcher that was killed has left its ranks' children in enclaves that it only used.
     if (auto at = cgroups_.find(app->enclave); at != cgroups_.end() && !at->second.empty())
       ended_groups_.insert(at->second + "/" + composition_group(id));
+    loop_.tick_within(unfinished_tick);
     transition.erase(app->id);
   }
   for (const hobbes_record* process : nis_->all(HOBBES_PROCESS))

@@ -19,6 +19,7 @@
 #include "enclave/describe.h"
 #include "enclave/record.h"
 #include "hobbesd/manager.h"
+#include "partition/cgroup.h"
 #include "partition/module.h"
 
 namespace hobbes {
@@ -304,6 +305,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   if (event == "exited" && ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive())
     return Error{Code::busy, "record the end of enclave '" + std::string(record.name) + "'", "its process still runs", "kill it first"};
   if (event == "exited") {  // told by the parent that waited for it: nothing is left to find out
+    note_out_of_memory(record, static_cast<int>(number_at(request, "status", -1)));
     bool faulted = (request.value("signalled", false) || has_cause(record.id)) && kill_asked_.count(record.id) == 0;
     enclave_ended(record.id);
     endings_.erase(record.id);
@@ -341,6 +343,19 @@ void Manager::note_cause(const hobbes_record& record, const std::string& cause) 
   spdlog::warn("enclave '{}' crashed: {}", record.name, cause);
 }
 
+// An enclave that nobody has killed by that signal may have been killed by the kernel, whose count is in its control group.
+void Manager::note_out_of_memory(const hobbes_record& record, int exit_code) {
+  auto group = cgroups_.find(record.id);
+  if (exit_code != 128 + SIGKILL || kill_asked_.count(record.id) != 0 || group == cgroups_.end() || group->second.empty()) return;
+  auto layout = CgroupLayout::detect();
+  if (!layout) return;
+  auto numbers = Cgroup(std::move(*layout), group->second).statistics();
+  auto killed = numbers.find("memory.oom_kills");
+  if (killed == numbers.end() || killed->second == 0) return;
+  note_cause(record, "its memory, limited to " + format_size(numbers["memory.limit"]) + ", ran out, and the kernel has killed " +
+                         std::to_string(killed->second) + " of its processes");
+}
+
 // A sign of life, from any process inside.
 Result<Reply> Manager::beat(Session& session, const Json&) {
   const hobbes_record* found = nis_->by_id(session.inside);
@@ -358,7 +373,7 @@ Result<Reply> Manager::beat(Session& session, const Json&) {
 void Manager::check_heartbeats() {
   std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
   // Whoever was not listening (just started, stopped, or the whole node suspended) cannot say that others were silent.
-  constexpr std::uint64_t attention_ns = 2'000'000'000;
+  constexpr std::uint64_t attention_ns = 4'000'000'000;
   if (now - last_heartbeat_check_ > attention_ns) listening_since_ = now;
   last_heartbeat_check_ = now;
   std::vector<hobbes_record> silent;
@@ -458,6 +473,7 @@ void Manager::forget(std::uint64_t id) {
   const hobbes_record* record = nis_->by_id(id);
   if (record == nullptr) return;
   spdlog::info("enclave '{}' released", record->name);
+  loop_.tick_within(unfinished_tick);  // for a group that was lent to it
   Transition transition;
   if (holds_resources(*record)) add_core_changes(transition, *record, false);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
@@ -552,6 +568,7 @@ void Manager::enclave_ended(std::uint64_t id) {
       break;
     }
   if (pidfd) endings_[id] = {std::move(pidfd), 0};
+  loop_.tick_within(unfinished_tick);
   if (auto at = endings_.find(id); at != endings_.end()) learn_exit_status(id, at->second.pidfd.get());
 }
 
@@ -594,13 +611,14 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   auto ending = endings_.find(id);
   if (status < 0) {
     // Known only once its parent has reaped it; the tick asks again for a while.
-    if (ending != endings_.end() && ++ending->second.tries > 50) {
+    if (ending != endings_.end() && ++ending->second.tries > 100) {
       spdlog::warn("enclave '{}': its exit status is known only to the process that waited for it", found->name);
       endings_.erase(ending);
     }
     return;
   }
   hobbes_record record = *found;
+  note_out_of_memory(record, exit_code_of(status));
   record.body.enclave.exit_status = exit_code_of(status);
   bool faulted = (WIFSIGNALED(status) || has_cause(id)) && kill_asked_.count(id) == 0;
   if (faulted) record.state = HOBBES_CRASHED;

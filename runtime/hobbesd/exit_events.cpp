@@ -1,7 +1,9 @@
 #include "hobbesd/exit_events.h"
 
+#include <arpa/inet.h>
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,11 +12,33 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 
 namespace hobbes {
 namespace {
 
 constexpr std::size_t subscription_size = NLMSG_LENGTH(sizeof(cn_msg) + sizeof(proc_cn_mcast_op));
+constexpr std::uint32_t event_at = NLMSG_HDRLEN + sizeof(cn_msg);
+
+// Only ends of whole processes wake us, not every fork, execve and thread of the node.
+Result<void> pass_only_ends(const Fd& fd) {
+  constexpr std::uint32_t data_at = event_at + offsetof(proc_event, event_data);
+  // BPF loads in network order.
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, event_at + offsetof(proc_event, what)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(proc_event::PROC_EVENT_EXIT), 0, 5),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, data_at),  // process_pid
+      BPF_STMT(BPF_MISC | BPF_TAX, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, data_at + sizeof(std::int32_t)),  // process_tgid
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0)
+    return os_error("filter the events of processes", errno);
+  return {};
+}
 
 }  // namespace
 
@@ -22,6 +46,7 @@ Result<ExitEvents> ExitEvents::open() {
   const char* attempt = "listen for ended processes";
   Fd fd(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_CONNECTOR));
   if (!fd) return os_error(attempt, errno);
+  HOBBES_CHECK(pass_only_ends(fd));
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = CN_IDX_PROC;
@@ -51,7 +76,6 @@ std::vector<std::pair<pid_t, int>> ExitEvents::take() const {
     if (size < 0 && (errno == EINTR || errno == ENOBUFS)) continue;
     if (size <= 0) return out;
     if (from.nl_pid != 0) continue;  // only the kernel is believed
-    constexpr std::size_t event_at = NLMSG_HDRLEN + sizeof(cn_msg);
     proc_event event{};
     if (static_cast<std::size_t>(size) < event_at + offsetof(proc_event, event_data)) continue;
     std::memcpy(&event, buffer + event_at, std::min(sizeof event, static_cast<std::size_t>(size) - event_at));

@@ -154,11 +154,12 @@ void Manager::sweep_ended_groups() {
 
 // Empties lent groups whose enclave has ended and takes away those that no enclave has any more; a few at a time, and never waiting: what
 // is not gone is met again at the next tick.
-void Manager::sweep_lent_groups(unsigned most) {
+bool Manager::sweep_lent_groups(unsigned most) {
   auto top = group_at("/hobbes");
-  if (!top || !top->exists()) return;
+  if (!top || !top->exists()) return false;
+  unsigned allowed = most;
   for (const std::string& name : top->subgroups()) {
-    if (most == 0) return;
+    if (most == 0) return true;
     if (name.rfind(group_prefix(), 0) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
     bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
@@ -171,6 +172,7 @@ void Manager::sweep_lent_groups(unsigned most) {
     (void)group->kill_all(milliseconds(0));
     if (!known) (void)group->remove(milliseconds(0));
   }
+  return most < allowed;
 }
 
 }  // namespace hobbes

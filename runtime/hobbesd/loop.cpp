@@ -5,6 +5,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
@@ -26,20 +27,25 @@ Result<void> Loop::watch(int fd, std::function<void()> ready) {
 
 void Loop::unwatch(int fd) { events_.unwatch(fd); }
 
-Result<void> Loop::every(std::chrono::milliseconds period, std::function<void()> tick) {
-  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(period).count();
-  itimerspec spec{};
-  spec.it_interval = {ns / 1'000'000'000, ns % 1'000'000'000};
-  spec.it_value = spec.it_interval;
-  if (!timer || ::timerfd_settime(timer.get(), 0, &spec, nullptr) != 0) return os_error("make a timer", errno);
-  int fd = timer.get();
-  HOBBES_CHECK(watch(fd, [fd, tick = std::move(tick)] {
+Result<void> Loop::on_tick(std::function<void()> tick) {
+  timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer_) return os_error("make a timer", errno);
+  return watch(timer_.get(), [this, tick = std::move(tick)] {
     std::uint64_t expirations = 0;
-    if (::read(fd, &expirations, sizeof expirations) > 0) tick();
-  }));
-  timers_.push_back(std::move(timer));
-  return {};
+    if (::read(timer_.get(), &expirations, sizeof expirations) <= 0) return;
+    due_.reset();
+    tick();
+  });
+}
+
+void Loop::tick_within(std::chrono::milliseconds delay) {
+  auto at = std::chrono::steady_clock::now() + delay;
+  if (!timer_ || (due_ && *due_ <= at)) return;
+  due_ = at;
+  auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(std::max(delay, std::chrono::milliseconds(1))).count();
+  itimerspec spec{};
+  spec.it_value = {ns / 1'000'000'000, ns % 1'000'000'000};
+  (void)::timerfd_settime(timer_.get(), 0, &spec, nullptr);
 }
 
 void Loop::post(std::function<void()> task) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "core/event_loop.h"
@@ -19,8 +20,10 @@ class Loop {
   /// Calls `ready` in the loop whenever `fd` is readable or closed, until unwatch. The descriptor stays the caller's.
   Result<void> watch(int fd, std::function<void()> ready);
   void unwatch(int fd);
-  /// Calls `tick` about every `period`.
-  Result<void> every(std::chrono::milliseconds period, std::function<void()> tick);
+  /// What is called, once, when the time of `tick_within` has come.
+  Result<void> on_tick(std::function<void()> tick);
+  /// Has the tick called no later than in `delay`; an earlier time stays.
+  void tick_within(std::chrono::milliseconds delay);
   /// Runs `task` in the loop soon; once the loop has stopped it is destroyed instead. The only call allowed from other threads, besides
   /// stop().
   void post(std::function<void()> task);
@@ -34,7 +37,8 @@ class Loop {
 
   EventLoop events_;
   Fd wake_;
-  std::vector<Fd> timers_;
+  Fd timer_;
+  std::optional<std::chrono::steady_clock::time_point> due_;
   std::mutex lock_;
   std::vector<std::function<void()>> posted_;
   bool stopping_ = false, stopped_ = false;

@@ -34,7 +34,7 @@ struct Options {
   std::string topology, config, reserve;
   std::string listen, certificate, key;
   int ready_fd = -1;
-  bool foreground = false, keep_segments = false;
+  bool foreground = false, check = false, keep_segments = false;
 };
 
 // systemd's socket activation (sd_listen_fds(3)): the control socket is descriptor 3, the API socket 4.
@@ -69,6 +69,12 @@ Result<Policies> policies_of(const Options& options) {
     policies.reserved = reserved;
   }
   return std::move(policies);
+}
+
+Result<void> check(const Options& options) {
+  HOBBES_TRY(policies, policies_of(options));
+  HOBBES_TRY(inventory, discover(options.topology));
+  return policies.check(inventory.all_cpus());
 }
 
 // SIGHUP: what cannot be used leaves the old rules in force.
@@ -135,7 +141,8 @@ Result<void> serve(const Options& options) {
   HOBBES_CHECK(manager.adopt());
   HOBBES_TRY(control, ControlServer::make(*loop, manager, std::move(control_socket)));
   (void)control;
-  HOBBES_CHECK(loop->every(std::chrono::milliseconds(200), [&manager] { manager.tick(); }));
+  HOBBES_CHECK(loop->on_tick([&manager] { manager.tick(); }));
+  manager.tick();
 
   ApiOptions api_options;
   api_options.tcp_address = options.listen;
@@ -181,10 +188,17 @@ int main(int argc, char** argv) {
   app.add_option("--listen", options.listen, "also serve REST at HOST:PORT, with TLS and tokens only");
   app.add_option("--tls-certificate", options.certificate, "PEM file for --listen");
   app.add_option("--tls-key", options.key, "PEM file for --listen");
+  app.add_flag("--check", options.check, "say whether the policy can be used, and serve nothing");
   app.add_option("--ready-fd", options.ready_fd, "write a byte there when serving");
   app.footer("Files: $HOBBES_RUN_DIR (/run/hobbes), $HOBBES_STATE_DIR (/var/lib/hobbes). Exit codes: 0 asked to stop, 1 could not serve.");
   app.add_flag("--keep-segments", options.keep_segments, "used by hobbesd itself: hold the memory of persistent segments");
   CLI11_PARSE(app, argc, argv);
+  if (options.check) {
+    auto checked = hobbes::check(options);
+    if (checked) return 0;
+    std::fprintf(stderr, "hobbesd: %s\n", checked.error().text().c_str());
+    return 1;
+  }
   if (options.keep_segments) return hobbes::run_keeper();
   auto served = hobbes::serve(options);
   if (served) return 0;

@@ -237,7 +237,7 @@ void Manager::tick() {
   nis_->beat();
   check_heartbeats();
   consume_release_notes();
-  sweep_lent_groups(1);
+  bool unfinished = sweep_lent_groups(1);
   sweep_ended_groups();
   std::vector<std::pair<std::uint64_t, int>> unknown;
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
@@ -257,6 +257,9 @@ void Manager::tick() {
     ::waitpid(info.si_pid, nullptr, 0);
     info = {};
   }
+  // Readers of the mirror want a sign of life every second. More often only while there is something to finish.
+  unfinished = unfinished || !endings_.empty() || !ended_groups_.empty();
+  loop_.tick_within(unfinished ? unfinished_tick : idle_tick);
 }
 
 }  // namespace hobbes

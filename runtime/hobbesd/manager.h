@@ -53,7 +53,7 @@ class Manager {
   Result<void> set_policies(Policies policies);
   /// The connection closed: what it had begun is undone.
   void leave(Session& session);
-  /// Once a second.
+  /// What is due by the clock: the mirror's sign of life, heartbeats, ends that are not finished. Asks the loop for the next one.
   void tick();
   [[nodiscard]] Nis& nis() { return *nis_; }
 
@@ -91,6 +91,7 @@ class Manager {
   void clean_up(const hobbes_record& record);
   void forget(std::uint64_t id);
   [[nodiscard]] bool has_cause(std::uint64_t id) const;
+  void note_out_of_memory(const hobbes_record& record, int exit_code);
   void note_cause(const hobbes_record& record, const std::string& cause);
   void check_heartbeats();
   void consume_release_notes();
@@ -107,7 +108,8 @@ class Manager {
   Result<std::string> lent_group_of(const hobbes_record& record) const;
   Result<Reply> enter_enclave(Session& session, const Json& request);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
-  void sweep_lent_groups(unsigned most);
+  /// Whether it found something to do.
+  bool sweep_lent_groups(unsigned most);
   void sweep_ended_groups();
 
   // segments (segments.cpp)
@@ -163,6 +165,7 @@ class Manager {
     std::uint64_t forgets = 0;  ///< an enclave whose record goes when this clean-up succeeds
   };
 
+  static constexpr std::chrono::milliseconds idle_tick{900}, unfinished_tick{100};
   Loop& loop_;
   std::unique_ptr<Nis> nis_;
   Inventory inventory_;

@@ -156,12 +156,39 @@ void Mirror::write_slot(std::uint64_t number, const hobbes_record& record) {
   store(version, next);
 }
 
+namespace {
+
+std::int32_t exit_status_of(const hobbes_record& record) {
+  switch (record.type) {
+    case HOBBES_ENCLAVE:
+      return record.body.enclave.exit_status;
+    case HOBBES_APP:
+      return record.body.app.exit_status;
+    case HOBBES_PROCESS:
+      return record.body.process.exit_status;
+    default:
+      return -1;
+  }
+}
+
+}  // namespace
+
 void Mirror::log(const hobbes_record& record, std::uint16_t kind) {
   hobbes_nis_header& h = header();
   std::uint64_t sequence = load(&h.log_head) + 1;
   auto* entry =
       reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(base_) + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
-  hobbes_change change{sequence, record.id, record.type, kind, record.state, now_ns(CLOCK_REALTIME)};
+  hobbes_change change{};
+  change.sequence = sequence;
+  change.id = record.id;
+  change.type = record.type;
+  change.kind = kind;
+  change.state = record.state;
+  change.time_ns = now_ns(CLOCK_REALTIME);
+  change.enclave = record.enclave;
+  change.uid = record.uid;
+  change.exit_status = exit_status_of(record);
+  std::memcpy(change.name, record.name, ::strnlen(record.name, sizeof change.name - 1));
   const auto* from = reinterpret_cast<const std::uint64_t*>(&change);
   store(entry, 0);
   for (std::size_t i = 1; i < sizeof change / 8; ++i) store(entry + i, from[i]);

@@ -2,6 +2,7 @@
 // guests and the co-kernel use this same code. Everything in the mapping is untrusted: bounds are checked against the
 // mapped size, never against the mapping's own claims alone.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -23,7 +24,7 @@ class NisView {
     const hobbes_nis_header& h = header();
     if (h.magic != HOBBES_NIS_MAGIC || h.major != HOBBES_NIS_MAJOR) return Status::corrupt;
     bool shape = h.header_size >= sizeof(hobbes_nis_header) && h.record_size >= record_minimum && h.record_size % 8 == 0 &&
-                 h.change_size >= sizeof(hobbes_change) && h.change_size % 8 == 0 &&
+                 h.change_size >= HOBBES_CHANGE_SIZE_MINOR_1 && h.change_size % 8 == 0 &&
                  h.slot_size >= sizeof(hobbes_nis_slot_head) + 2ULL * h.record_size && h.slot_size % 8 == 0 && h.slot_size <= 1U << 20U &&
                  power_of_two(h.log_capacity) && power_of_two(h.index_capacity) && h.log_capacity <= 1U << 24U &&
                  h.index_capacity <= 1U << 26U;
@@ -99,7 +100,10 @@ class NisView {
     if (sequence == 0 || sequence > head()) return Status::absent;
     const auto* from = reinterpret_cast<const std::uint64_t*>(base_ + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
     auto* to = reinterpret_cast<std::uint64_t*>(out);
-    for (std::size_t i = 0; i < sizeof(hobbes_change) / 8; ++i) to[i] = load(from + i);
+    *out = hobbes_change{};
+    std::size_t words = std::min<std::size_t>(h.change_size, sizeof(hobbes_change)) / 8;
+    for (std::size_t i = 0; i < words; ++i) to[i] = load(from + i);
+    out->name[HOBBES_CHANGE_NAME_SIZE - 1] = '\0';
     return out->sequence == sequence && load(from) == sequence ? Status::good : Status::stale;
   }
 

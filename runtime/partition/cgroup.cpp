@@ -272,6 +272,42 @@ Result<void> Cgroup::enter(pid_t pid) const {
   return {};
 }
 
+Result<void> Cgroup::enter_subgroup(pid_t pid, const std::string& words) const {
+  std::size_t colon = words.find(':');
+  std::string names = colon == std::string::npos ? "" : words.substr(0, colon),
+              below = words.substr(colon == std::string::npos ? 0 : colon + 1);
+  auto wrong = [&](const std::string& why) {
+    return Error{Code::invalid, "enter control group '" + words + "' of the enclave", why,
+                 "name a group below the enclave's, as [CONTROLLER[,CONTROLLER...]:]PATH"};
+  };
+  std::string inside;
+  std::istringstream parts(below);
+  for (std::string part; std::getline(parts, part, '/');) {
+    if (part == "..") return wrong("the path leads out of the enclave's group");
+    if (!part.empty() && part != ".") inside += "/" + part;
+  }
+  Cgroup group(layout_, path_ + inside, *files_);
+  std::vector<std::string> folders;
+  if (colon == std::string::npos) {
+    folders = group.directories();
+  } else if (!layout_.v2.empty()) {
+    return wrong("cgroup v2 has one tree for all controllers");
+  } else {
+    std::istringstream list(names);
+    for (std::string name; std::getline(list, name, ',');) {
+      std::string folder = group.directory(name);
+      if (folder.empty()) return wrong("this node has no " + name + " cgroup controller");
+      if (std::find(folders.begin(), folders.end(), folder) == folders.end()) folders.push_back(folder);
+    }
+    if (folders.empty()) return wrong("no controller stands before the colon");
+  }
+  for (const std::string& folder : folders)
+    if (!files_->exists(folder + "/cgroup.procs"))
+      return Error{Code::not_found, "enter control group '" + words + "' of the enclave", folder + " does not exist", "make it first"};
+  for (const std::string& folder : folders) HOBBES_CHECK(files_->write(folder + "/cgroup.procs", std::to_string(pid)));
+  return {};
+}
+
 Result<void> Cgroup::freeze(bool frozen_wanted, std::chrono::milliseconds deadline) const {
   if (layout_.v2.empty()) {
     HOBBES_CHECK(write("freezer", "freezer.state", frozen_wanted ? "FROZEN" : "THAWED"));
@@ -411,12 +447,15 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     take("cpu.usage_ns", "cpuacct", "cpuacct.usage");
     take("pids.current", "pids", "pids.current");
     take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
+    take_field("memory.oom_kills", "memory", "memory.oom_control", "oom_kill");
   } else {
     take("memory.usage", "memory", "memory.current");
     take("memory.limit", "memory", "memory.max");
     take("pids.current", "pids", "pids.current");
     take_field("cpu.usage_us", "cpu", "cpu.stat", "usage_usec");
     take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
+    take_field("memory.oom_kills", "memory", "memory.events", "oom_kill");
+    if (auto used = out.find("cpu.usage_us"); used != out.end()) out["cpu.usage_ns"] = used->second * 1000;
   }
   return out;
 }

@@ -38,6 +38,10 @@ class Cgroup {
   Result<void> apply(const oci::Resources& resources) const;
   /// Moves a process (all its threads) in. Errors: Code::os from the first hierarchy that refuses.
   Result<void> enter(pid_t pid) const;
+  /// Moves a process into a group below this one, which exists. `words`: "[CONTROLLER[,CONTROLLER...]:]PATH"; named controllers of v1 are
+  /// the only ones whose group changes. Errors: Code::invalid for a path that leads out or a controller that is not there;
+  /// Code::not_found.
+  Result<void> enter_subgroup(pid_t pid, const std::string& words) const;
   Result<void> freeze(bool frozen, std::chrono::milliseconds deadline = std::chrono::milliseconds(2000)) const;
   [[nodiscard]] bool frozen() const;
   /// Every process in it and below, as seen from the caller's pid namespace.

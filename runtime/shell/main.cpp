@@ -11,20 +11,23 @@
 #include <sstream>
 #include <thread>
 
+#include "core/command_line.h"
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/log.h"
 #include "core/paths.h"
 #include "core/size.h"
 #include "core/standard_streams.h"
 #include "enclave/driver.h"
 #include "enclave/record.h"
+#include "shell/doctor.h"
 #include "shell/views.h"
 
 namespace hobbes {
 namespace {
 
-const std::vector<std::string> words = {"apps", "compositions", "console", "enclaves", "events",  "exit",
-                                        "help", "node",         "ping",    "segments", "topology"};
+const std::vector<std::string> words = {"apps", "compositions", "console", "doctor", "enclaves", "events",  "exit",
+                                        "help", "logs",         "node",    "ping",   "segments", "topology"};
 
 struct Request {
   std::string command, id;
@@ -54,12 +57,16 @@ Result<int> events(const Request& request, const Style& style) {
 // What an enclave made through the REST API has printed; other enclaves' terminals belong to whoever made them.
 Result<int> console(const Request& request) {
   // A co-kernel's console is kept beside its record, the output of what the REST API has made in the log folder.
+  HOBBES_CHECK(check_id(request.id));
   std::string path = default_root() + "/" + request.id + "/console.log";
   if (!Files::system().exists(path)) path = enclave_log(::geteuid(), default_root(), request.id);
   std::ifstream log(path);
-  if (!log)
+  if (!log) {
+    HOBBES_TRY(record, EnclaveRecord::load(default_root(), request.id));
+    (void)record;
     return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",
                  "its creator has it: look at the terminal or log of the program that made it"};
+  }
   for (;;) {
     std::cout << log.rdbuf() << std::flush;
     log.clear();
@@ -95,6 +102,11 @@ Result<int> act(const Request& request) {
   if (request.command == "events") return events(request, style);
   if (request.command == "console") return console(request);
   if (request.command == "ping") return ping(request);
+  if (request.command == "doctor") {
+    auto findings = examine_node();
+    std::cout << findings_view(findings, style) << std::flush;
+    return std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.level == Finding::Level::wrong; }) ? 1 : 0;
+  }
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   if (request.command == "node") std::cout << node_view(*nis, style);
   if (request.command == "topology") std::cout << topology_view(*nis, style);
@@ -104,6 +116,11 @@ Result<int> act(const Request& request) {
   if (request.command == "compositions") std::cout << table_view(*nis, HOBBES_COMPOSITION, style);
   std::cout << std::flush;
   return 0;
+}
+
+void report(const Request& request, const Error& error) {
+  set_log({"hobbes", "", request.json, false, LogLevel::warning});
+  log(LogLevel::error, error.text(), {{"error", to_json(error)}});
 }
 
 int run_command(int argc, const char* const* argv, bool& interactive) {
@@ -119,6 +136,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
     sub->callback([&request, name] { request.command = name; });
     return sub;
   };
+  add("doctor", "what this node can host, what is misconfigured, and what to do");
   add("node", "cores, memory and what is going on");
   add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them");
   add("enclaves", "the enclaves");
@@ -128,13 +146,15 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("events", "the last changes, or all that come")->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
   add("ping", "ask an enclave for a sign of life")->add_option("id", request.id, "the enclave's id")->required();
   auto* console_verb = add("console", "what an enclave has printed");
+  console_verb->alias("logs");
   console_verb->add_option("id", request.id, "the enclave's id")->required();
   console_verb->add_flag("-f,--follow", request.follow, "wait for more until it ends");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    int code = app.exit(e);
-    return code == 0 ? 0 : 2;
+    if (e.get_exit_code() == 0) return app.exit(e);
+    report(request, usage_error(app, e, argc, argv));
+    return 2;
   }
   if (request.command.empty()) {
     if (interactive) return 0;
@@ -144,7 +164,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   auto result = act(request);
   if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
   if (result) return *result;
-  std::fprintf(stderr, "hobbes: %s\n", result.error().text().c_str());
+  report(request, result.error());
   return 1;
 }
 
@@ -159,7 +179,7 @@ unsigned char complete(EditLine* line, int) {
   std::vector<std::string> candidates = words;
   if (start > 0) {
     candidates = {"--json", "--follow"};
-    if (before.rfind("console", 0) == 0 || before.rfind("ping", 0) == 0)
+    if (before.rfind("console", 0) == 0 || before.rfind("logs", 0) == 0 || before.rfind("ping", 0) == 0)
       for (const EnclaveRecord& record : EnclaveRecord::list(default_root())) candidates.push_back(record.id);
   }
   std::erase_if(candidates, [&](const std::string& word) { return word.rfind(part, 0) != 0; });

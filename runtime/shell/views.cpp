@@ -2,8 +2,12 @@
 
 #include <ctime>
 
+#include "core/identity.h"
+#include "core/paths.h"
+#include "core/process.h"
 #include "core/size.h"
 #include "enclave/describe.h"
+#include "ipc/client.h"
 
 namespace hobbes {
 namespace {
@@ -15,7 +19,7 @@ struct Column {
 
 const std::vector<Column>& columns_of(std::uint16_t type) {
   static const std::vector<Column> enclaves = {{"ID", "id"},     {"KIND", "kind"},     {"STATE", "state"}, {"PID", "pid"},
-                                               {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"}};
+                                               {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"},    {"ROOT", "root"}};
   static const std::vector<Column> segments = {{"NAME", "name"},        {"SIZE", "size"},
                                                {"OWNER", "owner"},      {"ATTACHED", "attachments"},
                                                {"LISTEN", "listeners"}, {"PERSISTENT", "persistent"},
@@ -45,6 +49,15 @@ std::string cell(const Json& row, const char* key) {
   return to_text(*at);
 }
 
+// The state root that scopes its id. The mirror has its hash only: of another than the default hobbesd knows the path.
+std::string root_of(const hobbes_record& record) {
+  std::string standard = default_root(record.uid);
+  if (record.scope == enclave_scope(record.uid, standard)) return standard;
+  auto client = Client::connect(false);
+  auto described = client ? client->call("enclave.describe", {{"handle", record.id}}) : Result<Message>(client.error());
+  return described ? text_at(described->body, "root") : "";
+}
+
 }  // namespace
 
 std::string table_view(NisReader& nis, std::uint16_t type, const Style& style) {
@@ -54,6 +67,7 @@ std::string table_view(NisReader& nis, std::uint16_t type, const Style& style) {
     hobbes_record enclave;
     if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good)
       row["enclave"] = enclave.name;
+    if (type == HOBBES_ENCLAVE) row["root"] = root_of(record);
     rows.push_back(row);
   }
   if (style.json) return to_text(rows, 2) + "\n";
@@ -123,8 +137,8 @@ std::string node_view(NisReader& nis, const Style& style) {
 
 std::string change_view(NisReader& nis, const hobbes_change& change, const Style& style) {
   Json json = describe(change);
-  hobbes_record record;
-  if (nis.by_id(change.id, &record) == NisReader::Status::good) json["name"] = record.name;
+  hobbes_record enclave;
+  if (change.enclave != 0 && nis.by_id(change.enclave, &enclave) == NisReader::Status::good) json["enclaveName"] = enclave.name;
   if (style.json) return to_text(json) + "\n";
   char when[16];
   auto seconds = static_cast<std::time_t>(change.time_ns / 1'000'000'000U);
@@ -135,7 +149,9 @@ std::string change_view(NisReader& nis, const hobbes_change& change, const Style
     std::string text = text_at(json, key);
     return text + std::string(width > text.size() ? width - text.size() : 0, ' ');
   };
-  std::string state = text_at(json, "state");
+  std::string state = text_at(json, "state"), of = text_at(json, "enclaveName");
+  if (!of.empty() && of != text_at(json, "name")) state += (state.empty() ? "of '" : "  of '") + of + "'";
+  if (json.contains("exitStatus")) state += ", " + describe_exit_code(static_cast<int>(number_at(json, "exitStatus")));
   return std::string(when) + "  " + padded("kind", 8) + "  " + padded("type", 11) + "  " + text_at(json, "name", text_at(json, "handle")) +
          (state.empty() ? "" : "  " + state) + "\n";
 }

@@ -16,6 +16,7 @@
 
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/log.h"
 #include "core/process.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
@@ -230,6 +231,11 @@ Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::
   return {};
 }
 
+void warn_of_capabilities(const oci::Process& process) {
+  if (std::string names = unknown_capabilities(process.capabilities); !names.empty())
+    log(LogLevel::warning, "capabilities that this system does not know are ignored: " + names);
+}
+
 Result<Bundle> bundle_of(const EnclaveRecord& record) {
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));
@@ -252,6 +258,7 @@ std::optional<Error> LinuxDriver::obstacle() const {
 Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
   const Bundle& bundle = request.bundle;
   const oci::Config& oci = bundle.oci;
+  warn_of_capabilities(*oci.process);
   HOBBES_TRY(layout, CgroupLayout::detect());
   std::string path = request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
   // Before the record names it: a cleaner kills everything in the group a record names.
@@ -455,8 +462,12 @@ Result<void> LinuxDriver::update(const EnclaveRecord& record, const UpdateReques
 Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& given) const {
   ExecRequest request = given;
   Status now = record.status();
-  if (now != Status::running && now != Status::created) return not_running(record, "execute a program in");
+  if (now == Status::paused && !request.ignore_paused)
+    return Error{Code::busy, "execute a program in enclave '" + record.id + "'", "it is paused",
+                 "resume it, or wait for that with --ignore-paused"};
+  if (now != Status::running && now != Status::created && now != Status::paused) return not_running(record, "execute a program in");
   HOBBES_TRY(bundle, bundle_of(record));
+  warn_of_capabilities(request.process);
   ExecPlan plan;
   plan.request = &request;
   HOBBES_TRY(target, record.process.open());
@@ -499,16 +510,21 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   plan.sync.reset();
   plan.agent.socket.reset();
   Channel started(std::move(pair.first));
+  // In a paused enclave it is frozen from the moment it enters until somebody resumes the enclave.
+  milliseconds patience = now == Status::paused ? std::chrono::hours(24) : step_deadline;
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
     HOBBES_CHECK(group.enter(child));
+    if (!request.cgroups.empty() && record.cgroup_lent)
+      return Error{Code::unsupported, "enter a control group of the enclave", "its group is lent by hobbesd", "leave --cgroup out"};
+    for (const std::string& words : request.cgroups) HOBBES_CHECK(group.cgroup().enter_subgroup(child, words));
     if (!request.group.empty() && !record.cgroup_lent) {
       HOBBES_TRY(own, group.cgroup().make_subgroup(request.group));
       HOBBES_CHECK(own.enter(child));
     }
     HOBBES_CHECK(set_oom_score(request.process, std::to_string(child)));
     HOBBES_CHECK(go_on(started, child));
-    auto answer = started.receive(step_deadline);
+    auto answer = started.receive(patience);
     if (!answer) return {};  // closed by its execve
     return error_from(answer->body.value("error", Json::object()));
   };

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 
 #include "core/procfs.h"
 
@@ -19,13 +20,16 @@ namespace {
 
 using Mask = std::uint64_t;
 
+// Zero for a name that is not known.
+Mask bit_of(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  cap_value_t value = 0;
+  return cap_from_name(name.c_str(), &value) == 0 && value < 64 ? Mask{1} << static_cast<unsigned>(value) : 0;
+}
+
 Mask mask_of(const std::vector<std::string>& names) {
   Mask mask = 0;
-  for (std::string name : names) {
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    cap_value_t value = 0;
-    if (cap_from_name(name.c_str(), &value) == 0 && value < 64) mask |= Mask{1} << static_cast<unsigned>(value);
-  }
+  for (const std::string& name : names) mask |= bit_of(name);
   return mask;
 }
 
@@ -113,6 +117,16 @@ Result<void> become(const oci::Process& process) {
     if ((ambient >> capability & 1U) != 0 && ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
       return os_error("raise ambient capability " + std::to_string(capability), errno);
   return set_capabilities(effective, permitted, inheritable);
+}
+
+std::string unknown_capabilities(const oci::Capabilities& wanted) {
+  std::set<std::string> names;
+  for (const auto* set : {&wanted.bounding, &wanted.effective, &wanted.inheritable, &wanted.permitted, &wanted.ambient})
+    for (const std::string& name : *set)
+      if (bit_of(name) == 0) names.insert(name);
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
+  return out;
 }
 
 }  // namespace hobbes

@@ -17,5 +17,7 @@ Result<void> raise_permitted();
 /// Bounding set, then user and groups, then the remaining capability sets. Nothing privileged works afterwards.
 /// Unknown capability names are ignored with the kernel's own (an older kernel has fewer).
 Result<void> become(const oci::Process& process);
+/// Names in any of the sets that no kernel this was built for knows, each once, separated by commas; empty when there are none.
+std::string unknown_capabilities(const oci::Capabilities& wanted);
 
 }  // namespace hobbes

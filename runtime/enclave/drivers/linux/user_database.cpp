@@ -100,4 +100,10 @@ std::optional<std::string> UserDatabase::home_of(uid_t uid) const {
   return (*entry)[5];
 }
 
+std::optional<std::string> UserDatabase::name_of(uid_t uid) const {
+  auto entry = find(passwd_, 7, [&](const Fields& f) { return number(f[2]) == uid; });
+  if (!entry || (*entry)[0].empty()) return std::nullopt;
+  return (*entry)[0];
+}
+
 }  // namespace hobbes

@@ -24,6 +24,7 @@ class UserDatabase {
   [[nodiscard]] Result<oci::User> resolve(const std::string& words, const oci::User& before) const;
   /// The home folder of a user, if it is there.
   [[nodiscard]] std::optional<std::string> home_of(uid_t uid) const;
+  [[nodiscard]] std::optional<std::string> name_of(uid_t uid) const;
 
  private:
   std::string passwd_, group_;

@@ -22,6 +22,7 @@
 #include "core/size.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/rootfs.h"
+#include "enclave/drivers/linux/user_database.h"
 #include "enclave/drivers/palacios/conversation.h"
 #include "enclave/drivers/palacios/plan.h"
 #include "enclave/drivers/palacios/shares.h"
@@ -352,11 +353,19 @@ Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateReq
   return {};
 }
 
-Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
+Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecRequest& given) const {
+  ExecRequest request = given;
   std::string attempt = "execute a program in enclave '" + record.id + "'";
   if (record.status() != Status::running) return not_running(record, "execute a program in");
   if (!request.passed_fds.empty() || request.preserve_fds != 0)
     return Error{Code::unsupported, attempt, "descriptors cannot be passed into a virtual machine", "use the standard streams"};
+  if (!request.cgroups.empty())
+    return Error{Code::unsupported, attempt, "the control groups of its kernel are its own", "leave --cgroup out"};
+  if (!request.user.empty()) {
+    // Names are the guest's to know; only numbers mean the same on both sides.
+    HOBBES_TRY(user, UserDatabase("", "").resolve(request.user, request.process.user));
+    request.process.user = std::move(user);
+  }
   Fd console;
   if (request.process.terminal) {
     HOBBES_TRY(connected, connect_console(request.console_socket));
