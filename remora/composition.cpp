@@ -244,8 +244,9 @@ class Reader {
       if (other.name == app.name)
         wrong(at, "a second app \"" + app.name + "\"", "each app named once", "give it a name=\"...\" of its own");
     if (app.path.empty()) out_.needs.push_back("app \"" + app.name + "\" (line " + std::to_string(app.line) + ") needs path=\"PROGRAM\"");
-    app.directory = at.attribute("cwd").as_string("/");
-    if (app.directory.empty() || app.directory[0] != '/') wrong(at, "cwd=\"" + app.directory + "\"", "an absolute path", "");
+    app.directory = at.attribute("cwd").as_string("");
+    if (at.attribute("cwd") && (app.directory.empty() || app.directory[0] != '/'))
+      wrong(at, "cwd=\"" + app.directory + "\"", "an absolute path", "");
     app.ranks = number(at, "ranks", 1, composition_rank_limit, 1);
     if (pugi::xml_attribute cores = at.attribute("cores")) {
       auto list = CpuSet::parse(cores.value());

@@ -24,7 +24,7 @@ struct CompositionApp {
   std::string path;
   std::vector<std::string> args;
   std::vector<std::string> env;  ///< "K=V"
-  std::string directory;
+  std::string directory;         ///< empty: the folder that the composition is run from, where the enclave sees it, else /
   bool mpi = true;     ///< false: its processes are no ranks, take part in no space, and come after all ranks in the order of numbers
   unsigned ranks = 1;  ///< processes
   CpuSet cores;        ///< of its enclave, counted from 0; empty: all

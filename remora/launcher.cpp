@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,6 +43,38 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds grace(2000);              // between SIGTERM and SIGKILL
 constexpr milliseconds deadlock_patience(3000);  // of a rank in MPI_Finalize before the others are looked at
+
+// "12:34:56.789".
+std::string time_of_day() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::tm local{};
+  ::localtime_r(&now.tv_sec, &local);
+  char text[32];
+  std::size_t size = std::strftime(text, sizeof text, "%H:%M:%S", &local);
+  std::snprintf(text + size, sizeof text - size, ".%03ld", now.tv_nsec / 1'000'000);
+  return text;
+}
+
+// What ranks take over from who runs the composition: settings of numerical libraries and the language everywhere, paths and the batch
+// job's words where the root file system is the same.
+std::vector<std::string> inherited_environment(bool host_root) {
+  static const std::vector<std::string> everywhere = {"OMP_*",  "GOMP_*", "KMP_*", "MKL_*",    "OPENBLAS_*",
+                                                      "BLIS_*", "LC_*",   "LANG",  "LANGUAGE", "TZ"};
+  static const std::vector<std::string> same_files = {"PATH",    "LD_LIBRARY_PATH", "PYTHONPATH", "HOME",      "USER",
+                                                      "LOGNAME", "SLURM_*",         "UCX_*",      "OMPI_MCA_*"};
+  auto listed = [](const std::string& name, const std::vector<std::string>& patterns) {
+    return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+      return pattern.back() == '*' ? name.rfind(pattern.substr(0, pattern.size() - 1), 0) == 0 : name == pattern;
+    });
+  };
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    std::string text = *entry, name = text.substr(0, text.find('='));
+    if (listed(name, everywhere) || (host_root && listed(name, same_files))) out.push_back(text);
+  }
+  return out;
+}
 
 // A folder of this composition in shared memory; gone with the object.
 class Session {
@@ -131,7 +164,7 @@ unsigned published_phase(Phase phase) {
 }
 
 struct Stream {
-  Fd fd;
+  Fd fd, copy;          ///< its end of the pipe; the file that also gets it
   std::string pending;  ///< a line not yet ended
 };
 
@@ -186,6 +219,7 @@ class Launcher {
   void handle_door();
   Result<Json> answer_door(const Peer& caller, const Json& request);
   Result<void> start_rank(Rank& rank);
+  Result<void> open_output(Rank& rank) const;
   Result<std::vector<std::string>> environment_of(const Rank& rank) const;
   std::vector<std::string> mpi_environment_of(const Rank& rank) const;
   [[nodiscard]] std::string cpus_of(const Rank& rank) const;
@@ -255,7 +289,7 @@ Result<void> Launcher::prepare() {
     more.rlim_cur = more.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &more);
   }
-  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.keep));
+  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.folder, options_.keep));
   stage_.emplace(std::move(stage));
   for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
     const Stage::Place& place = stage_->places()[i];
@@ -266,6 +300,10 @@ Result<void> Launcher::prepare() {
     say("enclave \"" + composition_.enclaves[i].name + "\" (" + name_of(place.record.kind) +
         "): " + (place.cpus.empty() ? "no cores of its own" : "CPUs " + place.cpus.text()) + ", " +
         (place.memory == 0 ? "memory not limited" : format_size(place.memory)) + "; runs " + apps);
+    std::size_t cores = place.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : place.cpus.count();
+    if (ranks_in(i) > cores)
+      say("warning: enclave \"" + composition_.enclaves[i].name + "\" has " + std::to_string(cores) + (cores == 1 ? " CPU" : " CPUs") +
+          " for " + std::to_string(ranks_in(i)) + " ranks, which take turns");
   }
 
   for (std::size_t a = 0; a < composition_.apps.size(); ++a)
@@ -412,8 +450,9 @@ Result<void> Launcher::start_ranks() {
       return std::move(started.error()).within("start " + name_of_rank(rank));
     }
   }
-  say(std::to_string(ranks_.size()) + (composition_.ranks() == ranks_.size() ? " ranks of " : " processes of ") +
-      std::to_string(composition_.apps.size()) + " apps started");
+  bool all_ranks = composition_.ranks() == ranks_.size(), one = ranks_.size() == 1;
+  say(std::to_string(ranks_.size()) + (all_ranks ? one ? " rank of " : " ranks of " : one ? " process of " : " processes of ") +
+      std::to_string(composition_.apps.size()) + (composition_.apps.size() == 1 ? " app started" : " apps started"));
   publish();
   return {};
 }
@@ -441,20 +480,26 @@ Result<void> Launcher::start_rank(Rank& rank) {
   request.process.user.gid = ::getgid();
   request.process.args = {app.path};
   request.process.args.insert(request.process.args.end(), app.args.begin(), app.args.end());
-  request.process.cwd = app.directory;
-  // The enclave's own words first, then ours, then the composition's: the later one wins.
+  request.process.cwd = app.directory.empty() ? place.folder : app.directory;
+  // The enclave's own words first, then the caller's, then ours, then what the command line and the composition name: the later one wins.
   auto set = [&](const std::string& entry) {
     std::string prefix = entry.substr(0, entry.find('=') + 1);
     std::erase_if(request.process.env, [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
     request.process.env.push_back(entry);
   };
+  for (const std::string& entry : inherited_environment(place.host_root)) set(entry);
   for (const std::string& entry : environment) set(entry);
+  for (const std::string& entry : options_.environment) set(entry);
   for (const std::string& entry : app.env) set(entry);
   request.stdio[0] = static_cast<int>(rank.global) == options_.stdin_rank ? 0 : null.get();
   request.stdio[1] = out_write.get();
   request.stdio[2] = err_write.get();
   request.die_with_parent = true;
   request.cpus = cpus_of(rank);
+  if (options_.report_bindings)
+    say(name_of_rank(rank) + " (rank " + std::to_string(rank.global) + " of the universe) is " +
+        (request.cpus.empty() ? "not bound" : "bound to CPUs " + request.cpus));
+  HOBBES_CHECK(open_output(rank));
   bool limited = std::any_of(request.process.rlimits.begin(), request.process.rlimits.end(),
                              [](const oci::Rlimit& l) { return l.resource == RLIMIT_NOFILE; });
   if (!limited && files_.rlim_max != 0 && place.record.kind == Kind::linux_)
@@ -473,6 +518,17 @@ Result<void> Launcher::start_rank(Rank& rank) {
   add(rank.err.fd.get(), tag | 2);
   add(rank.phase_pipe.get(), tag | 3);
   add(rank.pidfd.get(), tag | 4);
+  return {};
+}
+
+Result<void> Launcher::open_output(Rank& rank) const {
+  if (options_.output.empty()) return {};
+  std::string folder = options_.output + "/" + composition_.apps[rank.app].name + "/" + std::to_string(rank.app_rank);
+  HOBBES_CHECK(make_directories(folder, 0755));
+  for (const auto& [stream, name] : {std::pair{&rank.out, "/stdout"}, std::pair{&rank.err, "/stderr"}}) {
+    stream->copy.reset(::open((folder + name).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644));
+    if (!stream->copy) return os_error("write " + folder + name, errno);
+  }
   return {};
 }
 
@@ -525,13 +581,18 @@ void Launcher::read_stream(Rank& rank, Stream& stream, OutputStream& to) {
   ssize_t n = stream.fd ? ::read(stream.fd.get(), chunk, sizeof chunk) : 0;
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n > 0) stream.pending.append(chunk, static_cast<std::size_t>(n));
+  if (n > 0 && stream.copy)
+    if (auto copied = write_all(stream.copy.get(), {chunk, static_cast<std::size_t>(n)}, "the output of " + name_of_rank(rank)); !copied) {
+      stream.copy.reset();
+      fail(1, copied.error().text());
+    }
   flush_stream(rank, stream, to, n <= 0);
   if (n <= 0) stream.fd.reset();
 }
 
 void Launcher::flush_stream(Rank& rank, Stream& stream, OutputStream& to, bool everything) {
   std::string text;
-  std::string prefix = options_.prefix ? "[" + name_of_rank(rank) + "] " : "";
+  std::string prefix = (options_.timestamps ? time_of_day() + " " : "") + (options_.prefix ? "[" + name_of_rank(rank) + "] " : "");
   std::size_t begin = 0;
   for (std::size_t end = 0; (end = stream.pending.find('\n', begin)) != std::string::npos; begin = end + 1)
     text += prefix + stream.pending.substr(begin, end - begin + 1);
@@ -897,9 +958,15 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
     return Error{Code::invalid, "run composition '" + composition.name + "'",
                  "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(processes),
                  "name a universe rank, or none"};
-  HOBBES_TRY(session, Session::make(composition.name));
-  Launcher launcher(composition, options, std::move(session));
-  return launcher.run();
+  // The name of the file serves as long as no other run has it; then a number makes it another.
+  Composition named = composition;
+  for (unsigned number = 2;; ++number) {
+    HOBBES_TRY(session, Session::make(named.name));
+    auto status = Launcher(named, options, std::move(session)).run();
+    constexpr unsigned most = 20;
+    if (status || status.error().code != Code::exists || options.own_name || options.host || number > most) return status;
+    named.name = composition.name + "-" + std::to_string(number);
+  }
 }
 
 }  // namespace hobbes

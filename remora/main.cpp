@@ -1,11 +1,17 @@
 // remora: runs composed MPI programs across enclaves.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <iostream>
+#include <optional>
+#include <set>
 
+#include "bundles/bundle.h"
 #include "core/command_line.h"
 #include "core/file.h"
+#include "core/identity.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "core/number.h"
@@ -18,6 +24,7 @@
 #include "nis/reader.h"
 #include "remora/composition.h"
 #include "remora/launcher.h"
+#include "remora/programs.h"
 #include "remora/stacks.h"
 
 namespace hobbes {
@@ -30,8 +37,25 @@ std::string list_of(const std::vector<unsigned>& numbers) {
   return set.text();
 }
 
+// What is wrong with a bundle is wrong with the composition; one that is not there may still come.
+void check_bundles(CompositionCheck& check) {
+  std::set<std::string> seen;
+  for (const CompositionEnclave& enclave : check.composition.enclaves) {
+    if (enclave.bundle.empty() || !seen.insert(enclave.bundle).second) continue;
+    auto validation = validate_bundle(enclave.bundle);
+    if (!validation)
+      check.needs.push_back("the bundle of enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) +
+                            "): " + validation.error().text());
+    else
+      for (const Problem& problem : validation->problems)
+        check.problems.push_back(
+            {enclave.line, enclave.bundle + "/config.json " + problem.pointer + ": " + problem.found, problem.allowed, problem.remedy});
+  }
+}
+
 Result<int> validate(const std::string& file, bool json) {
   HOBBES_TRY(check, check_composition_file(file));
+  check_bundles(check);
   const Composition& c = check.composition;
   if (json) {
     Json problems = Json::array(), spaces = Json::array(), apps = Json::array();
@@ -139,11 +163,17 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
                    {"phase", name_of_state(HOBBES_COMPOSITION, composition.state)},
                    {"ranks", ranks}});
   }
+  if (!only.empty() && all.empty()) {
+    std::vector<std::string> names;
+    for (const hobbes_record& composition : compositions) names.emplace_back(composition.name);
+    return Error{Code::not_found, "show composition '" + only + "'", "no composition of this name runs",
+                 did_you_mean(only, names, "see `remora ps` for those that do")};
+  }
   if (json)
     std::cout << to_text(all, 2) << "\n";
   else if (all.empty())
-    std::printf("no composition%s runs\n", only.empty() ? "" : (" \"" + only + "\"").c_str());
-  return !only.empty() && all.empty() ? 1 : 0;
+    std::printf("no composition runs\n");
+  return 0;
 }
 
 // One "K=V" a line, then the mounts as "# mount SOURCE DESTINATION": what `podman run --env-file` reads.
@@ -168,6 +198,37 @@ Result<int> hook() {
   return 0;
 }
 
+// "NAME=VALUE", or "NAME" of a variable that we have ourselves.
+Result<std::vector<std::string>> exported_environment(const std::vector<std::string>& words) {
+  std::vector<std::string> out;
+  for (const std::string& word : words) {
+    std::string variable = word.substr(0, word.find('='));
+    const char* own = std::getenv(variable.c_str());
+    if (variable.empty() || (variable == word && own == nullptr))
+      return Error{Code::invalid, "hand on the variable '" + word + "'", "it has no value", "set it, or write -x NAME=VALUE"};
+    out.push_back(variable == word ? variable + "=" + own : word);
+  }
+  return out;
+}
+
+// Where the user is; empty when that is nowhere any more.
+std::string working_folder() {
+  std::error_code error;
+  std::string folder = std::filesystem::current_path(error).string();
+  return error ? "" : folder;
+}
+
+// `run [options] -np N PROGRAM ...`: from the first -np on, words are of programs. Takes them off the end of the command line.
+std::vector<std::string> take_programs(int& argc, char** argv) {
+  std::vector<std::string> out;
+  int at = 1;
+  while (at < argc && std::string(argv[at]) != "run") ++at;
+  for (++at; at < argc && !Programs::begins(argv[at]);) ++at;
+  for (int i = at; i < argc; ++i) out.emplace_back(argv[i]);
+  argc = std::min(argc, at);
+  return out;
+}
+
 void report(const Error& error, bool json) {
   set_log({"remora", "", json, false, LogLevel::warning});
   log(LogLevel::error, error.text(), {{"error", to_json(error)}});
@@ -175,6 +236,7 @@ void report(const Error& error, bool json) {
 
 int run_program(int argc, char** argv) {
   std::string file, name, share, stdin_rank = "0";
+  std::vector<std::string> exported, program_words = take_programs(argc, argv);
   LaunchOptions options;
   unsigned timeout = 0, init_timeout = 8;
   bool json = false, no_prefix = false;
@@ -186,7 +248,15 @@ int run_program(int argc, char** argv) {
   app.footer(
       "Exit status of run: that of the first rank that failed, 128 + signal, 124 after --timeout, 0 when none failed.\nManual: man remora");
   auto* run_verb = app.add_subcommand("run", "run a composition to its end");
-  run_verb->add_option("composition", file, "XML file")->required();
+  run_verb->add_option("composition", file, "XML file; or a list of programs, which begins with -np");
+  run_verb->add_option("--name", name, "of the composition, instead of its file's");
+  run_verb->add_option("-x,--export", exported, "variable for every rank, NAME=VALUE or NAME for the caller's")->allow_extra_args(false);
+  run_verb->add_flag("--report-bindings", options.report_bindings, "say which CPUs each rank is bound to");
+  run_verb->add_flag("--timestamp-output", options.timestamps, "the time before each line");
+  run_verb->add_option("--output-filename", options.output, "folder that also gets each rank's output, as APP/RANK/stdout and stderr");
+  run_verb->footer(
+      "A list of programs is -np N PROGRAM ARGS, and further ones after a colon. Each is an app in an enclave of its own.\n"
+      "Between -np N and PROGRAM may stand --cores N, --memory SIZE, --bundle FOLDER, --wdir FOLDER and --no-mpi.");
   run_verb->add_option("--timeout", timeout, "end it after this many seconds, with status 124");
   run_verb->add_option("--init-timeout", init_timeout, "seconds from the first rank in MPI_Init until the last must be there")
       ->capture_default_str();
@@ -199,7 +269,24 @@ int run_program(int argc, char** argv) {
   run_verb->add_flag("--keep", options.keep, "leave the enclaves it made");
   run_verb->callback([&] {
     action = [&]() -> Result<int> {
-      HOBBES_TRY(composition, load_composition(file));
+      std::optional<Programs> programs;
+      if (!program_words.empty()) {
+        if (!file.empty()) return Error{Code::invalid, "run " + file, "a list of programs follows the file", "give one of the two"};
+        HOBBES_TRY(read, Programs::read(program_words));
+        programs.emplace(std::move(read));
+      }
+      if (!programs && file.empty())
+        return Error{Code::invalid, "run a composition", "neither a file nor programs are named", "see `remora run --help`"};
+      HOBBES_TRY(composition, programs ? Result<Composition>(programs->composition()) : load_composition(file));
+      if (!name.empty()) {
+        HOBBES_CHECK(check_id(name));
+        composition.name = name;
+        options.own_name = true;
+      }
+      HOBBES_TRY(environment, exported_environment(exported));
+      options.environment = std::move(environment);
+      options.folder = working_folder();
+      if (!options.output.empty()) options.output = absolute(options.output);
       options.timeout = std::chrono::seconds(timeout);
       options.init_timeout = std::chrono::seconds(init_timeout);
       options.prefix = !no_prefix;

@@ -36,7 +36,7 @@ Json staged_machine(const Bundle& bundle) {
 
 // A bundle's configuration with what a composition adds: the shared memory, the session's folder, our libraries and the programs.
 Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave, const std::string& session,
-                   const std::string& share) {
+                   const std::string& share, const std::string& folder) {
   if (bundle.hobbes.kind == Kind::palacios) return staged_machine(bundle);
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
@@ -48,6 +48,7 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   mounts.push_back(bind_mount(session + "/shm", "/dev/shm", true));
   mounts.push_back(bind_mount(session, session, true));
   if (!share.empty()) mounts.push_back(bind_mount(share, share, true));
+  if (bundle.hobbes.host_root && !folder.empty()) mounts.push_back(bind_mount(folder, folder, true));
   // The host's tree shows everything but what is below the private /tmp; an image has none of it.
   std::string component = component_directory();
   std::string library = component.substr(0, component.rfind('/')) + "/libremora.so";
@@ -55,11 +56,20 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   auto hidden = [&](const std::string& path) { return path.rfind("/tmp/", 0) == 0; };
   for (const std::string& path : {component, library})
     if (!bundle.hobbes.host_root || hidden(path)) wanted.insert(path);
+  auto shown = [](const std::string& path, const std::string& by) { return !by.empty() && path.rfind(by + "/", 0) == 0; };
   for (const CompositionApp& app : composition.apps)
-    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path)) wanted.insert(app.path.substr(0, app.path.rfind('/')));
+    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path) && !shown(app.path, folder) && !shown(app.path, share))
+      wanted.insert(app.path.substr(0, app.path.rfind('/')));
   for (const std::string& path : wanted) mounts.push_back(bind_mount(path, path, false));
   config["mounts"] = mounts;
   return config;
+}
+
+// The folder that a user works in is shown, writable, in enclaves that show the host's tree. Not what every enclave has of its own.
+std::string shown_folder(const std::string& folder) {
+  for (const char* own : {"/proc", "/sys", "/dev", "/run"})
+    if (folder == own || folder.rfind(std::string(own) + "/", 0) == 0) return "";
+  return folder == "/" ? "" : folder;
 }
 
 std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
@@ -98,6 +108,8 @@ Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   Validation validation = validate_config(record.bundle, json);
   if (!validation.bundle) return Error{Code::corrupt, "use enclave '" + enclave.existing + "'", report(validation.problems), ""};
   place.process = validation.bundle->oci.process.value_or(oci::Process());
+  place.host_root = validation.bundle->hobbes.host_root;
+  place.folder = "/";
   note_namespaces(validation.bundle->oci, place);
   place.record = std::move(record);
   return place;
@@ -114,17 +126,18 @@ Result<void> ask_placement(Stage::Place& place) {
 }
 
 Result<Stage::Place> make(const Composition& composition, std::size_t index, const std::string& session, const std::string& share,
-                          bool keep) {
+                          const std::string& folder, bool keep) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
   HOBBES_CHECK(expect_room_for_apps(composition, index, bundle.hobbes.kind));
-  std::string folder = session + "/bundle." + enclave.name;
-  HOBBES_CHECK(make_directories(folder, 0700));
-  HOBBES_CHECK(replace_file(folder + "/config.json", to_text(staged_config(bundle, composition, index, session, share), 2), 0600));
+  std::string staged = session + "/bundle." + enclave.name;
+  HOBBES_CHECK(make_directories(staged, 0700));
+  Json config = staged_config(bundle, composition, index, session, share, folder);
+  HOBBES_CHECK(replace_file(staged + "/config.json", to_text(config, 2), 0600));
   EnclaveRequest request;
   request.root = default_root();
   request.id = enclave_id(composition, enclave);
-  request.bundle = folder;
+  request.bundle = staged;
   request.bound = !keep;
   Stage::Place place;
   HOBBES_TRY(record, create_enclave(request));
@@ -136,6 +149,8 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
       return std::move(started).error();
     }
   place.process = bundle.oci.process.value_or(oci::Process());
+  place.host_root = bundle.hobbes.host_root;
+  place.folder = place.host_root && !folder.empty() ? folder : "/";
   note_namespaces(bundle.oci, place);
   return place;
 }
@@ -147,7 +162,8 @@ std::string component_directory() {
   return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
 }
 
-Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, const std::string& share, bool keep) {
+Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, const std::string& share, const std::string& folder,
+                            bool keep) {
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());
@@ -156,7 +172,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
     const CompositionEnclave& enclave = composition.enclaves[i];
     if (enclave.bundle.empty() && enclave.existing.empty()) stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
-    auto place = enclave.existing.empty() ? make(composition, i, session, share, keep) : borrow(composition, i);
+    auto place = enclave.existing.empty() ? make(composition, i, session, share, shown_folder(folder), keep) : borrow(composition, i);
     if (!place)
       return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
     stage.places_[i] = std::move(*place);
@@ -167,19 +183,28 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
 }
 
 Result<std::string> Stage::plan(const Composition& composition) {
-  std::string out;
   std::vector<bool> needed(composition.enclaves.size());
   for (const CompositionApp& app : composition.apps) needed[app.enclave] = true;
+  Json plans = Json::array();
+  std::vector<std::string> words;
   for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
     const CompositionEnclave& enclave = composition.enclaves[i];
-    if (!needed[i] || !enclave.existing.empty()) continue;
-    HOBBES_TRY(bundle, load_bundle(enclave.bundle));
-    HOBBES_TRY(client, Client::connect());
-    HOBBES_TRY(planned, client.call("plan", reservation_of(bundle, default_root(), enclave_id(composition, enclave))));
-    std::string cpus = text_at(planned.body, "cpus");
-    out += "enclave \"" + enclave.name + "\": kind " + name_of(bundle.hobbes.kind) + ", " +
-           (cpus.empty() ? "no cores of its own" : "CPUs " + cpus) + " of those free now, memory " +
-           format_size(static_cast<std::uint64_t>(number_at(planned.body, "memoryTotal"))) + "\n";
+    if (!needed[i] || enclave.bundle.empty()) continue;
+    auto bundle = load_bundle(enclave.bundle);
+    if (!bundle)
+      return std::move(bundle.error()).within("plan enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
+    HOBBES_CHECK(expect_room_for_apps(composition, i, bundle->hobbes.kind));
+    plans.push_back(reservation_of(*bundle, default_root(), enclave_id(composition, enclave)));
+    words.push_back("enclave \"" + enclave.name + "\": kind " + name_of(bundle->hobbes.kind) + ", ");
+  }
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_TRY(planned, client.call("plan", {{"plans", plans}}));
+  std::string out;
+  for (std::size_t i = 0; i < words.size() && i < planned.body["placements"].size(); ++i) {
+    const Json& placement = planned.body["placements"][i];
+    std::string cpus = text_at(placement, "cpus");
+    out += words[i] + (cpus.empty() ? "no cores of its own" : "CPUs " + cpus + " of those free now") + ", memory " +
+           format_size(static_cast<std::uint64_t>(number_at(placement, "memoryTotal"))) + "\n";
   }
   return out;
 }

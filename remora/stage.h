@@ -19,14 +19,17 @@ class Stage {
     CpuSet cpus;           ///< empty: not leased
     std::uint64_t memory = 0;
     bool own_pid_namespace = false, own_user_namespace = false;
+    bool host_root = false;
+    std::string folder;  ///< the working directory of apps that name none
     bool made = false;
     bool needed = false;  ///< has apps of its own
   };
 
   /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each;
-  /// so is `share`, a folder of the user's, when not empty.
-  static Result<Stage> set_up(const Composition& composition, const std::string& session, const std::string& share, bool keep);
-  /// What set_up would take, one line per enclave.
+  /// so are `share`, a folder of the user's, and `folder`, where he is, when not empty; the latter where the root is the host's only.
+  static Result<Stage> set_up(const Composition& composition, const std::string& session, const std::string& share,
+                              const std::string& folder, bool keep);
+  /// What set_up would take, all at once, one line per enclave.
   static Result<std::string> plan(const Composition& composition);
   Stage(Stage&& other) noexcept = default;
   Stage& operator=(Stage&&) = delete;

@@ -128,19 +128,26 @@ Limits Manager::limits_for(const Session& session, bool detached) const {
   return out;
 }
 
-Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except) const {
+Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except,
+                                     const std::vector<Lease>& planned) const {
   CoreRequest cores = core_request(request.value("cores", Json::object()));
   MemoryRequest memory = memory_request(request.value("memory", Json::object()));
   const hobbes_record* changed = except != 0 ? nis_->by_id(except) : nullptr;
   memory.detached = changed != nullptr ? owns_memory(*changed) : kind_named(text_at(request, "kind")) == Kind::kitten;
-  HOBBES_TRY(placement, place(inventory_, leases(except), limits_for(session, memory.detached), cores, memory));
-  HOBBES_CHECK(check_quota(session.peer.uid, placement, except));
+  std::vector<Lease> held = leases(except);
+  held.insert(held.end(), planned.begin(), planned.end());
+  HOBBES_TRY(placement, place(inventory_, held, limits_for(session, memory.detached), cores, memory));
+  HOBBES_CHECK(check_quota(session.peer.uid, placement, except, planned));
   return std::move(placement);
 }
 
-Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const {
+Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::uint64_t except, const std::vector<Lease>& planned) const {
   Quota quota = policies_.of(uid);
-  std::uint64_t cores = placement.cpus.count(), memory = 0, enclaves = 1;
+  std::uint64_t cores = placement.cpus.count(), memory = 0, enclaves = 1 + planned.size();
+  for (const Lease& lease : planned) {
+    cores += lease.cpus.count();
+    for (const auto& [node, bytes] : lease.memory) memory += bytes;
+  }
   for (const auto& [node, bytes] : placement.memory) memory += bytes;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->uid != uid || record->id == except) continue;
@@ -161,8 +168,28 @@ Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::ui
 }
 
 Result<Reply> Manager::plan(Session& session, const Json& request) {
-  HOBBES_TRY(placement, place_for(session, request, 0));
-  return Reply{placement_json(placement), {}};
+  if (!request.contains("plans")) {
+    HOBBES_TRY(placement, place_for(session, request, 0, {}));
+    return Reply{placement_json(placement), {}};
+  }
+  // Several that are to be there at once: each has what those before it leave.
+  constexpr std::size_t most = 1024;
+  if (!request["plans"].is_array() || request["plans"].size() > most)
+    return Error{Code::invalid, "plan enclaves", "\"plans\" is not a list of at most " + std::to_string(most), "see docs/CONTROL.md"};
+  std::vector<Lease> planned;
+  Json placements = Json::array();
+  for (const Json& one : request["plans"]) {
+    std::string id = one.is_object() ? text_at(one, "id") : "";
+    auto kind = one.is_object() ? kind_named(text_at(one, "kind")) : std::nullopt;
+    if (!kind) return Error{Code::invalid, "plan enclave '" + id + "'", "the kind is unknown", "see docs/CONTROL.md"};
+    auto placement = place_for(session, one, 0, planned);
+    if (!placement)
+      return std::move(placement.error()).within("plan enclave '" + id + "' beside " + std::to_string(planned.size()) + " others");
+    bool shared = one.value("cores", Json::object()).value("shared", false);
+    planned.push_back({id, placement->cpus, shared, *kind == Kind::kitten, placement->memory});
+    placements.push_back(placement_json(*placement));
+  }
+  return Reply{Json{{"placements", placements}}, {}};
 }
 
 // The records of a root are its user's: he alone may have enclaves there.
@@ -189,7 +216,7 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
       return Error{Code::exists, "reserve resources for '" + id + "'", "the id is taken and its process runs", "choose another id"};
     forget(old->id);
   }
-  HOBBES_TRY(placement, place_for(session, request, 0));
+  HOBBES_TRY(placement, place_for(session, request, 0, {}));
   // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
   HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
   bool shared = request.value("cores", Json::object()).value("shared", false), bound = request.value("bound", false);
@@ -422,7 +449,7 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
     wanted["memory"] = {{"size", total}};
   }
   wanted["cores"]["shared"] = (body.flags & 1U) != 0;
-  HOBBES_TRY(placement, place_for(session, wanted, record.id));
+  HOBBES_TRY(placement, place_for(session, wanted, record.id, {}));
   Json out = placement_json(placement);
   std::uint64_t memory_before = 0;
   for (std::uint64_t bytes : body.memory) memory_before += bytes;
@@ -524,6 +551,7 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
 
 void Manager::watch_enclave(const hobbes_record& record) {
   std::uint64_t id = record.id;
+  listen_for_ends();
   auto pidfd = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.open();
   if (!pidfd) {
     loop_.post([this, id] { enclave_ended(id); });
@@ -573,8 +601,10 @@ void Manager::enclave_ended(std::uint64_t id) {
 }
 
 void Manager::listen_for_ends() {
+  if (exit_events_ || no_exit_events_) return;
   auto opened = ExitEvents::open();
   if (!opened) {
+    no_exit_events_ = true;
     spdlog::info("{}: exit statuses of enclaves that others wait for are learned from those", opened.error().text());
     return;
   }
@@ -590,6 +620,13 @@ void Manager::listen_for_ends() {
       }
   });
   if (!watched) exit_events_.reset();
+}
+
+// Without enclaves the ends of the node's processes are nobody's concern, and should not wake us.
+void Manager::stop_listening_for_ends() {
+  if (!exit_events_ || !enclave_watches_.empty() || !endings_.empty()) return;
+  loop_.unwatch(exit_events_->fd());
+  exit_events_.reset();
 }
 
 void Manager::learn_exit_status(std::uint64_t id, int pidfd) {

@@ -179,7 +179,7 @@ Result<void> serve(const Options& options) {
 
 int main(int argc, char** argv) {
   hobbes::Options options;
-  CLI::App app("hobbesd: the Hobbes node manager. It owns the inventory, the leases and the node's state.");
+  CLI::App app("hobbesd: the Hobbes node manager. It owns the inventory, the leases and the node's state.", "hobbesd");
   app.add_flag("--foreground", options.foreground, "log to standard error");
   app.add_option("--topology", options.topology, "synthetic:DESCRIPTION or xml:FILE instead of this machine (for trying out)");
   app.add_option("--config", options.config,

@@ -77,7 +77,6 @@ Result<void> Manager::publish_node() {
 }
 
 Result<void> Manager::adopt() {
-  listen_for_ends();
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
   consume_release_notes();
@@ -242,6 +241,7 @@ void Manager::tick() {
   std::vector<std::pair<std::uint64_t, int>> unknown;
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
   for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);
+  stop_listening_for_ends();
   // Orphans of operations (enclave processes of REST clients) are reparented to us; reap those nobody else waits for.
   siginfo_t info{};
   while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {

@@ -76,8 +76,8 @@ class Manager {
   Result<Reply> release(Session& session, const Json& request);
   Result<Reply> describe_enclave(Session& session, const Json& request);
   static Result<void> check_root(const Session& session, const std::string& root);
-  Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except) const;
-  Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except) const;
+  Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except, const std::vector<Lease>& planned) const;
+  Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except, const std::vector<Lease>& planned) const;
   [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
   [[nodiscard]] Limits limits_for(const Session& session, bool detached) const;
   [[nodiscard]] const hobbes_record* find_enclave(const Session& session, const std::string& root, const std::string& id) const;
@@ -87,6 +87,7 @@ class Manager {
   void watch_maker(std::uint64_t id, const Json& document);
   void enclave_ended(std::uint64_t id);
   void listen_for_ends();
+  void stop_listening_for_ends();
   void learn_exit_status(std::uint64_t id, int pidfd);
   void clean_up(const hobbes_record& record);
   void forget(std::uint64_t id);
@@ -182,6 +183,7 @@ class Manager {
   };
   std::map<std::uint64_t, Ending> endings_;  // status not known yet
   std::optional<ExitEvents> exit_events_;
+  bool no_exit_events_ = false;             // this process may not have them
   std::map<std::uint64_t, int> announced_;  // enclave id -> status, heard before its process was seen to be gone
   std::map<std::uint64_t, Fd> segment_fds_;
   std::map<std::uint64_t, Fd> bells_;  // attachment id -> where to ring for it
