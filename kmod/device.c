@@ -3,6 +3,7 @@
  * copied out.
  */
 #include <linux/capability.h>
+#include <linux/ctype.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/uaccess.h>
@@ -63,11 +64,24 @@ static long node_request(unsigned int command, union request *request)
 	return -ENOTTY;
 }
 
+/* A name stands in the lines of the report, where blanks separate words. */
+static bool is_word(const char *name)
+{
+	const char *at;
+
+	for (at = name; *at; at++)
+		if (!isgraph(*at) || !isascii(*at))
+			return false;
+	return at != name;
+}
+
 /* Requests about one enclave, under its lock. */
 static long enclave_request(struct enclave *enclave, unsigned int command, union request *request)
 {
 	switch (command) {
 	case HOBBES_IOC_NAME:
+		if (!is_word(request->enclave.name))
+			return -EINVAL;
 		strscpy(enclave->name, request->enclave.name, sizeof(enclave->name));
 		return 0;
 	case HOBBES_IOC_STATE:

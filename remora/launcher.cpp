@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -115,31 +114,24 @@ class Session {
   std::string path_;
 };
 
-// One counter per rank in a page all of them share; written by the hook component.
+// One counter per rank in a file all of them share; written by the hook component. Read, not mapped: a rank could cut it.
 class Progress {
  public:
   Result<void> make(const std::string& path, std::size_t ranks) {
-    Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    size_ = ranks * 64;
-    if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size_)) != 0) return os_error("make " + path, errno);
-    void* base = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd.get(), 0);
-    if (base == MAP_FAILED) return os_error("map " + path, errno);
-    base_ = static_cast<const std::uint64_t*>(base);
+    fd_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!fd_ || ::ftruncate(fd_.get(), static_cast<off_t>(ranks * counter_size)) != 0) return os_error("make " + path, errno);
     return {};
   }
-  Progress() = default;
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-  ~Progress() {
-    if (base_ != nullptr) ::munmap(const_cast<std::uint64_t*>(base_), size_);
-  }
+  /// Zero where there is no counter any more.
   [[nodiscard]] std::uint64_t messages(std::size_t rank) const {
-    return base_ != nullptr ? __atomic_load_n(base_ + rank * 8, __ATOMIC_RELAXED) : 0;
+    std::uint64_t count = 0;
+    (void)!::pread(fd_.get(), &count, sizeof count, static_cast<off_t>(rank * counter_size));
+    return count;
   }
 
  private:
-  const std::uint64_t* base_ = nullptr;
-  std::size_t size_ = 0;
+  static constexpr std::size_t counter_size = 64;  // a cache line each
+  Fd fd_;
 };
 
 enum class Phase { planned, started, connected, in_init, running, in_finalize, finalized, ended };
@@ -451,7 +443,10 @@ Result<void> Launcher::start_ranks() {
     }
   }
   bool all_ranks = composition_.ranks() == ranks_.size(), one = ranks_.size() == 1;
-  say(std::to_string(ranks_.size()) + (all_ranks ? one ? " rank of " : " ranks of " : one ? " process of " : " processes of ") +
+  say(std::to_string(ranks_.size()) +
+      (all_ranks ? one ? " rank of " : " ranks of "
+       : one     ? " process of "
+                 : " processes of ") +
       std::to_string(composition_.apps.size()) + (composition_.apps.size() == 1 ? " app started" : " apps started"));
   publish();
   return {};

@@ -1,9 +1,11 @@
 #include "vmm/confinement.h"
 
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <initializer_list>
@@ -45,21 +47,12 @@ constexpr int common[] = {SCMP_SYS(read),
                           SCMP_SYS(sched_getaffinity)};
 
 constexpr int serving[] = {
-    SCMP_SYS(epoll_ctl),       SCMP_SYS(epoll_wait),
-    SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),
-    SCMP_SYS(epoll_pwait),     SCMP_SYS(pread64),
-    SCMP_SYS(pwrite64),        SCMP_SYS(fdatasync),
-    SCMP_SYS(getrandom),       SCMP_SYS(sendmsg),
-    SCMP_SYS(recvmsg),         SCMP_SYS(sendto),
-    SCMP_SYS(recvfrom),        SCMP_SYS(accept4),
-    SCMP_SYS(socketpair),      SCMP_SYS(socket),
-    SCMP_SYS(connect),         SCMP_SYS(getsockopt),
-    SCMP_SYS(fcntl),           SCMP_SYS(openat),
-    SCMP_SYS(readlink),        SCMP_SYS(sched_setaffinity),
-    SCMP_SYS(access),          SCMP_SYS(faccessat2),
-    SCMP_SYS(lseek),           SCMP_SYS(getuid),
-    SCMP_SYS(geteuid),         SCMP_SYS(nanosleep),
-    SCMP_SYS(rt_sigpending),   SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),    SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt), SCMP_SYS(epoll_pwait),
+    SCMP_SYS(pread64),   SCMP_SYS(pwrite64),      SCMP_SYS(fdatasync),       SCMP_SYS(getrandom),  SCMP_SYS(sendmsg),
+    SCMP_SYS(recvmsg),   SCMP_SYS(sendto),        SCMP_SYS(recvfrom),        SCMP_SYS(accept4),    SCMP_SYS(socketpair),
+    SCMP_SYS(connect),   SCMP_SYS(getsockopt),    SCMP_SYS(fcntl),           SCMP_SYS(readlink),   SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(access),    SCMP_SYS(faccessat2),    SCMP_SYS(lseek),           SCMP_SYS(getuid),     SCMP_SYS(geteuid),
+    SCMP_SYS(nanosleep), SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigtimedwait),
 };
 
 constexpr int on_files[] = {
@@ -107,6 +100,10 @@ Result<void> confine(Role role) {
   } else {
     for (int call : serving)
       if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
+    // hobbesd and the mirror are found anew when they were restarted: sockets of this machine only, and files for reading only.
+    if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+    constexpr scmp_datum_t changes = O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND;
+    if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, changes, O_RDONLY));
     for (unsigned long request : {static_cast<unsigned long>(KVM_SET_USER_MEMORY_REGION), 0x5413UL /* TIOCGWINSZ */, 0x5401UL /* TCGETS */,
                                   0x5402UL, 0x5403UL, 0x5404UL})
       allow_ioctl(request);

@@ -1,11 +1,28 @@
 #!/bin/sh
-# Slurm epilog: takes away what a job's user left on this node. Never fails: a nonzero epilog drains the node.
-[ -n "$SLURM_JOB_UID" ] || exit 0
-hobbes --json enclaves 2>/dev/null | python3 -c '
+# Slurm epilog: takes away what one job left on this node, in whatever state root it was made. What its user has made in other jobs, or
+# outside of any, stays. Never fails: a nonzero epilog drains the node.
+[ -n "$SLURM_JOB_UID" ] && [ -n "$SLURM_JOB_ID" ] || exit 0
+group=$(id -g "$SLURM_JOB_UID") || exit 0
+# Made by a step's container (oci.conf names them by job), or by a program of the job (hobbes-run notes the job as a label).
+{
+  hobbes --json enclaves --label "slurm.job=$SLURM_JOB_ID"
+  hobbes --json enclaves
+} 2>/dev/null | python3 -c '
 import json, sys
-for e in json.load(sys.stdin):
-    if e["uid"] == int(sys.argv[1]): print(e["id"])' "$SLURM_JOB_UID" |
-while read -r id; do
-  timeout -k 5 30 setpriv --reuid="$SLURM_JOB_UID" --regid="$(id -g "$SLURM_JOB_UID")" --clear-groups hobbes-run delete --force "$id" || true
+uid, job, text, found = int(sys.argv[1]), sys.argv[2], sys.stdin.read(), set()
+decoder, at = json.JSONDecoder(), 0
+for labelled in (True, False):
+    if not text[at:].strip():
+        break
+    enclaves, end = decoder.raw_decode(text[at:].lstrip())
+    at += len(text[at:]) - len(text[at:].lstrip()) + end
+    for one in enclaves:
+        words = one["id"].split(".")
+        if one["uid"] == uid and one.get("root") and (labelled or (len(words) >= 5 and words[-3] == job)):
+            found.add((one["root"], one["id"]))
+for root, name in sorted(found):
+    print(root, name, sep="\t")' "$SLURM_JOB_UID" "$SLURM_JOB_ID" |
+while IFS="$(printf '\t')" read -r root id; do
+  timeout -k 5 30 setpriv --reuid="$SLURM_JOB_UID" --regid="$group" --clear-groups hobbes-run --root "$root" delete --force "$id" || true
 done
 exit 0

@@ -103,6 +103,7 @@ struct hobbes_kmod_state {
 #define HOBBES_IOC_POOL_REMOVE _IOWR(HOBBES_KMOD_MAGIC, 2, struct hobbes_kmod_chunk)
 /* Waits until every enclave whose descriptor was closed has given back what it held. */
 #define HOBBES_IOC_SETTLE _IO(HOBBES_KMOD_MAGIC, 3)
+/* Errors: EINVAL for a name that is empty or has other characters than printable ASCII without blanks. */
 #define HOBBES_IOC_NAME _IOWR(HOBBES_KMOD_MAGIC, 4, struct hobbes_kmod_enclave)
 #define HOBBES_IOC_STATE _IOWR(HOBBES_KMOD_MAGIC, 5, struct hobbes_kmod_state)
 #define HOBBES_IOC_EXTENT_TAKE _IOWR(HOBBES_KMOD_MAGIC, 6, struct hobbes_kmod_extent)

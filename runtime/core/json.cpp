@@ -4,7 +4,7 @@
 
 namespace hobbes {
 
-Result<Json> parse_json(std::string_view text, const std::string& what) {
+Result<Json> parse_json(std::string_view text, const std::string& what, Comments comments) {
   auto bad = [&](const std::string& why) {
     return Error{Code::invalid, "read " + what, why, "mend the file; `hobbes-run spec` prints a valid one"};
   };
@@ -25,7 +25,7 @@ Result<Json> parse_json(std::string_view text, const std::string& what) {
     return true;
   };
   try {
-    Json json = Json::parse(text, watch);
+    Json json = Json::parse(text, watch, true, comments == Comments::ignored);
     if (!trouble.empty()) return bad(trouble);
     return json;
   } catch (const Json::exception& e) {

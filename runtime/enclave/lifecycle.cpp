@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <optional>
 
 #include "core/file.h"
@@ -91,6 +92,8 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     bundle.config["process"]["terminal"] = true;
   }
   for (const auto& [key, value] : options.labels) bundle.hobbes.labels[key] = value;
+  // What a batch job makes is known as the job's, so that its epilog finds it.
+  if (const char* job = std::getenv("SLURM_JOB_ID")) bundle.hobbes.labels.try_emplace("slurm.job", job);
   const Driver& driver = driver_for(bundle.hobbes.kind);
   if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
   const std::string& root = options.root;

@@ -12,6 +12,7 @@
 #include "core/number.h"
 #include "core/sealed_program.h"
 #include "core/standard_streams.h"
+#include "hobbes-run/image.h"
 #include "hobbes-run/verbs.h"
 
 namespace hobbes {
@@ -110,8 +111,10 @@ int run_program(int argc, char** argv) {
   CreateOptions create_options, run_options;
   ExecOptions exec_options;
   UpdateOptions update_options;
+  ImageOptions image_options;
   std::string id, signal = "TERM", format = "table", ps_format = "table", bundle = ".", kind = "linux";
-  bool interactive = false, remove = false, force = false, all = false, quiet = false, stats = false, host_root = false, print = false;
+  bool interactive = false, remove = false, force = false, all = false, quiet = false, stats = false, host_root = false, terminal = false,
+       print = false;
   std::vector<std::string> ps_options;
   milliseconds interval{5000};
   std::function<Result<int>()> action;
@@ -219,13 +222,24 @@ int run_program(int argc, char** argv) {
   events_verb->add_option_function<std::string>(
       "--interval", [&](const std::string& text) { interval = duration(text); }, "as 5s, 500ms or 2m; a bare number is seconds");
   verb("features", "print what this runtime and node can do", [] { return features(); });
-  auto* spec_verb = verb("spec", "write an example config.json", [&] { return spec(kind, host_root, bundle, print); });
+  auto* spec_verb = verb("spec", "write an example config.json", [&] { return spec(kind, host_root, terminal, bundle, print); });
   spec_verb->add_option("-k,--kind", kind, "linux, kitten or palacios")->capture_default_str();
   spec_verb->add_flag("--host-root", host_root, "use the host's root file system, read-only; no image needed");
+  spec_verb->add_flag("-t,--terminal", terminal, "a shell on a terminal");
   spec_verb->add_option("-b,--bundle", bundle, "folder to write to")->capture_default_str();
   spec_verb->add_flag("--print", print, "print instead");
   auto* validate_verb = verb("validate", "check a bundle without touching the node", [&] { return validate(globals, bundle); });
   validate_verb->add_option("-b,--bundle,bundle", bundle, "folder with config.json")->capture_default_str();
+
+  auto* bundle_verb = verb("bundle", "make a bundle from a container image", [&]() -> Result<int> {
+    image_options.quiet = globals.json;
+    HOBBES_CHECK(make_bundle_from_image(image_options));
+    return 0;
+  });
+  bundle_verb->add_option("image", image_options.image, "as skopeo names it; without a transport, of a registry")->required();
+  bundle_verb->add_option("folder", image_options.folder, "to be made")->required();
+  bundle_verb->add_option("--cores", image_options.cores, "the bundle leases this many cores");
+  bundle_verb->add_option("--memory", image_options.memory, "the bundle leases this much memory");
 
   exec_options.command = take_words(argc, argv, *exec_verb);
   if (exec_options.command.empty()) ps_options = take_words(argc, argv, *ps_verb);

@@ -534,12 +534,19 @@ Result<int> events(const Globals& globals, const std::string& id, bool stats, mi
   }
 }
 
-Result<int> spec(const std::string& kind_name, bool host_root, const std::string& bundle, bool print) {
+Result<int> spec(const std::string& kind_name, bool host_root, bool terminal, const std::string& bundle, bool print) {
   auto kind = kind_named(kind_name);
   if (!kind)
     return Error{Code::invalid, "write a configuration of kind '" + kind_name + "'", "there is no such kind",
                  "use linux, kitten or palacios"};
-  std::string text = to_text(example_config(*kind, host_root), 2) + "\n";
+  Json config = example_config(*kind, host_root);
+  if (terminal && *kind == Kind::kitten)
+    return Error{Code::unsupported, "write a configuration with a terminal", "a co-kernel has a console only", "see `hobbes console`"};
+  if (terminal) {
+    config["process"]["terminal"] = true;
+    config["process"]["args"] = {"sh"};
+  }
+  std::string text = to_text(config, 2) + "\n";
   if (print) {
     std::cout << text;
     return 0;

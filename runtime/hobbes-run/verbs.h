@@ -21,7 +21,7 @@ Result<int> resume(const Globals& globals, const std::string& id);
 Result<int> update(const Globals& globals, const UpdateOptions& options);
 Result<int> events(const Globals& globals, const std::string& id, bool stats, std::chrono::milliseconds interval);
 Result<int> features();
-Result<int> spec(const std::string& kind, bool host_root, const std::string& bundle, bool print);
+Result<int> spec(const std::string& kind, bool host_root, bool terminal, const std::string& bundle, bool print);
 Result<int> validate(const Globals& globals, const std::string& bundle);
 
 }  // namespace hobbes

@@ -48,7 +48,7 @@ Result<Policies> Policies::load(const std::string& path, bool must_exist) {
     if (text.error().code == Code::not_found && !must_exist) return out;
     return std::move(text).error();
   }
-  HOBBES_TRY(json, parse_json(*text, path));
+  HOBBES_TRY(json, parse_json(*text, path, Comments::ignored));
   std::vector<Problem> problems;
   Inspect at(&json, "", &problems);
   at.only({"reservedCores", "quotas", "tokens"});

@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <sstream>
 #include <thread>
 
@@ -20,6 +22,7 @@
 #include "core/standard_streams.h"
 #include "enclave/driver.h"
 #include "enclave/record.h"
+#include "ipc/client.h"
 #include "shell/doctor.h"
 #include "shell/views.h"
 
@@ -30,7 +33,7 @@ const std::vector<std::string> words = {"apps", "compositions", "console", "doct
                                         "help", "logs",         "node",    "ping",   "segments", "topology"};
 
 struct Request {
-  std::string command, id;
+  std::string command, id, label;
   bool follow = false, json = false;
 };
 
@@ -97,6 +100,21 @@ Result<int> ping(const Request& request) {
   return 0;
 }
 
+// Labels are not in the mirror: hobbesd is asked, who tells them to an enclave's user and to root.
+Result<std::function<bool(const hobbes_record&)>> with_label(const std::string& label) {
+  std::size_t equals = label.find('=');
+  if (equals == std::string::npos || equals == 0)
+    return Error{Code::invalid, "choose enclaves by the label '" + label + "'", "it is not KEY=VALUE", "see `hobbes enclaves --help`"};
+  HOBBES_TRY(client, Client::connect(false));
+  auto shared = std::make_shared<Client>(std::move(client));
+  return std::function<bool(const hobbes_record&)>(
+      [shared, key = label.substr(0, equals), value = label.substr(equals + 1)](const hobbes_record& record) {
+        auto described = shared->call("enclave.describe", {{"handle", record.id}});
+        return described && described->body.contains("labels") && text_at(described->body["labels"], key.c_str()) == value &&
+               described->body["labels"].contains(key);
+      });
+}
+
 Result<int> act(const Request& request) {
   Style style{::isatty(1) == 1 && std::getenv("NO_COLOR") == nullptr, request.json};
   if (request.command == "events") return events(request, style);
@@ -110,7 +128,12 @@ Result<int> act(const Request& request) {
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   if (request.command == "node") std::cout << node_view(*nis, style);
   if (request.command == "topology") std::cout << topology_view(*nis, style);
-  if (request.command == "enclaves") std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
+  if (request.command == "enclaves" && !request.label.empty()) {
+    HOBBES_TRY(wanted, with_label(request.label));
+    std::cout << table_view(*nis, HOBBES_ENCLAVE, style, wanted);
+  } else if (request.command == "enclaves") {
+    std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
+  }
   if (request.command == "segments") std::cout << table_view(*nis, HOBBES_SEGMENT, style);
   if (request.command == "apps") std::cout << table_view(*nis, HOBBES_APP, style);
   if (request.command == "compositions") std::cout << table_view(*nis, HOBBES_COMPOSITION, style);
@@ -139,7 +162,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("doctor", "what this node can host, what is misconfigured, and what to do");
   add("node", "cores, memory and what is going on");
   add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them");
-  add("enclaves", "the enclaves");
+  add("enclaves", "the enclaves")->add_option("--label", request.label, "KEY=VALUE: only those that have it");
   add("segments", "the shared segments");
   add("apps", "the apps of running compositions");
   add("compositions", "the running compositions");

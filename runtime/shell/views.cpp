@@ -60,9 +60,10 @@ std::string root_of(const hobbes_record& record) {
 
 }  // namespace
 
-std::string table_view(NisReader& nis, std::uint16_t type, const Style& style) {
+std::string table_view(NisReader& nis, std::uint16_t type, const Style& style, const std::function<bool(const hobbes_record&)>& wanted) {
   Json rows = Json::array();
   for (const hobbes_record& record : nis.all(type)) {
+    if (!wanted(record)) continue;
     Json row = describe(record);
     hobbes_record enclave;
     if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good)

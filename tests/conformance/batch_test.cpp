@@ -25,6 +25,11 @@ class Slurm : public ::testing::Test {
     })) << "control groups are left";
     node.expect_clean();
   }
+  std::string bundle_that_stays() const {
+    std::string out = node.busybox_bundle("stays", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}}}});
+    node.good({"chown", "-R", "nobody", out});
+    return out;
+  }
   std::string log() const { return Files::system().read(node.folder() + "/slurm/slurmd.log", 1 << 20).value_or(""); }
   Node node;
   std::string bundle;
@@ -45,6 +50,25 @@ TEST_F(Slurm, ACancelledStepLeavesNothingAlthoughItsProgramDoesNotHear) {
                             "break; sleep 0.1; done; hobbes --json enclaves");
   EXPECT_EQ(outcome.out, "it runs\n[]\n") << outcome.err << log();
   EXPECT_NE(log().find("RunTimeKill rc:0"), std::string::npos) << log();
+  expect_clean();
+}
+
+// Two jobs of one user, each with an enclave that its program made in a state root of its own and did not delete.
+TEST_F(Slurm, TheEpilogTakesAwayWhatItsJobLeftAndNothingElse) {
+  std::string mine = node.folder() + "/mine";
+  ASSERT_TRUE(make_directories(mine));
+  node.good({"chown", "nobody", mine});
+  auto make = [run = "hobbes-run --root " + mine + " run --detach --bundle " + bundle_that_stays() + " "](const std::string& id) {
+    return run + id + " </dev/null >/dev/null 2>&1; ";
+  };
+  std::string count = "hobbes --json enclaves | grep -c '\"id\"'";
+  Outcome outcome = as_user(make("outside") + "srun --quiet sh -c '" + make("inside") +
+                            "echo made $(hobbes --json enclaves | grep -c id.*inside)'; for i in $(seq 100); do [ \"$(" + count +
+                            ")\" = 1 ] && break; sleep 0.1; done; " + "hobbes --json enclaves | grep '\"id\"'; hobbes-run --root " + mine +
+                            " delete --force outside");
+  EXPECT_NE(outcome.out.find("made 1\n"), std::string::npos) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("\"outside\""), std::string::npos) << "of no job: " << outcome.out << outcome.err << log();
+  EXPECT_EQ(outcome.out.find("\"inside\""), std::string::npos) << "its job has ended: " << outcome.out;
   expect_clean();
 }
 

@@ -57,6 +57,13 @@ class Module : public ::testing::Test {
   std::string online;
 };
 
+TEST_F(Module, ANameIsOneWordOfItsReport) {
+  auto module = ModuleEnclave::open();
+  ASSERT_TRUE(module);
+  for (const char* forged : {"a\nbusy enclave b", "a b", "", "\x01", "\xe4"}) EXPECT_FALSE(module->name(forged)) << forged;
+  EXPECT_TRUE(module->name("a#0123"));
+}
+
 TEST_F(Module, TakingNeedsTheRightEvenWithTheDescriptor) {
   ModuleEnclave module = open_with_pool();
   pid_t child = ::fork();
