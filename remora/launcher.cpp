@@ -29,6 +29,7 @@
 #include "enclave/driver.h"
 #include "ipc/client.h"
 #include "ipc/membership.h"
+#include "nis/reader.h"
 #include "partition/cgroup.h"
 #include "remora/deadlock.h"
 #include "remora/pmix_server.h"
@@ -953,13 +954,23 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
     return Error{Code::invalid, "run composition '" + composition.name + "'",
                  "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(processes),
                  "name a universe rank, or none"};
+  // Whether somebody else's run, or enclaves that were kept, have this name; what we made ourselves is gone by now.
+  auto name_is_taken = [](const Composition& one) {
+    if (auto nis = NisReader::open(mirror_path()))
+      for (const hobbes_record& record : (*nis)->all(HOBBES_COMPOSITION))
+        if (record.uid == ::geteuid() && one.name == record.name) return true;
+    return std::any_of(one.enclaves.begin(), one.enclaves.end(), [&](const CompositionEnclave& enclave) {
+      return Files::system().exists(default_root() + "/" + enclave_id(one, enclave));
+    });
+  };
   // The name of the file serves as long as no other run has it; then a number makes it another.
   Composition named = composition;
   for (unsigned number = 2;; ++number) {
     HOBBES_TRY(session, Session::make(named.name));
     auto status = Launcher(named, options, std::move(session)).run();
     constexpr unsigned most = 20;
-    if (status || status.error().code != Code::exists || options.own_name || options.host || number > most) return status;
+    bool taken = !status && status.error().code == Code::exists && name_is_taken(named);
+    if (!taken || options.own_name || options.host || number > most) return status;
     named.name = composition.name + "-" + std::to_string(number);
   }
 }

@@ -230,7 +230,7 @@ std::vector<std::string> take_programs(int& argc, char** argv) {
 }
 
 void report(const Error& error, bool json) {
-  set_log({"remora", "", json, false, LogLevel::warning});
+  set_log({.program = "remora", .path = "", .json = json});
   log(LogLevel::error, error.text(), {{"error", to_json(error)}});
 }
 

@@ -61,6 +61,13 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
     if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path) && !shown(app.path, folder) && !shown(app.path, share))
       wanted.insert(app.path.substr(0, app.path.rfind('/')));
   for (const std::string& path : wanted) mounts.push_back(bind_mount(path, path, false));
+  std::set<std::string> directories;
+  for (const CompositionApp& app : composition.apps)
+    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.directory) && app.directory != folder &&
+        !shown(app.directory, folder) && !shown(app.directory + "/", share))
+      directories.insert(app.directory);
+  for (const std::string& path : directories)
+    if (Files::system().exists(path)) mounts.push_back(bind_mount(path, path, true));
   config["mounts"] = mounts;
   return config;
 }
@@ -71,8 +78,6 @@ std::string shown_folder(const std::string& folder) {
     if (folder == own || folder.rfind(std::string(own) + "/", 0) == 0) return "";
   return folder == "/" ? "" : folder;
 }
-
-std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
 
 void note_namespaces(const oci::Config& oci, Stage::Place& place) {
   for (const oci::Namespace& space : oci.linux_.namespaces) {
@@ -156,6 +161,8 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
 }
 
 }  // namespace
+
+std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
 
 std::string component_directory() {
   std::string beside = absolute(program_directory() + "/../lib/remora");  // a build tree

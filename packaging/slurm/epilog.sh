@@ -5,8 +5,8 @@
 group=$(id -g "$SLURM_JOB_UID") || exit 0
 # Made by a step's container (oci.conf names them by job), or by a program of the job (hobbes-run notes the job as a label).
 {
-  hobbes --json enclaves --label "slurm.job=$SLURM_JOB_ID"
-  hobbes --json enclaves
+  timeout -k 5 30 hobbes --json enclaves --label "slurm.job=$SLURM_JOB_ID" || echo '[]'
+  timeout -k 5 30 hobbes --json enclaves || echo '[]'
 } 2>/dev/null | python3 -c '
 import json, sys
 uid, job, text, found = int(sys.argv[1]), sys.argv[2], sys.stdin.read(), set()

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/file.h"
@@ -49,14 +50,14 @@ std::string line_of(LogLevel level, const std::string& text, const Json& more, b
 void set_log(LogSettings given) { settings() = std::move(given); }
 
 void log(LogLevel level, const std::string& text, const Json& more) {
-  if (level < settings().least) return;
+  if (level < std::min(settings().least, settings().file_least)) return;
   bool important = level >= LogLevel::warning;
-  if (important || settings().path.empty()) {
+  if (level >= settings().least && (important || settings().path.empty())) {
     std::string prefix = settings().program + ": " + (level == LogLevel::error ? "" : std::string(name_of(level)) + ": ");
     std::string line = settings().json ? line_of(level, text, more, true) : prefix + text + "\n";
     (void)write_all(STDERR_FILENO, line, "standard error");
   }
-  if (settings().path.empty()) return;
+  if (settings().path.empty() || level < settings().file_least) return;
   Fd file(::open(settings().path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644));
   if (file) (void)write_all(file.get(), line_of(level, text, more, settings().file_json), settings().path);
 }

@@ -9,11 +9,12 @@ namespace hobbes {
 enum class LogLevel { debug, info, warning, error };
 
 struct LogSettings {
-  std::string program;                 ///< stands before each line on standard error
-  std::string path;                    ///< appended to; empty: none
-  bool json = false;                   ///< lines on standard error are JSON objects, as those below
-  bool file_json = false;              ///< the file's lines are JSON objects with level, msg and time, else logfmt
-  LogLevel least = LogLevel::warning;  ///< what is less important is dropped
+  std::string program;                    ///< stands before each line on standard error
+  std::string path;                       ///< appended to; empty: none
+  bool json = false;                      ///< lines on standard error are JSON objects, as those below
+  bool file_json = false;                 ///< the file's lines are JSON objects with level, msg and time, else logfmt
+  LogLevel least = LogLevel::warning;     ///< what is less important is dropped
+  LogLevel file_least = LogLevel::error;  ///< likewise, of the file: engines take its lines for the reason of a failure
 };
 
 /// Once at the start of a program, before it has threads.

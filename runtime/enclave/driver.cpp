@@ -21,4 +21,10 @@ const Driver& driver_for(Kind kind) {
   return linux_driver;
 }
 
+void add_groups(ExecRequest& request) {
+  auto& groups = request.process.user.additional_gids;
+  groups.insert(groups.end(), request.additional_gids.begin(), request.additional_gids.end());
+  request.additional_gids.clear();
+}
+
 }  // namespace hobbes

@@ -37,7 +37,8 @@ struct UpdateRequest {
 
 struct ExecRequest {
   oci::Process process;
-  std::string user;  ///< "USER[:GROUP]" by the enclave's own names, over the process's; empty: as that says
+  std::string user;                            ///< "USER[:GROUP]" by the enclave's own names, over the process's; empty: as that says
+  std::vector<std::uint32_t> additional_gids;  ///< beside those of the process, or of the user by the enclave's own names
   std::string console_socket;
   int stdio[3] = {0, 1, 2};
   int preserve_fds = 0;
@@ -49,6 +50,9 @@ struct ExecRequest {
   bool die_with_parent = false;      ///< killed when the calling thread's process ends
   std::string cpus;                  ///< bind to these inside the enclave's; empty: all of them
 };
+
+/// Puts `additional_gids` into the process, once whom it runs as is known.
+void add_groups(ExecRequest& request);
 
 /// Drivers are stateless and thread-safe; all state is in the record they are given.
 class Driver {

@@ -1,5 +1,6 @@
 #include "hobbes-run/image.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,7 +9,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <iterator>
 #include <string_view>
 
 #include "bundles/bundle.h"
@@ -36,6 +39,27 @@ class Folder {
   std::string path_;
 };
 
+volatile std::sig_atomic_t interrupted = 0;
+
+// While it lives, a signal that asks for the end is noted, so that what was begun is taken back. Programs that are run hear it themselves.
+class Interrupts {
+ public:
+  Interrupts() {
+    struct sigaction note {};
+    note.sa_handler = [](int) { interrupted = 1; };
+    for (std::size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &note, &before_[i]);
+  }
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+  ~Interrupts() {
+    for (std::size_t i = 0; i < std::size(signals); ++i) ::sigaction(signals[i], &before_[i], nullptr);
+  }
+
+ private:
+  static constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction before_[std::size(signals)]{};
+};
+
 std::string reference_of(const std::string& image) {
   static constexpr std::array<std::string_view, 8> transports = {
       "docker://", "oci:", "oci-archive:", "docker-archive:", "dir:", "sif:", "containers-storage:", "docker-daemon:"};
@@ -50,6 +74,7 @@ Result<void> carry_out(const std::string& attempt, std::vector<std::string> word
   command.argv = std::move(words);
   command.deadline = patience;
   HOBBES_TRY(outcome, run(command));
+  if (interrupted != 0) return Error{Code::os, attempt, "it was interrupted", "begin again"};
   if (outcome.good()) return {};
   std::string said = outcome.timed_out ? "it was not done within an hour" : outcome.err.substr(0, outcome.err.find_last_not_of('\n') + 1);
   return Error{Code::os, attempt, command.argv.front() + " says: " + said, "check the image's name, its registry and your login there"};
@@ -79,6 +104,7 @@ Result<void> make_bundle_from_image(const ImageOptions& options) {
   auto say = [&](const std::string& text) {
     if (!options.quiet) std::fprintf(stderr, "hobbes-run: %s\n", text.c_str());
   };
+  Interrupts noted;
   // Beside the target, so that what is done can be moved there in one step.
   std::string pattern = target + ".part.XXXXXX";
   if (::mkdtemp(pattern.data()) == nullptr) return os_error(attempt + " in " + pattern, errno);

@@ -23,11 +23,9 @@ using std::chrono::milliseconds;
 void report(const Error& error) { log(LogLevel::error, error.text(), {{"error", to_json(error)}}); }
 
 LogLevel level_of(const Globals& globals) {
-  static const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::debug},
-                                                         {"info", LogLevel::info},
-                                                         {"warn", LogLevel::warning},
-                                                         {"warning", LogLevel::warning},
-                                                         {"error", LogLevel::error}};
+  static const std::map<std::string, LogLevel> levels = {
+      {"trace", LogLevel::debug},     {"debug", LogLevel::debug}, {"info", LogLevel::info},   {"warn", LogLevel::warning},
+      {"warning", LogLevel::warning}, {"error", LogLevel::error}, {"fatal", LogLevel::error}, {"panic", LogLevel::error}};
   if (globals.debug) return LogLevel::debug;
   auto named = levels.find(globals.log_level);
   return named == levels.end() ? LogLevel::warning : named->second;
@@ -35,7 +33,9 @@ LogLevel level_of(const Globals& globals) {
 
 // Callers that pass --log read a failure there, people and programs that pass --json on standard error.
 void open_log(const Globals& globals) {
-  set_log({"hobbes-run", globals.log, globals.json, globals.log_format == "json", level_of(globals)});
+  bool chosen = globals.debug || !globals.log_level.empty();
+  LogLevel level = level_of(globals);
+  set_log({"hobbes-run", globals.log, globals.json, globals.log_format == "json", level, chosen ? level : LogLevel::error});
 }
 
 int exit_code(const Error& error) {
@@ -125,7 +125,7 @@ int run_program(int argc, char** argv) {
   app.add_option("--log", globals.log, "also append what is logged to this file");
   app.add_option("--log-format", globals.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
   app.add_option("--log-level", globals.log_level, "least important to be logged: debug, info, warning (the default) or error")
-      ->check(CLI::IsMember({"debug", "info", "warn", "warning", "error"}));
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}));
   app.add_flag("--debug", globals.debug, "as --log-level debug");
   app.add_flag("--json", globals.json, "machine-readable output");
   app.add_flag("--systemd-cgroup", globals.systemd_cgroup, "cgroupsPath has the form slice:prefix:name");

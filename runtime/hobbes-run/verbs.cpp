@@ -211,7 +211,6 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
     json["terminal"] = options.tty;
     if (!options.cwd.empty()) json["cwd"] = options.cwd;
     for (const std::string& entry : options.env) set_variable(json["env"], entry);
-    for (std::uint32_t gid : options.additional_gids) json["user"]["additionalGids"].push_back(gid);
     if (!options.apparmor.empty()) json["apparmorProfile"] = options.apparmor;
     if (!options.process_label.empty()) json["selinuxLabel"] = options.process_label;
     if (options.no_new_privs) json["noNewPrivileges"] = true;
@@ -224,6 +223,7 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
                  "the process has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems), "mend them"};
   if (options.tty) request.process.terminal = true;
   request.user = options.user;
+  request.additional_gids = options.additional_gids;
   request.cgroups = options.cgroups;
   request.ignore_paused = options.ignore_paused;
   request.console_socket = options.console_socket;
@@ -292,7 +292,7 @@ Result<int> list(const Globals& globals, const std::string& format, bool quiet) 
 // What ps(1) prints with these options of its processes alone, found by its column PID.
 Result<int> ps_with(const std::vector<std::string>& options, const std::vector<pid_t>& pids) {
   Command command;
-  command.argv = {"ps"};
+  command.argv = {"ps", "-e"};  // of other sessions and users, too
   command.argv.insert(command.argv.end(), options.begin(), options.end());
   HOBBES_TRY(outcome, run(command));
   if (!outcome.good()) return Error{Code::invalid, "list processes by ps(1)", outcome.err, "see man ps for the options"};
@@ -554,6 +554,7 @@ Result<int> spec(const std::string& kind_name, bool host_root, bool terminal, co
   std::string path = absolute(bundle) + "/config.json";
   if (Files::system().exists(path))
     return Error{Code::exists, "write " + path, "the file exists", "remove it first, or print with --print"};
+  HOBBES_CHECK(make_directories(absolute(bundle), 0755));
   HOBBES_CHECK(replace_file(path, text));
   return 0;
 }

@@ -379,8 +379,10 @@ void Manager::note_out_of_memory(const hobbes_record& record, int exit_code) {
   auto numbers = Cgroup(std::move(*layout), group->second).statistics();
   auto killed = numbers.find("memory.oom_kills");
   if (killed == numbers.end() || killed->second == 0) return;
-  note_cause(record, "its memory, limited to " + format_size(numbers["memory.limit"]) + ", ran out, and the kernel has killed " +
-                         std::to_string(killed->second) + " of its processes");
+  constexpr std::uint64_t unlimited = std::uint64_t{1} << 62;  // what the kernel calls unlimited is more
+  std::uint64_t limit = numbers["memory.limit"];
+  note_cause(record, (limit == 0 || limit >= unlimited ? std::string("the node's memory") : "its memory of " + format_size(limit)) +
+                         " ran out, and the kernel has killed " + std::to_string(killed->second) + " of its processes");
 }
 
 // A sign of life, from any process inside.
@@ -604,7 +606,7 @@ void Manager::listen_for_ends() {
   if (exit_events_ || no_exit_events_) return;
   auto opened = ExitEvents::open();
   if (!opened) {
-    no_exit_events_ = true;
+    no_exit_events_ = opened.error().code == Code::denied || opened.error().code == Code::unsupported;
     spdlog::info("{}: exit statuses of enclaves that others wait for are learned from those", opened.error().text());
     return;
   }

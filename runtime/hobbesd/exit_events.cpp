@@ -40,6 +40,21 @@ Result<void> pass_only_ends(const Fd& fd) {
   return {};
 }
 
+// Asks the kernel for events of processes, or for no more.
+bool ask(const Fd& fd, proc_cn_mcast_op what) {
+  alignas(NLMSG_ALIGNTO) char request[subscription_size] = {};
+  nlmsghdr head{};
+  head.nlmsg_len = subscription_size;
+  head.nlmsg_type = NLMSG_DONE;
+  cn_msg message{};
+  message.id = {CN_IDX_PROC, CN_VAL_PROC};
+  message.len = sizeof what;
+  std::memcpy(request, &head, sizeof head);
+  std::memcpy(request + NLMSG_HDRLEN, &message, sizeof message);
+  std::memcpy(request + NLMSG_HDRLEN + sizeof message, &what, sizeof what);
+  return ::send(fd.get(), request, sizeof request, 0) >= 0;
+}
+
 }  // namespace
 
 Result<ExitEvents> ExitEvents::open() {
@@ -51,19 +66,13 @@ Result<ExitEvents> ExitEvents::open() {
   address.nl_family = AF_NETLINK;
   address.nl_groups = CN_IDX_PROC;
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return os_error(attempt, errno);
-  alignas(NLMSG_ALIGNTO) char request[subscription_size] = {};
-  nlmsghdr head{};
-  head.nlmsg_len = subscription_size;
-  head.nlmsg_type = NLMSG_DONE;
-  cn_msg message{};
-  message.id = {CN_IDX_PROC, CN_VAL_PROC};
-  message.len = sizeof(proc_cn_mcast_op);
-  proc_cn_mcast_op listen = PROC_CN_MCAST_LISTEN;
-  std::memcpy(request, &head, sizeof head);
-  std::memcpy(request + NLMSG_HDRLEN, &message, sizeof message);
-  std::memcpy(request + NLMSG_HDRLEN + sizeof message, &listen, sizeof listen);
-  if (::send(fd.get(), request, sizeof request, 0) < 0) return os_error(attempt, errno);
+  if (!ask(fd, PROC_CN_MCAST_LISTEN)) return os_error(attempt, errno);
   return ExitEvents(std::move(fd));
+}
+
+ExitEvents::~ExitEvents() {
+  // Closing alone leaves older kernels (before Linux 6.6) telling events to nobody.
+  if (fd_) (void)ask(fd_, PROC_CN_MCAST_IGNORE);
 }
 
 std::vector<std::pair<pid_t, int>> ExitEvents::take() const {

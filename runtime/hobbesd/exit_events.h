@@ -15,6 +15,9 @@ class ExitEvents {
  public:
   /// Errors: Code::denied without CAP_NET_ADMIN in the first namespaces, Code::unsupported where the kernel has no connector.
   static Result<ExitEvents> open();
+  ExitEvents(ExitEvents&&) = default;
+  ExitEvents& operator=(ExitEvents&&) = delete;
+  ~ExitEvents();
   /// Readable when there is something to take.
   [[nodiscard]] int fd() const { return fd_.get(); }
   /// Processes that have ended, with their status as wait(2) encodes it. Some may be lost when many end at once.

@@ -272,7 +272,7 @@ Result<void> Cgroup::enter(pid_t pid) const {
   return {};
 }
 
-Result<void> Cgroup::enter_subgroup(pid_t pid, const std::string& words) const {
+Result<std::vector<std::string>> Cgroup::subgroup_folders(const std::string& words) const {
   std::size_t colon = words.find(':');
   std::string names = colon == std::string::npos ? "" : words.substr(0, colon),
               below = words.substr(colon == std::string::npos ? 0 : colon + 1);
@@ -304,6 +304,11 @@ Result<void> Cgroup::enter_subgroup(pid_t pid, const std::string& words) const {
   for (const std::string& folder : folders)
     if (!files_->exists(folder + "/cgroup.procs"))
       return Error{Code::not_found, "enter control group '" + words + "' of the enclave", folder + " does not exist", "make it first"};
+  return folders;
+}
+
+Result<void> Cgroup::enter_subgroup(pid_t pid, const std::string& words) const {
+  HOBBES_TRY(folders, subgroup_folders(words));
   for (const std::string& folder : folders) HOBBES_CHECK(files_->write(folder + "/cgroup.procs", std::to_string(pid)));
   return {};
 }

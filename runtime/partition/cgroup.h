@@ -42,6 +42,8 @@ class Cgroup {
   /// the only ones whose group changes. Errors: Code::invalid for a path that leads out or a controller that is not there;
   /// Code::not_found.
   Result<void> enter_subgroup(pid_t pid, const std::string& words) const;
+  /// The folders that enter_subgroup would write to; the same errors, without a process.
+  [[nodiscard]] Result<std::vector<std::string>> subgroup_folders(const std::string& words) const;
   Result<void> freeze(bool frozen, std::chrono::milliseconds deadline = std::chrono::milliseconds(2000)) const;
   [[nodiscard]] bool frozen() const;
   /// Every process in it and below, as seen from the caller's pid namespace.

@@ -87,9 +87,14 @@ void look_at_manager(std::vector<Finding>& out) {
     else
       out.push_back({Level::good, "run directory", format_size(left) + " left at " + folder, ""});
   }
+  // A question first: with socket activation it is what starts hobbesd.
+  constexpr std::chrono::seconds patience(5);
   auto client = Client::connect(false);
+  bool answers = client && client->call("ping", {}, {}, patience);
   auto nis = NisReader::open(mirror_path());
-  if (!client) {
+  if (client && !answers) {
+    out.push_back({Level::wrong, "hobbesd", "it accepts connections and does not answer", "read " + folder + "/hobbesd.log"});
+  } else if (!client) {
     out.push_back({Level::limited, "hobbesd", "it does not run; enclaves keep running, and the first command of root starts it",
                    "systemctl enable --now hobbesd.socket"});
   } else if (!nis || (*nis)->writer_silence_ns() > 3'000'000'000U) {

@@ -7,9 +7,8 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <iostream>
-#include <memory>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -101,18 +100,22 @@ Result<int> ping(const Request& request) {
 }
 
 // Labels are not in the mirror: hobbesd is asked, who tells them to an enclave's user and to root.
-Result<std::function<bool(const hobbes_record&)>> with_label(const std::string& label) {
+Result<std::set<std::uint64_t>> with_label(NisReader& nis, const std::string& label) {
   std::size_t equals = label.find('=');
   if (equals == std::string::npos || equals == 0)
     return Error{Code::invalid, "choose enclaves by the label '" + label + "'", "it is not KEY=VALUE", "see `hobbes enclaves --help`"};
+  std::string key = label.substr(0, equals), value = label.substr(equals + 1);
   HOBBES_TRY(client, Client::connect(false));
-  auto shared = std::make_shared<Client>(std::move(client));
-  return std::function<bool(const hobbes_record&)>(
-      [shared, key = label.substr(0, equals), value = label.substr(equals + 1)](const hobbes_record& record) {
-        auto described = shared->call("enclave.describe", {{"handle", record.id}});
-        return described && described->body.contains("labels") && text_at(described->body["labels"], key.c_str()) == value &&
-               described->body["labels"].contains(key);
-      });
+  std::set<std::uint64_t> chosen;
+  for (const hobbes_record& record : nis.all(HOBBES_ENCLAVE)) {
+    auto described = client.call("enclave.describe", {{"handle", record.id}}, {}, std::chrono::seconds(5));
+    if (!described && described.error().code != Code::not_found && described.error().code != Code::denied)
+      return std::move(described.error()).within("choose enclaves by the label '" + label + "'");
+    if (!described || !described->body.contains("labels")) continue;
+    const Json& labels = described->body["labels"];
+    if (labels.is_object() && labels.contains(key) && text_at(labels, key.c_str()) == value) chosen.insert(record.id);
+  }
+  return chosen;
 }
 
 Result<int> act(const Request& request) {
@@ -129,8 +132,8 @@ Result<int> act(const Request& request) {
   if (request.command == "node") std::cout << node_view(*nis, style);
   if (request.command == "topology") std::cout << topology_view(*nis, style);
   if (request.command == "enclaves" && !request.label.empty()) {
-    HOBBES_TRY(wanted, with_label(request.label));
-    std::cout << table_view(*nis, HOBBES_ENCLAVE, style, wanted);
+    HOBBES_TRY(chosen, with_label(*nis, request.label));
+    std::cout << table_view(*nis, HOBBES_ENCLAVE, style, [&](const hobbes_record& record) { return chosen.count(record.id) != 0; });
   } else if (request.command == "enclaves") {
     std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
   }
@@ -142,7 +145,7 @@ Result<int> act(const Request& request) {
 }
 
 void report(const Request& request, const Error& error) {
-  set_log({"hobbes", "", request.json, false, LogLevel::warning});
+  set_log({.program = "hobbes", .path = "", .json = request.json});
   log(LogLevel::error, error.text(), {{"error", to_json(error)}});
 }
 

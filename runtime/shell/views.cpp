@@ -1,6 +1,8 @@
 #include "shell/views.h"
 
+#include <chrono>
 #include <ctime>
+#include <optional>
 
 #include "core/identity.h"
 #include "core/paths.h"
@@ -49,26 +51,32 @@ std::string cell(const Json& row, const char* key) {
   return to_text(*at);
 }
 
+constexpr std::chrono::seconds manager_patience(2);
+
 // The state root that scopes its id. The mirror has its hash only: of another than the default hobbesd knows the path.
-std::string root_of(const hobbes_record& record) {
+std::string root_of(const hobbes_record& record, std::optional<Client>& manager) {
   std::string standard = default_root(record.uid);
   if (record.scope == enclave_scope(record.uid, standard)) return standard;
-  auto client = Client::connect(false);
-  auto described = client ? client->call("enclave.describe", {{"handle", record.id}}) : Result<Message>(client.error());
-  return described ? text_at(described->body, "root") : "";
+  if (!manager) return "";
+  auto described = manager->call("enclave.describe", {{"handle", record.id}}, {}, manager_patience);
+  if (described) return text_at(described->body, "root");
+  if (described.error().code == Code::timeout || described.error().code == Code::unavailable) manager.reset();  // not once for each
+  return "";
 }
 
 }  // namespace
 
 std::string table_view(NisReader& nis, std::uint16_t type, const Style& style, const std::function<bool(const hobbes_record&)>& wanted) {
   Json rows = Json::array();
+  std::optional<Client> manager;
+  if (auto client = Client::connect(false)) manager.emplace(std::move(*client));
   for (const hobbes_record& record : nis.all(type)) {
     if (!wanted(record)) continue;
     Json row = describe(record);
     hobbes_record enclave;
     if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good)
       row["enclave"] = enclave.name;
-    if (type == HOBBES_ENCLAVE) row["root"] = root_of(record);
+    if (type == HOBBES_ENCLAVE) row["root"] = root_of(record, manager);
     rows.push_back(row);
   }
   if (style.json) return to_text(rows, 2) + "\n";

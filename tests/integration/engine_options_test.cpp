@@ -40,6 +40,8 @@ class EngineOptions : public ::testing::Test {
 
 TEST_F(EngineOptions, AdditionalGroupsOfExecAreThoseOfTheProgram) {
   EXPECT_EQ(exec({"--additional-gids", "123", "-g", "456", "--user", "1000:1000"}, {"id", "-G"}).out, "1000 123 456\n");
+  std::string named = exec({"--additional-gids", "4321", "--user", "nobody"}, {"id", "-G"}).out;
+  EXPECT_NE(named.find(" 4321"), std::string::npos) << "beside those of a user by name: " << named;
   EXPECT_NE(exec({"--additional-gids", "wheel"}, {"id", "-G"}).wait_status, 0);
   EXPECT_NE(exec({"--additional-gids", "4294967296"}, {"id", "-G"}).wait_status, 0);
 }
@@ -79,6 +81,9 @@ TEST_F(EngineOptions, ExecInAPausedEnclaveWaitsForItsResumeOnlyWhenAsked) {
   Outcome refused = exec({}, {"echo", "ran"});
   EXPECT_NE(refused.wait_status, 0);
   EXPECT_NE(refused.err.find("--ignore-paused"), std::string::npos) << refused.err;
+  Outcome wrong = exec({"--ignore-paused", "--cgroup", "nosuch"}, {"true"});
+  EXPECT_NE(wrong.wait_status, 0);
+  EXPECT_FALSE(wrong.timed_out) << "what cannot be done is refused before anything is frozen";
   std::string note = node.folder() + "/ran";
   Background waiting(node, "waiting",
                      {"sh", "-c", std::string(HOBBES_BUILD_DIR) + "/bin/hobbes-run exec --ignore-paused a echo ran >" + note});
@@ -142,6 +147,7 @@ TEST_F(EngineOptions, OptionsAfterTheIdOfPsAreThoseOfThePsProgram) {
   EXPECT_NE(said.find("COMMAND"), std::string::npos) << said;
   EXPECT_NE(said.find("sleep"), std::string::npos) << said;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 2) << "only its own processes are listed: " << said;
+  EXPECT_NE(node.good({"hobbes-run", "ps", "a", "-o", "pid,comm"}).find("sleep"), std::string::npos) << "of another session";
   EXPECT_NE(node.run({"hobbes-run", "ps", "a", "-o", "comm"}).wait_status, 0) << "without a pid nobody knows whose line it is";
   EXPECT_NE(node.run({"hobbes-run", "ps", "a", "--no-such-option"}).wait_status, 0);
 }
@@ -162,6 +168,14 @@ TEST_F(EngineOptions, AnotherFileThanConfigJsonMayDescribeABundle) {
   Outcome missing = node.run({"hobbes-run", "create", "--bundle", bundle, "--config", node.folder() + "/nosuch.json", "c"});
   EXPECT_NE(missing.wait_status, 0);
   EXPECT_NE(missing.err.find("nosuch.json"), std::string::npos) << missing.err;
+}
+
+TEST_F(EngineOptions, AnExampleIsWrittenIntoAFolderThatItMakes) {
+  std::string folder = node.folder() + "/new/example";
+  node.good({"hobbes-run", "spec", "--host-root", "--terminal", "--bundle", folder});
+  Json config = *parse_json(Files::system().read(folder + "/config.json").value_or("{}"), "config.json");
+  EXPECT_EQ(config["process"]["terminal"], true);
+  EXPECT_NE(node.run({"hobbes-run", "spec", "--bundle", folder}).wait_status, 0) << "it never replaces one";
 }
 
 TEST_F(EngineOptions, ATerminalMayBeAskedForWhateverTheBundleSays) {

@@ -38,6 +38,9 @@ TEST_F(RemoraPrograms, WriteWhereTheyWereStarted) {
   EXPECT_EQ(sh(remora + " run -q -np 1 --no-mpi ./write").wait_status, 0);
   EXPECT_EQ(Files::system().read(folder + "/here").value_or(""), "written\n");
   EXPECT_NE(sh(remora + " run -q -np 1 --no-mpi --wdir / ./tell").out.find(" in / "), std::string::npos);
+  std::string other = node.folder() + "/elsewhere";
+  ASSERT_TRUE(make_directories(other));
+  EXPECT_NE(sh(remora + " run -q -np 1 --no-mpi --wdir " + other + " ./tell").out.find(" in " + other + " "), std::string::npos);
 }
 
 TEST_F(RemoraPrograms, HaveTheVariablesThatAreHandedOn) {

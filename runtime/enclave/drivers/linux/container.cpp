@@ -478,6 +478,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
     HOBBES_TRY(user, UserDatabase(root).resolve(request.user, request.process.user));
     request.process.user = std::move(user);
   }
+  add_groups(request);
   HOBBES_TRY(program, program_of(profile_of(bundle)));
   plan.seccomp = std::move(program);
   HOBBES_TRY(agent, agent_of(bundle, plan.seccomp));
@@ -494,6 +495,10 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   HOBBES_TRY(pair, socket_pair());
   plan.sync = std::move(pair.second);
   HOBBES_TRY(group, EnclaveGroup::of(record));
+  // Before there is a process: one that has entered a frozen group cannot be ended.
+  if (!request.cgroups.empty() && record.cgroup_lent)
+    return Error{Code::unsupported, "enter a control group of the enclave", "its group is lent by hobbesd", "leave --cgroup out"};
+  for (const std::string& words : request.cgroups) HOBBES_CHECK(group.cgroup().subgroup_folders(words));
 
   // Pid namespaces take effect at birth; who has no privilege outside must enter the user namespace before them.
   unsigned long at_birth = same_namespace(record.process.pid, "pid") ? 0UL : static_cast<unsigned long>(CLONE_NEWPID);
@@ -515,8 +520,6 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
     HOBBES_CHECK(group.enter(child));
-    if (!request.cgroups.empty() && record.cgroup_lent)
-      return Error{Code::unsupported, "enter a control group of the enclave", "its group is lent by hobbesd", "leave --cgroup out"};
     for (const std::string& words : request.cgroups) HOBBES_CHECK(group.cgroup().enter_subgroup(child, words));
     if (!request.group.empty() && !record.cgroup_lent) {
       HOBBES_TRY(own, group.cgroup().make_subgroup(request.group));

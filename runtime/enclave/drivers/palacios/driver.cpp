@@ -366,6 +366,7 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
     HOBBES_TRY(user, UserDatabase("", "").resolve(request.user, request.process.user));
     request.process.user = std::move(user);
   }
+  add_groups(request);
   Fd console;
   if (request.process.terminal) {
     HOBBES_TRY(connected, connect_console(request.console_socket));

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -23,7 +24,8 @@
 namespace hobbes {
 namespace {
 
-constexpr long processor_time_ns = 100'000'000;
+// On an emulated or busy machine the time that others take counts as the guest's, so a second look is longer.
+constexpr std::array<long, 2> processor_time_ns = {100'000'000, 900'000'000};
 constexpr int patience_ms = 5000;
 constexpr const char* attempt = "try whether KVM runs a guest";
 
@@ -152,12 +154,12 @@ class Trial {
   Report refusal_{};
 };
 
-[[noreturn]] void run_in_child(int kvm, int out) {
+[[noreturn]] void run_in_child(int kvm, int out, long time_ns) {
   timer_t timer{};
   sigevent event{};
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGKILL;
-  itimerspec limit{{0, 0}, {0, processor_time_ns}};
+  itimerspec limit{{0, 0}, {0, time_ns}};
   if (::timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) != 0 || ::timer_settime(timer, 0, &limit, nullptr) != 0) ::_exit(1);
   Report report = Trial(kvm).run();
   (void)!::write(out, &report, sizeof report);
@@ -166,13 +168,16 @@ class Trial {
 
 }  // namespace
 
-Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
+namespace {
+
+// Nothing when the child did not end in its time.
+Result<std::optional<Report>> try_once(const Fd& kvm, long time_ns) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return os_error(attempt, errno);
   Fd from_child(ends[0]), to_parent(ends[1]);
   pid_t child = ::fork();
   if (child < 0) return os_error(attempt, errno);
-  if (child == 0) run_in_child(kvm.get(), to_parent.get());
+  if (child == 0) run_in_child(kvm.get(), to_parent.get(), time_ns);
   to_parent.reset();
   Report report{};
   pollfd readable{from_child.get(), POLLIN, 0};
@@ -180,7 +185,20 @@ Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
   ::kill(child, SIGKILL);
   int status = 0;
   ::waitpid(child, &status, 0);
-  if (!told) return std::optional<std::string>("a guest of seven instructions did not end within 100 ms of processor time");
+  return told ? std::optional<Report>(report) : std::nullopt;
+}
+
+}  // namespace
+
+Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
+  std::optional<Report> told;
+  for (long time_ns : processor_time_ns) {
+    HOBBES_TRY(report, try_once(kvm, time_ns));
+    told = report;
+    if (told) break;
+  }
+  if (!told) return std::optional<std::string>("a guest of seven instructions did not end within a second of processor time");
+  const Report& report = *told;
   if (report.kind == Report::refused) {
     Error error = os_error(attempt, report.detail, "see the kernel log");
     error.cause = std::string(report.call) + ": " + error.cause;
