@@ -74,6 +74,8 @@ TEST(Doctor, APolicyIsCheckedWithoutServing) {
   std::string policy = node.folder() + "/policy.json";
   ASSERT_TRUE(replace_file(policy, R"({"reservedCores": "0"})"));
   EXPECT_EQ(node.run({"hobbesd", "--check", "--config", policy}).wait_status, 0);
+  EXPECT_EQ(node.run({"hobbesd", "--check", "--config", HOBBES_SOURCE_DIR "/packaging/hobbesd.json.sample"}).wait_status, 0)
+      << "comments and all";
   ASSERT_TRUE(replace_file(policy, R"({"reservedCors": "0"})"));
   Outcome wrong = node.run({"hobbesd", "--check", "--config", policy});
   EXPECT_NE(wrong.wait_status, 0);
