@@ -512,6 +512,9 @@ Result<int> update(const Globals& globals, const UpdateOptions& options) {
   return 0;
 }
 
+// Its type and whose it is stand first, where people and other runtimes' scripts look for them.
+nlohmann::ordered_json event_of(const char* type, const std::string& id) { return {{"type", type}, {"id", id}}; }
+
 Result<int> events(const Globals& globals, const std::string& id, bool stats, milliseconds interval) {
   constexpr milliseconds step{100};
   std::optional<std::uint64_t> killed;
@@ -520,13 +523,15 @@ Result<int> events(const Globals& globals, const std::string& id, bool stats, mi
     bool over = record.status() == Status::stopped;
     auto numbers = driver_for(record.kind).statistics(record);
     if (auto now = numbers.find("memory.oom_kills"); now != numbers.end()) {
-      if (killed && now->second > *killed) std::cout << to_text(Json{{"type", "oom"}, {"id", id}}) << std::endl;
+      if (killed && now->second > *killed) std::cout << event_of("oom", id).dump() << std::endl;
       killed = now->second;
     }
     if (since >= interval || over) {
       since = milliseconds(0);
-      Json out = {{"type", "stats"}, {"id", id}, {"status", name_of(record.status())}, {"data", numbers}};
-      std::cout << to_text(out) << std::endl;
+      auto out = event_of("stats", id);
+      out["status"] = name_of(record.status());
+      out["data"] = numbers;
+      std::cout << out.dump() << std::endl;
       if (!std::cout) return os_error("write to standard output", errno);
     }
     if (stats || over) return 0;

@@ -283,7 +283,7 @@ Result<std::vector<std::string>> Cgroup::subgroup_folders(const std::string& wor
   std::string inside;
   std::istringstream parts(below);
   for (std::string part; std::getline(parts, part, '/');) {
-    if (part == "..") return wrong("the path leads out of the enclave's group");
+    if (part == "..") return wrong(below + " is not a sub cgroup path");
     if (!part.empty() && part != ".") inside += "/" + part;
   }
   Cgroup group(layout_, path_ + inside, *files_);
