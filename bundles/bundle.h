@@ -48,7 +48,7 @@ struct ImageRequest {
 struct SegmentRequest {
   std::string name;
   std::uint64_t size = 0;  ///< 0: made by somebody else, this enclave is to attach it
-  bool writable = true;    ///< for whoever did not make it
+  bool writable = true;    ///< for enclaves that did not make it
 };
 
 struct RemoraRequest {

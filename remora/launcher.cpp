@@ -409,7 +409,7 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
                                   "REMORA_APPS=" + apps,
                                   "REMORA_PROGRESS=" + session_.path() + "/progress"};
   if (!is_external(rank)) out.push_back("REMORA_PHASE=" + phase_path(rank));
-  // Whoever cannot see a peer's memory by its pid must not try.
+  // A rank that cannot see a peer's memory by its pid must not try.
   bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];

@@ -72,7 +72,8 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   return config;
 }
 
-// The folder that a user works in is shown, writable, in enclaves that show the host's tree. Not what every enclave has of its own.
+// The folder that a user works in is shown, writable, in enclaves that show the host's tree. Folders that each
+// enclave has of its own are not.
 std::string shown_folder(const std::string& folder) {
   for (const char* own : {"/proc", "/sys", "/dev", "/run"})
     if (folder == own || folder.rfind(std::string(own) + "/", 0) == 0) return "";

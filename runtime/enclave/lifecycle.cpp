@@ -38,7 +38,7 @@ Json memory_json(const MemoryRequest& memory) {
   return out;
 }
 
-// What a bundle asks for beside the lease, for whoever limits the group.
+// What a bundle asks for beside the lease, for the process that limits the group.
 Json limits_json(const oci::Resources& resources) {
   Json out = Json::object();
   if (resources.memory_limit) out["memory"] = *resources.memory_limit;

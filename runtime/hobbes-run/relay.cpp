@@ -12,6 +12,7 @@
 
 #include "core/file.h"
 #include "ipc/channel.h"
+#include "ipc/descriptor.h"
 
 namespace hobbes {
 
@@ -42,24 +43,10 @@ Relay::~Relay() {
 }
 
 Result<void> Relay::receive() {
-  Fd connection(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!connection) return os_error("receive the enclave's terminal", errno);
-  char text[256];
-  iovec part{text, sizeof text};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  ssize_t n = ::recvmsg(connection.get(), &header, MSG_CMSG_CLOEXEC);
-  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (n <= 0 || rights == nullptr || rights->cmsg_type != SCM_RIGHTS)
-    return Error{Code::os, "receive the enclave's terminal", "nothing was sent", ""};
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-  master_.reset(fd);
-  (void)::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+  constexpr std::chrono::seconds limit(10);  // the enclave's process has sent it before create and exec return
+  HOBBES_TRY(received, receive_descriptor(listening_, limit, "the enclave's terminal"));
+  master_ = std::move(received.fd);
+  (void)::fcntl(master_.get(), F_SETFL, ::fcntl(master_.get(), F_GETFL) | O_NONBLOCK);
   if (::isatty(0) == 1 && ::tcgetattr(0, &saved_) == 0) {
     termios raw = saved_;
     ::cfmakeraw(&raw);
@@ -100,8 +87,8 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   }
 }
 
-// Input ends as a person ends it, by the terminal's end-of-file character: once for the line that is begun and once for the end. Whoever
-// reads again is told again, so it is typed whenever nothing typed is left to be read.
+// Input ends as a person ends it, by the terminal's end-of-file character: once for the line that is begun and once for the end. A program
+// that reads again is told again, so it is typed whenever nothing typed is left to be read.
 void Relay::type_end() {
   termios settings{};
   if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 || (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0) return;

@@ -398,10 +398,10 @@ Result<Reply> Manager::beat(Session& session, const Json&) {
   return Reply{Json::object(), {}};
 }
 
-// Whoever promised signs of life and is silent for longer counts as crashed.
+// An enclave that promised signs of life and is silent for longer counts as crashed.
 void Manager::check_heartbeats() {
   std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
-  // Whoever was not listening (just started, stopped, or the whole node suspended) cannot say that others were silent.
+  // A hobbesd that was not listening (just started, stopped, or the whole node suspended) cannot say that others were silent.
   constexpr std::uint64_t attention_ns = 4'000'000'000;
   if (now - last_heartbeat_check_ > attention_ns) listening_since_ = now;
   last_heartbeat_check_ = now;
@@ -669,7 +669,7 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   announced_.erase(id);
 }
 
-// Whoever was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.
+// The process that was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.
 void Manager::clean_up(const hobbes_record& record) {
   Json document = nis_->document(document_name(record.id)).value_or(Json::object());
   spdlog::warn("enclave '{}' was left half-made; cleaning it up", record.name);

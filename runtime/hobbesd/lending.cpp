@@ -118,7 +118,7 @@ Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
   // Of each of its users: a set-user-id program is not its caller's to move about.
   if (!process_has_user(pid, found->uid, true))
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid), ""};
-  // Not the way out of somebody else's limits: whoever is in another enclave stays there.
+  // Not the way out of somebody else's limits: a process in another enclave stays there.
   if (std::uint64_t now = enclave_containing(pid); now != 0 && now != found->id)
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave", ""};
   HOBBES_TRY(group, group_at(path));
@@ -133,7 +133,7 @@ Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   HOBBES_TRY(path, lent_group_of(*found));
   HOBBES_TRY(group, group_at(path));
-  // Only begun here: whoever asks looks when the kernel has finished.
+  // Only begun here: the caller looks when the kernel has finished.
   auto begun = group.freeze(request.value("frozen", true), milliseconds(0));
   if (!begun && begun.error().code != Code::timeout) return std::move(begun).error();
   return Reply{Json::object(), {}};

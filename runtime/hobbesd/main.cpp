@@ -132,7 +132,7 @@ Result<void> serve(const Options& options) {
   HOBBES_TRY(policies, policies_of(options));
   HOBBES_TRY(inventory, discover(options.topology));
   HOBBES_CHECK(policies.check(inventory.all_cpus()));
-  // Sockets first: whoever else serves here is found before the database is touched.
+  // Sockets first: another hobbesd that serves here is found before the database is touched.
   HOBBES_TRY(control_socket, listening_socket(0, control_socket_path(), 0666, SOCK_SEQPACKET));
   HOBBES_TRY(api_socket, listening_socket(1, api_socket_path(), 0666, SOCK_STREAM));
   HOBBES_TRY(nis, Nis::open(state_directory(), run_directory()));

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "ipc/descriptor.h"
 #include "security/attacker.h"
 
 namespace hobbes::test {
@@ -58,24 +59,10 @@ class SeccompAgent : public ::testing::TestWithParam<bool> {
     }
   }
   void take(std::vector<Fd>& listeners) {
-    Fd connection(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    char text[16384];
-    iovec part{text, sizeof text};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    const timeval limit{5, 0};
-    (void)::setsockopt(connection.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ssize_t size = ::recvmsg(connection.get(), &header, MSG_CMSG_CLOEXEC);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    if (size <= 0 || rights == nullptr) return;
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-    listeners.emplace_back(fd);
-    told_.push_back(parse_json(std::string(text, static_cast<std::size_t>(size)), "state").value_or(Json()));
+    auto received = receive_descriptor(socket_, std::chrono::seconds(5), "the listener of a filter");
+    if (!received) return;
+    listeners.push_back(std::move(received->fd));
+    told_.push_back(parse_json(received->text, "state").value_or(Json()));
   }
   void answer(int listener) {
     seccomp_notif request{};

@@ -1,6 +1,9 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +13,8 @@
 #include "core/identity.h"
 #include "core/process.h"
 #include "core/size.h"
+#include "ipc/channel.h"
+#include "ipc/descriptor.h"
 
 namespace hobbes {
 namespace {
@@ -119,6 +124,40 @@ TEST(Process, AProgramThatReadsNoInputCostsItsCallerNothing) {
     ASSERT_TRUE(outcome);
     EXPECT_TRUE(outcome->good());
   }
+}
+
+TEST(Descriptor, IsReceivedWithinALimitOrNotAtAll) {
+  std::string path = "/tmp/descriptor-" + std::to_string(::getpid());
+  auto listening = listen_at(path, 0600, SOCK_STREAM);
+  ASSERT_TRUE(listening);
+  const std::chrono::milliseconds limit(50);
+  auto nobody = receive_descriptor(*listening, limit, "a file");
+  ASSERT_FALSE(nobody);
+  EXPECT_EQ(nobody.error().code, Code::timeout);
+  auto silent = connect_receiver(path, "a receiver", "");
+  ASSERT_TRUE(silent);
+  auto nothing = receive_descriptor(*listening, limit, "a file");
+  ASSERT_FALSE(nothing) << "it connects and says nothing";
+  EXPECT_EQ(nothing.error().code, Code::timeout);
+  auto talker = connect_receiver(path, "a receiver", "");
+  ASSERT_TRUE(talker);
+  ASSERT_EQ(::write(talker->get(), "words", 5), 5);
+  auto words = receive_descriptor(*listening, limit, "a file");
+  ASSERT_FALSE(words) << "words are no descriptor";
+  EXPECT_EQ(words.error().code, Code::corrupt);
+  auto sender = connect_receiver(path, "a receiver", "");
+  ASSERT_TRUE(sender);
+  Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(send_descriptor(*sender, "null", null, "a file"));
+  auto received = receive_descriptor(*listening, limit, "a file");
+  ASSERT_TRUE(received) << received.error().text();
+  EXPECT_EQ(received->text, "null");
+  struct stat sent {
+  }, got{};
+  ASSERT_EQ(::fstat(null.get(), &sent), 0);
+  ASSERT_EQ(::fstat(received->fd.get(), &got), 0);
+  EXPECT_EQ(sent.st_rdev, got.st_rdev);
+  ::unlink(path.c_str());
 }
 
 }  // namespace
