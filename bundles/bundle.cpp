@@ -7,6 +7,7 @@
 #include <array>
 
 #include "bundles/inspect.h"
+#include "bundles/mount_options.h"
 #include "bundles/oci_config.h"
 #include "core/file.h"
 #include "core/identity.h"
@@ -171,6 +172,19 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
         .wrong("false: only a virtual machine without an agent has its serial port for a terminal",
                "say process.terminal, or `exec --tty`");
   if (!is_linux) {
+    // A kernel of its own neither asks this one's security modules nor sees mounts whose ids are mapped.
+    for (const char* label : {"apparmorProfile", "selinuxLabel"})
+      if (std::string name = at.at("process").at(label).text().value_or(""); !name.empty() && name != "unconfined")
+        at.at("process").at(label).wrong("no label: only enclaves of kind linux have one", "remove it");
+    if (!bundle.oci.linux_.mount_label.empty())
+      at.at("linux").at("mountLabel").wrong("no label: only enclaves of kind linux have one", "remove it");
+    if (!bundle.oci.linux_.net_devices.empty())
+      at.at("linux").at("netDevices").wrong("no devices: only enclaves of kind linux have them", "remove them");
+    for (std::size_t i = 0; i < bundle.oci.mounts.size(); ++i)
+      if (is_id_mapped(bundle.oci.mounts[i]))
+        at.at("mounts")
+            .at(std::to_string(i))
+            .wrong("a mount without mapped ids: only enclaves of kind linux have them", "remove the mapping");
     bool kernel = !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());
     if (!kernel) section.at("image").missing("kernel", "the kernel image to boot");
     if (!hobbes.cores.wanted()) section.missing("cores", "the cores this kernel will own");

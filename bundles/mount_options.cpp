@@ -79,6 +79,9 @@ MountOptions parse_mount_options(const std::vector<std::string>& options) {
     } else if (option == "bind" || option == "rbind") {
       out.bind = true;
       out.recursive = out.recursive || option == "rbind";
+    } else if (option == "idmap" || option == "ridmap") {
+      out.id_mapped = true;
+      out.recursive_id_map = option == "ridmap";
     } else if (option == "tmpcopyup") {
       out.copy_up = true;
     } else if (!is_without_effect(option) && !option.empty()) {
@@ -88,8 +91,12 @@ MountOptions parse_mount_options(const std::vector<std::string>& options) {
   return out;
 }
 
+bool is_id_mapped(const oci::Mount& mount) {
+  return !mount.uid_mappings.empty() || !mount.gid_mappings.empty() || parse_mount_options(mount.options).id_mapped;
+}
+
 std::vector<std::string> known_mount_options() {
-  std::map<std::string, bool> names = {{"bind", true}, {"rbind", true}, {"tmpcopyup", true}};
+  std::map<std::string, bool> names = {{"bind", true}, {"rbind", true}, {"tmpcopyup", true}, {"idmap", true}, {"ridmap", true}};
   for (const auto& [name, unused] : attributes()) names[name] = names["r" + name] = true;
   for (const auto& [name, unused] : propagations()) names[name] = names["r" + name] = true;
   for (const char* name : {"defaults", "remount", "silent", "loud", "mand", "nomand", "async", "sync", "dirsync"}) names[name] = true;

@@ -76,12 +76,14 @@ struct Process {
   std::vector<std::string> env;
   std::string cwd = "/";
   Capabilities capabilities;  // absent: none
+  bool keep_groups = false;   // those of the runtime's caller
   std::vector<Rlimit> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
   std::optional<IoPriority> io_priority;
   std::optional<Scheduler> scheduler;
   std::string cpu_affinity_initial, cpu_affinity_final;  // execCPUAffinity, list syntax
+  std::string apparmor_profile, selinux_label;
 };
 
 struct IdMapping {
@@ -91,6 +93,7 @@ struct IdMapping {
 struct Mount {
   std::string destination, type, source;
   std::vector<std::string> options;
+  std::vector<IdMapping> uid_mappings{}, gid_mappings{};  // of an id-mapped mount; empty: the user namespace's
 };
 
 struct Hook {
@@ -179,6 +182,8 @@ struct Linux {
   std::vector<TimeOffset> time_offsets;
   std::optional<MemoryPolicy> memory_policy;
   std::vector<std::string> masked_paths, readonly_paths;
+  std::string mount_label;                         // SELinux
+  std::map<std::string, std::string> net_devices;  // name on the node -> name in the enclave
 };
 
 struct Vm {  // runtime-spec config-vm.md

@@ -78,18 +78,20 @@ oci::Mount read_mount(const Inspect& at) {
   mount.type = at.at("type").text().value_or("");
   mount.source = at.at("source").text().value_or("");
   mount.options = at.at("options").texts();
-  for (const char* key : {"uidMappings", "gidMappings"})
-    if (at.at(key).present() && !at.at(key).json().empty())
-      at.at(key).wrong("nothing: Hobbes maps no ids of mounts", "map them in linux.uidMappings");
-  for (const std::string& option : mount.options)
-    if (option == "idmap" || option == "ridmap") at.at("options").wrong("options without idmap: Hobbes maps no ids of mounts");
+  mount.uid_mappings = id_mappings(at.at("uidMappings"));
+  mount.gid_mappings = id_mappings(at.at("gidMappings"));
+  if (mount.uid_mappings.empty() != mount.gid_mappings.empty())
+    at.at("uidMappings").wrong("mappings of users together with mappings of groups", "give both, or none");
   // A bind mount has no use for a file system's settings ("mode=755"), which callers add to any mount. Other words that it does not know
   // would be dropped without a notice; the other types hand them to their file system, which refuses them.
   MountOptions options = parse_mount_options(mount.options);
-  if (options.bind || mount.type == "bind" || mount.type == "none")
+  const bool bind = options.bind || mount.type == "bind" || mount.type == "none";
+  if (bind)
     for (const std::string& word : options.data)
-      if (word.find('=') == std::string::npos)
+      if (word.find('=') == std::string::npos || word.rfind("idmap=", 0) == 0 || word.rfind("ridmap=", 0) == 0)
         at.at("options").wrong("options of bind mounts, which \"" + word + "\" is not", "see mountOptions in `hobbes-run features`");
+  if (!bind && (options.id_mapped || !mount.uid_mappings.empty()))
+    at.at(options.id_mapped ? "options" : "uidMappings").wrong("an id-mapped mount of type bind", "remove the mapping");
   return mount;
 }
 
@@ -339,6 +341,26 @@ std::optional<oci::MemoryPolicy> read_memory_policy(const Inspect& at) {
   return out;
 }
 
+std::map<std::string, std::string> net_devices(const Inspect& at) {
+  std::map<std::string, std::string> out;
+  if (!at.object()) return out;
+  // As the kernel's dev_valid_name() has it.
+  auto is_name = [](const std::string& name) {
+    return !name.empty() && name.size() < 16 && name != "." && name != ".." && name.find_first_of("/: \t\n\v\f\r") == std::string::npos;
+  };
+  std::set<std::string> inside;
+  for (const auto& [name, unused] : at.json().items()) {
+    Inspect device = at.at(name);
+    if (!device.object()) continue;
+    std::string renamed = device.at("name").text().value_or("");
+    if (renamed.empty()) renamed = name;
+    if (!is_name(name) || !is_name(renamed)) device.wrong("names of network devices, of 1 to 15 characters");
+    if (!inside.insert(renamed).second) device.wrong("each name in the enclave once", "rename one of the two");
+    out[name] = renamed;
+  }
+  return out;
+}
+
 oci::Linux read_linux(const Inspect& at) {
   oci::Linux out;
   if (!at.object()) return out;
@@ -393,9 +415,11 @@ oci::Linux read_linux(const Inspect& at) {
   if (!out.time_offsets.empty() && !own_time)
     at.at("timeOffsets").wrong("offsets together with a new time namespace", "add {\"type\": \"time\"} to namespaces");
   out.memory_policy = read_memory_policy(at.at("memoryPolicy"));
-  refuse(at.at("mountLabel"), "nothing: Hobbes sets no SELinux labels", "remove it");
+  out.mount_label = at.at("mountLabel").text().value_or("");
   refuse(at.at("intelRdt"), "nothing: Hobbes does not partition caches", "remove it");
-  refuse(at.at("netDevices"), "nothing: Hobbes moves no network devices", "have a hook move them");
+  out.net_devices = net_devices(at.at("netDevices"));
+  if (!out.net_devices.empty() && seen.count("network") == 0)
+    at.at("netDevices").wrong("devices together with a network namespace", "add {\"type\": \"network\"} to namespaces");
   out.masked_paths = at.at("maskedPaths").texts();
   out.readonly_paths = at.at("readonlyPaths").texts();
   return out;
@@ -491,11 +515,8 @@ oci::Process inspect_process(const Inspect& at) {
   });
   process.no_new_privileges = at.at("noNewPrivileges").boolean().value_or(false);
   if (auto score = at.at("oomScoreAdj").integer(-1000, 1000)) process.oom_score_adj = static_cast<int>(*score);
-  for (const char* label : {"apparmorProfile", "selinuxLabel"}) {
-    std::string name = at.at(label).text().value_or("");
-    if (!name.empty() && name != "unconfined")
-      at.at(label).wrong("nothing: Hobbes sets no labels of security modules", "remove it, or use a seccomp profile");
-  }
+  process.apparmor_profile = at.at("apparmorProfile").text().value_or("");
+  process.selinux_label = at.at("selinuxLabel").text().value_or("");
   Inspect io = at.at("ioPriority");
   if (io.object()) {
     const std::vector<std::string> classes = {"IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"};
@@ -543,7 +564,17 @@ oci::Config inspect_config(const Inspect& at) {
     out.hooks.poststop = read_hooks(hooks.at("poststop"));
   }
   out.annotations = at.at("annotations").text_map();
+  // podman's --group-add keep-groups.
+  if (out.process && out.annotations.count("run.oci.keep_original_groups") != 0) out.process->keep_groups = true;
   out.linux_ = read_linux(at.at("linux"));
+  const auto& spaces = out.linux_.namespaces;
+  const bool own_users = std::any_of(spaces.begin(), spaces.end(), [](const oci::Namespace& space) { return space.type == "user"; });
+  for (std::size_t i = 0; i < out.mounts.size(); ++i)
+    if (parse_mount_options(out.mounts[i].options).id_mapped && out.mounts[i].uid_mappings.empty() && !own_users)
+      at.at("mounts")
+          .at(std::to_string(i))
+          .at("options")
+          .wrong("idmap together with mappings or a user namespace", "add uidMappings and gidMappings");
   for (const auto& [key, value] : out.linux_.sysctl)
     if (!out.domainname.empty() && sysctl_path(key) == "kernel/domainname" && value != out.domainname)
       at.at("domainname").wrong("the same name as linux.sysctl's kernel.domainname", "give it once");

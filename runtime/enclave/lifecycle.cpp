@@ -146,8 +146,9 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     request.console_socket = options.console_socket;
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;
-    request.preserve_fds = options.preserve_fds;
+    request.preserve_fds = options.listen_fds + options.preserve_fds;
     if (membership) request.extra_environment = membership->environment;
+    if (options.listen_fds > 0) request.extra_environment.push_back("LISTEN_FDS=" + std::to_string(options.listen_fds));
     if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
     HOBBES_CHECK(driver.create(request, record));
     auto commit = [&]() -> Result<void> {

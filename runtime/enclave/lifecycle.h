@@ -18,6 +18,7 @@ struct EnclaveRequest {
   std::string pid_file, console_socket;
   bool no_pivot = false, no_new_keyring = false;
   int preserve_fds = 0;
+  int listen_fds = 0;                         ///< sockets, from descriptor 3 on, before those that are preserved
   bool bound = false;                         ///< hobbesd deletes it when the calling process ends, however it ends
   std::map<std::string, std::string> labels;  ///< added to the bundle's
 };

@@ -33,8 +33,9 @@ Result<int> features() {
             "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
           {"operators", {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"}},
           {"archs", {"SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32"}}}},
-        {"apparmor", {{"enabled", false}}},
-        {"selinux", {{"enabled", false}}}}},
+        {"apparmor", {{"enabled", true}}},
+        {"selinux", {{"enabled", true}}},
+        {"mountExtensions", {{"idmap", {{"enabled", true}}}}}}},
       {"annotations", {{"org.hobbes.version", HOBBES_VERSION}}},
       {"hobbes", {{"kinds", kinds}, {"cgroupMode", layout ? layout->mode() : "none"}}}};
   std::cout << to_text(out, 2) << "\n";

@@ -113,8 +113,8 @@ int run_program(int argc, char** argv) {
   UpdateOptions update_options;
   ImageOptions image_options;
   std::string id, signal = "TERM", format = "table", ps_format = "table", bundle = ".", kind = "linux";
-  bool interactive = false, remove = false, force = false, all = false, quiet = false, stats = false, host_root = false, terminal = false,
-       print = false;
+  bool interactive = false, remove = false, force = false, regex = false, all = false, quiet = false, stats = false, host_root = false,
+       terminal = false, print = false;
   std::vector<std::string> ps_options;
   milliseconds interval{5000};
   std::function<Result<int>()> action;
@@ -191,8 +191,11 @@ int run_program(int argc, char** argv) {
   auto* kill_verb = with_id(verb("kill", "send a signal to the enclave process", [&] { return hobbes::kill(globals, id, signal, all); }));
   kill_verb->add_option("signal", signal, "name or number")->capture_default_str();
   kill_verb->add_flag("-a,--all", all, "to every process of the enclave");
-  auto* delete_verb = with_id(verb("delete", "take an enclave away", [&] { return hobbes::remove(globals, id, force); }));
+  auto* delete_verb = with_id(verb("delete", "take an enclave away", [&] {
+    return regex ? hobbes::remove_matching(globals, id, force) : hobbes::remove(globals, id, force);
+  }));
   delete_verb->add_flag("-f,--force", force, "also when it runs; succeeds when there is none");
+  delete_verb->add_flag("--regex", regex, "ID is an extended regular expression (regex(7)); takes away every enclave whose id it matches");
   with_id(verb("pause", "freeze every process of an enclave", [&] { return hobbes::pause(globals, id); }));
   with_id(verb("resume", "thaw a paused enclave", [&] { return resume(globals, id); }));
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <regex.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -47,6 +48,15 @@ std::string root_of(const Globals& globals) { return globals.root.empty() ? defa
 
 Result<EnclaveRecord> find(const Globals& globals, const std::string& id) { return EnclaveRecord::load(root_of(globals), id); }
 
+// Sockets that a service manager gives to this process or to any (sd_listen_fds(3)); conmon and its engines name process 1.
+int inherited_sockets() {
+  const char* count = ::getenv("LISTEN_FDS");
+  const char* process = ::getenv("LISTEN_PID");
+  if (count == nullptr) return 0;
+  if (process != nullptr && std::string_view(process) != "1" && std::string_view(process) != std::to_string(::getpid())) return 0;
+  return static_cast<int>(whole_number(count, 1024).value_or(0));
+}
+
 EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) {
   EnclaveRequest out;
   out.root = root_of(globals);
@@ -59,6 +69,7 @@ EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) 
   out.no_pivot = options.no_pivot;
   out.no_new_keyring = options.no_new_keyring;
   out.preserve_fds = options.preserve_fds;
+  out.listen_fds = inherited_sockets();
   for (const std::string& label : options.labels)
     out.labels[label.substr(0, label.find('='))] = label.find('=') == std::string::npos ? "" : label.substr(label.find('=') + 1);
   return out;
@@ -357,6 +368,25 @@ Result<int> remove(const Globals& globals, const std::string& id, bool force) {
                  "stop it with `hobbes-run kill " + id + "`, or use --force"};
   if (now != Status::stopped) tell_manager(record->handle, {{"event", "killing"}});
   HOBBES_CHECK(remove_enclave(*record));
+  return 0;
+}
+
+Result<int> remove_matching(const Globals& globals, const std::string& pattern, bool force) {
+  regex_t expression;
+  if (int error = ::regcomp(&expression, pattern.c_str(), REG_EXTENDED | REG_NOSUB); error != 0) {
+    char why[128];
+    (void)::regerror(error, &expression, why, sizeof why);
+    return Error{Code::invalid, "delete enclaves that match '" + pattern + "'", why, "see man 7 regex"};
+  }
+  std::vector<std::string> ids;
+  for (const EnclaveRecord& record : EnclaveRecord::list(root_of(globals)))
+    if (::regexec(&expression, record.id.c_str(), 0, nullptr, 0) == 0) ids.push_back(record.id);
+  ::regfree(&expression);
+  // One that stays is no reason to keep the others.
+  std::optional<Error> failed;
+  for (const std::string& id : ids)
+    if (auto removed = remove(globals, id, force); !removed && !failed) failed = std::move(removed).error();
+  if (failed) return *failed;
   return 0;
 }
 

@@ -54,10 +54,45 @@ TEST_F(EngineOptions, AProgramOfExecMayFollowTwoDashes) {
 TEST_F(EngineOptions, LabelsOfModulesThatAreNotThereAreRefusedByName) {
   Outcome apparmor = exec({"--apparmor", "some-profile"}, {"true"});
   EXPECT_NE(apparmor.wait_status, 0);
-  EXPECT_NE(apparmor.err.find("apparmorProfile"), std::string::npos) << apparmor.err;
+  EXPECT_NE(apparmor.err.find("AppArmor"), std::string::npos) << apparmor.err;
   Outcome label = exec({"--process-label", "a:b:c:s0"}, {"true"});
   EXPECT_NE(label.wait_status, 0);
-  EXPECT_NE(label.err.find("selinuxLabel"), std::string::npos) << label.err;
+  EXPECT_NE(label.err.find("SELinux"), std::string::npos) << label.err;
+}
+
+TEST_F(EngineOptions, DeleteTakesEveryEnclaveWhoseIdMatches) {
+  for (const char* id : {"one-1", "one-2", "other"})
+    node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle(id, "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), id});
+  EXPECT_NE(node.run({"hobbes-run", "delete", "--regex", "^one-[0-9]$"}).wait_status, 0) << "they run";
+  node.good({"hobbes-run", "delete", "--force", "--regex", "^one-[0-9]$"});
+  EXPECT_EQ(node.good({"hobbes-run", "list", "-q"}), "a\nother\n");
+  Outcome wrong = node.run({"hobbes-run", "delete", "--force", "--regex", "one-["});
+  EXPECT_NE(wrong.wait_status, 0) << "no expression";
+  node.good({"hobbes-run", "delete", "--force", "other"});
+}
+
+TEST_F(EngineOptions, TheCallersGroupsStayWhereItsAnnotationAsksForThem) {
+  const std::string runtime = std::string(HOBBES_BUILD_DIR) + "/bin/hobbes-run";
+  for (const auto& [id, annotations, expected] :
+       {std::tuple{"kept", Json{{"run.oci.keep_original_groups", "1"}}, "0 11 12\n"}, std::tuple{"dropped", Json::object(), "0\n"}})
+    EXPECT_EQ(node.good({"setpriv", "--groups", "0,11,12", runtime, "run", "--bundle",
+                         node.bundle(id, "id -G", {{"hobbes", {{"cores", nullptr}}}, {"annotations", annotations}}), id}),
+              expected);
+}
+
+TEST_F(EngineOptions, SocketsOfAServiceManagerReachTheProgram) {
+  const std::string script = "echo $LISTEN_FDS $LISTEN_PID $$; read line <&3; echo $line";
+  const std::string bundle = node.bundle("b2", script, {{"hobbes", {{"cores", nullptr}}}});
+  const std::string runtime = std::string(HOBBES_BUILD_DIR) + "/bin/hobbes-run";
+  auto under = [&](const std::string& id, const std::string& setting) {
+    return node.run({"sh", "-c",
+                     "echo inherited >" + node.folder() + "/given; " + setting + " exec " + runtime + " run --bundle " + bundle + " " + id +
+                         " 3<" + node.folder() + "/given"});
+  };
+  EXPECT_EQ(under("l1", "LISTEN_FDS=1").out, "1 1 1\ninherited\n");
+  EXPECT_EQ(under("l2", "LISTEN_FDS=1 LISTEN_PID=$$").out, "1 1 1\ninherited\n");
+  EXPECT_EQ(under("l3", "LISTEN_FDS=1 LISTEN_PID=12345678").out.find("inherited"), std::string::npos) << "they are for another process";
+  EXPECT_EQ(under("l4", "LISTEN_FDS=many").out.find("inherited"), std::string::npos);
 }
 
 TEST_F(EngineOptions, ExecEntersAGroupBelowTheEnclavesAndNoOther) {

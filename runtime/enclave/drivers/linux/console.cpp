@@ -14,7 +14,7 @@
 namespace hobbes {
 
 Result<Fd> connect_console(const std::string& path) {
-  return connect_receiver(path, "the console socket", "give --console-socket, or set \"terminal\" to false");
+  return connect_receiver(path, "the console socket", "use --console-socket, or set \"terminal\" to false");
 }
 
 Result<void> take_console(const Fd& socket, const std::optional<oci::ConsoleSize>& size, uid_t owner, bool at_dev_console) {

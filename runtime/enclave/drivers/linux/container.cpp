@@ -21,8 +21,11 @@
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
 #include "enclave/drivers/linux/group.h"
+#include "enclave/drivers/linux/id_mapping.h"
 #include "enclave/drivers/linux/init.h"
+#include "enclave/drivers/linux/network_device.h"
 #include "enclave/drivers/linux/seccomp_agent.h"
+#include "enclave/drivers/linux/security_label.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -65,43 +68,6 @@ std::string cgroup_path_of(const Bundle& bundle, const EnclaveRecord& record) {
            path.substr(second + 1) + ".scope";
   }
   return absolute(path.front() == '/' ? path : "/" + path);
-}
-
-std::string map_text(const std::vector<oci::IdMapping>& maps) {
-  std::string out;
-  for (const oci::IdMapping& map : maps)
-    out += std::to_string(map.container_id) + " " + std::to_string(map.host_id) + " " + std::to_string(map.size) + "\n";
-  return out;
-}
-
-using IdMaps = std::vector<oci::IdMapping>;
-
-// A user without privilege maps only himself, unless newuidmap(1) finds more ids granted to him in /etc/subuid.
-Result<void> write_id_map(pid_t child, const char* file, const char* helper, const IdMaps& maps, std::uint32_t own) {
-  if (maps.empty()) return {};
-  bool simple = maps.size() == 1 && maps[0].size == 1 && maps[0].host_id == own;
-  if (::geteuid() == 0 || simple) return Files::system().write("/proc/" + std::to_string(child) + "/" + file, map_text(maps));
-  Command command;
-  command.argv = {helper, std::to_string(child)};
-  for (const oci::IdMapping& map : maps)
-    for (std::uint32_t number : {map.container_id, map.host_id, map.size}) command.argv.push_back(std::to_string(number));
-  auto outcome = run(command);
-  if (outcome && outcome->good()) return {};
-  return Error{Code::denied, std::string("map ids by ") + helper, outcome ? outcome->err : outcome.error().cause,
-               "install it (Debian: uidmap) and have /etc/subuid and /etc/subgid grant the ids, or map only yourself"};
-}
-
-Result<void> write_id_maps(pid_t child, const IdMaps& uids, const IdMaps& gids) {
-  bool alone = gids.size() == 1 && gids[0].size == 1;
-  if (::geteuid() != 0 && alone) HOBBES_CHECK(Files::system().write("/proc/" + std::to_string(child) + "/setgroups", "deny"));
-  HOBBES_CHECK(write_id_map(child, "uid_map", "newuidmap", uids, ::geteuid()));
-  return write_id_map(child, "gid_map", "newgidmap", gids, ::getegid());
-}
-
-// Root, if it is mapped or nothing is yet, else the first id that is.
-std::uint32_t first_id(const IdMaps& maps) {
-  bool root = maps.empty() || std::any_of(maps.begin(), maps.end(), [](const oci::IdMapping& map) { return map.container_id == 0; });
-  return root ? 0 : maps.front().container_id;
 }
 
 // Receives the child's next word. Errors: what the child reported, or that it died.
@@ -236,6 +202,44 @@ void warn_of_capabilities(const oci::Process& process) {
     log(LogLevel::warning, "capabilities that this system does not know are ignored: " + names);
 }
 
+// The network namespace of a new process: its own, or the one it will join.
+std::string network_namespace_of(const oci::Config& oci, pid_t process) {
+  for (const oci::Namespace& space : oci.linux_.namespaces)
+    if (space.type == "network" && !space.path.empty()) return space.path;
+  return "/proc/" + std::to_string(process) + "/ns/net";
+}
+
+// The user namespace whose ids a mount's files have.
+Result<Fd> user_namespace_of(const oci::Mount& mount, const oci::Linux& linux_) {
+  if (!mount.uid_mappings.empty()) return make_user_namespace(mount.uid_mappings, mount.gid_mappings);
+  for (const oci::Namespace& space : linux_.namespaces)
+    if (space.type == "user" && !space.path.empty()) {
+      Fd joined(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!joined) return os_error("open the user namespace " + space.path, errno);
+      return joined;
+    }
+  return make_user_namespace(linux_.uid_mappings, linux_.gid_mappings);
+}
+
+// Bind mounts that need the caller's rights: sources that a mapped user could not reach, trees that a user namespace would not let be
+// taken apart, and mounts whose ids are mapped.
+Result<void> clone_sources(const Bundle& bundle, bool own_users, std::map<std::size_t, Mount>& out) {
+  for (std::size_t i = 0; i < bundle.oci.mounts.size(); ++i) {
+    const oci::Mount& mount = bundle.oci.mounts[i];
+    const MountOptions options = parse_mount_options(mount.options);
+    const bool mapped = is_id_mapped(mount), bind = options.bind || mount.type == "bind";
+    if (!mapped && !(own_users && bind && ::geteuid() == 0)) continue;
+    const std::string source = mount.source.rfind('/', 0) == 0 ? mount.source : bundle.path + "/" + mount.source;
+    HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, source, options.recursive));
+    if (mapped) {
+      HOBBES_TRY(users, user_namespace_of(mount, bundle.oci.linux_));
+      HOBBES_CHECK(cloned.map_ids(users, options.recursive_id_map, mount.source + " at " + mount.destination));
+    }
+    out.emplace(i, std::move(cloned));
+  }
+  return {};
+}
+
 Result<Bundle> bundle_of(const EnclaveRecord& record) {
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));
@@ -259,6 +263,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   const Bundle& bundle = request.bundle;
   const oci::Config& oci = bundle.oci;
   warn_of_capabilities(*oci.process);
+  HOBBES_CHECK(check_security_labels(*oci.process, oci.linux_.mount_label));
   HOBBES_TRY(layout, CgroupLayout::detect());
   std::string path = request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
   // Before the record names it: a cleaner kills everything in the group a record names.
@@ -306,6 +311,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     plan.first_group = first_id(gids);
   }
   plan.rootfs = {&bundle,
+                 record.folder(),
                  record.folder() + "/rootfs",
                  "",
                  &group.cgroup(),
@@ -314,17 +320,13 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
                  (flags & CLONE_NEWPID) != 0,
                  plan.late_namespaces != 0,
                  bundle.hobbes.present,
-                 {}};
-  // Sources that a mapped user could not reach, and trees that a user namespace would not let be taken apart, are opened with the
-  // caller's rights.
-  if (own_users && ::geteuid() == 0)
-    for (std::size_t i = 0; i < oci.mounts.size(); ++i) {
-      MountOptions options = parse_mount_options(oci.mounts[i].options);
-      if (!options.bind && oci.mounts[i].type != "bind") continue;
-      std::string source = oci.mounts[i].source.rfind('/', 0) == 0 ? oci.mounts[i].source : bundle.path + "/" + oci.mounts[i].source;
-      HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, source, options.recursive));
-      plan.rootfs.cloned.emplace(i, std::move(cloned));
-    }
+                 {},
+                 std::nullopt};
+  if (own_users && ::geteuid() == 0 && !oci.linux_.devices.empty()) {
+    HOBBES_TRY(devices, make_devices(oci.linux_));
+    plan.rootfs.devices = std::move(devices);
+  }
+  HOBBES_CHECK(clone_sources(bundle, own_users, plan.rootfs.cloned));
   if (oci.process->terminal) {
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
@@ -378,6 +380,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   plan.agent.socket.reset();
   Channel init(std::move(pair->first));
 
+  std::optional<MovedDevices> devices;
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(init, "born"));
     HOBBES_TRY(identity, ProcessId::of(child));
@@ -389,6 +392,10 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
                    "thaw it, or name another one in linux.cgroupsPath"};
     HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(set_oom_score(*oci.process, std::to_string(child)));
+    if (!oci.linux_.net_devices.empty()) {
+      HOBBES_TRY(moved, MovedDevices::move(oci.linux_.net_devices, network_namespace_of(oci, child)));
+      devices.emplace(std::move(moved));
+    }
     HOBBES_CHECK(go_on(init, child));
     HOBBES_CHECK(expect(init, "mounted"));
     Json state = record.state();
@@ -400,6 +407,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     return record.save();
   };
   if (auto driven = drive(); !driven) return undone(std::move(driven).error());
+  if (devices) devices->keep();
   return {};
 }
 
@@ -468,6 +476,8 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   if (now != Status::running && now != Status::created && now != Status::paused) return not_running(record, "execute a program in");
   HOBBES_TRY(bundle, bundle_of(record));
   warn_of_capabilities(request.process);
+  HOBBES_CHECK(check_security_labels(request.process, ""));
+  request.process.keep_groups = bundle.oci.process->keep_groups;
   ExecPlan plan;
   plan.request = &request;
   HOBBES_TRY(target, record.process.open());

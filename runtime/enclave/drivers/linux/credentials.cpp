@@ -95,7 +95,7 @@ Result<void> become(const oci::Process& process) {
   }
   if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return os_error("keep capabilities over the change of user", errno);
   // "deny" in a user namespace without gid mappings of its own: there are no groups to change.
-  bool groups = !process.user.additional_gids.empty() || ::getgroups(0, nullptr) > 0;
+  bool groups = !process.keep_groups && (!process.user.additional_gids.empty() || ::getgroups(0, nullptr) > 0);
   if (groups && ::setgroups(process.user.additional_gids.size(), process.user.additional_gids.data()) != 0 &&
       !process.user.additional_gids.empty())
     return os_error("set supplementary groups", errno);

@@ -23,6 +23,7 @@
 #include "enclave/drivers/linux/credentials.h"
 #include "enclave/drivers/linux/scheduling.h"
 #include "enclave/drivers/linux/seccomp_agent.h"
+#include "enclave/drivers/linux/security_label.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
 #include "ipc/channel.h"
@@ -145,8 +146,10 @@ Result<std::string> find_program(const oci::Process& process) {
 }
 
 // The last steps of every program: from here on only execve follows.
-Result<void> finish(const oci::Process& process, const std::optional<SeccompProgram>& seccomp, SeccompAgent agent, const Json& state) {
+Result<void> finish(const ProcFs& proc, const oci::Process& process, const std::optional<SeccompProgram>& seccomp, SeccompAgent agent,
+                    const Json& state) {
   give_streams(process);
+  HOBBES_CHECK(label_next_program(proc, process));
   auto load = [&]() -> Result<void> {
     HOBBES_TRY(listener, load_seccomp(*seccomp));
     return listener ? give_seccomp_listener(agent.socket, listener, state, agent.metadata) : Result<void>();
@@ -175,8 +178,9 @@ Error execute(const std::string& program, const oci::Process& process, const std
   Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   set("HOME=" + UserDatabase(root).home_of(process.user.uid).value_or("/"), false);
   // sd_listen_fds(3): descriptors are for the process that this number names.
-  bool listens = std::any_of(environment.begin(), environment.end(), [](const std::string& e) { return e.rfind("LISTEN_FDS=", 0) == 0; });
-  if (listens && preserve_fds > 0) set("LISTEN_PID=" + std::to_string(::getpid()), true);
+  bool listens = preserve_fds > 0 &&
+                 std::any_of(environment.begin(), environment.end(), [](const std::string& e) { return e.rfind("LISTEN_FDS=", 0) == 0; });
+  if (listens) set("LISTEN_PID=" + std::to_string(::getpid()), true);
   std::vector<char*> argv, envp;
   for (const std::string& arg : process.args) argv.push_back(const_cast<char*>(arg.c_str()));
   for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
@@ -224,19 +228,19 @@ Result<void> become_first(const InitPlan& plan) {
 }
 
 // Up to "ready": everything that can fail before the program is asked to run.
-Result<std::string> prepare(InitPlan& plan, Channel& parent) {
+Result<std::string> prepare(const ProcFs& proc, InitPlan& plan, Channel& parent) {
   const Bundle& bundle = plan.request->bundle;
   const oci::Process& process = *bundle.oci.process;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   HOBBES_TRY(answer, tell(parent, "born"));  // the parent maps ids and enters the control group meanwhile
   plan.state["pid"] = answer["pid"];
   hide();
-  HOBBES_TRY(proc, ProcFs::open());  // the node's own, which no mount of the bundle stands for
   HOBBES_CHECK(join(plan.joined));
   if (plan.own_time) HOBBES_CHECK(enter_time_namespace(proc, bundle.oci.linux_.time_offsets));
   HOBBES_CHECK(become_first(plan));
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of user has cleared it
   (void)::setsid();
+  HOBBES_CHECK(label_new_keyrings(proc, process));
   if (!plan.request->no_new_keyring) (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
   if (plan.late_namespaces != 0 && ::unshare(static_cast<int>(plan.late_namespaces)) != 0)
     return os_error("make the control group namespace", errno);
@@ -280,10 +284,13 @@ void run_init(InitPlan& plan) {
   const oci::Process& process = *plan.request->bundle.oci.process;
   std::vector<Fd*> own = {&plan.start, &plan.console, &plan.sync, &plan.agent.socket};
   for (auto& [number, mount] : plan.rootfs.cloned) own.push_back(&mount.descriptor());
+  if (plan.rootfs.devices) own.push_back(&plan.rootfs.devices->descriptor());
   auto passed = arrange_descriptors(own, plan.request->passed_fds, plan.request->preserve_fds);
   Channel parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
-  auto program = prepare(plan, parent);
+  auto proc = ProcFs::open();  // the node's own, which no mount of the bundle stands for
+  if (!proc) fail(parent, proc.error());
+  auto program = prepare(*proc, plan, parent);
   if (!program) fail(parent, program.error());
   if (auto told = parent.send({{"stage", "ready"}}); !told) ::_exit(1);
 
@@ -294,7 +301,7 @@ void run_init(InitPlan& plan) {
   if (connection < 0) ::_exit(1);
   Channel starter((Fd(connection)));
   plan.state["status"] = "created";
-  if (auto finished = finish(process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(starter, finished.error());
+  if (auto finished = finish(*proc, process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(starter, finished.error());
   // These hooks are files of the enclave: they get the rights of its program and no others.
   auto hooked = run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
@@ -310,6 +317,8 @@ void run_exec(ExecPlan& plan) {
       arrange_descriptors({&plan.target, &plan.console, &plan.sync, &plan.agent.socket}, request.passed_fds, request.preserve_fds);
   Channel parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
+  auto proc = ProcFs::open();
+  if (!proc) fail(parent, proc.error());
   auto prepare_exec = [&]() -> Result<std::string> {
     HOBBES_TRY(answer, tell(parent, "born"));
     plan.state["pid"] = answer["pid"];
@@ -323,6 +332,7 @@ void run_exec(ExecPlan& plan) {
       return os_error("become root of the enclave's user namespace", errno);
     (void)::setsid();
     // The caller's keys stay the caller's.
+    HOBBES_CHECK(label_new_keyrings(*proc, process));
     (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
     if (process.terminal) HOBBES_CHECK(take_console(plan.console, process.console_size, process.user.uid, false));
     HOBBES_CHECK(apply_limits(process));
@@ -334,7 +344,7 @@ void run_exec(ExecPlan& plan) {
   };
   auto program = prepare_exec();
   if (!program) fail(parent, program.error());
-  if (auto finished = finish(process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(parent, finished.error());
+  if (auto finished = finish(*proc, process, plan.seccomp, std::move(plan.agent), plan.state); !finished) fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   fail(parent, execute(*program, process, {}, *passed));

@@ -85,6 +85,17 @@ Result<void> Mount::configure(const MountOptions& options, const std::string& wh
   return set_mount_attributes(root_, 0, 0, options.propagation, options.recursive_propagation, what);
 }
 
+Result<void> Mount::map_ids(const Fd& user_namespace, bool recursive, const std::string& what) const {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_IDMAP;
+  attributes.userns_fd = static_cast<__u64>(user_namespace.get());
+  unsigned flags = AT_EMPTY_PATH | (recursive ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
+  if (::syscall(SYS_mount_setattr, root_.get(), "", flags, &attributes, sizeof attributes) != 0)
+    return os_error("map the ids of " + what, errno,
+                    errno == EINVAL ? "its file system cannot; copy the files to another one, or leave the mapping out" : "");
+  return {};
+}
+
 Result<void> Mount::set_read_only(bool recursive, const std::string& what) const {
   return set_mount_attributes(root_, MOUNT_ATTR_RDONLY, 0, 0, recursive, what);
 }

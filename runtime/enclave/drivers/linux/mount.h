@@ -20,6 +20,8 @@ class Mount {
 
   /// Applies the mount's part of the options. Flags that a user namespace may not clear stay.
   [[nodiscard]] Result<void> configure(const MountOptions& options, const std::string& what) const;
+  /// Shows its files with the ids of a user namespace; before attach(). Errors: Code::invalid, a file system that cannot.
+  [[nodiscard]] Result<void> map_ids(const Fd& user_namespace, bool recursive, const std::string& what) const;
   [[nodiscard]] Result<void> set_read_only(bool recursive, const std::string& what) const;
   /// Puts it onto an open file or folder (O_PATH).
   [[nodiscard]] Result<void> attach(const Fd& target, const std::string& what) const;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -132,6 +133,15 @@ bool is_device(const struct stat& info, char type, unsigned major, unsigned mino
   return (info.st_mode & S_IFMT) == format && (type == 'p' || info.st_rdev == makedev(major, minor));
 }
 
+Result<void> make_node(const Fd& parent, const std::string& name, const oci::Device& d) {
+  mode_t type = d.type == 'b' ? S_IFBLK : d.type == 'p' ? S_IFIFO : S_IFCHR;
+  mode_t umask_before = ::umask(0);
+  int rc = ::mknodat(parent.get(), name.c_str(), type | d.mode, makedev(d.major, d.minor));
+  int error = errno;
+  ::umask(umask_before);
+  return rc == 0 ? Result<void>() : os_error("make device " + d.path, error);
+}
+
 // Below a process's /proc only what tools replace to show an enclave its own numbers (as lxcfs does) may be covered.
 bool may_cover(const std::string& destination) {
   static constexpr std::array<const char*, 11> known = {"/proc/cpuinfo",
@@ -176,7 +186,7 @@ class RootfsBuilder {
       bool listed = std::any_of(own.begin(), own.end(), [&](const oci::Device& device) { return device.path == d.path; });
       if (!listed) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
     }
-    for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
+    HOBBES_CHECK(own_devices(own));
     if (request_.bundle->oci.process->terminal) HOBBES_CHECK(target("/dev/console", true));  // a place for the terminal, made in time
     HOBBES_TRY(dev, target("/dev", false));
     for (const auto& [name, link] :
@@ -229,6 +239,7 @@ class RootfsBuilder {
 
   Result<void> mount(const oci::Mount& m, std::size_t number) {
     MountOptions options = parse_mount_options(m.options);
+    if (takes_label(m.type)) add_label(options);
     if (m.type == "cgroup" || m.type == "cgroup2") return mount_cgroup(m, options);
     if (options.bind || m.type == "bind" || m.type == "none") return mount_bind(m, options, number);
     const std::string what = m.type + " at " + m.destination;
@@ -245,6 +256,7 @@ class RootfsBuilder {
     if (!made && m.type == "sysfs" && made.error().code == Code::denied) made = Mount::clone(AT_FDCWD, "/sys", true);
     if (!made && m.type == "mqueue" && made.error().code == Code::denied) return {};
     if (!made) return std::move(made.error()).within("mount " + what);
+    if (m.type == "mqueue") HOBBES_CHECK(label_root(*made, what));
     HOBBES_CHECK(made->attach(at, what));
     if (options.copy_up) HOBBES_CHECK(copy_folder(at.get(), made->root().get()));
     const bool late = m.destination == "/dev" && options.read_only();
@@ -254,6 +266,24 @@ class RootfsBuilder {
       late_read_only_.push_back(std::move(*made));
     else if (kernels)
       out_.kernel_.push_back({m.destination, std::move(*made)});
+    return {};
+  }
+
+  // A file system of the enclave's own has one SELinux context for all of its files.
+  static bool takes_label(const std::string& type) { return type == "tmpfs" || type == "devpts" || type == "ramfs"; }
+
+  void add_label(MountOptions& options) const {
+    const std::string& label = request_.bundle->oci.linux_.mount_label;
+    if (!label.empty()) options.data.push_back("context=" + label);
+  }
+
+  // Message queues take no context as an option.
+  Result<void> label_root(const Mount& made, const std::string& what) const {
+    const std::string& label = request_.bundle->oci.linux_.mount_label;
+    if (label.empty()) return {};
+    const std::string path = "/proc/self/fd/" + std::to_string(made.root().get());
+    if (::setxattr(path.c_str(), "security.selinux", label.c_str(), label.size() + 1, 0) != 0)
+      return os_error("give the SELinux context " + label + " to " + what, errno);
     return {};
   }
 
@@ -296,6 +326,7 @@ class RootfsBuilder {
     MountOptions folder;
     folder.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     folder.data = {"mode=755"};
+    add_label(folder);
     HOBBES_TRY(made, Mount::make("tmpfs", "tmpfs", folder));
     HOBBES_TRY(at, target(m.destination, false));
     HOBBES_CHECK(made.attach(at, m.destination));
@@ -305,6 +336,24 @@ class RootfsBuilder {
       HOBBES_CHECK(bound.configure(options, m.destination));
     }
     return made.configure(options, m.destination);
+  }
+
+  // Devices that were made outside of the user namespace are mounts of their own file system, which is out of sight again afterwards.
+  Result<void> own_devices(const std::vector<oci::Device>& own) {
+    if (!request_.devices) {
+      for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
+      return {};
+    }
+    const std::string& place = request_.record_folder;
+    HOBBES_TRY(at, open_root(place));
+    HOBBES_CHECK(request_.devices->attach(at, "devices"));
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      HOBBES_TRY(device, Mount::clone(request_.devices->root().get(), std::to_string(i), false));
+      HOBBES_TRY(there, target(own[i].path, true));
+      HOBBES_CHECK(device.attach(there, "device " + own[i].path));
+    }
+    if (::umount2(place.c_str(), MNT_DETACH) != 0) return os_error("unmount the devices", errno);
+    return {};
   }
 
   // In a user namespace no device can be made: the host's is bound, if it is the one that is meant.
@@ -322,18 +371,14 @@ class RootfsBuilder {
     std::string name = d.path.substr(slash + 1);
     HOBBES_TRY(parent, target(slash == 0 ? "/" : d.path.substr(0, slash), false));
     if (request_.user_namespace) return bind_device(d);
-    mode_t type = d.type == 'b' ? S_IFBLK : d.type == 'p' ? S_IFIFO : S_IFCHR;
-    mode_t umask_before = ::umask(0);
-    int rc = ::mknodat(parent.get(), name.c_str(), type | d.mode, makedev(d.major, d.minor));
-    int error = errno;
-    ::umask(umask_before);
-    if (rc != 0 && error == EEXIST) {
+    auto made = make_node(parent, name, d);
+    if (!made && made.error().code == Code::exists) {
       struct stat info {};
       if (::fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && is_device(info, d.type, d.major, d.minor)) return {};
       return Error{Code::exists, "make device " + d.path, "the root file system has something else there", "remove it from the image"};
     }
-    if (rc != 0 && error == EPERM) return bind_device(d);
-    if (rc != 0) return os_error("make device " + d.path, error);
+    if (!made && made.error().code == Code::denied) return bind_device(d);
+    if (!made) return made;
     if ((d.uid != 0 || d.gid != 0) && ::fchownat(parent.get(), name.c_str(), d.uid, d.gid, AT_SYMLINK_NOFOLLOW) != 0)
       return os_error("give device " + d.path + " its owner", errno);
     return {};
@@ -593,6 +638,31 @@ Result<void> Rootfs::finish() {
   if (!request_->bundle->oci.root_readonly) return {};
   Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   return set_mount_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, false, "the root");
+}
+
+Result<Mount> make_devices(const oci::Linux& linux_) {
+  MountOptions options;
+  options.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+  options.data = {"mode=755"};
+  HOBBES_TRY(made, Mount::make("tmpfs", "tmpfs", options));
+  auto outside = [](const std::vector<oci::IdMapping>& maps, std::uint32_t id) -> std::optional<std::uint32_t> {
+    for (const oci::IdMapping& map : maps)
+      if (id >= map.container_id && id - map.container_id < map.size) return map.host_id + (id - map.container_id);
+    // The node's root stays the owner where nobody else is named and the namespace has no root.
+    return id == 0 ? std::optional<std::uint32_t>(0) : std::nullopt;
+  };
+  for (std::size_t i = 0; i < linux_.devices.size(); ++i) {
+    const oci::Device& d = linux_.devices[i];
+    auto uid = outside(linux_.uid_mappings, d.uid), gid = outside(linux_.gid_mappings, d.gid);
+    if (!uid || !gid)
+      return Error{Code::invalid, "make device " + d.path, "its owner is not mapped in the user namespace",
+                   "map it, or name another owner"};
+    const std::string name = std::to_string(i);
+    HOBBES_CHECK(make_node(made.root(), name, d));
+    if (::fchownat(made.root().get(), name.c_str(), *uid, *gid, AT_SYMLINK_NOFOLLOW) != 0)
+      return os_error("give device " + d.path + " its owner", errno);
+  }
+  return std::move(made);
 }
 
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci) {

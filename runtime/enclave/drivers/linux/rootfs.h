@@ -1,6 +1,7 @@
 // Building the file system an enclave sees. All of it runs in the child, in its own mount namespace.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace hobbes {
 
 struct RootfsRequest {
   const Bundle* bundle = nullptr;
+  std::string record_folder;  ///< the enclave's own, where something can be mounted for a moment
   std::string staging;        ///< an empty directory of ours, the mount point in host-root mode
   std::string shared_memory;  ///< bound to /dev/shm in host-root mode; empty: the host's own
   const Cgroup* cgroup = nullptr;
@@ -25,6 +27,8 @@ struct RootfsRequest {
   bool with_run_directory = false;  ///< binds the mirror and the control socket in
   /// Bind mounts of the bundle by their place in it, cloned by who may reach their sources; the others are cloned here.
   std::map<std::size_t, Mount> cloned;
+  /// A file system with the bundle's devices, each under its place in linux.devices, for a user namespace, in which none can be made.
+  std::optional<Mount> devices;
 };
 
 /// The root in the making. Whatever the image or a neighbour with a shared volume does to its paths meanwhile, what was mounted is found
@@ -54,6 +58,10 @@ class Rootfs {
   Fd root_, null_;
   std::vector<Placed> kernel_;  // proc and sysfs, the latest last
 };
+
+/// The devices of a bundle in a file system of their own, with owners as the user namespace maps them. For root of the node. Errors:
+/// Code::invalid, an owner that is not mapped.
+Result<Mount> make_devices(const oci::Linux& linux_);
 
 /// Kernel parameters, in the namespaces of the calling process.
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci);
