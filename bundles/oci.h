@@ -63,6 +63,12 @@ struct BlockLimit {
   bool operator==(const BlockLimit&) const = default;
 };
 
+struct BlockWeight {
+  std::int64_t major = 0, minor = 0;
+  std::uint64_t weight = 0;  // 10 .. 1000
+  bool operator==(const BlockWeight&) const = default;
+};
+
 struct RdmaLimit {
   std::optional<std::uint32_t> handles, objects;
   bool operator==(const RdmaLimit&) const = default;
@@ -143,6 +149,7 @@ struct Resources {
   std::optional<std::int64_t> realtime_runtime, realtime_period;  // v1
   std::map<std::string, std::uint64_t> hugepages;                 // "2MB" -> bytes
   std::optional<std::uint64_t> block_weight;                      // 10 .. 1000
+  std::vector<BlockWeight> block_weights;                         // of single devices
   std::vector<BlockLimit> block_limits;
   std::map<std::string, RdmaLimit> rdma;
   bool operator==(const Resources&) const = default;

@@ -145,8 +145,12 @@ void read_block_io(const Inspect& at, oci::Resources& out) {
   if (auto weight = at.at("weight").integer(0, 1000); weight && *weight != 0) out.block_weight = static_cast<std::uint64_t>(*weight);
   if (at.at("leafWeight").integer(0, 1000).value_or(0) != 0) at.at("leafWeight").wrong("nothing: Linux has none since 5.0", "remove it");
   at.at("weightDevice").each([&](const Inspect& item) {
-    for (const char* key : {"major", "minor", "weight", "leafWeight"}) (void)item.at(key).integer(0, INT64_MAX);
-    item.wrong("nothing: weights are of all devices", "use \"weight\"");
+    if (!item.object()) return;
+    auto major = item.at("major").integer(0, 4095), minor = item.at("minor").integer(0, (1 << 20) - 1);
+    auto weight = item.at("weight").integer(0, 1000);
+    if (item.at("leafWeight").integer(0, 1000).value_or(0) != 0)
+      item.at("leafWeight").wrong("nothing: Linux has none since 5.0", "remove it");
+    if (major && minor && weight && *weight != 0) out.block_weights.push_back({*major, *minor, static_cast<std::uint64_t>(*weight)});
   });
   static const std::vector<std::array<const char*, 3>> throttles = {{"throttleReadBpsDevice", "read_bps_device", "rbps"},
                                                                     {"throttleWriteBpsDevice", "write_bps_device", "wbps"},

@@ -19,6 +19,9 @@ using Clock = std::chrono::steady_clock;
 // The controllers Hobbes uses; blkio and cpuacct because engines read their counters at the group's path.
 const std::vector<std::string> used = {"cpuset", "cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"};
 
+// The v2 tree of a hybrid node among the v1 trees. It has no controllers; tools that look there find an enclave's processes.
+constexpr const char* hybrid_name = "unified";
+
 void pause_briefly() {
   timespec nap{0, 500'000};
   ::nanosleep(&nap, nullptr);
@@ -37,6 +40,8 @@ std::uint64_t weight_of_shares(std::uint64_t shares) {
   if (shares > 262144) return 10000;
   return 1 + ((shares - 2) * 9999) / 262142;
 }
+
+std::string device_text(std::int64_t major, std::int64_t minor) { return std::to_string(major) + ":" + std::to_string(minor) + " "; }
 
 std::string rdma_text(const std::string& device, const oci::RdmaLimit& limit) {
   auto text = [](std::optional<std::uint32_t> n) { return n ? std::to_string(*n) : std::string("max"); };
@@ -67,12 +72,16 @@ CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& file
     auto controllers = files.read(unified + "/cgroup.controllers");
     if (controllers) layout.v2 = unified;
   }
+  if (!unified.empty() && !layout.v1.empty()) layout.v1.emplace(hybrid_name, unified);
   return layout;
 }
 
 Result<CgroupLayout> CgroupLayout::detect(const Files& files) {
   HOBBES_TRY(text, files.read("/proc/self/mountinfo"));
-  return parse(text, files);
+  CgroupLayout layout = parse(text, files);
+  // There a user may only move his processes between groups whose common ancestor is his, too; the tree limits nothing anyway.
+  if (::geteuid() != 0) layout.v1.erase(hybrid_name);
+  return layout;
 }
 
 std::string Cgroup::directory(const std::string& controller) const {
@@ -210,9 +219,10 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
     bool bfq = files_->exists(directory("blkio") + "/blkio.bfq.weight");
     HOBBES_CHECK(write("blkio", bfq ? "blkio.bfq.weight" : "blkio.weight", std::to_string(*r.block_weight)));
   }
+  for (const oci::BlockWeight& one : r.block_weights)
+    HOBBES_CHECK(write("blkio", "blkio.bfq.weight_device", device_text(one.major, one.minor) + std::to_string(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
-    HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name,
-                       std::to_string(limit.major) + ":" + std::to_string(limit.minor) + " " + std::to_string(limit.rate)));
+    HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name, device_text(limit.major, limit.minor) + std::to_string(limit.rate)));
   for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, unused] : r.unified)
     return Error{Code::unsupported, "set " + file + " of control group " + path_, "\"unified\" is for cgroup v2, and this node has v1",
@@ -249,16 +259,17 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
   if (r.cpu_idle) HOBBES_CHECK(write("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
   if (r.cpu_burst) HOBBES_CHECK(write("cpu", "cpu.max.burst", std::to_string(*r.cpu_burst)));
   for (const auto& [size, limit] : r.hugepages) HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".max", std::to_string(limit)));
-  if (r.block_weight) {
-    // v1's 10 .. 1000 as io.weight's 1 .. 10000.
-    bool bfq = files_->exists(directory("io") + "/io.bfq.weight");
-    std::uint64_t weight = bfq || *r.block_weight < 10 ? *r.block_weight : 1 + (*r.block_weight - 10) * 9999 / 990;
-    HOBBES_CHECK(write("io", bfq ? "io.bfq.weight" : "io.weight", std::to_string(weight)));
-  }
+  const bool bfq = files_->exists(directory("io") + "/io.bfq.weight");
+  // v1's 10 .. 1000 as io.weight's 1 .. 10000.
+  auto scaled = [&](std::uint64_t weight) { return std::to_string(bfq || weight < 10 ? weight : 1 + (weight - 10) * 9999 / 990); };
+  const std::string weights = bfq ? "io.bfq.weight" : "io.weight";
+  if (r.block_weight) HOBBES_CHECK(write("io", weights, scaled(*r.block_weight)));
+  for (const oci::BlockWeight& one : r.block_weights)
+    HOBBES_CHECK(write("io", weights, device_text(one.major, one.minor) + scaled(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
-    HOBBES_CHECK(write("io", "io.max",
-                       std::to_string(limit.major) + ":" + std::to_string(limit.minor) + " " + limit.v2 + "=" +
-                           (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
+    HOBBES_CHECK(write(
+        "io", "io.max",
+        device_text(limit.major, limit.minor) + limit.v2 + "=" + (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
   for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, value] : r.unified) HOBBES_CHECK(write("", file, value));
   return {};

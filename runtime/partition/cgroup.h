@@ -14,7 +14,7 @@ namespace hobbes {
 
 /// Where each controller is mounted. A value; read once.
 struct CgroupLayout {
-  std::map<std::string, std::string> v1;  ///< controller -> mount point
+  std::map<std::string, std::string> v1;  ///< controller -> mount point; on a hybrid node of root's, "unified" -> the v2 tree
   std::string v2;                         ///< mount point of a tree that has controllers; empty on v1 and hybrid
 
   /// From the text of /proc/self/mountinfo (proc(5)).

@@ -106,11 +106,11 @@ TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   Node node;
   node.wake_daemon();
   node.good({"sh", "-c",
-             "echo | " + peer + " make gone 4096 600 >/dev/null; (sleep 1000 | " + peer + " make killed 4096 600 & echo $! > " +
-                 node.folder() + "/p) >/dev/null 2>&1"});
+             "cd " + node.folder() + "; echo | " + peer + " make gone 4096 600 >/dev/null; mkfifo open; (" + peer +
+                 " make killed 4096 600 <>open & echo $! >pid) >/dev/null 2>&1"});
   EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") != std::string::npos; }));
   EXPECT_EQ(node.good({"hobbes", "segments"}).find("gone"), std::string::npos);
-  node.good({"pkill", "-9", "-f", "segment-peer make killed"});
+  node.good({"sh", "-c", "kill -9 $(cat " + node.folder() + "/pid)"});
   EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "segments"}).find("killed") == std::string::npos; }));
   node.good({"sh", "-c", "echo | " + peer + " make stays 4096 600 persistent"});
   EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <map>
 
+#include "enclave/drivers/linux/security_label.h"
 #include "partition/cgroup.h"
 #include "partition/device_filter.h"
 #include "partition/held_page.h"
@@ -22,6 +23,7 @@ TEST(CgroupLayout, HybridAndV1AndV2AreToldApart) {
   EXPECT_STREQ(hybrid.mode(), "v1");
   EXPECT_EQ(hybrid.v1.at("cpu"), "/sys/fs/cgroup/cpu,cpuacct");
   EXPECT_EQ(hybrid.v1.at("cpuacct"), "/sys/fs/cgroup/cpu,cpuacct");
+  EXPECT_EQ(hybrid.v1.at("unified"), "/sys/fs/cgroup/unified") << "its tree is joined, too";
   EXPECT_EQ(CgroupLayout::parse("").mode(), std::string("none"));
 }
 
@@ -137,6 +139,41 @@ TEST(Cgroup, ALimitTheNodeCannotSetIsRefusedByName) {
   resources.cpus = "0-99";
   files.fail_write_at = "cpuset.cpus";
   EXPECT_NE(cgroup.apply(resources).error().text().find("cpuset.cpus"), std::string::npos);
+}
+
+TEST(Cgroup, AWeightMayBeOfOneDevice) {
+  oci::Resources resources;
+  resources.block_weights = {{7, 3, 500}};
+  FakeFiles files;
+  CgroupLayout layout;
+  layout.v1 = {{"blkio", "/cg/blkio"}};
+  ASSERT_TRUE(Cgroup(layout, "/x", files).apply(resources));
+  EXPECT_EQ(files.files["/cg/blkio/x/blkio.bfq.weight_device"], "7:3 500");
+  layout = {};
+  layout.v2 = "/cg";
+  ASSERT_TRUE(Cgroup(layout, "/x", files).apply(resources));
+  EXPECT_EQ(files.files["/cg/x/io.weight"], "7:3 4950") << "10 .. 1000 are 1 .. 10000 there";
+  files.files["/cg/x/io.bfq.weight"] = "";
+  ASSERT_TRUE(Cgroup(layout, "/x", files).apply(resources));
+  EXPECT_EQ(files.files["/cg/x/io.bfq.weight"], "7:3 500");
+}
+
+TEST(SecurityLabel, IsRefusedWhereNoModuleWouldEnforceIt) {
+  FakeFiles files;
+  oci::Process process;
+  process.apparmor_profile = "unconfined";
+  EXPECT_TRUE(check_security_labels(process, "", files)) << "asks for nothing";
+  process.apparmor_profile = "some";
+  EXPECT_NE(check_security_labels(process, "", files).error().text().find("process.apparmorProfile"), std::string::npos);
+  files.files["/sys/module/apparmor/parameters/enabled"] = "N\n";
+  EXPECT_FALSE(check_security_labels(process, "", files));
+  files.files["/sys/module/apparmor/parameters/enabled"] = "Y\n";
+  EXPECT_TRUE(check_security_labels(process, "", files));
+  EXPECT_NE(check_security_labels(process, "a:b:c", files).error().text().find("linux.mountLabel"), std::string::npos);
+  process.selinux_label = "a:b:c";
+  EXPECT_NE(check_security_labels(process, "", files).error().text().find("process.selinuxLabel"), std::string::npos);
+  files.files["/sys/fs/selinux/enforce"] = "0";
+  EXPECT_TRUE(check_security_labels(process, "a:b:c", files));
 }
 
 // Runs a program on a device request the way the kernel would: enough of the instruction set for what device_program emits.

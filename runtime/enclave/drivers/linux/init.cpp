@@ -251,6 +251,7 @@ Result<std::string> prepare(const ProcFs& proc, InitPlan& plan, Channel& parent)
   HOBBES_CHECK(set_parameters(proc, bundle.oci));
   HOBBES_TRY(root, Rootfs::build(plan.rootfs));
   HOBBES_CHECK(tell(parent, "mounted"));  // prestart and createRuntime hooks run in the parent
+  HOBBES_CHECK(root.enter_folder());      // where hooks of the field expect to be
   HOBBES_CHECK(run_hooks(bundle.oci.hooks.create_container, "createContainer", plan.state));
   HOBBES_CHECK(root.seal());
   HOBBES_CHECK(root.enter(plan.request->no_pivot));

@@ -614,9 +614,11 @@ Result<void> hide_kernel_mounts(const std::string& new_root) {
 
 }  // namespace
 
+Result<void> Rootfs::enter_folder() const { return ::fchdir(root_.get()) == 0 ? Result<void>() : os_error("enter " + path_, errno); }
+
 Result<void> Rootfs::enter(bool no_pivot) {
   Fd old(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (::fchdir(root_.get()) != 0) return os_error("enter " + path_, errno);
+  HOBBES_CHECK(enter_folder());
   if (no_pivot) {
     HOBBES_CHECK(hide_kernel_mounts(path_));
     if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return os_error("move " + path_ + " to /", errno);

@@ -37,6 +37,8 @@ class Rootfs {
  public:
   /// Mounts everything below the future root and leaves it there. Then hooks may run.
   static Result<Rootfs> build(RootfsRequest& request);
+  /// Makes the future root the working directory.
+  [[nodiscard]] Result<void> enter_folder() const;
   /// Masked and read-only paths; after the hooks, before enter().
   Result<void> seal();
   /// Makes it the root directory and gives up the old one.
