@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "node_harness.h"
+#include "security/attacker.h"
 
 namespace hobbes::test {
 namespace {
@@ -121,6 +122,26 @@ TEST(HobbesRun, AUserNamespaceMapsIds) {
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_NE(out.find("0\n"), std::string::npos);
   EXPECT_NE(out.find("100000"), std::string::npos) << out;
+}
+
+TEST(HobbesRun, AUserNamespaceOfItsOwnMayComeWithNamespacesOfOthers) {
+  Node node;
+  Background other(node, "other", {"unshare", "--net", "--ipc", "--uts", "sleep", "1000"});
+  auto place = [&](const char* file) { return "/proc/" + std::to_string(other.pid()) + "/ns/" + file; };
+  ASSERT_TRUE(eventually([&] { return read_link(place("uts")).value_or("") != read_link("/proc/self/ns/uts").value_or(""); }));
+  Json maps = {{{"containerID", 0}, {"hostID", 0}, {"size", 1000}}};
+  Json spaces = {{{"type", "mount"}},
+                 {{"type", "pid"}},
+                 {{"type", "user"}},
+                 {{"type", "network"}, {"path", place("net")}},
+                 {{"type", "ipc"}, {"path", place("ipc")}},
+                 {{"type", "uts"}, {"path", place("uts")}}};
+  std::string script = "cd /proc/self/ns; for n in net ipc uts; do busybox readlink $n; done";
+  std::string bundle = node.busybox_bundle(
+      "b", script, {{"hostname", nullptr}, {"linux", {{"uidMappings", maps}, {"gidMappings", maps}, {"namespaces", spaces}}}});
+  std::string expected;
+  for (const char* file : {"net", "ipc", "uts"}) expected += read_link(place(file)).value_or("?") + "\n";
+  EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "a"}), expected);
 }
 
 TEST(HobbesRun, HooksRunInOrderWithTheStateOnStandardInput) {

@@ -39,6 +39,9 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds step_deadline(60'000);
 
+// The name of a namespace's file in /proc/PID/ns.
+std::string namespace_file(const std::string& type) { return type == "network" ? "net" : type; }
+
 Result<std::pair<Fd, Fd>> socket_pair() {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return os_error("make a socket pair", errno);
@@ -108,25 +111,28 @@ Result<SeccompAgent> agent_of(const Bundle& bundle, const std::optional<SeccompP
   return agent;
 }
 
-// Switches which pid namespace this thread's children are born in, and back.
-class ChildPidNamespace {
+// The caller in another namespace (in the case of a pid namespace only the children it makes meanwhile), and back.
+class NamespaceVisit {
  public:
-  static Result<ChildPidNamespace> enter(const std::string& path) {
-    ChildPidNamespace out;
-    out.own_.reset(::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
-    Fd wanted(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!wanted || !out.own_ || ::setns(wanted.get(), CLONE_NEWPID) != 0) return os_error("join the pid namespace " + path, errno);
+  static Result<NamespaceVisit> enter(const oci::Namespace& space) {
+    NamespaceVisit out;
+    out.flag_ = static_cast<int>(namespace_flag(space.type));
+    out.own_.reset(::open(("/proc/self/ns/" + namespace_file(space.type)).c_str(), O_RDONLY | O_CLOEXEC));
+    Fd wanted(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!wanted || !out.own_ || ::setns(wanted.get(), out.flag_) != 0)
+      return os_error("join the " + space.type + " namespace " + space.path, errno);
     return out;
   }
-  ChildPidNamespace(ChildPidNamespace&&) = default;
-  ChildPidNamespace& operator=(ChildPidNamespace&&) = default;
-  ~ChildPidNamespace() {
-    if (own_) (void)::setns(own_.get(), CLONE_NEWPID);
+  NamespaceVisit(NamespaceVisit&&) = default;
+  NamespaceVisit& operator=(NamespaceVisit&&) = default;
+  ~NamespaceVisit() {
+    if (own_) (void)::setns(own_.get(), flag_);
   }
 
  private:
-  ChildPidNamespace() = default;
+  NamespaceVisit() = default;
   Fd own_;
+  int flag_ = 0;
 };
 
 pid_t clone_with(unsigned long flags) {
@@ -178,10 +184,9 @@ bool same_namespace(pid_t pid, const char* name) {
 // A namespace that is joined may be the node's own: what the bundle changes in it would be changed for everybody.
 Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::Config& oci, const std::string& id) {
   for (const oci::Namespace& space : joined) {
-    const char* file = space.type == "network" ? "net" : space.type.c_str();
     struct stat ours {
     }, theirs{};
-    if (::stat((std::string("/proc/self/ns/") + file).c_str(), &ours) != 0 || ::stat(space.path.c_str(), &theirs) != 0 ||
+    if (::stat(("/proc/self/ns/" + namespace_file(space.type)).c_str(), &ours) != 0 || ::stat(space.path.c_str(), &theirs) != 0 ||
         ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev)
       continue;
     std::string changes = space.type == "uts" && !oci.hostname.empty()     ? "hostname"
@@ -277,12 +282,10 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   InitPlan plan;
   plan.request = &request;
   unsigned long flags = 0;
-  std::string joined_pid;
   for (const oci::Namespace& space : oci.linux_.namespaces) {
     unsigned long flag = namespace_flag(space.type);
     if (!space.path.empty()) {
       plan.joined.push_back(space);
-      if (space.type == "pid") joined_pid = space.path;
     } else if (space.type == "time") {
       plan.own_time = true;
     } else if (space.type == "cgroup") {
@@ -306,6 +309,14 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     if (gids.empty()) gids = {{oci.process->user.gid, ::getegid(), 1}};
   }
   bool own_users = (flags & CLONE_NEWUSER) != 0;
+  // What the caller joins before the process is born: its pid namespace, which it could not enter later, and namespaces that are not of
+  // its new user namespace and would not let it in.
+  auto first_to_join = std::stable_partition(plan.joined.begin(), plan.joined.end(), [&](const oci::Namespace& space) {
+    bool foreign = space.type == "network" || space.type == "ipc" || space.type == "uts" || space.type == "cgroup";
+    return space.type != "pid" && !(foreign && own_users && ::geteuid() == 0);
+  });
+  std::vector<oci::Namespace> born_in(first_to_join, plan.joined.end());
+  plan.joined.erase(first_to_join, plan.joined.end());
   if (own_users) {
     plan.first_user = first_id(uids);
     plan.first_group = first_id(gids);
@@ -361,11 +372,11 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   plan.sync = std::move(pair->second);
 
   {
-    std::optional<ChildPidNamespace> born_in;
-    if (!joined_pid.empty()) {
-      auto entered = ChildPidNamespace::enter(joined_pid);
-      if (!entered) return undone(std::move(entered).error());
-      born_in.emplace(std::move(*entered));
+    std::vector<NamespaceVisit> visits;
+    for (const oci::Namespace& space : born_in) {
+      auto visit = NamespaceVisit::enter(space);
+      if (!visit) return undone(std::move(visit).error());
+      visits.push_back(std::move(*visit));
     }
     child = clone_with(flags);
   }

@@ -202,7 +202,7 @@ Result<void> join(const std::vector<oci::Namespace>& namespaces) {
   for (int pass = 0; pass < 3; ++pass)
     for (const oci::Namespace& space : namespaces) {
       int order = space.type == "user" ? 0 : space.type == "mount" ? 2 : 1;
-      if (order != pass || space.type == "pid") continue;
+      if (order != pass) continue;
       Fd fd(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
       if (!fd || ::setns(fd.get(), static_cast<int>(namespace_flag(space.type))) != 0)
         return os_error("join the " + space.type + " namespace " + space.path, errno);
