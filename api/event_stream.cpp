@@ -25,7 +25,8 @@ bool may_stream(uid_t uid) {
   all += of_users;
   auto own = streams_of.find(uid);
   if (all >= event_stream_limit) return false;
-  if (uid != 0 && (of_users >= event_stream_limit - streams_for_root || (own != streams_of.end() && own->second >= streams_per_user)))
+  if (uid != 0 && (of_users >= event_stream_limit - streams_for_root ||
+                   (own != streams_of.end() && own->second >= streams_per_user)))
     return false;
   ++streams_of[uid];
   return true;
@@ -50,10 +51,12 @@ bool step(Stream& stream, httplib::DataSink& sink) {
   auto status = stream.nis->wait(&stream.sequence, &change, 1000);
   if (status == NisReader::Status::good) {
     Json json = describe(change);
-    std::string text = "id: " + std::to_string(change.sequence) + "\nevent: " + text_at(json, "type") + "\ndata: " + to_text(json) + "\n\n";
+    std::string text = "id: " + std::to_string(change.sequence) +
+                       "\nevent: " + text_at(json, "type") + "\ndata: " + to_text(json) + "\n\n";
     return sink.write(text.data(), text.size());
   }
-  if (status == NisReader::Status::stale) {  // overrun or replaced: the client reconnects and is told 410
+  if (status ==
+      NisReader::Status::stale) {  // overrun or replaced: the client reconnects and is told 410
     sink.done();
     return false;
   }
@@ -63,11 +66,12 @@ bool step(Stream& stream, httplib::DataSink& sink) {
 
 }  // namespace
 
-Result<void> stream_events(const httplib::Request& request, httplib::Response& response, uid_t uid) {
+Result<void> stream_events(const httplib::Request& request, httplib::Response& response,
+                           uid_t uid) {
   if (!may_stream(uid))
     return Error{Code::exhausted, "stream events",
-                 "user " + std::to_string(uid) + " has " + std::to_string(streams_per_user) + " streams, or the node " +
-                     std::to_string(event_stream_limit),
+                 "user " + std::to_string(uid) + " has " + std::to_string(streams_per_user) +
+                     " streams, or the node " + std::to_string(event_stream_limit),
                  "close one, or poll"};
   auto stream = std::make_shared<Stream>(uid);
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
@@ -75,7 +79,9 @@ Result<void> stream_events(const httplib::Request& request, httplib::Response& r
   stream->sequence = stream->nis->sequence();
   if (request.has_header("Last-Event-ID")) {
     auto given = whole_number(request.get_header_value("Last-Event-ID"));
-    if (!given) return Error{Code::invalid, "stream events", "Last-Event-ID is no number", "send the id of the last event"};
+    if (!given)
+      return Error{Code::invalid, "stream events", "Last-Event-ID is no number",
+                   "send the id of the last event"};
     std::uint64_t last = *given;
     hobbes_change next;
     bool lost = last > stream->sequence || (last < stream->sequence && [&] {
@@ -84,20 +90,22 @@ Result<void> stream_events(const httplib::Request& request, httplib::Response& r
                 }());
     if (lost) {
       response.status = 410;
-      response.set_content(to_text(Json{{"type", problem_type("overrun")},
-                                        {"code", "overrun"},
-                                        {"detail", "the events after " + std::to_string(last) + " are gone"},
-                                        {"title", "the events after " + std::to_string(last) + " are gone"},
-                                        {"status", 410},
-                                        {"remedy", "read the state anew and stream from now on"}}),
-                           "application/problem+json");
+      response.set_content(
+          to_text(Json{{"type", problem_type("overrun")},
+                       {"code", "overrun"},
+                       {"detail", "the events after " + std::to_string(last) + " are gone"},
+                       {"title", "the events after " + std::to_string(last) + " are gone"},
+                       {"status", 410},
+                       {"remedy", "read the state anew and stream from now on"}}),
+          "application/problem+json");
       return {};
     }
     stream->sequence = last;
   }
   response.set_header("Cache-Control", "no-store");
-  response.set_chunked_content_provider("text/event-stream",
-                                        [stream](std::size_t, httplib::DataSink& sink) { return step(*stream, sink); });
+  response.set_chunked_content_provider(
+      "text/event-stream",
+      [stream](std::size_t, httplib::DataSink& sink) { return step(*stream, sink); });
   return {};
 }
 

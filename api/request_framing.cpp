@@ -8,7 +8,9 @@
 namespace hobbes {
 namespace {
 
-RequestFrame refused(int status, const char* reason) { return {RequestFrame::State::refused, 0, status, reason}; }
+RequestFrame refused(int status, const char* reason) {
+  return {RequestFrame::State::refused, 0, status, reason};
+}
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
@@ -17,8 +19,9 @@ std::string_view trimmed(std::string_view text) {
 }
 
 bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
 }
 
 std::optional<std::size_t> number(std::string_view text) {
@@ -46,16 +49,19 @@ RequestFrame frame_request(std::string_view bytes, std::size_t body_limit) {
   while (line_end != std::string_view::npos) {
     std::size_t begin = line_end + 2;
     line_end = head.find("\r\n", begin);
-    std::string_view line = head.substr(begin, line_end == std::string_view::npos ? line_end : line_end - begin);
+    std::string_view line =
+        head.substr(begin, line_end == std::string_view::npos ? line_end : line_end - begin);
     std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || colon == 0 || line[colon - 1] == ' ' || line[colon - 1] == '\t' || line[0] == ' ' ||
-        line[0] == '\t')
+    if (colon == std::string_view::npos || colon == 0 || line[colon - 1] == ' ' ||
+        line[colon - 1] == '\t' || line[0] == ' ' || line[0] == '\t')
       return refused(400, "a header field is malformed");
     std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
-    if (same_name(name, "transfer-encoding")) return refused(411, "the body is chunked; send it plain, with Content-Length");
+    if (same_name(name, "transfer-encoding"))
+      return refused(411, "the body is chunked; send it plain, with Content-Length");
     if (!same_name(name, "content-length")) continue;
     auto one = number(value);
-    if (!one || (length && *length != *one)) return refused(400, "Content-Length is no number, or there are several");
+    if (!one || (length && *length != *one))
+      return refused(400, "Content-Length is no number, or there are several");
     length = one;
   }
   if (length.value_or(0) > body_limit) return refused(413, "the body is too large");

@@ -15,8 +15,9 @@ struct RequestFrame {
   const char* reason = "";  ///< refused: why, for its sender; the connection cannot be used further
 };
 
-/// Looks at what a client has sent so far. A request has the body that Content-Length says, whatever its method, and none without it
-/// (RFC 9112, section 6.3). Refused: a transfer coding, lengths that differ or are no numbers, a body above `body_limit`, a head above
+/// Looks at what a client has sent so far. A request has the body that Content-Length says,
+/// whatever its method, and none without it (RFC 9112, section 6.3). Refused: a transfer coding,
+/// lengths that differ or are no numbers, a body above `body_limit`, a head above
 /// request_head_limit, a line end other than CR LF in the head. Never reads beyond `bytes`.
 RequestFrame frame_request(std::string_view bytes, std::size_t body_limit);
 

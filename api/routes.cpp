@@ -36,9 +36,12 @@ struct Call {
   httplib::Response& response;
   Peer peer;
   const Dispatch& dispatch;
-  std::map<std::string, std::string> query;  ///< of the target; a body that looks like a form adds nothing
-  Json body;                                 ///< {} when there is none
-  [[nodiscard]] std::string id() const { return request.matches.size() > 1 ? std::string(request.matches[1]) : std::string(); }
+  std::map<std::string, std::string>
+      query;  ///< of the target; a body that looks like a form adds nothing
+  Json body;  ///< {} when there is none
+  [[nodiscard]] std::string id() const {
+    return request.matches.size() > 1 ? std::string(request.matches[1]) : std::string();
+  }
   [[nodiscard]] std::optional<std::string> parameter(const char* name) const {
     auto at = query.find(name);
     return at != query.end() ? std::optional(at->second) : std::nullopt;
@@ -49,7 +52,8 @@ struct Call {
 std::string decoded(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    auto byte = text[i] == '%' && i + 2 < text.size() ? whole_number(text.substr(i + 1, 2), 255, 16) : std::nullopt;
+    auto byte = text[i] == '%' && i + 2 < text.size() ? whole_number(text.substr(i + 1, 2), 255, 16)
+                                                      : std::nullopt;
     if (byte) i += 2;
     out += byte ? static_cast<char>(*byte) : text[i] == '+' ? ' ' : text[i];
   }
@@ -61,9 +65,12 @@ std::map<std::string, std::string> query_of(const std::string& target) {
   std::size_t begin = target.find('?');
   while (begin != std::string::npos && begin + 1 < target.size()) {
     std::size_t end = target.find('&', begin + 1);
-    std::string_view pair = std::string_view(target).substr(begin + 1, end == std::string::npos ? end : end - begin - 1);
+    std::string_view pair = std::string_view(target).substr(
+        begin + 1, end == std::string::npos ? end : end - begin - 1);
     std::size_t equals = pair.find('=');
-    if (!pair.empty()) out[decoded(pair.substr(0, equals))] = equals == std::string_view::npos ? "" : decoded(pair.substr(equals + 1));
+    if (!pair.empty())
+      out[decoded(pair.substr(0, equals))] =
+          equals == std::string_view::npos ? "" : decoded(pair.substr(equals + 1));
     begin = end;
   }
   return out;
@@ -115,26 +122,33 @@ Result<Json> ask(const Call& call, const std::string& op, Json request) {
   return call.dispatch(call.peer, std::move(request));
 }
 
-std::string root_of(const Call& call) { return call.parameter("root").value_or(default_root(call.peer.uid)); }
+std::string root_of(const Call& call) {
+  return call.parameter("root").value_or(default_root(call.peer.uid));
+}
 
-// What is not understood is not passed over: a misspelt field would do something else than was asked.
+// What is not understood is not passed over: a misspelt field would do something else than was
+// asked.
 Result<void> only(const Call& call, const std::set<std::string>& fields) {
   for (const auto& [name, unused] : call.body.items())
-    if (fields.count(name) == 0) return Error{Code::invalid, "read the request's body", "\"" + name + "\" is unknown", "see /openapi.yaml"};
+    if (fields.count(name) == 0)
+      return Error{Code::invalid, "read the request's body", "\"" + name + "\" is unknown",
+                   "see /openapi.yaml"};
   return {};
 }
 
 Result<bool> flag(const Call& call, const char* field) {
   if (!call.body.contains(field)) return false;
   if (!call.body[field].is_boolean())
-    return Error{Code::invalid, "read the request's body", "\"" + std::string(field) + "\" is neither true nor false", ""};
+    return Error{Code::invalid, "read the request's body",
+                 "\"" + std::string(field) + "\" is neither true nor false", ""};
   return call.body[field].get<bool>();
 }
 
 Result<bool> parameter_flag(const Call& call, const char* name) {
   std::string text = call.parameter(name).value_or("false");
   if (text != "true" && text != "false")
-    return Error{Code::invalid, "read the request's parameters", std::string(name) + " is neither true nor false", ""};
+    return Error{Code::invalid, "read the request's parameters",
+                 std::string(name) + " is neither true nor false", ""};
   return text == "true";
 }
 
@@ -151,7 +165,8 @@ Result<void> operate(Call& call, const std::string& verb, const std::string& id,
   }
   if (call.request.has_header("Idempotency-Key")) {
     std::string key = call.request.get_header_value("Idempotency-Key");
-    if (key.empty() || key.size() > 200) return Error{Code::invalid, "read the idempotency key", "it has not 1 to 200 characters", ""};
+    if (key.empty() || key.size() > 200)
+      return Error{Code::invalid, "read the idempotency key", "it has not 1 to 200 characters", ""};
     request["key"] = key;
   }
   HOBBES_TRY(operation, ask(call, "operation.begin", request));
@@ -172,7 +187,8 @@ Result<void> answer_result(Call& call, std::string operation) {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  return Error{Code::timeout, "plan", "hobbes-run has not answered within 10 s", "see /v1/operations/" + operation};
+  return Error{Code::timeout, "plan", "hobbes-run has not answered within 10 s",
+               "see /v1/operations/" + operation};
 }
 
 // Of what a client sees and may decide by: a sign of life is no change of it.
@@ -188,7 +204,9 @@ Result<bool> matches(Call& call, const std::string& id) {
   std::string wanted = call.request.get_header_value("If-Match");
   if (wanted == "*" || wanted == etag_of(record)) return true;
   answer_problem(call.response,
-                 {Code::busy, "change enclave '" + id + "'", "it has changed since it was read", "read it again and decide anew"}, 412);
+                 {Code::busy, "change enclave '" + id + "'", "it has changed since it was read",
+                  "read it again and decide anew"},
+                 412);
   return false;
 }
 
@@ -203,7 +221,8 @@ Result<void> check_state(std::uint16_t type, const std::string& state) {
   if (state.empty()) return {};
   for (std::uint32_t number = 0; number < 16; ++number)
     if (state == name_of_state(type, number)) return {};
-  return Error{Code::invalid, "list records", "the state '" + state + "' is unknown", "see /openapi.yaml"};
+  return Error{Code::invalid, "list records", "the state '" + state + "' is unknown",
+               "see /openapi.yaml"};
 }
 
 // Records of a type in pages: ?limit=, ?cursor= (opaque), and ?state=.
@@ -213,22 +232,27 @@ Result<void> list_records(Call& call, std::uint16_t type) {
   if (auto given = call.parameter("limit")) {
     auto wanted = whole_number(*given);
     if (wanted.value_or(0) < 1)
-      return Error{Code::invalid, "list records", "limit is not a number above 0", "use 1 to " + std::to_string(page_most)};
+      return Error{Code::invalid, "list records", "limit is not a number above 0",
+                   "use 1 to " + std::to_string(page_most)};
     limit = std::min<std::size_t>(page_most, *wanted);
   }
   std::uint64_t cursor = 0;
   if (auto text = call.parameter("cursor")) {
     auto given = whole_number(*text, UINT64_MAX, 16);
-    if (!given) return Error{Code::invalid, "list records", "cursor is none that an answer gave", "use \"next\" of the page before"};
+    if (!given)
+      return Error{Code::invalid, "list records", "cursor is none that an answer gave",
+                   "use \"next\" of the page before"};
     cursor = *given;
   }
-  std::string state = call.parameter("state").value_or(""), label = call.parameter("label").value_or("");
+  std::string state = call.parameter("state").value_or(""),
+              label = call.parameter("label").value_or("");
   auto root = call.parameter("root");
   HOBBES_CHECK(check_state(type, state));
   Json items = Json::array();
   hobbes_record record;
   bool more = true;
-  while (items.size() < limit && (more = nis->next(type, &cursor, &record) == NisReader::Status::good)) {
+  while (items.size() < limit &&
+         (more = nis->next(type, &cursor, &record) == NisReader::Status::good)) {
     Json item = describe(record);
     if (!state.empty() && text_at(item, "state") != state) continue;
     if (type == HOBBES_ENCLAVE) {
@@ -239,8 +263,9 @@ Result<void> list_records(Call& call, std::uint16_t type) {
         std::size_t equals = label.find('=');
         Json labels = item.value("labels", Json::object());
         auto at = labels.find(label.substr(0, equals));
-        bool same =
-            at != labels.end() && (equals == std::string::npos || (at->is_string() && at->get<std::string>() == label.substr(equals + 1)));
+        bool same = at != labels.end() &&
+                    (equals == std::string::npos ||
+                     (at->is_string() && at->get<std::string>() == label.substr(equals + 1)));
         if (!same) continue;
       }
     }
@@ -264,11 +289,13 @@ Result<void> get_topology(Call& call) {
 Result<void> create(Call& call) {
   for (const char* field : {"id", "bundle"})
     if (!call.body.contains(field) || !call.body[field].is_string())
-      return Error{Code::invalid, "create an enclave", "\"" + std::string(field) + "\" is no text", "see /openapi.yaml"};
+      return Error{Code::invalid, "create an enclave", "\"" + std::string(field) + "\" is no text",
+                   "see /openapi.yaml"};
   std::string id = text_at(call.body, "id"), bundle = text_at(call.body, "bundle");
   HOBBES_CHECK(check_id(id));
   if (bundle.empty() || bundle.front() != '/')
-    return Error{Code::invalid, "create enclave '" + id + "'", "\"bundle\" is no absolute path", "name the bundle's folder on this node"};
+    return Error{Code::invalid, "create enclave '" + id + "'", "\"bundle\" is no absolute path",
+                 "name the bundle's folder on this node"};
   HOBBES_CHECK(only(call, {"id", "bundle", "labels", "start"}));
   HOBBES_TRY(start, flag(call, "start"));
   HOBBES_TRY(dry_run, parameter_flag(call, "dryRun"));
@@ -300,7 +327,8 @@ Result<void> change(Call& call) {
   HOBBES_TRY(same, matches(call, call.id()));
   if (!same) return {};
   HOBBES_CHECK(only(call, {"cores", "memory"}));
-  // {"cores": 2} and {"cores": {"count": 2}} say the same; so do {"memory": "1GiB"} and {"memory": {"size": "1GiB"}}.
+  // {"cores": 2} and {"cores": {"count": 2}} say the same; so do {"memory": "1GiB"} and {"memory":
+  // {"size": "1GiB"}}.
   Json request = Json::object();
   for (const auto& [field, inner] : {std::pair{"cores", "count"}, std::pair{"memory", "size"}}) {
     if (!call.body.contains(field)) continue;
@@ -308,12 +336,15 @@ Result<void> change(Call& call) {
     if (value.is_object())
       for (const auto& [name, unused] : value.items())
         if (name != inner)
-          return Error{Code::invalid, "change enclave '" + call.id() + "'", "\"" + name + "\" is unknown", "see /openapi.yaml"};
+          return Error{Code::invalid, "change enclave '" + call.id() + "'",
+                       "\"" + name + "\" is unknown", "see /openapi.yaml"};
     const Json& wanted = value.is_object() && value.contains(inner) ? value[inner] : value;
-    bool good = wanted.is_number_unsigned() || (wanted.is_string() && std::string(field) == "memory");
+    bool good =
+        wanted.is_number_unsigned() || (wanted.is_string() && std::string(field) == "memory");
     if (!good)
       return Error{Code::invalid, "change enclave '" + call.id() + "'",
-                   "\"" + std::string(field) + "\", or its \"" + inner + "\", is no number", "see /openapi.yaml"};
+                   "\"" + std::string(field) + "\", or its \"" + inner + "\", is no number",
+                   "see /openapi.yaml"};
     request[field] = wanted;
   }
   HOBBES_TRY(dry_run, parameter_flag(call, "dryRun"));
@@ -330,7 +361,8 @@ Result<void> remove(Call& call) {
 }
 
 Result<void> act(Call& call, const std::string& verb) {
-  static const std::map<std::string, std::set<std::string>> fields = {{"kill", {"signal"}}, {"exec", {"args", "cwd", "env"}}};
+  static const std::map<std::string, std::set<std::string>> fields = {
+      {"kill", {"signal"}}, {"exec", {"args", "cwd", "env"}}};
   auto at = fields.find(verb);
   HOBBES_CHECK(only(call, at != fields.end() ? at->second : std::set<std::string>()));
   HOBBES_CHECK(find(call));
@@ -344,14 +376,16 @@ Result<std::string> read_end(const std::string& path) {
   struct stat info {};
   if (!log || ::fstat(log.get(), &info) != 0) return os_error("read the log", errno);
   std::string out(static_cast<std::size_t>(std::min(limit, info.st_size)), '\0');
-  ssize_t n = ::pread(log.get(), out.data(), out.size(), info.st_size - static_cast<off_t>(out.size()));
+  ssize_t n =
+      ::pread(log.get(), out.data(), out.size(), info.st_size - static_cast<off_t>(out.size()));
   out.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
   return out;
 }
 
 Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
-  std::string path = enclave_log(static_cast<uid_t>(number_at(record, "uid")), root_of(call), call.id());
+  std::string path =
+      enclave_log(static_cast<uid_t>(number_at(record, "uid")), root_of(call), call.id());
   HOBBES_TRY(text, read_end(path));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
@@ -374,25 +408,43 @@ Result<void> get_operation_logs(Call& call) {
 Result<void> get_metrics(Call& call) {
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   prometheus::Registry registry;
-  auto& enclaves = prometheus::BuildGauge().Name("hobbes_enclaves").Help("Enclaves by kind and state").Register(registry);
-  auto& cores = prometheus::BuildGauge().Name("hobbes_cores").Help("Cores by state").Register(registry);
-  auto& memory = prometheus::BuildGauge().Name("hobbes_memory_bytes").Help("Memory by NUMA node and use").Register(registry);
-  auto& records = prometheus::BuildGauge().Name("hobbes_nis_records").Help("Records in the node's mirror by type").Register(registry);
-  auto& sequence = prometheus::BuildGauge().Name("hobbes_nis_sequence").Help("Changes so far").Register(registry);
+  auto& enclaves = prometheus::BuildGauge()
+                       .Name("hobbes_enclaves")
+                       .Help("Enclaves by kind and state")
+                       .Register(registry);
+  auto& cores =
+      prometheus::BuildGauge().Name("hobbes_cores").Help("Cores by state").Register(registry);
+  auto& memory = prometheus::BuildGauge()
+                     .Name("hobbes_memory_bytes")
+                     .Help("Memory by NUMA node and use")
+                     .Register(registry);
+  auto& records = prometheus::BuildGauge()
+                      .Name("hobbes_nis_records")
+                      .Help("Records in the node's mirror by type")
+                      .Register(registry);
+  auto& sequence = prometheus::BuildGauge()
+                       .Name("hobbes_nis_sequence")
+                       .Help("Changes so far")
+                       .Register(registry);
   hobbes_record record;
-  for (std::uint64_t cursor = 0; nis->next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
+  for (std::uint64_t cursor = 0;
+       nis->next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
     records.Add({{"type", name_of_type(record.type)}}).Increment();
     std::string state = name_of_state(record.type, record.state);
-    if (record.type == HOBBES_ENCLAVE) enclaves.Add({{"kind", text_at(describe(record), "kind")}, {"state", state}}).Increment();
+    if (record.type == HOBBES_ENCLAVE)
+      enclaves.Add({{"kind", text_at(describe(record), "kind")}, {"state", state}}).Increment();
     if (record.type == HOBBES_CORE) cores.Add({{"state", state}}).Increment();
     if (record.type == HOBBES_NUMA) {
       std::string node = std::to_string(record.body.numa.number);
-      memory.Add({{"numa", node}, {"use", "total"}}).Set(static_cast<double>(record.body.numa.total));
-      memory.Add({{"numa", node}, {"use", "leased"}}).Set(static_cast<double>(record.body.numa.leased));
+      memory.Add({{"numa", node}, {"use", "total"}})
+          .Set(static_cast<double>(record.body.numa.total));
+      memory.Add({{"numa", node}, {"use", "leased"}})
+          .Set(static_cast<double>(record.body.numa.leased));
     }
   }
   sequence.Add({}).Set(static_cast<double>(nis->sequence()));
-  call.response.set_content(prometheus::TextSerializer().Serialize(registry.Collect()), "text/plain; version=0.0.4; charset=utf-8");
+  call.response.set_content(prometheus::TextSerializer().Serialize(registry.Collect()),
+                            "text/plain; version=0.0.4; charset=utf-8");
   return {};
 }
 
@@ -408,18 +460,31 @@ const std::vector<Route>& routes() {
     std::vector<Route> out = {
         {"GET", "/v1/node", get_node},
         {"GET", "/v1/topology", get_topology},
-        {"GET", "/v1/enclaves", [](Call& c) { return list_records(c, HOBBES_ENCLAVE); }, {"root", "limit", "cursor", "state", "label"}},
+        {"GET",
+         "/v1/enclaves",
+         [](Call& c) { return list_records(c, HOBBES_ENCLAVE); },
+         {"root", "limit", "cursor", "state", "label"}},
         {"POST", "/v1/enclaves", create, {"root", "dryRun"}},
         {"GET", "/v1/enclaves/{id}", get_enclave, {"root"}},
         {"PATCH", "/v1/enclaves/{id}", change, {"root", "dryRun"}},
         {"DELETE", "/v1/enclaves/{id}", remove, {"root", "force"}},
         {"GET", "/v1/enclaves/{id}/logs", get_logs, {"root"}},
-        {"GET", "/v1/segments", [](Call& c) { return list_records(c, HOBBES_SEGMENT); }, {"limit", "cursor"}},
-        {"GET", "/v1/apps", [](Call& c) { return list_records(c, HOBBES_APP); }, {"limit", "cursor", "state"}},
-        {"GET", "/v1/compositions", [](Call& c) { return list_records(c, HOBBES_COMPOSITION); }, {"limit", "cursor", "state"}},
+        {"GET",
+         "/v1/segments",
+         [](Call& c) { return list_records(c, HOBBES_SEGMENT); },
+         {"limit", "cursor"}},
+        {"GET",
+         "/v1/apps",
+         [](Call& c) { return list_records(c, HOBBES_APP); },
+         {"limit", "cursor", "state"}},
+        {"GET",
+         "/v1/compositions",
+         [](Call& c) { return list_records(c, HOBBES_COMPOSITION); },
+         {"limit", "cursor", "state"}},
         {"GET", "/v1/operations/{id}", get_operation},
         {"GET", "/v1/operations/{id}/logs", get_operation_logs},
-        {"GET", "/v1/events", [](Call& c) { return stream_events(c.request, c.response, c.peer.uid); }},
+        {"GET", "/v1/events",
+         [](Call& c) { return stream_events(c.request, c.response, c.peer.uid); }},
         {"GET", "/metrics", get_metrics},
         {"GET", "/openapi.yaml", [](Call& c) -> Result<void> {
            c.response.set_content(openapi_text(), "application/yaml");
@@ -427,8 +492,9 @@ const std::vector<Route>& routes() {
          }}};
     for (const char* verb : {"start", "kill", "pause", "resume", "exec"})
       out.push_back({"POST", "", [verb](Call& c) { return act(c, verb); }, {"root"}});
-    static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill", "/v1/enclaves/{id}/pause",
-                                        "/v1/enclaves/{id}/resume", "/v1/enclaves/{id}/exec"};
+    static const char* const paths[] = {"/v1/enclaves/{id}/start", "/v1/enclaves/{id}/kill",
+                                        "/v1/enclaves/{id}/pause", "/v1/enclaves/{id}/resume",
+                                        "/v1/enclaves/{id}/exec"};
     for (std::size_t i = 0; i < 5; ++i) out[out.size() - 5 + i].path = paths[i];
     return out;
   }();
@@ -437,12 +503,13 @@ const std::vector<Route>& routes() {
 
 std::string pattern_of(const std::string& path) {
   std::string out = path;
-  if (std::size_t at = out.find("{id}"); at != std::string::npos) out.replace(at, 4, "([^/]{1,127})");
+  if (std::size_t at = out.find("{id}"); at != std::string::npos)
+    out.replace(at, 4, "([^/]{1,127})");
   return out;
 }
 
-void serve(const Route& route, const Identify& identify, const Dispatch& dispatch, const httplib::Request& request,
-           httplib::Response& response) {
+void serve(const Route& route, const Identify& identify, const Dispatch& dispatch,
+           const httplib::Request& request, httplib::Response& response) {
   try {
     auto peer = identify(request);
     if (!peer) {
@@ -450,21 +517,27 @@ void serve(const Route& route, const Identify& identify, const Dispatch& dispatc
       answer_problem(response, peer.error(), 401);
       return;
     }
-    Call call{request, response, std::move(*peer), dispatch, query_of(request.target), Json::object()};
+    Call call{request,       response, std::move(*peer), dispatch, query_of(request.target),
+              Json::object()};
     for (const auto& [name, unused] : call.query)
       if (route.parameters.count(name) == 0) {
-        answer_problem(response, {Code::invalid, "read the request's parameters", "\"" + name + "\" is unknown", "see /openapi.yaml"});
+        answer_problem(response, {Code::invalid, "read the request's parameters",
+                                  "\"" + name + "\" is unknown", "see /openapi.yaml"});
         return;
       }
     if (request.get_header_value("Content-Type").rfind("multipart/", 0) == 0) {
-      answer_problem(response, {Code::invalid, "read the request's body", "it is no JSON", "send application/json"}, 415);
+      answer_problem(
+          response,
+          {Code::invalid, "read the request's body", "it is no JSON", "send application/json"},
+          415);
       return;
     }
     if (!request.body.empty()) {
       auto body = parse_json(request.body, "the request's body");
       if (!body || !body->is_object()) {
-        answer_problem(response,
-                       body ? Error{Code::invalid, "read the request's body", "it is no JSON object", "send an object"} : body.error());
+        answer_problem(response, body ? Error{Code::invalid, "read the request's body",
+                                              "it is no JSON object", "send an object"}
+                                      : body.error());
         return;
       }
       call.body = std::move(*body);
@@ -485,7 +558,8 @@ std::vector<RouteName> route_names() {
 
 void add_routes(httplib::Server& server, const Identify& identify, const Dispatch& dispatch) {
   for (const Route& route : routes()) {
-    auto handler = [&route, identify, dispatch](const httplib::Request& request, httplib::Response& response) {
+    auto handler = [&route, identify, dispatch](const httplib::Request& request,
+                                                httplib::Response& response) {
       serve(route, identify, dispatch, request, response);
     };
     std::string method = route.method, pattern = pattern_of(route.path);
@@ -495,13 +569,16 @@ void add_routes(httplib::Server& server, const Identify& identify, const Dispatc
     if (method == "DELETE") server.Delete(pattern, handler);
   }
   server.set_payload_max_length(json_size_limit);
-  // The limit above is one of Content-Length only: a chunked or compressed body would be unpacked without one.
+  // The limit above is one of Content-Length only: a chunked or compressed body would be unpacked
+  // without one.
   server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
     if (!request.has_header("Transfer-Encoding") && !request.has_header("Content-Encoding"))
       return httplib::Server::HandlerResponse::Unhandled;
     response.set_header("Connection", "close");
     answer_problem(response,
-                   {Code::invalid, "read the request's body", "it is chunked or compressed", "send it plain, with Content-Length"}, 411);
+                   {Code::invalid, "read the request's body", "it is chunked or compressed",
+                    "send it plain, with Content-Length"},
+                   411);
     return httplib::Server::HandlerResponse::Handled;
   });
   server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
@@ -515,17 +592,19 @@ void add_routes(httplib::Server& server, const Identify& identify, const Dispatc
       if (!allowed.empty()) {
         response.set_header("Allow", allowed);
         answer_problem(response,
-                       {Code::invalid, request.method + " " + request.path.substr(0, 100), "this resource has " + allowed + " only",
-                        "see /openapi.yaml"},
+                       {Code::invalid, request.method + " " + request.path.substr(0, 100),
+                        "this resource has " + allowed + " only", "see /openapi.yaml"},
                        405);
         return;
       }
-      answer_problem(response, {Code::not_found, request.method + " " + request.path.substr(0, 100), "there is no such resource",
-                                "see /openapi.yaml"});
+      answer_problem(response, {Code::not_found, request.method + " " + request.path.substr(0, 100),
+                                "there is no such resource", "see /openapi.yaml"});
       return;
     }
     const char* why = response.status == 413 ? "the body is too large" : "the request is malformed";
-    answer_problem(response, {Code::invalid, request.method + " " + request.path.substr(0, 100), why, "see /openapi.yaml"},
+    answer_problem(response,
+                   {Code::invalid, request.method + " " + request.path.substr(0, 100), why,
+                    "see /openapi.yaml"},
                    response.status);
   });
 }

@@ -1,4 +1,5 @@
-// The table of what the REST API answers, and how each request is answered. openapi.yaml describes the same table; a test compares them.
+// The table of what the REST API answers, and how each request is answered. openapi.yaml describes
+// the same table; a test compares them.
 #pragma once
 #include <httplib.h>
 
@@ -22,10 +23,13 @@ struct RouteName {
 
 /// Every route, in the order they are tried.
 std::vector<RouteName> route_names();
-/// Adds them all to a server. `identify` and `dispatch` are called in the thread that serves the request.
+/// Adds them all to a server. `identify` and `dispatch` are called in the thread that serves the
+/// request.
 void add_routes(httplib::Server& server, const Identify& identify, const Dispatch& dispatch);
 /// Where the OpenAPI document describes a kind of problem (RFC 9457, "type").
-inline std::string problem_type(const std::string& code) { return "/openapi.yaml#/x-problems/" + code; }
+inline std::string problem_type(const std::string& code) {
+  return "/openapi.yaml#/x-problems/" + code;
+}
 /// The OpenAPI document.
 const char* openapi_text();
 

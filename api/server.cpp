@@ -33,7 +33,8 @@ Result<Peer> peer_named(uid_t uid) {
   passwd* found = nullptr;
   std::vector<char> space(16384);
   if (::getpwuid_r(uid, &entry, space.data(), space.size(), &found) != 0 || found == nullptr)
-    return Error{Code::denied, "authenticate", "the token's user " + std::to_string(uid) + " is not in the user database",
+    return Error{Code::denied, "authenticate",
+                 "the token's user " + std::to_string(uid) + " is not in the user database",
                  "add that user, or name another one under \"tokens\" in /etc/hobbes/hobbesd.json"};
   Peer out;
   out.uid = uid;
@@ -64,12 +65,14 @@ class Tokens {
   std::map<std::string, uid_t> users_;
 };
 
-// The user of "Authorization: Bearer TOKEN". Only digests are stored, and a digest is looked up, so timing tells nothing of a token.
+// The user of "Authorization: Bearer TOKEN". Only digests are stored, and a digest is looked up, so
+// timing tells nothing of a token.
 Identify by_token(std::shared_ptr<const Tokens> tokens) {
   return [tokens = std::move(tokens)](const httplib::Request& request) -> Result<Peer> {
     std::string header = request.get_header_value("Authorization");
     Error refusal{Code::denied, "authenticate", "no known bearer token was sent",
-                  "send Authorization: Bearer TOKEN; the administrator lists its SHA-256 under \"tokens\" in /etc/hobbes/hobbesd.json"};
+                  "send Authorization: Bearer TOKEN; the administrator lists its SHA-256 under "
+                  "\"tokens\" in /etc/hobbes/hobbesd.json"};
     if (header.rfind("Bearer ", 0) != 0) return refusal;
     auto user = tokens->user_of(sha256_hex(header.substr(7)));
     if (!user) return refusal;
@@ -80,10 +83,13 @@ Identify by_token(std::shared_ptr<const Tokens> tokens) {
 class Api final : public ApiServer {
  public:
   Result<void> begin(Fd listening, const ApiOptions& options) {
-    HOBBES_TRY(server, UnixServer::start(std::move(listening), [&](httplib::Server& routes) {
-                 add_routes(
-                     routes, [](const httplib::Request&) -> Result<Peer> { return UnixServer::current_peer(); }, options.dispatch);
-               }));
+    HOBBES_TRY(
+        server, UnixServer::start(std::move(listening), [&](httplib::Server& routes) {
+          add_routes(
+              routes,
+              [](const httplib::Request&) -> Result<Peer> { return UnixServer::current_peer(); },
+              options.dispatch);
+        }));
     unix_ = std::move(server);
     tokens_->set(options.tokens);
     if (options.tcp_address.empty()) return {};
@@ -92,18 +98,24 @@ class Api final : public ApiServer {
       return Error{Code::invalid, attempt, "TCP needs TLS and tokens",
                    "give --tls-certificate, --tls-key and \"tokens\" in the configuration"};
     std::size_t colon = options.tcp_address.rfind(':');
-    auto port = colon == std::string::npos ? std::nullopt : whole_number(options.tcp_address.substr(colon + 1), 65535);
-    if (!port) return Error{Code::invalid, attempt, "it is not HOST:PORT", "give a port from 0 to 65535"};
+    auto port = colon == std::string::npos
+                    ? std::nullopt
+                    : whole_number(options.tcp_address.substr(colon + 1), 65535);
+    if (!port)
+      return Error{Code::invalid, attempt, "it is not HOST:PORT", "give a port from 0 to 65535"};
     tls_ = std::make_unique<httplib::SSLServer>(options.certificate.c_str(), options.key.c_str());
     if (!tls_->is_valid())
-      return Error{Code::invalid, attempt, "the certificate or key cannot be used", "give PEM files that belong together"};
+      return Error{Code::invalid, attempt, "the certificate or key cannot be used",
+                   "give PEM files that belong together"};
     tls_->new_task_queue = [] { return new httplib::ThreadPool(32); };
-    tls_->set_keep_alive_max_count(1);  // what one request leaves unread is never taken for the next
+    tls_->set_keep_alive_max_count(
+        1);  // what one request leaves unread is never taken for the next
     tls_->set_read_timeout(5);
     tls_->set_write_timeout(5);
     add_routes(*tls_, by_token(tokens_), options.dispatch);
     std::string host = options.tcp_address.substr(0, colon);
-    if (!tls_->bind_to_port(host.c_str(), static_cast<int>(*port))) return os_error(attempt, errno != 0 ? errno : EADDRINUSE);
+    if (!tls_->bind_to_port(host.c_str(), static_cast<int>(*port)))
+      return os_error(attempt, errno != 0 ? errno : EADDRINUSE);
     tls_thread_ = std::thread([this] { tls_->listen_after_bind(); });
     return {};
   }

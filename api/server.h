@@ -1,5 +1,6 @@
-// The REST API of hobbesd. It translates HTTP to requests of the node manager and reads the mirror; it holds no state of its
-// own, so a slow or hostile client costs one of its threads and nothing else.
+// The REST API of hobbesd. It translates HTTP to requests of the node manager and reads the mirror;
+// it holds no state of its own, so a slow or hostile client costs one of its threads and nothing
+// else.
 #pragma once
 #include <sys/types.h>
 
@@ -15,7 +16,8 @@
 
 namespace hobbes {
 
-/// Asks the node manager for somebody: {"op": ..., ...} as in docs/CONTROL.md, and its answer. Called in the API's threads.
+/// Asks the node manager for somebody: {"op": ..., ...} as in docs/CONTROL.md, and its answer.
+/// Called in the API's threads.
 using Dispatch = std::function<Result<Json>(const Peer& peer, Json request)>;
 
 struct ApiOptions {

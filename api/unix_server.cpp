@@ -29,8 +29,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr std::size_t connection_limit = 1024, connections_per_user = 64;
-constexpr std::size_t thread_limit = 32, threads_per_user = 8, threads_for_root = 4;  // event streams hold one each
-constexpr std::size_t buffer_per_user = 16 << 20;                                     // of requests that are still arriving
+constexpr std::size_t thread_limit = 32, threads_per_user = 8,
+                      threads_for_root = 4;        // event streams hold one each
+constexpr std::size_t buffer_per_user = 16 << 20;  // of requests that are still arriving
 constexpr seconds request_limit(10);  // for all of a request to arrive, however slowly it is sent
 constexpr seconds idle_limit(60);     // between requests
 constexpr seconds write_limit(5);     // until a client that does not read is given up
@@ -61,7 +62,9 @@ class RequestStream final : public httplib::Stream {
     ip = "unix";
     port = 0;
   }
-  void get_local_ip_and_port(std::string& ip, int& port) const override { get_remote_ip_and_port(ip, port); }
+  void get_local_ip_and_port(std::string& ip, int& port) const override {
+    get_remote_ip_and_port(ip, port);
+  }
   [[nodiscard]] socket_t socket() const override { return fd_; }
 
  private:
@@ -77,7 +80,9 @@ class RequestStream final : public httplib::Stream {
 // httplib's protocol code without its acceptor.
 class Protocol final : public httplib::Server {
  public:
-  explicit Protocol(int listening) { svr_sock_ = listening; }  // httplib takes its absence for "shutting down"
+  explicit Protocol(int listening) {
+    svr_sock_ = listening;
+  }  // httplib takes its absence for "shutting down"
   // True when the connection may be used further.
   bool serve(int fd, std::string_view request) {
     RequestStream stream(fd, request);
@@ -98,7 +103,8 @@ thread_local const Peer* current = nullptr;
 
 class Server final : public UnixServer {
  public:
-  Server(Fd listening, EventLoop loop) : listening_(std::move(listening)), loop_(std::move(loop)), protocol_(listening_.get()) {}
+  Server(Fd listening, EventLoop loop)
+      : listening_(std::move(listening)), loop_(std::move(loop)), protocol_(listening_.get()) {}
   ~Server() override { stop(); }
 
   Result<void> begin(const std::function<void(httplib::Server&)>& add_routes) {
@@ -151,12 +157,14 @@ class Server final : public UnixServer {
       auto peer = Peer::of(fd.get());
       if (!peer) continue;
       std::size_t own = count([&](const Connection& other) { return other.peer.uid == peer->uid; });
-      if (connections_.size() >= connection_limit || (peer->uid != 0 && own >= connections_per_user)) {
+      if (connections_.size() >= connection_limit ||
+          (peer->uid != 0 && own >= connections_per_user)) {
         refuse(fd.get(), 503, "too many connections are open; close some");
         continue;
       }
       int number = fd.get();
-      auto connection = std::make_shared<Connection>(Connection{std::move(fd), std::move(*peer), {}, Clock::now() + request_limit});
+      auto connection = std::make_shared<Connection>(
+          Connection{std::move(fd), std::move(*peer), {}, Clock::now() + request_limit});
       if (!loop_.watch(number, EPOLLIN, [this, number](std::uint32_t) { read(number); })) continue;
       connections_[number] = std::move(connection);
     }
@@ -171,7 +179,8 @@ class Server final : public UnixServer {
     if (connection->received.empty()) connection->due = Clock::now() + request_limit;
     connection->received.append(chunk, static_cast<std::size_t>(n));
     std::size_t held = 0;
-    for (const auto& [number, other] : connections_) held += other->peer.uid == connection->peer.uid ? other->received.size() : 0;
+    for (const auto& [number, other] : connections_)
+      held += other->peer.uid == connection->peer.uid ? other->received.size() : 0;
     if (held > buffer_per_user) {
       refuse(fd, 503, "too much of your requests is still arriving");
       return close(fd);
@@ -179,7 +188,8 @@ class Server final : public UnixServer {
     look(connection);
   }
 
-  // Hands a whole request on; the connection is not read meanwhile, so the next one waits in its socket.
+  // Hands a whole request on; the connection is not read meanwhile, so the next one waits in its
+  // socket.
   void look(const std::shared_ptr<Connection>& connection) {
     int fd = connection->fd.get();
     RequestFrame frame = frame_request(connection->received, json_size_limit);
@@ -200,7 +210,8 @@ class Server final : public UnixServer {
     for (auto job = waiting_.begin(); job != waiting_.end() && threads_.size() < thread_limit;) {
       uid_t uid = job->connection->peer.uid;
       std::size_t own = served_[uid];
-      bool may = uid == 0 || (own < threads_per_user && threads_.size() < thread_limit - threads_for_root);
+      bool may =
+          uid == 0 || (own < threads_per_user && threads_.size() < thread_limit - threads_for_root);
       if (!may) {
         ++job;
         continue;
@@ -252,7 +263,8 @@ class Server final : public UnixServer {
     for (const auto& [fd, connection] : connections_)
       if (!connection->served && connection->due < Clock::now()) late.push_back(fd);
     for (int fd : late) {
-      if (!connections_.at(fd)->received.empty()) refuse(fd, 408, "the request did not arrive in time");
+      if (!connections_.at(fd)->received.empty())
+        refuse(fd, 408, "the request did not arrive in time");
       close(fd);
     }
   }
@@ -270,16 +282,18 @@ class Server final : public UnixServer {
                                     {"detail", reason},
                                     {"code", status == 503 ? "exhausted" : "invalid"}});
     std::string text =
-        "HTTP/1.1 " + std::to_string(status) +  // the reason phrase may be empty (RFC 9112, section 4)
-        " \r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
-        body;
+        "HTTP/1.1 " +
+        std::to_string(status) +  // the reason phrase may be empty (RFC 9112, section 4)
+        " \r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length: " +
+        std::to_string(body.size()) + "\r\n\r\n" + body;
     (void)!::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
 
   template <class Test>
   std::size_t count(Test test) const {
     return static_cast<std::size_t>(
-        std::count_if(connections_.begin(), connections_.end(), [&](const auto& one) { return test(*one.second); }));
+        std::count_if(connections_.begin(), connections_.end(),
+                      [&](const auto& one) { return test(*one.second); }));
   }
 
   void wake() {
@@ -306,7 +320,8 @@ class Server final : public UnixServer {
 
 const Peer& UnixServer::current_peer() { return *current; }
 
-Result<std::unique_ptr<UnixServer>> UnixServer::start(Fd listening, const std::function<void(httplib::Server&)>& add_routes) {
+Result<std::unique_ptr<UnixServer>> UnixServer::start(
+    Fd listening, const std::function<void(httplib::Server&)>& add_routes) {
   HOBBES_TRY(loop, EventLoop::make());
   auto server = std::make_unique<Server>(std::move(listening), std::move(loop));
   HOBBES_CHECK(server->begin(add_routes));

@@ -23,13 +23,15 @@ constexpr const char* annotation_prefix = "org.hobbes.";
 
 // Annotation values are strings; these leaves of the hobbes object are not.
 bool is_json_leaf(const std::string& path) {
-  static const std::array<std::string, 10> leaves = {"cores.count",    "cores.numa",        "cores.shared", "memory.numa",    "image.agent",
-                                                     "image.terminal", "image.bootSeconds", "segments",     "remora.timeout", "heartbeat"};
+  static const std::array<std::string, 10> leaves = {
+      "cores.count",    "cores.numa",        "cores.shared", "memory.numa",    "image.agent",
+      "image.terminal", "image.bootSeconds", "segments",     "remora.timeout", "heartbeat"};
   return std::find(leaves.begin(), leaves.end(), path) != leaves.end();
 }
 
 // Writes one org.hobbes.* annotation into the hobbes object it stands for.
-void merge_annotation(const std::string& path, const std::string& text, const Inspect& at, Json& hobbes) {
+void merge_annotation(const std::string& path, const std::string& text, const Inspect& at,
+                      Json& hobbes) {
   Json value = text;
   if (is_json_leaf(path)) {
     auto parsed = parse_json(text, "annotation");
@@ -65,13 +67,17 @@ CoreRequest read_cores(const Inspect& at) {
   CoreRequest cores;
   if (!at.object()) return cores;
   at.only({"count", "list", "numa", "policy", "shared"});
-  if (auto count = at.at("count").integer(1, static_cast<std::int64_t>(CpuSet::capacity))) cores.count = static_cast<unsigned>(*count);
+  if (auto count = at.at("count").integer(1, static_cast<std::int64_t>(CpuSet::capacity)))
+    cores.count = static_cast<unsigned>(*count);
   cores.list = at.at("list").list();
   if (cores.list && cores.list->empty()) at.at("list").wrong("at least one CPU");
-  if (at.at("list").present() && at.at("count").present()) at.wrong("either \"count\" or \"list\"", "remove one of them");
-  if (!at.at("list").present() && !at.at("count").present()) at.missing("count", "how many cores, or a \"list\"");
+  if (at.at("list").present() && at.at("count").present())
+    at.wrong("either \"count\" or \"list\"", "remove one of them");
+  if (!at.at("list").present() && !at.at("count").present())
+    at.missing("count", "how many cores, or a \"list\"");
   if (auto numa = at.at("numa").integer(0, 1023)) cores.numa = static_cast<unsigned>(*numa);
-  if (auto policy = at.at("policy").one_of(policy_names)) cores.policy = static_cast<Policy>(*policy);
+  if (auto policy = at.at("policy").one_of(policy_names))
+    cores.policy = static_cast<Policy>(*policy);
   cores.shared = at.at("shared").boolean().value_or(false);
   return cores;
 }
@@ -88,7 +94,8 @@ MemoryRequest read_memory(const Inspect& at) {
   if (auto numa = at.at("numa").integer(0, 1023)) memory.numa = static_cast<unsigned>(*numa);
   if (auto page = at.at("pageSize").size()) {
     memory.page_size = *page;
-    if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U) at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
+    if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U)
+      at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
   }
   return memory;
 }
@@ -106,7 +113,8 @@ void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
     segment.size = item.at("size").size().value_or(0);
     if (auto access = item.at("access").one_of({"ro", "rw"})) segment.writable = *access == 1;
     for (const SegmentRequest& other : out)
-      if (other.name == segment.name) item.at("name").wrong("each name once", "rename one of the two");
+      if (other.name == segment.name)
+        item.at("name").wrong("each name once", "rename one of the two");
     out.push_back(std::move(segment));
   });
 }
@@ -114,7 +122,8 @@ void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
 HobbesSection read_hobbes(const Inspect& at) {
   HobbesSection out;
   if (!at.object()) return out;
-  at.only({"kind", "root", "cores", "memory", "image", "segments", "remora", "manage", "heartbeat", "serviceCores", "labels"});
+  at.only({"kind", "root", "cores", "memory", "image", "segments", "remora", "manage", "heartbeat",
+           "serviceCores", "labels"});
   if (auto kind = at.at("kind").one_of(kind_names)) out.kind = static_cast<Kind>(*kind + 1);
   if (auto root = at.at("root").one_of({"host"})) out.host_root = true;
   out.cores = read_cores(at.at("cores"));
@@ -127,19 +136,23 @@ HobbesSection read_hobbes(const Inspect& at) {
     out.image.cmdline = image.at("cmdline").text().value_or("");
     out.image.agent = image.at("agent").boolean().value_or(false);
     out.image.terminal = image.at("terminal").boolean().value_or(false);
-    out.image.boot_seconds = static_cast<unsigned>(image.at("bootSeconds").integer(1, 3600).value_or(120));
-    if (image.at("protocol").one_of({"hobbes", "pisces"})) out.image.protocol = *image.at("protocol").text();
+    out.image.boot_seconds =
+        static_cast<unsigned>(image.at("bootSeconds").integer(1, 3600).value_or(120));
+    if (image.at("protocol").one_of({"hobbes", "pisces"}))
+      out.image.protocol = *image.at("protocol").text();
   }
   read_segments(at.at("segments"), out.segments);
   Inspect remora = at.at("remora");
   if (remora.object()) {
     remora.only({"composition", "app", "timeout"});
     RemoraRequest request;
-    if (!remora.at("composition").present()) remora.missing("composition", "a composition's name or file");
+    if (!remora.at("composition").present())
+      remora.missing("composition", "a composition's name or file");
     if (!remora.at("app").present()) remora.missing("app", "the name of an app of the composition");
     request.composition = remora.at("composition").text().value_or("");
     request.app = remora.at("app").text().value_or("");
-    request.timeout_seconds = static_cast<unsigned>(remora.at("timeout").integer(1, 86400).value_or(60));
+    request.timeout_seconds =
+        static_cast<unsigned>(remora.at("timeout").integer(1, 86400).value_or(60));
     out.remora = std::move(request);
   }
   if (auto manage = at.at("manage").one_of(manage_names)) out.manage = static_cast<Manage>(*manage);
@@ -152,10 +165,12 @@ HobbesSection read_hobbes(const Inspect& at) {
 // What the objects must say together.
 void check_whole(const Inspect& at, const Bundle& bundle) {
   const auto& spaces = bundle.oci.linux_.namespaces;
-  bool names = std::any_of(spaces.begin(), spaces.end(), [](const oci::Namespace& space) { return space.type == "uts"; });
+  bool names = std::any_of(spaces.begin(), spaces.end(),
+                           [](const oci::Namespace& space) { return space.type == "uts"; });
   for (const char* key : {"hostname", "domainname"})
     if (bundle.hobbes.kind == Kind::linux_ && !names && !at.at(key).text().value_or("").empty())
-      at.at(key).wrong("a name together with a uts namespace", "add {\"type\": \"uts\"} to linux.namespaces; it would rename the host");
+      at.at(key).wrong("a name together with a uts namespace",
+                       "add {\"type\": \"uts\"} to linux.namespaces; it would rename the host");
   const HobbesSection& hobbes = bundle.hobbes;
   Inspect section = at.at("hobbes");
   bool is_linux = hobbes.kind == Kind::linux_;
@@ -163,34 +178,48 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
   if (is_linux && !hobbes.host_root && !at.at("root").present())
     at.missing("root", "a root file system, or \"root\": \"host\" in the hobbes object");
   if (hobbes.host_root && at.at("root").present())
-    at.at("root").wrong("no root together with \"root\": \"host\" in the hobbes object", "remove one of the two");
+    at.at("root").wrong("no root together with \"root\": \"host\" in the hobbes object",
+                        "remove one of the two");
   if (is_linux && !hobbes.image.kernel.empty())
-    section.at("image").at("kernel").wrong("no kernel for kind linux", "use kind kitten or palacios");
-  if (hobbes.image.terminal && (hobbes.kind != Kind::palacios || bundle.oci.process || hobbes.image.agent))
+    section.at("image").at("kernel").wrong("no kernel for kind linux",
+                                           "use kind kitten or palacios");
+  if (hobbes.image.terminal &&
+      (hobbes.kind != Kind::palacios || bundle.oci.process || hobbes.image.agent))
     section.at("image")
         .at("terminal")
         .wrong("false: only a virtual machine without an agent has its serial port for a terminal",
                "say process.terminal, or `exec --tty`");
   if (!is_linux) {
-    // A kernel of its own neither asks this one's security modules nor sees mounts whose ids are mapped.
+    // A kernel of its own neither asks this one's security modules nor sees mounts whose ids are
+    // mapped.
     for (const char* label : {"apparmorProfile", "selinuxLabel"})
-      if (std::string name = at.at("process").at(label).text().value_or(""); !name.empty() && name != "unconfined")
-        at.at("process").at(label).wrong("no label: only enclaves of kind linux have one", "remove it");
+      if (std::string name = at.at("process").at(label).text().value_or("");
+          !name.empty() && name != "unconfined")
+        at.at("process").at(label).wrong("no label: only enclaves of kind linux have one",
+                                         "remove it");
     if (!bundle.oci.linux_.mount_label.empty())
-      at.at("linux").at("mountLabel").wrong("no label: only enclaves of kind linux have one", "remove it");
+      at.at("linux")
+          .at("mountLabel")
+          .wrong("no label: only enclaves of kind linux have one", "remove it");
     if (!bundle.oci.linux_.net_devices.empty())
-      at.at("linux").at("netDevices").wrong("no devices: only enclaves of kind linux have them", "remove them");
+      at.at("linux")
+          .at("netDevices")
+          .wrong("no devices: only enclaves of kind linux have them", "remove them");
     for (std::size_t i = 0; i < bundle.oci.mounts.size(); ++i)
       if (is_id_mapped(bundle.oci.mounts[i]))
         at.at("mounts")
             .at(std::to_string(i))
-            .wrong("a mount without mapped ids: only enclaves of kind linux have them", "remove the mapping");
-    bool kernel = !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());
+            .wrong("a mount without mapped ids: only enclaves of kind linux have them",
+                   "remove the mapping");
+    bool kernel =
+        !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());
     if (!kernel) section.at("image").missing("kernel", "the kernel image to boot");
     if (!hobbes.cores.wanted()) section.missing("cores", "the cores this kernel will own");
     if (hobbes.memory.size == 0) section.missing("memory", "the memory this kernel will own");
     if (hobbes.host_root) section.at("root").wrong("only for kind linux");
-    if (hobbes.cores.shared) section.at("cores").at("shared").wrong("false: a kernel shares its cores with nobody", "remove it");
+    if (hobbes.cores.shared)
+      section.at("cores").at("shared").wrong("false: a kernel shares its cores with nobody",
+                                             "remove it");
   }
 }
 
@@ -199,25 +228,30 @@ void check_files(const Bundle& bundle, std::vector<Problem>& problems) {
   if (bundle.hobbes.kind == Kind::linux_ && !bundle.hobbes.host_root) {
     std::string rootfs = bundle.rootfs();
     if (::stat(rootfs.c_str(), &info) != 0)
-      problems.push_back(
-          {"/root/path", "\"" + bundle.oci.root_path + "\"", "an existing directory", rootfs + ": no such file or directory"});
+      problems.push_back({"/root/path", "\"" + bundle.oci.root_path + "\"", "an existing directory",
+                          rootfs + ": no such file or directory"});
     else if (!S_ISDIR(info.st_mode))
-      problems.push_back({"/root/path", "\"" + bundle.oci.root_path + "\"", "a directory", rootfs + " is a file"});
+      problems.push_back(
+          {"/root/path", "\"" + bundle.oci.root_path + "\"", "a directory", rootfs + " is a file"});
   }
   if (!bundle.hobbes.image.kernel.empty()) {
     std::string kernel = bundle.hobbes.image.kernel;
     if (kernel.front() != '/') kernel = bundle.path + "/" + kernel;
     if (::access(kernel.c_str(), R_OK) != 0)
-      problems.push_back(
-          {"/hobbes/image/kernel", "\"" + bundle.hobbes.image.kernel + "\"", "a readable file", kernel + ": no such file or directory"});
+      problems.push_back({"/hobbes/image/kernel", "\"" + bundle.hobbes.image.kernel + "\"",
+                          "a readable file", kernel + ": no such file or directory"});
   }
 }
 
 }  // namespace
 
 const char* name_of(Kind kind) { return kind_names.at(static_cast<std::size_t>(kind) - 1).c_str(); }
-const char* name_of(Policy policy) { return policy_names.at(static_cast<std::size_t>(policy)).c_str(); }
-const char* name_of(Manage manage) { return manage_names.at(static_cast<std::size_t>(manage)).c_str(); }
+const char* name_of(Policy policy) {
+  return policy_names.at(static_cast<std::size_t>(policy)).c_str();
+}
+const char* name_of(Manage manage) {
+  return manage_names.at(static_cast<std::size_t>(manage)).c_str();
+}
 
 std::optional<Kind> kind_named(std::string_view name) {
   for (std::size_t i = 0; i < kind_names.size(); ++i)
@@ -230,7 +264,8 @@ std::string Bundle::rootfs() const {
   return oci.root_path.rfind('/', 0) == 0 ? oci.root_path : path + "/" + oci.root_path;
 }
 
-Validation validate_config(const std::string& folder, const Json& config, std::set<std::string>* looked_at) {
+Validation validate_config(const std::string& folder, const Json& config,
+                           std::set<std::string>* looked_at) {
   Validation out;
   Inspect at(&config, "", &out.problems);
   at.note_in(looked_at);
@@ -246,10 +281,12 @@ Validation validate_config(const std::string& folder, const Json& config, std::s
   Json section = config.contains("hobbes") ? config["hobbes"] : Json();
   for (const auto& [name, text] : bundle.oci.annotations) {
     if (name.rfind(annotation_prefix, 0) != 0) continue;
-    merge_annotation(name.substr(std::string(annotation_prefix).size()), text, at.at("annotations").at(name), section);
+    merge_annotation(name.substr(std::string(annotation_prefix).size()), text,
+                     at.at("annotations").at(name), section);
   }
   // A runtime-spec `vm` object alone already says which kind this is.
-  if (bundle.oci.vm && (section.is_null() || (section.is_object() && !section.contains("kind")))) section["kind"] = "palacios";
+  if (bundle.oci.vm && (section.is_null() || (section.is_object() && !section.contains("kind"))))
+    section["kind"] = "palacios";
   bundle.hobbes = read_hobbes(Inspect(&section, "/hobbes", &out.problems));
   bundle.hobbes.present = section.is_object();
   if (const auto& vm = bundle.oci.vm) {
@@ -262,7 +299,8 @@ Validation validate_config(const std::string& folder, const Json& config, std::s
 }
 
 Result<Validation> validate_bundle(const std::string& folder, const std::string& config) {
-  std::string path = absolute(folder), file = config.empty() ? path + "/config.json" : absolute(config);
+  std::string path = absolute(folder),
+              file = config.empty() ? path + "/config.json" : absolute(config);
   auto text = Files::system().read(file, json_size_limit);
   if (!text) return std::move(text.error()).within("load bundle " + path);
   HOBBES_TRY(json, parse_json(*text, file));
@@ -278,7 +316,8 @@ Result<Bundle> load_bundle(const std::string& folder, const std::string& config)
   HOBBES_TRY(validation, validate_bundle(folder, config));
   if (validation.bundle) return std::move(*validation.bundle);
   return Error{Code::invalid, "load bundle " + absolute(folder),
-               (config.empty() ? "config.json" : config) + " has " + std::to_string(validation.problems.size()) + " problem(s)\n" +
+               (config.empty() ? "config.json" : config) + " has " +
+                   std::to_string(validation.problems.size()) + " problem(s)\n" +
                    report(validation.problems),
                "mend them and check with `hobbes-run validate --bundle " + absolute(folder) + "`"};
 }
@@ -287,7 +326,8 @@ std::string report(const std::vector<Problem>& problems) {
   std::string out;
   for (const Problem& p : problems) {
     if (!out.empty()) out += "\n";
-    out += "  " + (p.pointer.empty() ? "(document)" : p.pointer) + ": found " + p.found + ", allowed " + p.allowed;
+    out += "  " + (p.pointer.empty() ? "(document)" : p.pointer) + ": found " + p.found +
+           ", allowed " + p.allowed;
     if (!p.remedy.empty()) out += "; " + p.remedy;
   }
   return out;
@@ -296,11 +336,13 @@ std::string report(const std::vector<Problem>& problems) {
 Json to_json(const std::vector<Problem>& problems) {
   Json out = Json::array();
   for (const Problem& p : problems)
-    out.push_back({{"pointer", p.pointer}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}});
+    out.push_back(
+        {{"pointer", p.pointer}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}});
   return out;
 }
 
-std::optional<oci::Process> read_process(const Json& json, const std::string& pointer, std::vector<Problem>& problems) {
+std::optional<oci::Process> read_process(const Json& json, const std::string& pointer,
+                                         std::vector<Problem>& problems) {
   std::size_t before = problems.size();
   Inspect at(&json, pointer, &problems);
   oci::Process process = inspect_process(at);
@@ -308,7 +350,8 @@ std::optional<oci::Process> read_process(const Json& json, const std::string& po
   return problems.size() == before ? std::optional(std::move(process)) : std::nullopt;
 }
 
-std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer, std::vector<Problem>& problems) {
+std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer,
+                                             std::vector<Problem>& problems) {
   std::size_t before = problems.size();
   oci::Resources resources = inspect_resources(Inspect(&json, pointer, &problems));
   return problems.size() == before ? std::optional(std::move(resources)) : std::nullopt;

@@ -1,4 +1,5 @@
-// A bundle: the folder an enclave is made from. Format document: bundles/spec.md; schema: bundles/schema.json.
+// A bundle: the folder an enclave is made from. Format document: bundles/spec.md; schema:
+// bundles/schema.json.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -40,8 +41,9 @@ struct MemoryRequest {
 
 struct ImageRequest {
   std::string kernel, initrd, cmdline, protocol;
-  bool agent = false;           ///< the guest has one, although there is no process: it waits for programs of `exec`
-  bool terminal = false;        ///< the serial port of a guest without an agent is the enclave's terminal
+  bool agent =
+      false;  ///< the guest has one, although there is no process: it waits for programs of `exec`
+  bool terminal = false;  ///< the serial port of a guest without an agent is the enclave's terminal
   unsigned boot_seconds = 120;  ///< how long a guest may take until its agent answers
 };
 
@@ -71,8 +73,10 @@ struct HobbesSection {
   std::vector<SegmentRequest> segments;
   std::optional<RemoraRequest> remora;
   Manage manage = Manage::none;
-  unsigned heartbeat_seconds = 0;       ///< the enclave must give a sign of life this often, 0: its process living is enough
-  std::optional<CpuSet> service_cores;  ///< Linux cores of a kitten or palacios enclave's own processes
+  unsigned heartbeat_seconds =
+      0;  ///< the enclave must give a sign of life this often, 0: its process living is enough
+  std::optional<CpuSet>
+      service_cores;  ///< Linux cores of a kitten or palacios enclave's own processes
   std::map<std::string, std::string> labels;
 };
 
@@ -91,22 +95,27 @@ struct Bundle {
   /// Absolute path of the root file system, empty in host-root mode.
   [[nodiscard]] std::string rootfs() const;
   /// Whether people get a terminal: the process says so, or the image of a guest without an agent.
-  [[nodiscard]] bool terminal() const { return hobbes.image.terminal || (oci.process && oci.process->terminal); }
+  [[nodiscard]] bool terminal() const {
+    return hobbes.image.terminal || (oci.process && oci.process->terminal);
+  }
 };
 
-/// Everything that is wrong, or a bundle. Never partial: `bundle` is set exactly when `problems` is empty.
+/// Everything that is wrong, or a bundle. Never partial: `bundle` is set exactly when `problems` is
+/// empty.
 struct Validation {
   std::vector<Problem> problems;
   std::optional<Bundle> bundle;
 };
 
-/// Reads and validates `<folder>/config.json` and checks that what it names exists. Errors: the file cannot be read or
-/// is not JSON. A readable but wrong file is not an Error but a Validation with problems.
-/// `config`: another file to read in its place, its path relative to the working directory.
+/// Reads and validates `<folder>/config.json` and checks that what it names exists. Errors: the
+/// file cannot be read or is not JSON. A readable but wrong file is not an Error but a Validation
+/// with problems. `config`: another file to read in its place, its path relative to the working
+/// directory.
 Result<Validation> validate_bundle(const std::string& folder, const std::string& config = {});
 /// As validate_bundle, for a document already parsed; touches no file.
 /// `looked_at`: receives the JSON pointer of every property that was asked for, there or not.
-Validation validate_config(const std::string& folder, const Json& config, std::set<std::string>* looked_at = nullptr);
+Validation validate_config(const std::string& folder, const Json& config,
+                           std::set<std::string>* looked_at = nullptr);
 /// validate_bundle for callers that need a bundle: problems become one Error that lists them all.
 Result<Bundle> load_bundle(const std::string& folder, const std::string& config = {});
 
@@ -117,9 +126,12 @@ Json to_json(const std::vector<Problem>& problems);
 /// A valid config.json for a kind: what `hobbes-run spec` prints. `host_root`: no image needed.
 Json example_config(Kind kind, bool host_root);
 
-/// A process object (config.json "process", and the file given to `exec --process`). Problems are appended with `pointer` in front.
-std::optional<oci::Process> read_process(const Json& json, const std::string& pointer, std::vector<Problem>& problems);
+/// A process object (config.json "process", and the file given to `exec --process`). Problems are
+/// appended with `pointer` in front.
+std::optional<oci::Process> read_process(const Json& json, const std::string& pointer,
+                                         std::vector<Problem>& problems);
 /// A resources object (the file given to `update --resources`).
-std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer, std::vector<Problem>& problems);
+std::optional<oci::Resources> read_resources(const Json& json, const std::string& pointer,
+                                             std::vector<Problem>& problems);
 
 }  // namespace hobbes

@@ -62,7 +62,8 @@ Inspect Inspect::at(const std::string& key) const {
 }
 
 void Inspect::wrong(const std::string& allowed, const std::string& remedy) const {
-  problems_->push_back({pointer_, json_ != nullptr ? shortened(*json_) : "nothing", allowed, remedy});
+  problems_->push_back(
+      {pointer_, json_ != nullptr ? shortened(*json_) : "nothing", allowed, remedy});
 }
 
 void Inspect::missing(const std::string& key, const std::string& allowed) const {
@@ -99,7 +100,8 @@ std::optional<bool> Inspect::boolean() const {
 
 std::optional<std::int64_t> Inspect::integer(std::int64_t least, std::int64_t most) const {
   if (!present()) return std::nullopt;
-  bool fits = json_->is_number_integer() && !(json_->is_number_unsigned() && json_->get<std::uint64_t>() > INT64_MAX);
+  bool fits = json_->is_number_integer() &&
+              !(json_->is_number_unsigned() && json_->get<std::uint64_t>() > INT64_MAX);
   if (fits) {
     auto value = json_->get<std::int64_t>();
     if (value >= least && value <= most) return value;
@@ -123,7 +125,8 @@ std::optional<CpuSet> Inspect::list() const {
   if (json_->is_string()) {
     if (auto parsed = CpuSet::parse(json_->get<std::string>())) return *parsed;
   }
-  wrong("a list of numbers below " + std::to_string(CpuSet::capacity), "write for example \"0-3,8\"");
+  wrong("a list of numbers below " + std::to_string(CpuSet::capacity),
+        "write for example \"0-3,8\"");
   return std::nullopt;
 }
 
@@ -181,7 +184,8 @@ void Inspect::only(const std::vector<std::string>& known) const {
   for (const auto& [key, unused] : json_->items()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     std::string near = nearest(key, known);
-    at(key).wrong("only the keys " + joined(known), near.empty() ? "remove \"" + key + "\"" : "did you mean \"" + near + "\"?");
+    at(key).wrong("only the keys " + joined(known),
+                  near.empty() ? "remove \"" + key + "\"" : "did you mean \"" + near + "\"?");
   }
 }
 

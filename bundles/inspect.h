@@ -1,4 +1,5 @@
-// A JSON value with its pointer: reads typed values and reports every misfit instead of stopping at the first.
+// A JSON value with its pointer: reads typed values and reports every misfit instead of stopping at
+// the first.
 #pragma once
 #include <functional>
 #include <optional>
@@ -20,7 +21,8 @@ class Inspect {
   [[nodiscard]] const Json& json() const { return *json_; }
   [[nodiscard]] const std::string& pointer() const { return pointer_; }
 
-  /// From now on every member that is asked for is entered in `pointers`, also by views made from this one.
+  /// From now on every member that is asked for is entered in `pointers`, also by views made from
+  /// this one.
   void note_in(std::set<std::string>* pointers) { noted_ = pointers; }
 
   /// A member, absent when this is no object or has no such key.

@@ -40,12 +40,15 @@ const std::map<std::string, Attribute>& attributes() {
 }
 
 const std::map<std::string, std::uint64_t>& propagations() {
-  static const std::map<std::string, std::uint64_t> table = {
-      {"private", MS_PRIVATE}, {"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"unbindable", MS_UNBINDABLE}};
+  static const std::map<std::string, std::uint64_t> table = {{"private", MS_PRIVATE},
+                                                             {"shared", MS_SHARED},
+                                                             {"slave", MS_SLAVE},
+                                                             {"unbindable", MS_UNBINDABLE}};
   return table;
 }
 
-// Said by others and without effect here: the standard, or of the superblock's locking that Linux no longer has.
+// Said by others and without effect here: the standard, or of the superblock's locking that Linux
+// no longer has.
 bool is_without_effect(const std::string& option) {
   for (const char* known : {"defaults", "remount", "silent", "loud", "mand", "nomand", "async"})
     if (option == known) return true;
@@ -53,8 +56,10 @@ bool is_without_effect(const std::string& option) {
 }
 
 void add(MountOptions& out, const Attribute& attribute, bool recursive) {
-  (recursive ? out.recursive_set : out.set) = ((recursive ? out.recursive_set : out.set) & ~attribute.clear) | attribute.set;
-  (recursive ? out.recursive_clear : out.clear) = ((recursive ? out.recursive_clear : out.clear) & ~attribute.set) | attribute.clear;
+  (recursive ? out.recursive_set : out.set) =
+      ((recursive ? out.recursive_set : out.set) & ~attribute.clear) | attribute.set;
+  (recursive ? out.recursive_clear : out.clear) =
+      ((recursive ? out.recursive_clear : out.clear) & ~attribute.set) | attribute.clear;
 }
 
 }  // namespace
@@ -92,14 +97,18 @@ MountOptions parse_mount_options(const std::vector<std::string>& options) {
 }
 
 bool is_id_mapped(const oci::Mount& mount) {
-  return !mount.uid_mappings.empty() || !mount.gid_mappings.empty() || parse_mount_options(mount.options).id_mapped;
+  return !mount.uid_mappings.empty() || !mount.gid_mappings.empty() ||
+         parse_mount_options(mount.options).id_mapped;
 }
 
 std::vector<std::string> known_mount_options() {
-  std::map<std::string, bool> names = {{"bind", true}, {"rbind", true}, {"tmpcopyup", true}, {"idmap", true}, {"ridmap", true}};
+  std::map<std::string, bool> names = {
+      {"bind", true}, {"rbind", true}, {"tmpcopyup", true}, {"idmap", true}, {"ridmap", true}};
   for (const auto& [name, unused] : attributes()) names[name] = names["r" + name] = true;
   for (const auto& [name, unused] : propagations()) names[name] = names["r" + name] = true;
-  for (const char* name : {"defaults", "remount", "silent", "loud", "mand", "nomand", "async", "sync", "dirsync"}) names[name] = true;
+  for (const char* name :
+       {"defaults", "remount", "silent", "loud", "mand", "nomand", "async", "sync", "dirsync"})
+    names[name] = true;
   std::vector<std::string> out;
   for (const auto& [name, unused] : names) out.push_back(name);
   return out;

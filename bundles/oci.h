@@ -1,6 +1,6 @@
 // The parts of an OCI runtime-spec 1.3 config.json that Hobbes acts on, as plain values.
-// Source: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md, config-vm.md). Everything else in
-// the file is carried along untouched (Bundle::config).
+// Source: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md,
+// config-vm.md). Everything else in the file is carried along untouched (Bundle::config).
 #pragma once
 #include <sys/types.h>
 
@@ -99,7 +99,8 @@ struct IdMapping {
 struct Mount {
   std::string destination, type, source;
   std::vector<std::string> options;
-  std::vector<IdMapping> uid_mappings{}, gid_mappings{};  // of an id-mapped mount; empty: the user namespace's
+  std::vector<IdMapping> uid_mappings{},
+      gid_mappings{};  // of an id-mapped mount; empty: the user namespace's
 };
 
 struct Hook {
@@ -109,7 +110,8 @@ struct Hook {
 };
 
 struct Hooks {
-  std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart, poststop;
+  std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart,
+      poststop;
 };
 
 struct Namespace {

@@ -115,8 +115,8 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	return 0;
 }
 
-/* Gives Linux every CPU that nobody owns any more; under hotplug_lock. One whose other hardware thread
- * is still owned waits until that comes back too; one that does not come up is tried again.
+/* Gives Linux every CPU that nobody owns any more; under hotplug_lock. One whose other hardware
+ * thread is still owned waits until that comes back too; one that does not come up is tried again.
  */
 static void bring_home(void)
 {
@@ -128,7 +128,8 @@ static void bring_home(void)
 		if (result >= 0) {
 			cpumask_clear_cpu(cpu, &homecoming);
 		} else if (!refuse_owned(cpu)) {
-			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error %d; trying again\n",
+			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error "
+					   "%d; trying again\n",
 					   cpu, result);
 			schedule_delayed_work(&homecoming_work, HZ);
 		}
@@ -145,7 +146,9 @@ static void try_homecoming(struct work_struct *work)
 void core_release(struct enclave *enclave, struct core *core)
 {
 	claim_remove(enclave, &core->claim);
-	/* In one step: a CPU that is neither owned nor on its way home would be taken for one that was offline before. */
+	/* In one step: a CPU that is neither owned nor on its way home would be taken for one that
+	 * was offline before.
+	 */
 	mutex_lock(&hotplug_lock);
 	if (core->was_online)
 		cpumask_set_cpu(core->cpu, &homecoming);
@@ -235,7 +238,8 @@ static bool trampoline_is_intact(void)
 	size_t code = hobbes_trampoline_parameters - hobbes_trampoline;
 	size_t size = hobbes_trampoline_end - hobbes_trampoline;
 
-	return !memcmp(low, hobbes_trampoline, code) && !memchr_inv(low + size, 0, PAGE_SIZE - size);
+	return !memcmp(low, hobbes_trampoline, code) &&
+	       !memchr_inv(low + size, 0, PAGE_SIZE - size);
 }
 
 /* INIT, then up to two SIPIs, until the core says that it has arrived. Delays are by the clock:
@@ -251,7 +255,8 @@ static bool send_to_trampoline(u32 apic_id, u32 expected)
 	udelay(10);
 	send(apic_id, APIC_INT_LEVELTRIG | APIC_DM_INIT);
 	for (attempt = 0; attempt < 2; attempt++) {
-		ktime_t deadline = ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
+		ktime_t deadline =
+			ktime_add_us(ktime_get(), attempt ? ACKNOWLEDGE_US : ACKNOWLEDGE_US / 20);
 
 		send(apic_id, APIC_DM_STARTUP | low_page >> PAGE_SHIFT);
 		while (ktime_before(ktime_get(), deadline)) {
@@ -273,8 +278,8 @@ bool core_park(struct core *core)
 	parameters()->mode = MODE_PARK;
 	parked = trampoline_is_intact() && send_to_trampoline(core->apic_id, 1);
 	/*
-	 * Acknowledged or not, it ends waiting for a SIPI: there it takes no NMI, needs the page no more, and cannot arrive late with
-	 * another core's parameters.
+	 * Acknowledged or not, it ends waiting for a SIPI: there it takes no NMI, needs the page
+	 * no more, and cannot arrive late with another core's parameters.
 	 */
 	send(core->apic_id, APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
 	mutex_unlock(&trampoline_lock);
@@ -322,7 +327,8 @@ static bool identity_map(struct identity *identity, u64 address, bool large)
 		if (!table)
 			return false;
 	}
-	table[address >> shift[leaf] & 511] = address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
+	table[address >> shift[leaf] & 511] =
+		address | _PAGE_PRESENT | _PAGE_RW | (large ? _PAGE_PSE : 0);
 	return true;
 }
 
@@ -344,7 +350,8 @@ static struct identity *identity_new(const struct extent *base)
 	if (!identity)
 		return NULL;
 	good = identity_table(identity, &root) && identity_map(identity, low_page, false);
-	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G); offset += HOBBES_FRAME_SIZE)
+	for (offset = 0; good && offset < min_t(u64, base->size, SZ_1G);
+	     offset += HOBBES_FRAME_SIZE)
 		good = identity_map(identity, base->address + offset, true);
 	if (good)
 		return identity;
@@ -364,7 +371,8 @@ int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request)
 		return -ENOENT;
 	if (enclave->base && enclave->base != base)
 		return -EINVAL;
-	if (request->entry < base->address || request->entry - base->address >= min_t(u64, base->size, SZ_1G))
+	if (request->entry < base->address ||
+	    request->entry - base->address >= min_t(u64, base->size, SZ_1G))
 		return -EINVAL;
 	if (core->state == CORE_RUNNING || atomic_read(&enclave->reason))
 		return -EBUSY;
@@ -412,7 +420,8 @@ static unsigned long find_low_page(void)
 		struct page *frame = pfn_to_page(PHYS_PFN(page));
 		void *content;
 
-		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) || !PageReserved(frame)) {
+		if (!page_is_ram(PHYS_PFN(page)) || !pfn_valid(PHYS_PFN(page)) ||
+		    !PageReserved(frame)) {
 			run = 0;
 			continue;
 		}
@@ -436,7 +445,8 @@ static int on_panic(struct notifier_block *block, unsigned long event, void *dat
 
 static int on_suspend(struct notifier_block *block, unsigned long event, void *data)
 {
-	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) && !cpumask_empty(&owned)) {
+	if ((event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE) &&
+	    !cpumask_empty(&owned)) {
 		pr_err("no suspend while enclaves own CPUs %*pbl\n", cpumask_pr_args(&owned));
 		return NOTIFY_BAD;
 	}
@@ -465,7 +475,8 @@ int cores_init(ulong trampoline)
 		goto not_free;
 	}
 	memcpy(low, hobbes_trampoline, hobbes_trampoline_end - hobbes_trampoline);
-	result = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
+	result =
+		cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hobbes:owned", refuse_owned, NULL);
 	if (result < 0)
 		goto no_guard;
 	guard = result;

@@ -14,7 +14,8 @@
 
 static ulong trampoline;
 module_param(trampoline, ulong, 0444);
-MODULE_PARM_DESC(trampoline, "physical address of the free page below 1 MiB that cores start in (0: search)");
+MODULE_PARM_DESC(trampoline,
+		 "physical address of the free page below 1 MiB that cores start in (0: search)");
 
 union request {
 	struct hobbes_kmod_version version;

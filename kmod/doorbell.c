@@ -35,7 +35,8 @@ static void publish(struct enclave *enclave, struct irq_data *data)
 	if (apic->dest_mode_logical)
 		command |= APIC_DEST_LOGICAL;
 	if (base)
-		status_set_doorbell(base, hobbes_interrupt_command(x2apic_enabled(), target->dest_apicid, command));
+		status_set_doorbell(base, hobbes_interrupt_command(x2apic_enabled(),
+								   target->dest_apicid, command));
 }
 
 static int set_affinity(struct irq_data *data, const struct cpumask *mask, bool force)
@@ -74,7 +75,8 @@ static int allocate(struct irq_domain *in, unsigned int irq, unsigned int count,
 	return 0;
 }
 
-static const struct irq_domain_ops operations = {.alloc = allocate, .free = irq_domain_free_irqs_common};
+static const struct irq_domain_ops operations = {.alloc = allocate,
+						 .free = irq_domain_free_irqs_common};
 
 static void wake(struct doorbell *doorbell)
 {
@@ -97,13 +99,13 @@ static irqreturn_t rung(int irq, void *argument)
 		doorbell->rings_in_window = 0;
 	}
 	if (++doorbell->rings_in_window > storm_limit) {
-		bool first = atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON, HOBBES_KMOD_STORM) ==
-			     HOBBES_KMOD_NO_REASON;
+		bool first = atomic_cmpxchg(&enclave->reason, HOBBES_KMOD_NO_REASON,
+					    HOBBES_KMOD_STORM) == HOBBES_KMOD_NO_REASON;
 
 		cores_halt(enclave); /* again, if a core was just being started */
 		if (first)
-			pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n", enclave->name,
-				storm_limit, WINDOW_MS);
+			pr_warn("enclave '%s' stopped: more than %u doorbells within %d ms\n",
+				enclave->name, storm_limit, WINDOW_MS);
 	}
 	wake(doorbell);
 	return IRQ_HANDLED;
@@ -141,7 +143,8 @@ int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *
 		goto no_irq;
 	doorbell->irq = result;
 	irq_set_chip_data(doorbell->irq, doorbell);
-	result = request_irq(doorbell->irq, rung, IRQF_NO_THREAD | IRQF_NOBALANCING, "hobbes", doorbell);
+	result = request_irq(doorbell->irq, rung, IRQF_NO_THREAD | IRQF_NOBALANCING, "hobbes",
+			     doorbell);
 	if (result)
 		goto no_handler;
 	claim_add(enclave, &doorbell->claim, CLAIM_DOORBELL);

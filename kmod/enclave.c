@@ -52,7 +52,8 @@ bool enclave_runs(struct enclave *enclave)
 	struct claim *claim;
 
 	list_for_each_entry(claim, &enclave->claims, link)
-		if (claim->kind == CLAIM_CORE && container_of(claim, struct core, claim)->state == CORE_RUNNING)
+		if (claim->kind == CLAIM_CORE &&
+		    container_of(claim, struct core, claim)->state == CORE_RUNNING)
 			return true;
 	return false;
 }
@@ -87,7 +88,8 @@ static void enclave_teardown(struct work_struct *work)
 		 */
 		enclave->quarantined = true;
 		__module_get(THIS_MODULE);
-		pr_err("enclave '%s': a core did not acknowledge its stop; all it holds is quarantined\n",
+		pr_err("enclave '%s': a core did not acknowledge its stop; all it holds is "
+		       "quarantined\n",
 		       enclave->name);
 		mutex_unlock(&enclave->lock);
 		return;
@@ -174,10 +176,12 @@ void enclaves_report(struct seq_file *out)
 									 : "taken",
 					   enclave->name);
 			} else if (claim->kind == CLAIM_EXTENT) {
-				const struct extent *extent = container_of(claim, struct extent, claim);
+				const struct extent *extent =
+					container_of(claim, struct extent, claim);
 
-				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n", extent->address,
-					   extent->size, claim->slot, enclave->name);
+				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n",
+					   extent->address, extent->size, claim->slot,
+					   enclave->name);
 			}
 		}
 		mutex_unlock(&enclave->lock);

@@ -34,7 +34,8 @@ int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request)
 	struct extent *extent;
 	int result;
 
-	if (!request->size || !IS_ALIGNED(request->size, HOBBES_FRAME_SIZE) || request->node >= MAX_NUMNODES)
+	if (!request->size || !IS_ALIGNED(request->size, HOBBES_FRAME_SIZE) ||
+	    request->node >= MAX_NUMNODES)
 		return -EINVAL;
 	extent = kzalloc(sizeof(*extent), GFP_KERNEL);
 	if (!extent)
@@ -74,7 +75,8 @@ int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *requ
 
 	if (!extent)
 		return -ENOENT;
-	if (!slot_is_quiet(enclave, request->slot) || (extent == enclave->base && enclave_runs(enclave)))
+	if (!slot_is_quiet(enclave, request->slot) ||
+	    (extent == enclave->base && enclave_runs(enclave)))
 		return -EBUSY;
 	extent_release(enclave, extent);
 	return 0;
@@ -126,7 +128,8 @@ int extent_map(struct enclave *enclave, struct vm_area_struct *area)
 	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
 		return -EINVAL;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
-	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY, VM_MAYEXEC);
+	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
+		     VM_MAYEXEC);
 #else
 	area->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY;
 	area->vm_flags &= ~VM_MAYEXEC;

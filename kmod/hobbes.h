@@ -81,9 +81,11 @@ struct enclave {
 	struct mutex lock;
 	struct rw_semaphore claims_lock;
 	struct list_head claims;
-	struct address_space *mapping; /* where user mappings of its extents are found; NULL: there are none */
-	struct extent *base;	       /* the extent the cores were booted in; its first page is the status page */
-	struct identity *identity;     /* the page tables they start in */
+	struct address_space
+		*mapping; /* where user mappings of its extents are found; NULL: there are none */
+	struct extent
+		*base; /* the extent the cores were booted in; its first page is the status page */
+	struct identity *identity; /* the page tables they start in */
 	struct doorbell *doorbell;
 	u64 rings;
 	atomic_t reason; /* enum hobbes_kmod_reason */

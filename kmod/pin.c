@@ -50,7 +50,8 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	struct pin *pin;
 	int result;
 
-	if (!request->size || request->size > PIN_LIMIT || !PAGE_ALIGNED(request->address | request->size) ||
+	if (!request->size || request->size > PIN_LIMIT ||
+	    !PAGE_ALIGNED(request->address | request->size) ||
 	    request->address + request->size < request->address || request->writable > 1)
 		return -EINVAL;
 	pin = kzalloc(sizeof(*pin), GFP_KERNEL);
@@ -73,8 +74,9 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 	pin->mm = current->mm;
 	mmgrab(pin->mm);
 	while (done < pin->count) {
-		int got = pin_user_pages_fast(request->address + (done << PAGE_SHIFT), min(pin->count - done, 4096UL),
-					      flags, pin->pages + done);
+		int got = pin_user_pages_fast(request->address + (done << PAGE_SHIFT),
+					      min(pin->count - done, 4096UL), flags,
+					      pin->pages + done);
 
 		if (got <= 0) {
 			result = got ? got : -EFAULT;

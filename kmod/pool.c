@@ -26,7 +26,9 @@ MODULE_PARM_DESC(reserved, "SIZE@ADDRESS,...: memory that memmap=SIZE$ADDRESS ha
 static DEFINE_MUTEX(pool_lock);
 static DEFINE_SPINLOCK(pool_spinlock);
 static LIST_HEAD(pool);
-/* A range that is being onlined right now: past our veto, and not yet to be seen as online. Onlining is serial. Under the spinlock. */
+/* A range that is being onlined right now: past our veto, and not yet to be seen as online.
+ * Onlining is serial. Under the spinlock.
+ */
 static u64 coming, coming_size;
 
 static u64 frames_of(const struct chunk *chunk)
@@ -51,7 +53,8 @@ static int memory_event(struct notifier_block *block, unsigned long event, void 
 	coming_size = 0;
 	if (event == MEM_GOING_ONLINE) {
 		list_for_each_entry(chunk, &pool, link)
-			ours |= overlaps(chunk, PFN_PHYS(range->start_pfn), PFN_PHYS(range->nr_pages));
+			ours |= overlaps(chunk, PFN_PHYS(range->start_pfn),
+					 PFN_PHYS(range->nr_pages));
 		coming = PFN_PHYS(range->start_pfn);
 		coming_size = ours ? 0 : PFN_PHYS(range->nr_pages);
 	}
@@ -65,9 +68,11 @@ static bool is_offline_memory(u64 address, u64 size)
 {
 	unsigned long pfn;
 
-	if (region_intersects(address, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) != REGION_INTERSECTS)
+	if (region_intersects(address, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
+	    REGION_INTERSECTS)
 		return false;
-	for (pfn = PHYS_PFN(address); pfn < PHYS_PFN(address + size); pfn += PHYS_PFN(HOBBES_FRAME_SIZE))
+	for (pfn = PHYS_PFN(address); pfn < PHYS_PFN(address + size);
+	     pfn += PHYS_PFN(HOBBES_FRAME_SIZE))
 		if (!pfn_valid(pfn) || pfn_to_online_page(pfn))
 			return false;
 	return true;
@@ -88,7 +93,8 @@ static struct chunk *chunk_make(u64 address, u64 size, u32 node)
 	struct chunk *chunk;
 
 	if (!size || size > CHUNK_LIMIT || address > CHUNK_LIMIT * 64 ||
-	    !IS_ALIGNED(address | size, HOBBES_FRAME_SIZE) || node >= MAX_NUMNODES || !node_possible(node))
+	    !IS_ALIGNED(address | size, HOBBES_FRAME_SIZE) || node >= MAX_NUMNODES ||
+	    !node_possible(node))
 		return ERR_PTR(-EINVAL);
 	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL);
 	if (!chunk)
@@ -145,7 +151,8 @@ int pool_remove(const struct hobbes_kmod_chunk *request)
 	list_for_each_entry(chunk, &pool, link) {
 		if (chunk->address != request->address || chunk->size != request->size)
 			continue;
-		result = !chunk->reserved && bitmap_empty(chunk->taken, frames_of(chunk)) ? 0 : -EBUSY;
+		result = !chunk->reserved && bitmap_empty(chunk->taken, frames_of(chunk)) ? 0
+											  : -EBUSY;
 		break;
 	}
 	if (!result) {
@@ -211,7 +218,8 @@ struct chunk *pool_take(int node, u64 *size, u64 *address)
 void pool_return(struct chunk *chunk, u64 address, u64 size)
 {
 	mutex_lock(&pool_lock);
-	bitmap_clear(chunk->taken, (address - chunk->address) / HOBBES_FRAME_SIZE, size / HOBBES_FRAME_SIZE);
+	bitmap_clear(chunk->taken, (address - chunk->address) / HOBBES_FRAME_SIZE,
+		     size / HOBBES_FRAME_SIZE);
 	mutex_unlock(&pool_lock);
 }
 
@@ -221,15 +229,16 @@ void pool_report(struct seq_file *out)
 
 	mutex_lock(&pool_lock);
 	list_for_each_entry(chunk, &pool, link)
-		seq_printf(out, "chunk 0x%llx size %llu node %d free %llu%s\n", chunk->address, chunk->size,
-			   chunk->node,
-			   (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) * HOBBES_FRAME_SIZE,
+		seq_printf(out, "chunk 0x%llx size %llu node %d free %llu%s\n", chunk->address,
+			   chunk->size, chunk->node,
+			   (frames_of(chunk) - bitmap_weight(chunk->taken, frames_of(chunk))) *
+				   HOBBES_FRAME_SIZE,
 			   chunk->reserved ? " reserved" : "");
 	mutex_unlock(&pool_lock);
 }
 
-/* All of it must be what the command line (or the firmware) has reserved, and nobody's yet: a driver that has
- * claimed a part of it keeps it.
+/* All of it must be what the command line (or the firmware) has reserved, and nobody's yet: a
+ * driver that has claimed a part of it keeps it.
  */
 static int add_reserved(const char *text)
 {
@@ -249,7 +258,8 @@ static int add_reserved(const char *text)
 	chunk = chunk_make(address, size, node == NUMA_NO_NODE ? 0 : node);
 	if (IS_ERR(chunk))
 		return PTR_ERR(chunk);
-	if (region_intersects(address, size, IORESOURCE_MEM, IORES_DESC_RESERVED) != REGION_INTERSECTS)
+	if (region_intersects(address, size, IORESOURCE_MEM, IORES_DESC_RESERVED) !=
+	    REGION_INTERSECTS)
 		goto fail;
 	if (!request_mem_region(address, size, "hobbes"))
 		goto fail;
@@ -285,10 +295,10 @@ int pool_init(void)
 		result = add_reserved(reserved[i]);
 		if (result)
 			pr_err("hobbes: reserved=%s: %s\n", reserved[i],
-			       result == -EINVAL ? "write SIZE@ADDRESS, both multiples of 2M"
-			       : result == -EBUSY
-				       ? "not all of it is reserved, or a driver has it; boot with memmap=SIZE$ADDRESS"
-				       : "no memory to map it");
+			       result == -EINVAL  ? "write SIZE@ADDRESS, both multiples of 2M"
+			       : result == -EBUSY ? "not all of it is reserved, or a driver has "
+						    "it; boot with memmap=SIZE$ADDRESS"
+						  : "no memory to map it");
 	}
 	if (!result)
 		result = register_memory_notifier(&memory_watcher);

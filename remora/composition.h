@@ -1,5 +1,5 @@
-// A composition: which programs run in which enclaves, and which ranks may talk in which communicator.
-// Format document: docs/COMPOSITION.md (version 1).
+// A composition: which programs run in which enclaves, and which ranks may talk in which
+// communicator. Format document: docs/COMPOSITION.md (version 1).
 #pragma once
 #include <map>
 #include <string>
@@ -24,13 +24,15 @@ struct CompositionApp {
   std::string path;
   std::vector<std::string> args;
   std::vector<std::string> env;  ///< "K=V"
-  std::string directory;         ///< empty: the folder that the composition is run from, where the enclave sees it, else /
-  bool mpi = true;     ///< false: its processes are no ranks, take part in no space, and come after all ranks in the order of numbers
+  std::string directory;  ///< empty: the folder that the composition is run from, where the enclave
+                          ///< sees it, else /
+  bool mpi = true;     ///< false: its processes are no ranks, take part in no space, and come after
+                       ///< all ranks in the order of numbers
   unsigned ranks = 1;  ///< processes
   CpuSet cores;        ///< of its enclave, counted from 0; empty: all
   std::size_t enclave = 0;
   std::vector<std::string> spaces;  ///< every named space it is a member of, outermost first
-  unsigned first_rank = 0;          ///< in the universe; of one without MPI, a number that no rank has
+  unsigned first_rank = 0;  ///< in the universe; of one without MPI, a number that no rank has
   unsigned line = 0;
 };
 
@@ -52,7 +54,8 @@ struct CompositionProblem {
   std::string found, allowed, remedy;
 };
 
-/// A parsed document with everything that is wrong with it. `needs`: what `run` would still want although the document is valid.
+/// A parsed document with everything that is wrong with it. `needs`: what `run` would still want
+/// although the document is valid.
 struct CompositionCheck {
   Composition composition;
   std::vector<CompositionProblem> problems;
@@ -63,8 +66,10 @@ inline constexpr std::size_t composition_size_limit = 1 << 20;  ///< bytes
 inline constexpr unsigned composition_depth_limit = 64;
 inline constexpr unsigned composition_rank_limit = 4096;
 
-/// Reads a document. `folder` is what relative bundles are relative to. Never fails: trouble is in `problems`.
-CompositionCheck check_composition(const std::string& text, const std::string& name, const std::string& folder);
+/// Reads a document. `folder` is what relative bundles are relative to. Never fails: trouble is in
+/// `problems`.
+CompositionCheck check_composition(const std::string& text, const std::string& name,
+                                   const std::string& folder);
 /// check_composition of a file; files that cannot be read are an Error.
 Result<CompositionCheck> check_composition_file(const std::string& path);
 /// A composition that is valid and complete. Errors list every problem with its line.

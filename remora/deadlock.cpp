@@ -8,14 +8,16 @@
 namespace hobbes {
 namespace {
 
-// Calls that return only when another rank does something. One-sided ones are not among them: they move data without a message to count.
+// Calls that return only when another rank does something. One-sided ones are not among them: they
+// move data without a message to count.
 bool blocks(const std::string& call) {
   static const std::array<const char*, 28> names = {
-      "MPI_Recv",      "MPI_Send",       "MPI_Ssend",    "MPI_Sendrecv",      "MPI_Sendrecv_replace", "MPI_Wait",
-      "MPI_Waitall",   "MPI_Waitany",    "MPI_Waitsome", "MPI_Probe",         "MPI_Mprobe",           "MPI_Mrecv",
-      "MPI_Barrier",   "MPI_Bcast",      "MPI_Gather",   "MPI_Gatherv",       "MPI_Scatter",          "MPI_Scatterv",
-      "MPI_Allgather", "MPI_Allgatherv", "MPI_Alltoall", "MPI_Alltoallv",     "MPI_Alltoallw",        "MPI_Reduce",
-      "MPI_Allreduce", "MPI_Scan",       "MPI_Exscan",   "MPI_Reduce_scatter"};
+      "MPI_Recv",     "MPI_Send",      "MPI_Ssend",         "MPI_Sendrecv",  "MPI_Sendrecv_replace",
+      "MPI_Wait",     "MPI_Waitall",   "MPI_Waitany",       "MPI_Waitsome",  "MPI_Probe",
+      "MPI_Mprobe",   "MPI_Mrecv",     "MPI_Barrier",       "MPI_Bcast",     "MPI_Gather",
+      "MPI_Gatherv",  "MPI_Scatter",   "MPI_Scatterv",      "MPI_Allgather", "MPI_Allgatherv",
+      "MPI_Alltoall", "MPI_Alltoallv", "MPI_Alltoallw",     "MPI_Reduce",    "MPI_Allreduce",
+      "MPI_Scan",     "MPI_Exscan",    "MPI_Reduce_scatter"};
   return std::any_of(names.begin(), names.end(), [&](const char* name) { return call == name; });
 }
 
@@ -32,7 +34,8 @@ std::optional<DeadlockWatch::Waiting> DeadlockWatch::call_of(const Subject& subj
       if (symbol.rfind("PMPI_", 0) == 0) symbol.erase(0, 1);
       if (symbol.rfind("MPI_", 0) != 0) continue;
       if (!blocks(symbol)) return std::nullopt;
-      return Waiting{symbol, i + 1 < stack.frames.size() ? stack.frames[i + 1].address : 0, subject.messages};
+      return Waiting{symbol, i + 1 < stack.frames.size() ? stack.frames[i + 1].address : 0,
+                     subject.messages};
     }
   }
   return std::nullopt;

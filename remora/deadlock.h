@@ -21,8 +21,8 @@ class DeadlockWatch {
     pid_t pid;
     std::uint64_t messages;  ///< it has sent and received so far
   };
-  /// Looks once. A verdict when for `looks_needed` looks every process was inside the same blocking MPI call and none of them began to
-  /// send or receive anything.
+  /// Looks once. A verdict when for `looks_needed` looks every process was inside the same blocking
+  /// MPI call and none of them began to send or receive anything.
   std::optional<Verdict> look(const std::vector<Subject>& subjects);
 
   static constexpr int looks_needed = 5;

@@ -41,8 +41,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds grace(2000);              // between SIGTERM and SIGKILL
-constexpr milliseconds deadlock_patience(3000);  // of a rank in MPI_Finalize before the others are looked at
+constexpr milliseconds grace(2000);  // between SIGTERM and SIGKILL
+constexpr milliseconds deadlock_patience(
+    3000);  // of a rank in MPI_Finalize before the others are looked at
 
 // "12:34:56.789".
 std::string time_of_day() {
@@ -56,16 +57,19 @@ std::string time_of_day() {
   return text;
 }
 
-// What ranks take over from who runs the composition: settings of numerical libraries and the language everywhere, paths and the batch
-// job's words where the root file system is the same.
+// What ranks take over from who runs the composition: settings of numerical libraries and the
+// language everywhere, paths and the batch job's words where the root file system is the same.
 std::vector<std::string> inherited_environment(bool host_root) {
-  static const std::vector<std::string> everywhere = {"OMP_*",  "GOMP_*", "KMP_*", "MKL_*",    "OPENBLAS_*",
-                                                      "BLIS_*", "LC_*",   "LANG",  "LANGUAGE", "TZ"};
-  static const std::vector<std::string> same_files = {"PATH",    "LD_LIBRARY_PATH", "PYTHONPATH", "HOME",      "USER",
-                                                      "LOGNAME", "SLURM_*",         "UCX_*",      "OMPI_MCA_*"};
+  static const std::vector<std::string> everywhere = {"OMP_*",      "GOMP_*", "KMP_*", "MKL_*",
+                                                      "OPENBLAS_*", "BLIS_*", "LC_*",  "LANG",
+                                                      "LANGUAGE",   "TZ"};
+  static const std::vector<std::string> same_files = {
+      "PATH",    "LD_LIBRARY_PATH", "PYTHONPATH", "HOME",      "USER",
+      "LOGNAME", "SLURM_*",         "UCX_*",      "OMPI_MCA_*"};
   auto listed = [](const std::string& name, const std::vector<std::string>& patterns) {
     return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-      return pattern.back() == '*' ? name.rfind(pattern.substr(0, pattern.size() - 1), 0) == 0 : name == pattern;
+      return pattern.back() == '*' ? name.rfind(pattern.substr(0, pattern.size() - 1), 0) == 0
+                                   : name == pattern;
     });
   };
   std::vector<std::string> out;
@@ -84,8 +88,10 @@ class Session {
     // Dead launchers' folders are swept by name: the pid in it tells whether its maker lives.
     sweep();
     auto self = ProcessId::of(::getpid());
-    out.path_ = "/dev/shm/remora-" + std::to_string(::getpid()) + "-" + std::to_string(self ? self->start_ticks : 0) + "-" + name;
-    if (::mkdir(out.path_.c_str(), 0700) != 0) return os_error("make the composition's folder " + out.path_, errno);
+    out.path_ = "/dev/shm/remora-" + std::to_string(::getpid()) + "-" +
+                std::to_string(self ? self->start_ticks : 0) + "-" + name;
+    if (::mkdir(out.path_.c_str(), 0700) != 0)
+      return os_error("make the composition's folder " + out.path_, errno);
     HOBBES_CHECK(make_directories(out.path_ + "/shm", 01777));
     ::chmod((out.path_ + "/shm").c_str(), 01777);
     HOBBES_CHECK(make_directories(out.path_ + "/pmix", 0700));
@@ -108,19 +114,23 @@ class Session {
       unsigned long long start = 0;
       struct stat info {};
       std::string path = "/dev/shm/" + name;
-      if (std::sscanf(name.c_str(), "remora-%d-%llu-", &pid, &start) != 2 || ::lstat(path.c_str(), &info) != 0) continue;
+      if (std::sscanf(name.c_str(), "remora-%d-%llu-", &pid, &start) != 2 ||
+          ::lstat(path.c_str(), &info) != 0)
+        continue;
       if (info.st_uid == ::geteuid() && !ProcessId{pid, start}.alive()) (void)remove_tree(path);
     }
   }
   std::string path_;
 };
 
-// One counter per rank in a file all of them share; written by the hook component. Read, not mapped: a rank could cut it.
+// One counter per rank in a file all of them share; written by the hook component. Read, not
+// mapped: a rank could cut it.
 class Progress {
  public:
   Result<void> make(const std::string& path, std::size_t ranks) {
     fd_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd_ || ::ftruncate(fd_.get(), static_cast<off_t>(ranks * counter_size)) != 0) return os_error("make " + path, errno);
+    if (!fd_ || ::ftruncate(fd_.get(), static_cast<off_t>(ranks * counter_size)) != 0)
+      return os_error("make " + path, errno);
     return {};
   }
   /// Zero where there is no counter any more.
@@ -195,19 +205,25 @@ class Launcher {
     err_.append("remora: " + text + "\n");
     (void)err_.flush_some();
   }
-  [[nodiscard]] std::string phase_path(const Rank& rank) const { return session_.path() + "/phase." + std::to_string(rank.global); }
+  [[nodiscard]] std::string phase_path(const Rank& rank) const {
+    return session_.path() + "/phase." + std::to_string(rank.global);
+  }
   [[nodiscard]] std::string name_of_rank(const Rank& rank) const {
     return composition_.apps[rank.app].name + ":" + std::to_string(rank.app_rank);
   }
   [[nodiscard]] std::string full_name(const Rank& rank) const {
-    return "rank " + std::to_string(rank.app_rank) + " of app \"" + composition_.apps[rank.app].name + "\" in enclave \"" +
-           composition_.enclaves[composition_.apps[rank.app].enclave].name + "\" (pid " + std::to_string(rank.pid) + ")";
+    return "rank " + std::to_string(rank.app_rank) + " of app \"" +
+           composition_.apps[rank.app].name + "\" in enclave \"" +
+           composition_.enclaves[composition_.apps[rank.app].enclave].name + "\" (pid " +
+           std::to_string(rank.pid) + ")";
   }
 
   Result<void> prepare();
   Result<void> start_ranks();
   [[nodiscard]] bool is_mpi(const Rank& rank) const { return composition_.apps[rank.app].mpi; }
-  [[nodiscard]] bool is_external(const Rank& rank) const { return !stage_->places()[composition_.apps[rank.app].enclave].needed; }
+  [[nodiscard]] bool is_external(const Rank& rank) const {
+    return !stage_->places()[composition_.apps[rank.app].enclave].needed;
+  }
   Result<void> open_door();
   void handle_door();
   Result<Json> answer_door(const Peer& caller, const Json& request);
@@ -270,9 +286,11 @@ unsigned Launcher::ranks_in(std::size_t enclave) const {
 }
 
 Result<void> Launcher::prepare() {
-  // Before PMIx makes threads: they must not take these signals, and enclaves are made while there is one thread.
+  // Before PMIx makes threads: they must not take these signals, and enclaves are made while there
+  // is one thread.
   sigemptyset(&signals_);
-  for (int number : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&signals_, number);
+  for (int number : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2})
+    sigaddset(&signals_, number);
   ::sigprocmask(SIG_BLOCK, &signals_, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
@@ -282,21 +300,26 @@ Result<void> Launcher::prepare() {
     more.rlim_cur = more.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &more);
   }
-  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.folder, options_.keep));
+  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.folder,
+                                  options_.keep));
   stage_.emplace(std::move(stage));
   for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
     const Stage::Place& place = stage_->places()[i];
     if (!place.needed) continue;
     std::string apps;
     for (const CompositionApp& app : composition_.apps)
-      if (app.enclave == i) apps += (apps.empty() ? "" : ", ") + app.name + " x" + std::to_string(app.ranks);
+      if (app.enclave == i)
+        apps += (apps.empty() ? "" : ", ") + app.name + " x" + std::to_string(app.ranks);
     say("enclave \"" + composition_.enclaves[i].name + "\" (" + name_of(place.record.kind) +
         "): " + (place.cpus.empty() ? "no cores of its own" : "CPUs " + place.cpus.text()) + ", " +
         (place.memory == 0 ? "memory not limited" : format_size(place.memory)) + "; runs " + apps);
-    std::size_t cores = place.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : place.cpus.count();
+    std::size_t cores = place.cpus.empty()
+                            ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN))
+                            : place.cpus.count();
     if (ranks_in(i) > cores)
-      say("warning: enclave \"" + composition_.enclaves[i].name + "\" has " + std::to_string(cores) + (cores == 1 ? " CPU" : " CPUs") +
-          " for " + std::to_string(ranks_in(i)) + " ranks, which take turns");
+      say("warning: enclave \"" + composition_.enclaves[i].name + "\" has " +
+          std::to_string(cores) + (cores == 1 ? " CPU" : " CPUs") + " for " +
+          std::to_string(ranks_in(i)) + " ranks, which take turns");
   }
 
   for (std::size_t a = 0; a < composition_.apps.size(); ++a)
@@ -311,8 +334,11 @@ Result<void> Launcher::prepare() {
   manager_.emplace(std::move(client));
   Json apps = Json::array();
   for (const CompositionApp& app : composition_.apps)
-    apps.push_back({{"name", app.name}, {"enclave", stage_->places()[app.enclave].record.handle}, {"ranks", app.ranks}});
-  HOBBES_TRY(begun, manager_->call("composition.begin", {{"name", composition_.name}, {"apps", apps}}));
+    apps.push_back({{"name", app.name},
+                    {"enclave", stage_->places()[app.enclave].record.handle},
+                    {"ranks", app.ranks}});
+  HOBBES_TRY(begun,
+             manager_->call("composition.begin", {{"name", composition_.name}, {"apps", apps}}));
   handle_ = static_cast<std::uint64_t>(number_at(begun.body, "handle"));
   for (std::size_t i = 0; i < ranks_.size() && i < begun.body["processes"].size(); ++i)
     ranks_[i].record = begun.body["processes"][i].get<std::uint64_t>();
@@ -332,7 +358,8 @@ Result<void> Launcher::prepare() {
   return {};
 }
 
-// Ranks get the enclave's cores in turn, whole shares while there are enough and one each otherwise.
+// Ranks get the enclave's cores in turn, whole shares while there are enough and one each
+// otherwise.
 std::string Launcher::cpus_of(const Rank& rank) const {
   const CompositionApp& app = composition_.apps[rank.app];
   std::vector<unsigned> cpus = stage_->places()[app.enclave].cpus.members();
@@ -360,8 +387,10 @@ std::string Launcher::cpus_of(const Rank& rank) const {
 Result<std::vector<std::string>> Launcher::environment_of(const Rank& rank) const {
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
-  std::vector<std::string> out = {"REMORA_COMPOSITION=" + composition_.name, "REMORA_APP=" + app.name,
-                                  "REMORA_APP_NUMBER=" + std::to_string(rank.app), "REMORA_APP_RANK=" + std::to_string(rank.app_rank),
+  std::vector<std::string> out = {"REMORA_COMPOSITION=" + composition_.name,
+                                  "REMORA_APP=" + app.name,
+                                  "REMORA_APP_NUMBER=" + std::to_string(rank.app),
+                                  "REMORA_APP_RANK=" + std::to_string(rank.app_rank),
                                   "REMORA_APP_SIZE=" + std::to_string(app.ranks)};
   bool sees_our_files = place.record.kind != Kind::palacios;
   if (sees_our_files) out.push_back("HOBBES_RUN_DIR=" + run_directory());
@@ -369,7 +398,8 @@ Result<std::vector<std::string>> Launcher::environment_of(const Rank& rank) cons
   if (!is_external(rank)) out.push_back("HOBBES_ENCLAVE=" + place.record.id);
   if (!app.mpi) return out;
   HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
-  for (const auto& more : {pmix, mpi_environment_of(rank)}) out.insert(out.end(), more.begin(), more.end());
+  for (const auto& more : {pmix, mpi_environment_of(rank)})
+    out.insert(out.end(), more.begin(), more.end());
   return out;
 }
 
@@ -381,41 +411,47 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
     spaces += (spaces.empty() ? "" : ";") + space + (member ? "=1" : "=0");
   }
   for (const CompositionApp& one : composition_.apps)
-    if (one.mpi) apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" + std::to_string(one.ranks);
+    if (one.mpi)
+      apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" +
+              std::to_string(one.ranks);
   std::string component = component_directory();
   std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
   std::string universe_size = std::to_string(composition_.ranks());
-  std::vector<std::string> out = {// Without the first four a rank silently becomes a job of its own.
-                                  "OMPI_MCA_ess=pmi",
-                                  "OMPI_MCA_schizo=^orte",
-                                  "OMPI_MCA_orte_externally_bound=1",
-                                  "OMPI_MCA_hwloc_base_binding_policy=none",
-                                  "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
-                                  "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
-                                  "OMPI_MCA_btl_tcp_if_include=lo",
-                                  "OMPI_MCA_pml=ob1",
-                                  "OMPI_MCA_btl=self,vader,tcp",
-                                  "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
-                                  "PMIX_MCA_gds=hash",
-                                  "OMPI_COMM_WORLD_RANK=" + rank_text,
-                                  "OMPI_COMM_WORLD_SIZE=" + size_text,
-                                  "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
-                                  "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
-                                  "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
-                                  "OMPI_UNIVERSE_SIZE=" + universe_size,
-                                  "REMORA_RANK=" + std::to_string(rank.global),
-                                  "REMORA_SIZE=" + universe_size,
-                                  "REMORA_SPACES=" + spaces,
-                                  "REMORA_APPS=" + apps,
-                                  "REMORA_PROGRESS=" + session_.path() + "/progress"};
+  std::vector<std::string> out = {
+      // Without the first four a rank silently becomes a job of its own.
+      "OMPI_MCA_ess=pmi",
+      "OMPI_MCA_schizo=^orte",
+      "OMPI_MCA_orte_externally_bound=1",
+      "OMPI_MCA_hwloc_base_binding_policy=none",
+      "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
+      "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
+      "OMPI_MCA_btl_tcp_if_include=lo",
+      "OMPI_MCA_pml=ob1",
+      "OMPI_MCA_btl=self,vader,tcp",
+      "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
+      "PMIX_MCA_gds=hash",
+      "OMPI_COMM_WORLD_RANK=" + rank_text,
+      "OMPI_COMM_WORLD_SIZE=" + size_text,
+      "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
+      "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
+      "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
+      "OMPI_UNIVERSE_SIZE=" + universe_size,
+      "REMORA_RANK=" + std::to_string(rank.global),
+      "REMORA_SIZE=" + universe_size,
+      "REMORA_SPACES=" + spaces,
+      "REMORA_APPS=" + apps,
+      "REMORA_PROGRESS=" + session_.path() + "/progress"};
   if (!is_external(rank)) out.push_back("REMORA_PHASE=" + phase_path(rank));
   // A rank that cannot see a peer's memory by its pid must not try.
   bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
-    std::size_t cores = other.cpus.empty() ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)) : other.cpus.count();
+    std::size_t cores = other.cpus.empty()
+                            ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN))
+                            : other.cpus.count();
     if (i == app.enclave && ranks_in(i) > cores) crowded = true;
-    strangers = strangers || options_.host || (other.needed && (other.own_pid_namespace || other.own_user_namespace));
+    strangers = strangers || options_.host ||
+                (other.needed && (other.own_pid_namespace || other.own_user_namespace));
   }
   if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   if (strangers) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
@@ -448,7 +484,8 @@ Result<void> Launcher::start_ranks() {
       (all_ranks ? one ? " rank of " : " ranks of "
        : one     ? " process of "
                  : " processes of ") +
-      std::to_string(composition_.apps.size()) + (composition_.apps.size() == 1 ? " app started" : " apps started"));
+      std::to_string(composition_.apps.size()) +
+      (composition_.apps.size() == 1 ? " app started" : " apps started"));
   publish();
   return {};
 }
@@ -458,12 +495,15 @@ Result<void> Launcher::start_rank(Rank& rank) {
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
   int out[2], err[2];
-  if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) return os_error("make pipes", errno);
+  if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0)
+    return os_error("make pipes", errno);
   Fd out_write(out[1]), err_write(err[1]);
   rank.out.fd.reset(out[0]);
   rank.err.fd.reset(err[0]);
-  // By name: between us and the rank may stand a wrapper that has other things at any number. Open for both, it never ends.
-  if (::mkfifo(phase_path(rank).c_str(), 0600) != 0) return os_error("make the phase pipe of " + name_of_rank(rank), errno);
+  // By name: between us and the rank may stand a wrapper that has other things at any number. Open
+  // for both, it never ends.
+  if (::mkfifo(phase_path(rank).c_str(), 0600) != 0)
+    return os_error("make the phase pipe of " + name_of_rank(rank), errno);
   rank.phase_pipe.reset(::open(phase_path(rank).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
   for (const Fd* fd : {&rank.out.fd, &rank.err.fd}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
   Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -477,10 +517,12 @@ Result<void> Launcher::start_rank(Rank& rank) {
   request.process.args = {app.path};
   request.process.args.insert(request.process.args.end(), app.args.begin(), app.args.end());
   request.process.cwd = app.directory.empty() ? place.folder : app.directory;
-  // The enclave's own words first, then the caller's, then ours, then what the command line and the composition name: the later one wins.
+  // The enclave's own words first, then the caller's, then ours, then what the command line and the
+  // composition name: the later one wins.
   auto set = [&](const std::string& entry) {
     std::string prefix = entry.substr(0, entry.find('=') + 1);
-    std::erase_if(request.process.env, [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
+    std::erase_if(request.process.env,
+                  [&](const std::string& old) { return old.rfind(prefix, 0) == 0; });
     request.process.env.push_back(entry);
   };
   for (const std::string& entry : inherited_environment(place.host_root)) set(entry);
@@ -519,10 +561,13 @@ Result<void> Launcher::start_rank(Rank& rank) {
 
 Result<void> Launcher::open_output(Rank& rank) const {
   if (options_.output.empty()) return {};
-  std::string folder = options_.output + "/" + composition_.apps[rank.app].name + "/" + std::to_string(rank.app_rank);
+  std::string folder = options_.output + "/" + composition_.apps[rank.app].name + "/" +
+                       std::to_string(rank.app_rank);
   HOBBES_CHECK(make_directories(folder, 0755));
-  for (const auto& [stream, name] : {std::pair{&rank.out, "/stdout"}, std::pair{&rank.err, "/stderr"}}) {
-    stream->copy.reset(::open((folder + name).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644));
+  for (const auto& [stream, name] :
+       {std::pair{&rank.out, "/stdout"}, std::pair{&rank.err, "/stderr"}}) {
+    stream->copy.reset(::open((folder + name).c_str(),
+                              O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644));
     if (!stream->copy) return os_error("write " + folder + name, errno);
   }
   return {};
@@ -536,7 +581,8 @@ void Launcher::add(int fd, std::uint64_t tag) {
 }
 
 void Launcher::watch() {
-  // What the ranks have said is waited for like the ranks themselves, but not for ever once the composition has failed.
+  // What the ranks have said is waited for like the ranks themselves, but not for ever once the
+  // composition has failed.
   std::optional<Clock::time_point> patience;
   while (living_ > 0 || out_.pending() || err_.pending()) {
     if (living_ == 0 && failed_) {
@@ -578,7 +624,9 @@ void Launcher::read_stream(Rank& rank, Stream& stream, OutputStream& to) {
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n > 0) stream.pending.append(chunk, static_cast<std::size_t>(n));
   if (n > 0 && stream.copy)
-    if (auto copied = write_all(stream.copy.get(), {chunk, static_cast<std::size_t>(n)}, "the output of " + name_of_rank(rank)); !copied) {
+    if (auto copied = write_all(stream.copy.get(), {chunk, static_cast<std::size_t>(n)},
+                                "the output of " + name_of_rank(rank));
+        !copied) {
       stream.copy.reset();
       fail(1, copied.error().text());
     }
@@ -588,9 +636,11 @@ void Launcher::read_stream(Rank& rank, Stream& stream, OutputStream& to) {
 
 void Launcher::flush_stream(Rank& rank, Stream& stream, OutputStream& to, bool everything) {
   std::string text;
-  std::string prefix = (options_.timestamps ? time_of_day() + " " : "") + (options_.prefix ? "[" + name_of_rank(rank) + "] " : "");
+  std::string prefix = (options_.timestamps ? time_of_day() + " " : "") +
+                       (options_.prefix ? "[" + name_of_rank(rank) + "] " : "");
   std::size_t begin = 0;
-  for (std::size_t end = 0; (end = stream.pending.find('\n', begin)) != std::string::npos; begin = end + 1)
+  for (std::size_t end = 0; (end = stream.pending.find('\n', begin)) != std::string::npos;
+       begin = end + 1)
     text += prefix + stream.pending.substr(begin, end - begin + 1);
   stream.pending.erase(0, begin);
   // A line that never ends must not grow without bound.
@@ -667,7 +717,8 @@ void Launcher::handle_phase(Rank& rank) {
 
 void Launcher::handle_exit(Rank& rank) {
   if (rank.phase == Phase::ended) return;
-  if (is_external(rank)) {  // somebody else's child: that it ended is all that can be seen, and whether it said goodbye
+  if (is_external(rank)) {  // somebody else's child: that it ended is all that can be seen, and
+                            // whether it said goodbye
     if (!rank.pidfd) return;
     pollfd gone{rank.pidfd.get(), POLLIN, 0};
     if (::poll(&gone, 1, 0) <= 0) return;
@@ -687,7 +738,8 @@ void Launcher::handle_exit(Rank& rank) {
   --living_;
   set_phase(rank, Phase::ended);
   if (!good)
-    fail(exit_code_of(rank.wait_status), full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
+    fail(exit_code_of(rank.wait_status),
+         full_name(rank) + " ended with " + describe_wait_status(rank.wait_status));
   else if (unfinished)
     fail(1, full_name(rank) + " exited without MPI_Finalize");
 }
@@ -703,7 +755,8 @@ void Launcher::fail(int status, const std::string& why) {
 
 void Launcher::signal_all(int number) {
   for (Rank& rank : ranks_)
-    if (rank.pid > 0 && rank.phase != Phase::ended && rank.pidfd) ::syscall(SYS_pidfd_send_signal, rank.pidfd.get(), number, nullptr, 0);
+    if (rank.pid > 0 && rank.phase != Phase::ended && rank.pidfd)
+      ::syscall(SYS_pidfd_send_signal, rank.pidfd.get(), number, nullptr, 0);
 }
 
 void Launcher::handle_signal() {
@@ -724,8 +777,7 @@ void Launcher::handle_signal() {
   }
 }
 
-// ---- Ranks that others start
-// -------------------------------------------------------------------------------------------------------------
+// Ranks that others start
 
 Result<void> Launcher::open_door() {
   std::string path = hosting_socket_path(::geteuid(), composition_.name);
@@ -754,7 +806,9 @@ void Launcher::handle_door() {
 }
 
 Result<Json> Launcher::answer_door(const Peer& caller, const Json& request) {
-  if (failed_) return Error{Code::busy, "join composition '" + composition_.name + "'", "it is ending", "start it again"};
+  if (failed_)
+    return Error{Code::busy, "join composition '" + composition_.name + "'", "it is ending",
+                 "start it again"};
   std::string op = text_at(request, "op"), name = text_at(request, "app");
   auto wanted = number_at(request, "rank", -1);
   if (op == "join") {
@@ -771,12 +825,16 @@ Result<Json> Launcher::answer_door(const Peer& caller, const Json& request) {
       return Json{{"rank", rank.global}, {"environment", environment}, {"mounts", mounts}};
     }
     std::string attempt = "join composition '" + composition_.name + "' as app '" + name + "'";
-    if (!known) return Error{Code::not_found, attempt, "it has no such app for others to start", "see `remora validate`"};
-    return Error{Code::exhausted, attempt, "all its ranks are taken", "raise ranks=\"...\" in the document"};
+    if (!known)
+      return Error{Code::not_found, attempt, "it has no such app for others to start",
+                   "see `remora validate`"};
+    return Error{Code::exhausted, attempt, "all its ranks are taken",
+                 "raise ranks=\"...\" in the document"};
   }
   for (Rank& rank : ranks_) {
-    bool meant = wanted >= 0 ? rank.global == static_cast<unsigned>(wanted)
-                             : composition_.apps[rank.app].name == name && rank.taken && rank.pid == 0;
+    bool meant = wanted >= 0
+                     ? rank.global == static_cast<unsigned>(wanted)
+                     : composition_.apps[rank.app].name == name && rank.taken && rank.pid == 0;
     if (!meant || !is_external(rank) || rank.pid != 0) continue;
     if (op == "leave") {
       rank.taken = false;
@@ -785,7 +843,8 @@ Result<Json> Launcher::answer_door(const Peer& caller, const Json& request) {
     auto process = ProcessId::of(static_cast<pid_t>(number_at(request, "pid")));
     if (op != "arrive" || !process) break;
     // What has arrived is signalled with the launcher's rights when the composition ends.
-    if (!process_has_user(process->pid, ::geteuid()) || (process->pid != caller.pid && !caller.shares_mount_namespace()))
+    if (!process_has_user(process->pid, ::geteuid()) ||
+        (process->pid != caller.pid && !caller.shares_mount_namespace()))
       return Error{Code::denied, "arrive in composition '" + composition_.name + "'",
                    "process " + std::to_string(process->pid) + " is not the caller's to name",
                    "let the engine's hook do it, outside of the enclave"};
@@ -797,7 +856,8 @@ Result<Json> Launcher::answer_door(const Peer& caller, const Json& request) {
     say(name_of_rank(rank) + " has joined");
     return Json::object();
   }
-  return Error{Code::invalid, op + " a composition", "there is no such rank, or it is not free for that", "see `remora ps`"};
+  return Error{Code::invalid, op + " a composition",
+               "there is no such rank, or it is not free for that", "see `remora ps`"};
 }
 
 void Launcher::check_time() {
@@ -805,7 +865,8 @@ void Launcher::check_time() {
   if (first_joined_ && !failed_ && now > *first_joined_ + options_.peer_timeout) {
     for (const Rank& rank : ranks_)
       if (is_external(rank) && rank.pid == 0) {
-        fail(1, "rank " + std::to_string(rank.app_rank) + " of app \"" + composition_.apps[rank.app].name + "\" has not joined within " +
+        fail(1, "rank " + std::to_string(rank.app_rank) + " of app \"" +
+                    composition_.apps[rank.app].name + "\" has not joined within " +
                     std::to_string(options_.peer_timeout.count()) + " s");
         break;
       }
@@ -827,10 +888,12 @@ void Launcher::check_time() {
     std::string slow;
     for (const Rank& rank : ranks_)
       if (rank.phase != Phase::ended && slow.empty()) slow = full_name(rank);
-    fail(124, "the time limit of " + std::to_string(options_.timeout.count()) + " s has passed; " + slow + " still runs");
+    fail(124, "the time limit of " + std::to_string(options_.timeout.count()) + " s has passed; " +
+                  slow + " still runs");
     return;
   }
-  auto skipped = std::find_if(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.skipped; });
+  auto skipped =
+      std::find_if(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.skipped; });
   if (first_init_ && skipped != ranks_.end()) {
     fail(1, full_name(*skipped) + " exited without MPI_Init while others wait for it there");
     return;
@@ -839,14 +902,20 @@ void Launcher::check_time() {
   auto awaited = [this](const Rank& r) { return is_external(r) && r.pid == 0; };
   if (first_init_ && std::any_of(ranks_.begin(), ranks_.end(), awaited)) first_init_ = now;
   if (first_init_ && now > *first_init_ + options_.init_timeout) {
-    auto late = [this](const Rank& r) { return is_mpi(r) && r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init; };
-    auto strange = [this](const Rank& r) { return !is_external(r) && r.phase != Phase::ended && r.connected && r.phase < Phase::in_init; };
+    auto late = [this](const Rank& r) {
+      return is_mpi(r) && r.phase != Phase::ended && !r.connected && r.phase < Phase::in_init;
+    };
+    auto strange = [this](const Rank& r) {
+      return !is_external(r) && r.phase != Phase::ended && r.connected && r.phase < Phase::in_init;
+    };
     auto culprit = std::find_if(ranks_.begin(), ranks_.end(), late);
     if (culprit != ranks_.end()) {
-      fail(1,
-           full_name(*culprit) + " has not reached MPI_Init " + std::to_string(options_.init_timeout.count()) + " s after the first one");
-    } else if (culprit = std::find_if(ranks_.begin(), ranks_.end(), strange); culprit != ranks_.end()) {
-      fail(1, full_name(*culprit) + " is in MPI_Init without the remora component (is its Open MPI another one?)");
+      fail(1, full_name(*culprit) + " has not reached MPI_Init " +
+                  std::to_string(options_.init_timeout.count()) + " s after the first one");
+    } else if (culprit = std::find_if(ranks_.begin(), ranks_.end(), strange);
+               culprit != ranks_.end()) {
+      fail(1, full_name(*culprit) +
+                  " is in MPI_Init without the remora component (is its Open MPI another one?)");
     }
     first_init_.reset();  // looked at once: from here on all are inside
     if (failed_) return;
@@ -854,8 +923,8 @@ void Launcher::check_time() {
   check_deadlock();
 }
 
-// Someone has entered MPI_Finalize; if all who have not are waiting inside MPI, and go on waiting in the very same call, nobody will ever
-// send what they wait for.
+// Someone has entered MPI_Finalize; if all who have not are waiting inside MPI, and go on waiting
+// in the very same call, nobody will ever send what they wait for.
 void Launcher::check_deadlock() {
   auto now = Clock::now();
   if (now < next_look_) return;
@@ -865,7 +934,8 @@ void Launcher::check_deadlock() {
   for (const Rank& rank : ranks_) {
     if (!is_mpi(rank) || rank.phase == Phase::ended || rank.phase == Phase::finalized) continue;
     if (rank.phase == Phase::in_finalize) {
-      if (now - rank.since > deadlock_patience && (leaver == nullptr || rank.since < leaver->since)) leaver = &rank;
+      if (now - rank.since > deadlock_patience && (leaver == nullptr || rank.since < leaver->since))
+        leaver = &rank;
     } else {
       others.push_back({rank.pid, progress_.messages(rank.global)});
     }
@@ -879,8 +949,8 @@ void Launcher::check_deadlock() {
   if (!verdict) return;
   for (const Rank& rank : ranks_)
     if (rank.pid == verdict->pid)
-      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " + verdict->call +
-                  " for a message that cannot come");
+      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " +
+                  verdict->call + " for a message that cannot come");
 }
 
 void Launcher::set_phase(Rank& rank, Phase phase) {
@@ -893,7 +963,8 @@ void Launcher::set_phase(Rank& rank, Phase phase) {
 void Launcher::publish() {
   if (!manager_) return;
   if (!keys_.empty()) {
-    (void)manager_->call("composition.keys", {{"handle", handle_}, {"keys", keys_}}, {}, milliseconds(2000));
+    (void)manager_->call("composition.keys", {{"handle", handle_}, {"keys", keys_}}, {},
+                         milliseconds(2000));
     keys_ = Json::object();
   }
   if (unpublished_.empty()) return;
@@ -904,12 +975,16 @@ void Launcher::publish() {
     const Rank& rank = ranks_[global];
     Json one = {{"id", rank.record}, {"phase", published_phase(rank.phase)}, {"pid", rank.pid}};
     if (rank.phase == Phase::ended) one["exit"] = exit_code_of(rank.wait_status);
-    if (auto cpus = CpuSet::parse(cpus_of(rank)); cpus && !cpus->empty()) one["cpu"] = cpus->members().front();
+    if (auto cpus = CpuSet::parse(cpus_of(rank)); cpus && !cpus->empty())
+      one["cpu"] = cpus->members().front();
     processes.push_back(one);
   }
   unpublished_.clear();
   // A restarted hobbesd has dropped the composition; the ranks run on without it.
-  if (auto told = manager_->call("composition.phase", {{"handle", handle_}, {"processes", processes}}, {}, milliseconds(2000)); !told)
+  if (auto told =
+          manager_->call("composition.phase", {{"handle", handle_}, {"processes", processes}}, {},
+                         milliseconds(2000));
+      !told)
     manager_.reset();
 }
 
@@ -929,13 +1004,16 @@ void Launcher::finish() {
   end_groups();
   if (door_) ::unlink(hosting_socket_path(::geteuid(), composition_.name).c_str());
   publish();
-  if (manager_) (void)manager_->call("composition.end", {{"handle", handle_}, {"exit", status_}}, {}, milliseconds(2000));
+  if (manager_)
+    (void)manager_->call("composition.end", {{"handle", handle_}, {"exit", status_}}, {},
+                         milliseconds(2000));
   double seconds = std::chrono::duration<double>(Clock::now() - begun_).count();
   char text[64];
   std::snprintf(text, sizeof text, "%.1f", seconds);
   if (!failed_) say("composition \"" + composition_.name + "\" finished in " + text + " s");
   pmix_.reset();
-  bool made = std::any_of(stage_->places().begin(), stage_->places().end(), [](const Stage::Place& p) { return p.made; });
+  bool made = std::any_of(stage_->places().begin(), stage_->places().end(),
+                          [](const Stage::Place& p) { return p.made; });
   stage_.reset();
   if (made && !options_.keep) say("its enclaves are gone, their cores and memory are free");
 }
@@ -952,16 +1030,19 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
   for (const CompositionApp& app : composition.apps) processes += app.ranks;
   if (options.stdin_rank >= 0 && static_cast<unsigned>(options.stdin_rank) >= processes)
     return Error{Code::invalid, "run composition '" + composition.name + "'",
-                 "rank " + std::to_string(options.stdin_rank) + " is to read standard input, and it has " + std::to_string(processes),
+                 "rank " + std::to_string(options.stdin_rank) +
+                     " is to read standard input, and it has " + std::to_string(processes),
                  "name a universe rank, or none"};
-  // Whether somebody else's run, or enclaves that were kept, have this name; what we made ourselves is gone by now.
+  // Whether somebody else's run, or enclaves that were kept, have this name; what we made ourselves
+  // is gone by now.
   auto name_is_taken = [](const Composition& one) {
     if (auto nis = NisReader::open(mirror_path()))
       for (const hobbes_record& record : (*nis)->all(HOBBES_COMPOSITION))
         if (record.uid == ::geteuid() && one.name == record.name) return true;
-    return std::any_of(one.enclaves.begin(), one.enclaves.end(), [&](const CompositionEnclave& enclave) {
-      return Files::system().exists(default_root() + "/" + enclave_id(one, enclave));
-    });
+    return std::any_of(
+        one.enclaves.begin(), one.enclaves.end(), [&](const CompositionEnclave& enclave) {
+          return Files::system().exists(default_root() + "/" + enclave_id(one, enclave));
+        });
   };
   // The name of the file serves as long as no other run has it; then a number makes it another.
   Composition named = composition;

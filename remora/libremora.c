@@ -8,7 +8,9 @@ MPI_Comm remora_universe = MPI_COMM_NULL;
 struct remora_space remora_spaces[REMORA_SPACE_LIMIT];
 int remora_space_count = 0;
 
-MPI_Comm remora_comm_universe(void) { return remora_universe != MPI_COMM_NULL ? remora_universe : MPI_COMM_WORLD; }
+MPI_Comm remora_comm_universe(void) {
+  return remora_universe != MPI_COMM_NULL ? remora_universe : MPI_COMM_WORLD;
+}
 
 MPI_Comm remora_comm(const char* name) {
   for (int i = 0; i < remora_space_count; ++i)

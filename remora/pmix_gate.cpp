@@ -1,5 +1,6 @@
-// Who may talk to this process's PMIx server. Its `native` security believes the user id that a TCP client sends, and clients that say
-// nothing hold up everybody else; so strangers are turned away before the library sees them.
+// Who may talk to this process's PMIx server. Its `native` security believes the user id that a TCP
+// client sends, and clients that say nothing hold up everybody else; so strangers are turned away
+// before the library sees them.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -24,8 +25,8 @@ std::string written(const sockaddr_in& address) {
   return text;
 }
 
-// Whether the socket at the other end is open and was made by this process's user. The kernel knows, whatever user namespace its process is
-// in.
+// Whether the socket at the other end is open and was made by this process's user. The kernel
+// knows, whatever user namespace its process is in.
 bool is_own(int connection) {
   sockaddr_in here{}, there{};
   socklen_t size = sizeof here, other = sizeof there;
@@ -41,8 +42,11 @@ bool is_own(int connection) {
     std::istringstream words(line);
     std::string number, from, to, state, queues, timer, retries, timeout;
     unsigned long uid = 0, inode = 0;
-    if (!(words >> number >> from >> to >> state >> queues >> timer >> retries >> uid >> timeout >> inode)) continue;
-    // A socket that nobody has open any more has inode 0 and user 0, independent of the user who made it.
+    if (!(words >> number >> from >> to >> state >> queues >> timer >> retries >> uid >> timeout >>
+          inode))
+      continue;
+    // A socket that nobody has open any more has inode 0 and user 0, independent of the user who
+    // made it.
     if (from == local && to == remote) return inode != 0 && uid == ::geteuid();
   }
   return false;
@@ -51,13 +55,16 @@ bool is_own(int connection) {
 }  // namespace
 }  // namespace hobbes
 
-// Stands in for the C library's accept in all of this program, libpmix included. Listening sockets of other families are none of PMIx's.
+// Stands in for the C library's accept in all of this program, libpmix included. Listening sockets
+// of other families are none of PMIx's.
 extern "C" int accept(int listening, sockaddr* address, socklen_t* size) {
-  hobbes::Fd connection(static_cast<int>(::syscall(SYS_accept4, listening, nullptr, nullptr, SOCK_CLOEXEC)));
+  hobbes::Fd connection(
+      static_cast<int>(::syscall(SYS_accept4, listening, nullptr, nullptr, SOCK_CLOEXEC)));
   if (!connection) return -1;
   int family = 0;
   socklen_t length = sizeof family;
-  bool tcp = ::getsockopt(connection.get(), SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 && (family == AF_INET || family == AF_INET6);
+  bool tcp = ::getsockopt(connection.get(), SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 &&
+             (family == AF_INET || family == AF_INET6);
   if (tcp && !hobbes::is_own(connection.get())) {
     errno = EAGAIN;  // as if nobody had come
     return -1;

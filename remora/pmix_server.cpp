@@ -38,7 +38,9 @@ class InfoList {
   void add(const char* key, T value, pmix_data_type_t type) {
     load(key, &value, type);
   }
-  void add(const char* key, const std::string& text, pmix_data_type_t type = PMIX_STRING) { load(key, text.c_str(), type); }
+  void add(const char* key, const std::string& text, pmix_data_type_t type = PMIX_STRING) {
+    load(key, text.c_str(), type);
+  }
   void add(const char* key, const InfoList& inner) {
     pmix_data_array_t array;
     PMIX_DATA_ARRAY_CONSTRUCT(&array, inner.list_.size(), PMIX_INFO);
@@ -62,7 +64,8 @@ class InfoList {
 
 constexpr std::chrono::seconds completion_limit(20), ending_limit(3);
 
-// Waits for one PMIx completion. A waiter that has given up leaves the rest to the callback, should it ever come.
+// Waits for one PMIx completion. A waiter that has given up leaves the rest to the callback, should
+// it ever come.
 class Completion {
  public:
   static void done(pmix_status_t status, void* self) {
@@ -80,9 +83,12 @@ class Completion {
     if (started != PMIX_SUCCESS) return refused(attempt, started);
     std::unique_lock guard(state_->lock);
     if (!state_->changed.wait_for(guard, completion_limit, [&] { return state_->done; }))
-      return Error{Code::timeout, attempt, "PMIx has not answered within " + std::to_string(completion_limit.count()) + " s",
-                   "start it again"};
-    if (state_->status != PMIX_SUCCESS && state_->status != PMIX_OPERATION_SUCCEEDED) return refused(attempt, state_->status);
+      return Error{
+          Code::timeout, attempt,
+          "PMIx has not answered within " + std::to_string(completion_limit.count()) + " s",
+          "start it again"};
+    if (state_->status != PMIX_SUCCESS && state_->status != PMIX_OPERATION_SUCCEEDED)
+      return refused(attempt, state_->status);
     return {};
   }
 
@@ -96,7 +102,8 @@ class Completion {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
-// PMIx forbids calling its callbacks from inside a module function; they are called from this thread instead.
+// PMIx forbids calling its callbacks from inside a module function; they are called from this
+// thread instead.
 class CallbackThread {
  public:
   void start() {
@@ -153,7 +160,8 @@ struct Waiting {
 
 class Server final : public PmixServer {
  public:
-  Result<void> begin(const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks, unsigned apps);
+  Result<void> begin(const std::string& job, const std::string& directory,
+                     const std::vector<PmixRank>& ranks, unsigned apps);
   ~Server() override;
   Result<std::vector<std::string>> environment_of(unsigned rank) override;
   [[nodiscard]] int descriptor() const override { return ready_.get(); }
@@ -161,12 +169,14 @@ class Server final : public PmixServer {
 
   void say(PmixEvent event);
   void publish(const pmix_proc_t* owner, const pmix_info_t* info, std::size_t count);
-  pmix_status_t lookup(char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data);
+  pmix_status_t lookup(char** keys, const pmix_info_t* info, std::size_t count,
+                       pmix_lookup_cbfunc_t callback, void* data);
   void unpublish(char** keys);
   CallbackThread callbacks;
 
  private:
-  bool answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data, bool partial);
+  bool answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data,
+              bool partial);
   void expire();
 
   std::string job_;
@@ -182,7 +192,8 @@ class Server final : public PmixServer {
 // The module's functions carry no user pointer.
 Server* the_server = nullptr;
 
-pmix_status_t on_connected(const pmix_proc_t* who, void*, pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+pmix_status_t on_connected(const pmix_proc_t* who, void*, pmix_info_t*, std::size_t,
+                           pmix_op_cbfunc_t, void*) {
   the_server->say({PmixEvent::Kind::connected, who->rank, 0, "", ""});
   return PMIX_OPERATION_SUCCEEDED;
 }
@@ -192,16 +203,17 @@ pmix_status_t on_finalized(const pmix_proc_t* who, void*, pmix_op_cbfunc_t, void
   return PMIX_OPERATION_SUCCEEDED;
 }
 
-pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* message, pmix_proc_t*, std::size_t, pmix_op_cbfunc_t callback,
-                       void* data) {
-  the_server->say({PmixEvent::Kind::aborted, who->rank, status, "", message != nullptr ? message : ""});
+pmix_status_t on_abort(const pmix_proc_t* who, void*, int status, const char* message, pmix_proc_t*,
+                       std::size_t, pmix_op_cbfunc_t callback, void* data) {
+  the_server->say(
+      {PmixEvent::Kind::aborted, who->rank, status, "", message != nullptr ? message : ""});
   if (callback != nullptr) the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
   return PMIX_SUCCESS;
 }
 
 // One host: the library has already waited for every participant.
-pmix_status_t on_fence(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t, char* bytes, std::size_t size,
-                       pmix_modex_cbfunc_t callback, void* data) {
+pmix_status_t on_fence(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t,
+                       char* bytes, std::size_t size, pmix_modex_cbfunc_t callback, void* data) {
   the_server->callbacks.post([=] {
     callback(
         PMIX_SUCCESS, bytes, size, data, [](void* p) { std::free(p); }, bytes);
@@ -209,41 +221,51 @@ pmix_status_t on_fence(const pmix_proc_t*, std::size_t, const pmix_info_t*, std:
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_modex(const pmix_proc_t*, const pmix_info_t*, std::size_t, pmix_modex_cbfunc_t callback, void* data) {
-  the_server->callbacks.post([=] { callback(PMIX_ERR_NOT_FOUND, nullptr, 0, data, nullptr, nullptr); });
+pmix_status_t on_modex(const pmix_proc_t*, const pmix_info_t*, std::size_t,
+                       pmix_modex_cbfunc_t callback, void* data) {
+  the_server->callbacks.post(
+      [=] { callback(PMIX_ERR_NOT_FOUND, nullptr, 0, data, nullptr, nullptr); });
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_publish(const pmix_proc_t* who, const pmix_info_t* info, std::size_t count, pmix_op_cbfunc_t callback, void* data) {
+pmix_status_t on_publish(const pmix_proc_t* who, const pmix_info_t* info, std::size_t count,
+                         pmix_op_cbfunc_t callback, void* data) {
   the_server->publish(who, info, count);
   the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_lookup(const pmix_proc_t*, char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback,
-                        void* data) {
+pmix_status_t on_lookup(const pmix_proc_t*, char** keys, const pmix_info_t* info, std::size_t count,
+                        pmix_lookup_cbfunc_t callback, void* data) {
   return the_server->lookup(keys, info, count, callback, data);
 }
 
-pmix_status_t on_unpublish(const pmix_proc_t*, char** keys, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t callback, void* data) {
+pmix_status_t on_unpublish(const pmix_proc_t*, char** keys, const pmix_info_t*, std::size_t,
+                           pmix_op_cbfunc_t callback, void* data) {
   the_server->unpublish(keys);
   the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_connect(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t callback, void* data) {
+pmix_status_t on_connect(const pmix_proc_t*, std::size_t, const pmix_info_t*, std::size_t,
+                         pmix_op_cbfunc_t callback, void* data) {
   the_server->callbacks.post([=] { callback(PMIX_SUCCESS, data); });
   return PMIX_SUCCESS;
 }
 
-pmix_status_t on_register_events(pmix_status_t*, std::size_t, const pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+pmix_status_t on_register_events(pmix_status_t*, std::size_t, const pmix_info_t*, std::size_t,
+                                 pmix_op_cbfunc_t, void*) {
   return PMIX_OPERATION_SUCCEEDED;
 }
-pmix_status_t on_deregister_events(pmix_status_t*, std::size_t, pmix_op_cbfunc_t, void*) { return PMIX_OPERATION_SUCCEEDED; }
-pmix_status_t on_notify(pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*, std::size_t, pmix_op_cbfunc_t, void*) {
+pmix_status_t on_deregister_events(pmix_status_t*, std::size_t, pmix_op_cbfunc_t, void*) {
   return PMIX_OPERATION_SUCCEEDED;
 }
-pmix_status_t on_spawn(const pmix_proc_t*, const pmix_info_t*, std::size_t, const pmix_app_t*, std::size_t, pmix_spawn_cbfunc_t, void*) {
+pmix_status_t on_notify(pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pmix_info_t*,
+                        std::size_t, pmix_op_cbfunc_t, void*) {
+  return PMIX_OPERATION_SUCCEEDED;
+}
+pmix_status_t on_spawn(const pmix_proc_t*, const pmix_info_t*, std::size_t, const pmix_app_t*,
+                       std::size_t, pmix_spawn_cbfunc_t, void*) {
   return PMIX_ERR_NOT_SUPPORTED;  // a composition's programs are those in its document
 }
 
@@ -254,7 +276,8 @@ std::string topology_xml() {
   hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
   char* text = nullptr;
   int length = 0;
-  if (hwloc_topology_load(topology) == 0 && hwloc_topology_export_xmlbuffer(topology, &text, &length, 0) == 0) {
+  if (hwloc_topology_load(topology) == 0 &&
+      hwloc_topology_export_xmlbuffer(topology, &text, &length, 0) == 0) {
     out = text;
     hwloc_free_xmlbuffer(topology, text);
   }
@@ -262,7 +285,8 @@ std::string topology_xml() {
   return out;
 }
 
-Result<void> Server::begin(const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks, unsigned apps) {
+Result<void> Server::begin(const std::string& job, const std::string& directory,
+                           const std::vector<PmixRank>& ranks, unsigned apps) {
   job_ = job;
   ready_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!ready_) return os_error("start the PMIx server", errno);
@@ -342,7 +366,8 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
   std::free(processes);
   Completion registered;
   HOBBES_CHECK(registered.wait(
-      PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(), Completion::done, registered.token()),
+      PMIx_server_register_nspace(job.c_str(), static_cast<int>(size), about.data(), about.size(),
+                                  Completion::done, registered.token()),
       "register the job"));
   return {};
 }
@@ -362,7 +387,8 @@ Result<std::vector<std::string>> Server::environment_of(unsigned rank) {
   pmix_proc_t who;
   PMIX_PROC_LOAD(&who, job_.c_str(), rank);
   Completion registered;
-  HOBBES_CHECK(registered.wait(PMIx_server_register_client(&who, ::getuid(), ::getgid(), nullptr, Completion::done, registered.token()),
+  HOBBES_CHECK(registered.wait(PMIx_server_register_client(&who, ::getuid(), ::getgid(), nullptr,
+                                                           Completion::done, registered.token()),
                                "register rank " + std::to_string(rank)));
   char** list = nullptr;
   auto status = PMIx_server_setup_fork(&who, &list);
@@ -393,7 +419,8 @@ std::vector<PmixEvent> Server::take() {
   return std::exchange(events_, {});
 }
 
-bool Server::answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data, bool partial) {
+bool Server::answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data,
+                    bool partial) {
   std::vector<std::string> found;
   for (const std::string& key : keys)
     if (published_.count(key) != 0) found.push_back(key);
@@ -419,7 +446,8 @@ void Server::publish(const pmix_proc_t* owner, const pmix_info_t* info, std::siz
   std::lock_guard guard(published_lock_);
   bool first_read_only = false;
   for (std::size_t i = 0; i < count; ++i)
-    if (PMIX_CHECK_KEY(&info[i], PMIX_PERSISTENCE)) first_read_only = info[i].value.data.persist == PMIX_PERSIST_FIRST_READ;
+    if (PMIX_CHECK_KEY(&info[i], PMIX_PERSISTENCE))
+      first_read_only = info[i].value.data.persist == PMIX_PERSIST_FIRST_READ;
   for (std::size_t i = 0; i < count; ++i) {
     if (std::strncmp(info[i].key, "pmix.", 5) == 0) continue;
     Published entry{*owner, {}, first_read_only};
@@ -432,7 +460,8 @@ void Server::publish(const pmix_proc_t* owner, const pmix_info_t* info, std::siz
     at = answer(at->keys, at->callback, at->data, false) ? waiting_.erase(at) : at + 1;
 }
 
-pmix_status_t Server::lookup(char** keys, const pmix_info_t* info, std::size_t count, pmix_lookup_cbfunc_t callback, void* data) {
+pmix_status_t Server::lookup(char** keys, const pmix_info_t* info, std::size_t count,
+                             pmix_lookup_cbfunc_t callback, void* data) {
   std::lock_guard guard(published_lock_);
   std::vector<std::string> wanted;
   for (char** key = keys; key != nullptr && *key != nullptr; ++key) wanted.emplace_back(*key);
@@ -440,12 +469,13 @@ pmix_status_t Server::lookup(char** keys, const pmix_info_t* info, std::size_t c
   int seconds = 0;
   for (std::size_t i = 0; i < count; ++i) {
     if (PMIX_CHECK_KEY(&info[i], PMIX_WAIT)) wait = true;
-    if (PMIX_CHECK_KEY(&info[i], PMIX_TIMEOUT) && info[i].value.type == PMIX_INT) seconds = info[i].value.data.integer;
+    if (PMIX_CHECK_KEY(&info[i], PMIX_TIMEOUT) && info[i].value.type == PMIX_INT)
+      seconds = info[i].value.data.integer;
   }
   if (answer(wanted, callback, data, !wait)) return PMIX_SUCCESS;
   if (!wait) return PMIX_ERR_NOT_FOUND;
-  auto deadline =
-      seconds > 0 ? std::chrono::steady_clock::now() + std::chrono::seconds(seconds) : std::chrono::steady_clock::time_point::max();
+  auto deadline = seconds > 0 ? std::chrono::steady_clock::now() + std::chrono::seconds(seconds)
+                              : std::chrono::steady_clock::time_point::max();
   waiting_.push_back({std::move(wanted), callback, data, deadline});
   return PMIX_SUCCESS;
 }
@@ -458,7 +488,9 @@ void Server::expire() {
       ++at;
       continue;
     }
-    callbacks.post([callback = at->callback, data = at->data] { callback(PMIX_ERR_TIMEOUT, nullptr, 0, data); });
+    callbacks.post([callback = at->callback, data = at->data] {
+      callback(PMIX_ERR_TIMEOUT, nullptr, 0, data);
+    });
     at = waiting_.erase(at);
   }
 }
@@ -470,9 +502,11 @@ void Server::unpublish(char** keys) {
 
 }  // namespace
 
-Result<std::unique_ptr<PmixServer, EndPmixServer>> PmixServer::start(const std::string& job, const std::string& directory,
-                                                                     const std::vector<PmixRank>& ranks, unsigned apps) {
-  if (the_server != nullptr) return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
+Result<std::unique_ptr<PmixServer, EndPmixServer>> PmixServer::start(
+    const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks,
+    unsigned apps) {
+  if (the_server != nullptr)
+    return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
   auto server = std::unique_ptr<Server, EndPmixServer>(new Server);
   HOBBES_CHECK(server->begin(job, directory, ranks, apps));
   return std::unique_ptr<PmixServer, EndPmixServer>(server.release());

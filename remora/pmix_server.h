@@ -1,5 +1,6 @@
 // RPMI: the PMIx server that makes unmodified Open MPI programs one job, without mpirun.
-// The attributes Open MPI 4.1 needs are those of the PMIx 4 standard (https://pmix.github.io/pmix-standard).
+// The attributes Open MPI 4.1 needs are those of the PMIx 4 standard
+// (https://pmix.github.io/pmix-standard).
 #pragma once
 #include <functional>
 #include <memory>
@@ -23,10 +24,12 @@ struct PmixEvent {
   std::string key, text;  ///< message of an abort; a published key and its value
 };
 
-/// One per process (PMIx allows no more). Its own threads call back; take() hands their events to the owner's thread.
+/// One per process (PMIx allows no more). Its own threads call back; take() hands their events to
+/// the owner's thread.
 class PmixServer;
-/// Ends a server within a few seconds, or leaves it to the end of the process: the library may wait for itself for ever (a progress thread
-/// of 4.2.2 locks a mutex of a peer that is gone), and by then the result of the job is known.
+/// Ends a server within a few seconds, or leaves it to the end of the process: the library may wait
+/// for itself for ever (a progress thread of 4.2.2 locks a mutex of a peer that is gone), and by
+/// then the result of the job is known.
 struct EndPmixServer {
   void operator()(PmixServer* server) const;
 };
@@ -34,10 +37,11 @@ struct EndPmixServer {
 class PmixServer {
  public:
   virtual ~PmixServer() = default;
-  /// Starts serving a job. `directory` (0700, exists) is the session's and is visible to every rank at that path. SIGCHLD must be blocked
-  /// before. Errors: Code::os with PMIx's reason.
-  static Result<std::unique_ptr<PmixServer, EndPmixServer>> start(const std::string& job, const std::string& directory,
-                                                                  const std::vector<PmixRank>& ranks, unsigned apps);
+  /// Starts serving a job. `directory` (0700, exists) is the session's and is visible to every rank
+  /// at that path. SIGCHLD must be blocked before. Errors: Code::os with PMIx's reason.
+  static Result<std::unique_ptr<PmixServer, EndPmixServer>> start(
+      const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks,
+      unsigned apps);
   /// What a rank must find in its environment, "K=V".
   virtual Result<std::vector<std::string>> environment_of(unsigned rank) = 0;
   /// Readable when take() has something.

@@ -29,7 +29,8 @@ struct Program {
 };
 
 Error wrong(const std::string& word, const std::string& why) {
-  return {Code::invalid, "read the list of programs at '" + word + "'", why, "write `remora run -np N PROGRAM ARGS : -np N PROGRAM ARGS`"};
+  return {Code::invalid, "read the list of programs at '" + word + "'", why,
+          "write `remora run -np N PROGRAM ARGS : -np N PROGRAM ARGS`"};
 }
 
 // One program's words.
@@ -47,7 +48,8 @@ Result<Program> read_program(const std::vector<std::string>& words) {
     if (Programs::begins(option) || option == "--cores") {
       auto number = whole_number(value, composition_rank_limit);
       if (!number || *number == 0)
-        return wrong(option + " " + value, "it is no number from 1 to " + std::to_string(composition_rank_limit));
+        return wrong(option + " " + value,
+                     "it is no number from 1 to " + std::to_string(composition_rank_limit));
       (option == "--cores" ? out.cores : out.ranks) = static_cast<unsigned>(*number);
     } else if (option == "--memory") {
       HOBBES_TRY(bytes, parse_size(value));
@@ -57,11 +59,14 @@ Result<Program> read_program(const std::vector<std::string>& words) {
     } else if (option == "--wdir" || option == "-wdir") {
       out.directory = absolute(value);
     } else {
-      return wrong(option, "a program has no such option; those of remora itself stand before the first -np");
+      return wrong(
+          option,
+          "a program has no such option; those of remora itself stand before the first -np");
     }
   }
   if (at == words.size()) return wrong(words.empty() ? ":" : words.back(), "no program is named");
-  if (!out.bundle.empty() && (out.cores != 0 || out.memory != 0)) return wrong("--bundle", "cores and memory are the bundle's to say");
+  if (!out.bundle.empty() && (out.cores != 0 || out.memory != 0))
+    return wrong("--bundle", "cores and memory are the bundle's to say");
   out.path = words[at].find('/') == std::string::npos ? words[at] : absolute(words[at]);
   out.name = out.path.substr(out.path.rfind('/') + 1);
   for (char& c : out.name)
@@ -71,7 +76,8 @@ Result<Program> read_program(const std::vector<std::string>& words) {
   return out;
 }
 
-// An enclave of kind linux that shows the host's root, with cores of its own where the user wants some.
+// An enclave of kind linux that shows the host's root, with cores of its own where the user wants
+// some.
 Json bundle_for(const Program& program) {
   Json config = example_config(Kind::linux_, true);
   config["process"].erase("args");
@@ -99,7 +105,8 @@ std::string document_of(const std::vector<Program>& programs) {
     app.append_attribute("ranks") = program.ranks;
     if (!program.directory.empty()) app.append_attribute("cwd") = program.directory.c_str();
     if (!program.mpi) app.append_attribute("mpi") = "no";
-    for (const std::string& arg : program.args) app.append_child("arg").append_child(pugi::node_pcdata).set_value(arg.c_str());
+    for (const std::string& arg : program.args)
+      app.append_child("arg").append_child(pugi::node_pcdata).set_value(arg.c_str());
   }
   std::ostringstream text;
   document.save(text, "", pugi::format_raw);
@@ -108,16 +115,20 @@ std::string document_of(const std::vector<Program>& programs) {
 
 }  // namespace
 
-bool Programs::begins(const std::string& word) { return word == "-np" || word == "-n" || word == "--np" || word == "-c"; }
+bool Programs::begins(const std::string& word) {
+  return word == "-np" || word == "-n" || word == "--np" || word == "-c";
+}
 
 Result<Programs> Programs::read(const std::vector<std::string>& words) {
   std::vector<Program> programs;
   for (auto begin = words.begin(); begin != words.end();) {
     auto end = std::find(begin, words.end(), ":");
     HOBBES_TRY(program, read_program({begin, end}));
-    for (unsigned number = 2; std::any_of(programs.begin(), programs.end(), [&](const Program& p) { return p.name == program.name; });
+    for (unsigned number = 2; std::any_of(programs.begin(), programs.end(),
+                                          [&](const Program& p) { return p.name == program.name; });
          ++number)
-      program.name = program.name.substr(0, program.name.find_last_not_of("0123456789-") + 1) + "-" + std::to_string(number);
+      program.name = program.name.substr(0, program.name.find_last_not_of("0123456789-") + 1) +
+                     "-" + std::to_string(number);
     programs.push_back(std::move(program));
     if (end == words.end()) break;
     begin = end + 1;
@@ -133,14 +144,17 @@ Result<Programs> Programs::read(const std::vector<std::string>& words) {
     HOBBES_CHECK(make_directories(program.bundle, 0700));
     HOBBES_CHECK(replace_file(program.bundle + "/config.json", to_text(bundle_for(program), 2)));
   }
-  CompositionCheck check = check_composition(document_of(programs), programs.front().name, out.folder_);
+  CompositionCheck check =
+      check_composition(document_of(programs), programs.front().name, out.folder_);
   if (!check.problems.empty())
-    return Error{Code::invalid, "read the list of programs", "\n" + report("command line", check.problems), "mend what is named"};
+    return Error{Code::invalid, "read the list of programs",
+                 "\n" + report("command line", check.problems), "mend what is named"};
   out.composition_ = std::move(check.composition);
   return out;
 }
 
-Programs::Programs(Programs&& other) noexcept : folder_(std::exchange(other.folder_, "")), composition_(std::move(other.composition_)) {}
+Programs::Programs(Programs&& other) noexcept
+    : folder_(std::exchange(other.folder_, "")), composition_(std::move(other.composition_)) {}
 
 Programs::~Programs() {
   if (!folder_.empty()) (void)remove_tree(folder_);

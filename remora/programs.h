@@ -13,9 +13,10 @@ class Programs {
  public:
   /// Whether `word` begins a list of programs.
   static bool begins(const std::string& word);
-  /// `words`: programs separated by ":", each `-np N [--cores N] [--memory SIZE] [--bundle FOLDER] [--wdir FOLDER] [--no-mpi] PROGRAM
-  /// ARGS...`. Each becomes an app in an enclave of its own, named after its file, which shows the host's root unless it has a bundle.
-  /// Errors: Code::invalid naming the word; everything load_composition can say.
+  /// `words`: programs separated by ":", each `-np N [--cores N] [--memory SIZE] [--bundle FOLDER]
+  /// [--wdir FOLDER] [--no-mpi] PROGRAM ARGS...`. Each becomes an app in an enclave of its own,
+  /// named after its file, which shows the host's root unless it has a bundle. Errors:
+  /// Code::invalid naming the word; everything load_composition can say.
   static Result<Programs> read(const std::vector<std::string>& words);
   Programs(Programs&& other) noexcept;
   Programs& operator=(Programs&&) = delete;

@@ -21,8 +21,8 @@ struct Stack {
   std::vector<Frame> frames;             ///< innermost first
 };
 
-/// Stops every thread of a process for the moment it takes to walk its stack (ptrace), then lets it go on.
-/// Errors: Code::denied without the right to trace it, Code::not_found.
+/// Stops every thread of a process for the moment it takes to walk its stack (ptrace), then lets it
+/// go on. Errors: Code::denied without the right to trace it, Code::not_found.
 Result<std::vector<Stack>> stacks_of(pid_t pid);
 
 }  // namespace hobbes

@@ -17,16 +17,21 @@ namespace hobbes {
 namespace {
 
 Json bind_mount(const std::string& source, const std::string& destination, bool writable) {
-  return {{"destination", destination}, {"type", "bind"}, {"source", source}, {"options", {"bind", writable ? "rw" : "ro"}}};
+  return {{"destination", destination},
+          {"type", "bind"},
+          {"source", source},
+          {"options", {"bind", writable ? "rw" : "ro"}}};
 }
 
-// A virtual machine that waits for programs. The configuration moves, so what it names relative to its bundle is named in full.
+// A virtual machine that waits for programs. The configuration moves, so what it names relative to
+// its bundle is named in full.
 Json staged_machine(const Bundle& bundle) {
   Json config = bundle.config;
-  for (const char* place :
-       {"/root/path", "/hobbes/image/kernel", "/hobbes/image/initrd", "/vm/kernel/path", "/vm/kernel/initrd", "/vm/image/path"}) {
+  for (const char* place : {"/root/path", "/hobbes/image/kernel", "/hobbes/image/initrd",
+                            "/vm/kernel/path", "/vm/kernel/initrd", "/vm/image/path"}) {
     Json::json_pointer at(place);
-    if (std::string path = config.contains(at) ? config[at].get<std::string>() : ""; !path.empty() && path.front() != '/')
+    if (std::string path = config.contains(at) ? config[at].get<std::string>() : "";
+        !path.empty() && path.front() != '/')
       config[at] = bundle.path + "/" + path;
   }
   config.erase("process");
@@ -34,9 +39,11 @@ Json staged_machine(const Bundle& bundle) {
   return config;
 }
 
-// A bundle's configuration with what a composition adds: the shared memory, the session's folder, our libraries and the programs.
-Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave, const std::string& session,
-                   const std::string& share, const std::string& folder) {
+// A bundle's configuration with what a composition adds: the shared memory, the session's folder,
+// our libraries and the programs.
+Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave,
+                   const std::string& session, const std::string& share,
+                   const std::string& folder) {
   if (bundle.hobbes.kind == Kind::palacios) return staged_machine(bundle);
   Json config = bundle.config;
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
@@ -48,7 +55,8 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   mounts.push_back(bind_mount(session + "/shm", "/dev/shm", true));
   mounts.push_back(bind_mount(session, session, true));
   if (!share.empty()) mounts.push_back(bind_mount(share, share, true));
-  if (bundle.hobbes.host_root && !folder.empty()) mounts.push_back(bind_mount(folder, folder, true));
+  if (bundle.hobbes.host_root && !folder.empty())
+    mounts.push_back(bind_mount(folder, folder, true));
   // The host's tree shows everything but what is below the private /tmp; an image has none of it.
   std::string component = component_directory();
   std::string library = component.substr(0, component.rfind('/')) + "/libremora.so";
@@ -56,15 +64,19 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   auto hidden = [&](const std::string& path) { return path.rfind("/tmp/", 0) == 0; };
   for (const std::string& path : {component, library})
     if (!bundle.hobbes.host_root || hidden(path)) wanted.insert(path);
-  auto shown = [](const std::string& path, const std::string& by) { return !by.empty() && path.rfind(by + "/", 0) == 0; };
+  auto shown = [](const std::string& path, const std::string& by) {
+    return !by.empty() && path.rfind(by + "/", 0) == 0;
+  };
   for (const CompositionApp& app : composition.apps)
-    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path) && !shown(app.path, folder) && !shown(app.path, share))
+    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.path) &&
+        !shown(app.path, folder) && !shown(app.path, share))
       wanted.insert(app.path.substr(0, app.path.rfind('/')));
   for (const std::string& path : wanted) mounts.push_back(bind_mount(path, path, false));
   std::set<std::string> directories;
   for (const CompositionApp& app : composition.apps)
-    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.directory) && app.directory != folder &&
-        !shown(app.directory, folder) && !shown(app.directory + "/", share))
+    if (app.enclave == enclave && bundle.hobbes.host_root && hidden(app.directory) &&
+        app.directory != folder && !shown(app.directory, folder) &&
+        !shown(app.directory + "/", share))
       directories.insert(app.directory);
   for (const std::string& path : directories)
     if (Files::system().exists(path)) mounts.push_back(bind_mount(path, path, true));
@@ -72,8 +84,8 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   return config;
 }
 
-// The folder that a user works in is shown, writable, in enclaves that show the host's tree. Folders that each
-// enclave has of its own are not.
+// The folder that a user works in is shown, writable, in enclaves that show the host's tree.
+// Folders that each enclave has of its own are not.
 std::string shown_folder(const std::string& folder) {
   for (const char* own : {"/proc", "/sys", "/dev", "/run"})
     if (folder == own || folder.rfind(std::string(own) + "/", 0) == 0) return "";
@@ -92,11 +104,14 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
 Result<void> expect_room_for_apps(const Composition& composition, std::size_t enclave, Kind kind) {
   for (const CompositionApp& app : composition.apps) {
     if (app.enclave != enclave || kind == Kind::linux_) continue;
-    std::string attempt = "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")", its = "its enclave is of kind ";
+    std::string attempt = "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
+                its = "its enclave is of kind ";
     if (kind != Kind::palacios)
-      return Error{Code::unsupported, attempt, its + name_of(kind) + ", which does not load programs yet", "use another kind"};
+      return Error{Code::unsupported, attempt,
+                   its + name_of(kind) + ", which does not load programs yet", "use another kind"};
     if (app.mpi)
-      return Error{Code::unsupported, attempt, its + name_of(kind) + ", where MPI cannot reach", "say mpi=\"no\" if it does without"};
+      return Error{Code::unsupported, attempt, its + name_of(kind) + ", where MPI cannot reach",
+                   "say mpi=\"no\" if it does without"};
   }
   return {};
 }
@@ -108,11 +123,14 @@ Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   HOBBES_CHECK(expect_room_for_apps(composition, index, record.kind));
   Status now = record.status();
   if (now != Status::running && (now != Status::created || record.kind != Kind::linux_))
-    return Error{Code::busy, "use enclave '" + enclave.existing + "'", "its status is " + std::string(name_of(now)), "start it first"};
+    return Error{Code::busy, "use enclave '" + enclave.existing + "'",
+                 "its status is " + std::string(name_of(now)), "start it first"};
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, "config.json"));
   Validation validation = validate_config(record.bundle, json);
-  if (!validation.bundle) return Error{Code::corrupt, "use enclave '" + enclave.existing + "'", report(validation.problems), ""};
+  if (!validation.bundle)
+    return Error{Code::corrupt, "use enclave '" + enclave.existing + "'",
+                 report(validation.problems), ""};
   place.process = validation.bundle->oci.process.value_or(oci::Process());
   place.host_root = validation.bundle->hobbes.host_root;
   place.folder = "/";
@@ -131,7 +149,8 @@ Result<void> ask_placement(Stage::Place& place) {
   return {};
 }
 
-Result<Stage::Place> make(const Composition& composition, std::size_t index, const std::string& session, const std::string& share,
+Result<Stage::Place> make(const Composition& composition, std::size_t index,
+                          const std::string& session, const std::string& share,
                           const std::string& folder, bool keep) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
@@ -163,26 +182,33 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index, con
 
 }  // namespace
 
-std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) { return composition.name + "." + enclave.name; }
+std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave) {
+  return composition.name + "." + enclave.name;
+}
 
 std::string component_directory() {
   std::string beside = absolute(program_directory() + "/../lib/remora");  // a build tree
   return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
 }
 
-Result<Stage> Stage::set_up(const Composition& composition, const std::string& session, const std::string& share, const std::string& folder,
-                            bool keep) {
+Result<Stage> Stage::set_up(const Composition& composition, const std::string& session,
+                            const std::string& share, const std::string& folder, bool keep) {
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());
   for (const CompositionApp& app : composition.apps) stage.places_[app.enclave].needed = true;
   for (std::size_t i = 0; i < composition.enclaves.size(); ++i) {
     const CompositionEnclave& enclave = composition.enclaves[i];
-    if (enclave.bundle.empty() && enclave.existing.empty()) stage.places_[i].needed = false;  // joined by others
+    if (enclave.bundle.empty() && enclave.existing.empty())
+      stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
-    auto place = enclave.existing.empty() ? make(composition, i, session, share, shown_folder(folder), keep) : borrow(composition, i);
+    auto place = enclave.existing.empty()
+                     ? make(composition, i, session, share, shown_folder(folder), keep)
+                     : borrow(composition, i);
     if (!place)
-      return std::move(place.error()).within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
+      return std::move(place.error())
+          .within("set up enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) +
+                  ")");
     stage.places_[i] = std::move(*place);
     stage.places_[i].needed = true;
     HOBBES_CHECK(ask_placement(stage.places_[i]));
@@ -200,10 +226,13 @@ Result<std::string> Stage::plan(const Composition& composition) {
     if (!needed[i] || enclave.bundle.empty()) continue;
     auto bundle = load_bundle(enclave.bundle);
     if (!bundle)
-      return std::move(bundle.error()).within("plan enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) + ")");
+      return std::move(bundle.error())
+          .within("plan enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) +
+                  ")");
     HOBBES_CHECK(expect_room_for_apps(composition, i, bundle->hobbes.kind));
     plans.push_back(reservation_of(*bundle, default_root(), enclave_id(composition, enclave)));
-    words.push_back("enclave \"" + enclave.name + "\": kind " + name_of(bundle->hobbes.kind) + ", ");
+    words.push_back("enclave \"" + enclave.name + "\": kind " + name_of(bundle->hobbes.kind) +
+                    ", ");
   }
   HOBBES_TRY(client, Client::connect());
   HOBBES_TRY(planned, client.call("plan", {{"plans", plans}}));
@@ -211,7 +240,9 @@ Result<std::string> Stage::plan(const Composition& composition) {
   for (std::size_t i = 0; i < words.size() && i < planned.body["placements"].size(); ++i) {
     const Json& placement = planned.body["placements"][i];
     std::string cpus = text_at(placement, "cpus");
-    out += words[i] + (cpus.empty() ? "no cores of its own" : "CPUs " + cpus + " of those free now") + ", memory " +
+    out += words[i] +
+           (cpus.empty() ? "no cores of its own" : "CPUs " + cpus + " of those free now") +
+           ", memory " +
            format_size(static_cast<std::uint64_t>(number_at(placement, "memoryTotal"))) + "\n";
   }
   return out;
@@ -222,7 +253,8 @@ Stage::~Stage() {
   for (auto place = places_.rbegin(); place != places_.rend(); ++place) {
     if (!place->made) continue;
     tell_manager(place->record.handle, {{"event", "killing"}});
-    if (auto removed = remove_enclave(place->record); !removed) std::fprintf(stderr, "remora: %s\n", removed.error().text().c_str());
+    if (auto removed = remove_enclave(place->record); !removed)
+      std::fprintf(stderr, "remora: %s\n", removed.error().text().c_str());
   }
 }
 

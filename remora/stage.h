@@ -1,4 +1,5 @@
-// The enclaves of a composition: made from their bundles, or borrowed, and taken away again in reverse order.
+// The enclaves of a composition: made from their bundles, or borrowed, and taken away again in
+// reverse order.
 #pragma once
 #include <string>
 #include <vector>
@@ -25,10 +26,11 @@ class Stage {
     bool needed = false;  ///< has apps of its own
   };
 
-  /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same path in each;
-  /// so are `share`, a folder of the user's, and `folder`, where he is, when not empty; the latter where the root is the host's only.
-  static Result<Stage> set_up(const Composition& composition, const std::string& session, const std::string& share,
-                              const std::string& folder, bool keep);
+  /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same
+  /// path in each; so are `share`, a folder of the user's, and `folder`, where he is, when not
+  /// empty; the latter where the root is the host's only.
+  static Result<Stage> set_up(const Composition& composition, const std::string& session,
+                              const std::string& share, const std::string& folder, bool keep);
   /// What set_up would take, all at once, one line per enclave.
   static Result<std::string> plan(const Composition& composition);
   Stage(Stage&& other) noexcept = default;

@@ -63,7 +63,8 @@ int failed(const hobbes::Error& error) {
   return -errno;
 }
 
-// What this process has open. Never destroyed: exit handlers of the program may still use its segments.
+// What this process has open. Never destroyed: exit handlers of the program may still use its
+// segments.
 struct Open {
   std::mutex lock;
   std::map<hobbes_segid, hobbes::Segment> made;
@@ -77,19 +78,23 @@ Open& opened() {
   return *open;
 }
 
-// What `use` makes of an access of this process, with the lock held; 0 or a negative errno value for an unknown one.
+// What `use` makes of an access of this process, with the lock held; 0 or a negative errno value
+// for an unknown one.
 template <class Use>
 int with_access(hobbes_apid access, const std::string& attempt, Use use) {
   Open& open = opened();
   std::lock_guard guard(open.lock);
   auto at = open.accesses.find(access);
   if (at == open.accesses.end())
-    return failed({hobbes::Code::invalid, attempt, "the access id is unknown", "use one from hobbes_segment_get"});
+    return failed({hobbes::Code::invalid, attempt, "the access id is unknown",
+                   "use one from hobbes_segment_get"});
   return use(open, at);
 }
 
-// Begins an operation of hobbesd and waits for its end. `exit_status`: filled with the program's when hobbes-run reports only that.
-int operate(const std::string& verb, const std::string& id, hobbes::Json request, int* exit_status = nullptr) {
+// Begins an operation of hobbesd and waits for its end. `exit_status`: filled with the program's
+// when hobbes-run reports only that.
+int operate(const std::string& verb, const std::string& id, hobbes::Json request,
+            int* exit_status = nullptr) {
   auto client = hobbes::Client::connect();
   if (!client) return failed(client.error());
   request["verb"] = verb;
@@ -103,7 +108,8 @@ int operate(const std::string& verb, const std::string& id, hobbes::Json request
     std::string state = hobbes::text_at(now->body, "state");
     if (state == "succeeded") return 0;
     if (state == "failed") {
-      bool own = exit_status != nullptr && hobbes::text_at(now->body["error"], "attempt") == verb;  // nothing but a status was said
+      bool own = exit_status != nullptr && hobbes::text_at(now->body["error"], "attempt") ==
+                                               verb;  // nothing but a status was said
       if (own) *exit_status = static_cast<int>(hobbes::number_at(now->body, "exitCode"));
       return own ? 0 : failed(hobbes::error_from(now->body["error"]));
     }
@@ -139,19 +145,24 @@ hobbes_nis* hobbes_nis_open(const char* path) {
 
 void hobbes_nis_close(hobbes_nis* nis) { delete nis; }
 
-int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out) { return number_of(nis->reader->by_id(id, out)); }
+int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out) {
+  return number_of(nis->reader->by_id(id, out));
+}
 
-int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope, const char* name, struct hobbes_record* out) {
+int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope,
+                       const char* name, struct hobbes_record* out) {
   return number_of(nis->reader->by_name(static_cast<std::uint16_t>(type), scope, name, out));
 }
 
-int hobbes_nis_next(hobbes_nis* nis, enum hobbes_record_type type, uint64_t* cursor, struct hobbes_record* out) {
+int hobbes_nis_next(hobbes_nis* nis, enum hobbes_record_type type, uint64_t* cursor,
+                    struct hobbes_record* out) {
   return number_of(nis->reader->next(static_cast<std::uint16_t>(type), cursor, out));
 }
 
 uint64_t hobbes_nis_sequence(hobbes_nis* nis) { return nis->reader->sequence(); }
 
-int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* out, int timeout_ms) {
+int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* out,
+                    int timeout_ms) {
   switch (nis->reader->wait(sequence, out, timeout_ms)) {
     case hobbes::NisReader::Status::good:
       return 0;
@@ -164,12 +175,16 @@ int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* o
 
 uint64_t hobbes_nis_writer_silence(hobbes_nis* nis) { return nis->reader->writer_silence_ns(); }
 
-hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags, void** address) {
+hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags,
+                                 void** address) {
   hobbes::SegmentOptions options;
   options.mode = static_cast<mode_t>(mode);
-  options.page_size = (flags & HOBBES_HUGE_1G) != 0 ? 1U << 30U : (flags & HOBBES_HUGE_2M) != 0 ? 2U << 20U : 0;
+  options.page_size = (flags & HOBBES_HUGE_1G) != 0   ? 1U << 30U
+                      : (flags & HOBBES_HUGE_2M) != 0 ? 2U << 20U
+                                                      : 0;
   options.persistent = (flags & HOBBES_PERSISTENT) != 0;
-  auto made = *address == nullptr ? hobbes::Segment::make(name, size, options) : hobbes::Segment::make_of(name, *address, size, options);
+  auto made = *address == nullptr ? hobbes::Segment::make(name, size, options)
+                                  : hobbes::Segment::make_of(name, *address, size, options);
   if (!made) return failed(made.error());
   *address = made->data();
   auto id = static_cast<hobbes_segid>(made->handle());
@@ -183,16 +198,20 @@ hobbes_segid hobbes_segment_search(const char* name) {
   auto nis = hobbes::NisReader::open(hobbes::mirror_path());
   if (!nis) return failed(nis.error());
   hobbes_record record;
-  if ((*nis)->segment_named(name, ::geteuid(), &record) == hobbes::NisReader::Status::good) return static_cast<hobbes_segid>(record.id);
-  return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "'", "there is no such segment", "see `hobbes segments`"});
+  if ((*nis)->segment_named(name, ::geteuid(), &record) == hobbes::NisReader::Status::good)
+    return static_cast<hobbes_segid>(record.id);
+  return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "'",
+                 "there is no such segment", "see `hobbes segments`"});
 }
 
 hobbes_segid hobbes_segment_search_of(const char* name, unsigned owner) {
   auto nis = hobbes::NisReader::open(hobbes::mirror_path());
   if (!nis) return failed(nis.error());
   hobbes_record record;
-  if ((*nis)->by_name(HOBBES_SEGMENT, owner, name, &record) == hobbes::NisReader::Status::good) return static_cast<hobbes_segid>(record.id);
-  return failed({hobbes::Code::not_found, "find segment '" + std::string(name) + "' of user " + std::to_string(owner),
+  if ((*nis)->by_name(HOBBES_SEGMENT, owner, name, &record) == hobbes::NisReader::Status::good)
+    return static_cast<hobbes_segid>(record.id);
+  return failed({hobbes::Code::not_found,
+                 "find segment '" + std::string(name) + "' of user " + std::to_string(owner),
                  "there is no such segment", "see `hobbes segments`"});
 }
 
@@ -232,7 +251,8 @@ int hobbes_segment_detach(void* address) {
   Open& open = opened();
   std::lock_guard guard(open.lock);
   auto at = open.mappings.find(address);
-  if (at == open.mappings.end()) return failed({hobbes::Code::invalid, "detach a segment", "nothing is attached there", ""});
+  if (at == open.mappings.end())
+    return failed({hobbes::Code::invalid, "detach a segment", "nothing is attached there", ""});
   ::munmap(address, at->second);
   open.mappings.erase(at);
   return 0;
@@ -257,10 +277,12 @@ int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
   int hears = with_access(access, attempt, [&](Open&, auto at) {
     int number = at->second.doorbell().hears();
     return number >= 0 ? number
-                       : failed({hobbes::Code::invalid, attempt, "the access does not listen", "call hobbes_segment_listen first"});
+                       : failed({hobbes::Code::invalid, attempt, "the access does not listen",
+                                 "call hobbes_segment_listen first"});
   });
   if (hears < 0) return hears;
-  auto rang = hobbes::Doorbell::wait(hears, std::chrono::milliseconds(timeout_ms));  // without the lock: others may ring
+  auto rang = hobbes::Doorbell::wait(
+      hears, std::chrono::milliseconds(timeout_ms));  // without the lock: others may ring
   return rang ? 0 : failed(rang.error());
 }
 
@@ -297,7 +319,9 @@ int hobbes_enclave_list(char* ids, size_t size) {
   size_t used = 0;
   for (const hobbes_record& record : (*nis)->all(HOBBES_ENCLAVE)) {
     size_t length = std::strlen(record.name) + 1;
-    if (used + length > size) return failed({hobbes::Code::exhausted, "list enclaves", "the buffer is too small", "give a larger one"});
+    if (used + length > size)
+      return failed({hobbes::Code::exhausted, "list enclaves", "the buffer is too small",
+                     "give a larger one"});
     std::memcpy(ids + used, record.name, length);
     used += length;
     ++count;
@@ -322,7 +346,9 @@ int hobbes_enclave_resize(const char* id, unsigned cores, uint64_t memory) {
   return operate("update", id, std::move(request));
 }
 
-int hobbes_enclave_signal(const char* id, int number) { return operate("kill", id, {{"signal", std::to_string(number)}}); }
+int hobbes_enclave_signal(const char* id, int number) {
+  return operate("kill", id, {{"signal", std::to_string(number)}});
+}
 int hobbes_enclave_delete(const char* id) { return operate("delete", id, {{"force", true}}); }
 
 int hobbes_enclave_launch(const char* id, const char* const argv[]) {
@@ -334,7 +360,8 @@ int hobbes_enclave_launch(const char* id, const char* const argv[]) {
 }
 
 uint64_t hobbes_root_scope(const char* root) {
-  return hobbes::enclave_scope(::geteuid(), root != nullptr ? std::string(root) : hobbes::default_root());
+  return hobbes::enclave_scope(::geteuid(),
+                               root != nullptr ? std::string(root) : hobbes::default_root());
 }
 
 }  // extern "C"

@@ -23,7 +23,8 @@ Node::~Node() {
   for (const std::string& id : Files::system().list(run_folder() + "/enclaves").value_or({}))
     (void)run({"hobbes-run", "delete", "--force", id});
   kill_daemon();
-  // Control groups that it lent to users are left to the next hobbesd of this folder, which there will not be.
+  // Control groups that it lent to users are left to the next hobbesd of this folder, which there
+  // will not be.
   std::string lent = "user-" + hex(hash_of(run_folder()), 8) + "-";
   if (auto layout = CgroupLayout::detect())
     for (const std::string& name : Cgroup(*layout, "/hobbes").subgroups())
@@ -37,7 +38,8 @@ Node::~Node() {
 
 Outcome Node::run(std::vector<std::string> argv, int seconds) const {
   Command command;
-  if (argv[0].find('/') == std::string::npos && ::access((HOBBES_BUILD_DIR "/bin/" + argv[0]).c_str(), X_OK) == 0)
+  if (argv[0].find('/') == std::string::npos &&
+      ::access((HOBBES_BUILD_DIR "/bin/" + argv[0]).c_str(), X_OK) == 0)
     argv[0] = HOBBES_BUILD_DIR "/bin/" + argv[0];
   command.argv = std::move(argv);
   command.deadline = std::chrono::seconds(seconds);
@@ -58,14 +60,17 @@ std::string Node::good(std::vector<std::string> argv, int seconds) const {
   return outcome.out;
 }
 
-std::string Node::bundle(const std::string& name, const std::string& script, const Json& patch) const {
+std::string Node::bundle(const std::string& name, const std::string& script,
+                         const Json& patch) const {
   Json config = example_config(Kind::linux_, true);
   config["process"]["args"] = {"sh", "-c", script};
   config.merge_patch(patch.is_null() ? Json::object() : patch);
   // A build tree below /tmp is hidden by the enclave's private one.
   if (std::string(HOBBES_BUILD_DIR).rfind("/tmp/", 0) == 0 && config["hobbes"].contains("root"))
-    config["mounts"].push_back(
-        {{"destination", HOBBES_BUILD_DIR}, {"type", "bind"}, {"source", HOBBES_BUILD_DIR}, {"options", {"bind", "ro"}}});
+    config["mounts"].push_back({{"destination", HOBBES_BUILD_DIR},
+                                {"type", "bind"},
+                                {"source", HOBBES_BUILD_DIR},
+                                {"options", {"bind", "ro"}}});
   std::string path = folder_ + "/" + name;
   EXPECT_TRUE(make_directories(path));
   EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
@@ -74,11 +79,13 @@ std::string Node::bundle(const std::string& name, const std::string& script, con
 
 Outcome Node::create(const std::string& id, const std::string& bundle_folder) const {
   return run({"sh", "-c",
-              HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + bundle_folder + " " + id + " </dev/null >" + bundle_folder + "/out 2>" +
-                  bundle_folder + "/err; s=$?; cat " + bundle_folder + "/err >&2; exit $s"});
+              HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + bundle_folder + " " + id +
+                  " </dev/null >" + bundle_folder + "/out 2>" + bundle_folder + "/err; s=$?; cat " +
+                  bundle_folder + "/err >&2; exit $s"});
 }
 
-std::string Node::busybox_bundle(const std::string& name, const std::string& script, const Json& patch) const {
+std::string Node::busybox_bundle(const std::string& name, const std::string& script,
+                                 const Json& patch) const {
   Json config = example_config(Kind::linux_, false);
   config["process"]["args"] = {"sh", "-c", script};
   config.merge_patch(patch.is_null() ? Json::object() : patch);
@@ -87,9 +94,11 @@ std::string Node::busybox_bundle(const std::string& name, const std::string& scr
   Command copy;
   copy.argv = {"sh", "-c",
                "cp /bin/busybox " + path +
-                   "/rootfs/bin/ && for t in sh ls cat id sleep mount hostname nproc kill true false touch env ps stty tty mkdir; do ln "
+                   "/rootfs/bin/ && for t in sh ls cat id sleep mount hostname nproc kill true "
+                   "false touch env ps stty tty mkdir; do ln "
                    "-sf busybox " +
-                   path + "/rootfs/bin/$t; done; mkdir -p " + path + "/rootfs/proc " + path + "/rootfs/tmp " + path + "/rootfs/etc"};
+                   path + "/rootfs/bin/$t; done; mkdir -p " + path + "/rootfs/proc " + path +
+                   "/rootfs/tmp " + path + "/rootfs/etc"};
   EXPECT_TRUE(hobbes::run(copy)->good());
   EXPECT_TRUE(replace_file(path + "/config.json", to_text(config, 2)));
   return path;
@@ -100,7 +109,8 @@ pid_t Node::daemon() const {
   if (!json || !json->contains("node")) return 0;
   auto pid = static_cast<pid_t>(number_at((*json)["node"], "daemon"));
   auto command = read_link("/proc/" + std::to_string(pid) + "/exe");
-  return command && command->find("hobbesd") != std::string::npos && process_state(pid) != 'Z' ? pid : 0;
+  return command && command->find("hobbesd") != std::string::npos && process_state(pid) != 'Z' ? pid
+                                                                                               : 0;
 }
 
 void Node::kill_daemon() const {
@@ -108,7 +118,9 @@ void Node::kill_daemon() const {
   if (pid == 0) return;
   ::kill(pid, SIGKILL);
   // Its first thread may be gone before the others have let go of its files.
-  auto alone = [&] { return Files::system().list("/proc/" + std::to_string(pid) + "/task").value_or({}).size() <= 1; };
+  auto alone = [&] {
+    return Files::system().list("/proc/" + std::to_string(pid) + "/task").value_or({}).size() <= 1;
+  };
   eventually([&] { return process_state(pid) == '\0' || (process_state(pid) == 'Z' && alone()); });
 }
 
@@ -117,11 +129,19 @@ void Node::wake_daemon() const {
   good({"hobbes-run", "create", "--dry-run", "--bundle", path, "wake"});
 }
 
-std::pair<int, Json> Node::rest(const std::string& method, const std::string& path, const std::string& body,
-                                std::vector<std::string> headers) const {
-  std::vector<std::string> argv = {
-      "/usr/bin/curl",     "-s", "--max-time", "20", "--unix-socket", run_folder() + "/api.sock", "-X", method, "-w", "\n%{http_code}",
-      "http://node" + path};
+std::pair<int, Json> Node::rest(const std::string& method, const std::string& path,
+                                const std::string& body, std::vector<std::string> headers) const {
+  std::vector<std::string> argv = {"/usr/bin/curl",
+                                   "-s",
+                                   "--max-time",
+                                   "20",
+                                   "--unix-socket",
+                                   run_folder() + "/api.sock",
+                                   "-X",
+                                   method,
+                                   "-w",
+                                   "\n%{http_code}",
+                                   "http://node" + path};
   if (!body.empty()) argv.insert(argv.end(), {"-d", body});
   for (const std::string& header : headers) argv.insert(argv.end(), {"-H", header});
   std::string out = run(argv).out;
@@ -152,13 +172,26 @@ void Node::expect_clean() const {
   // What a dead program left is cleaned by hobbesd, soon.
   wake_daemon();
   std::string root = run_folder() + "/enclaves";
-  EXPECT_TRUE(eventually([&] { return Files::system().list(root).value_or({}).empty(); })) << "folders are left in " << root;
-  auto groups = [&] { return run({"sh", "-c", "find /sys/fs/cgroup -type d -name '" + hex(hash_of(root), 8) + "-*' 2>/dev/null"}).out; };
-  EXPECT_TRUE(eventually([&] { return groups().empty(); })) << "control groups are left: " << groups();
-  auto leased = [&] { return run({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes topology --json | grep -c '\"state\": \"leased\"'"}).out; };
-  EXPECT_TRUE(eventually([&] { return leased() == "0\n"; })) << "cores are still leased: " << leased();
-  EXPECT_EQ(run({"sh", "-c", "grep -c '" + folder_ + "' /proc/self/mountinfo"}).out, "0\n") << "mounts are left";
-  EXPECT_EQ(run({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes enclaves --json"}).out, "[]\n") << "records are left";
+  EXPECT_TRUE(eventually([&] { return Files::system().list(root).value_or({}).empty(); }))
+      << "folders are left in " << root;
+  auto groups = [&] {
+    return run({"sh", "-c",
+                "find /sys/fs/cgroup -type d -name '" + hex(hash_of(root), 8) + "-*' 2>/dev/null"})
+        .out;
+  };
+  EXPECT_TRUE(eventually([&] { return groups().empty(); }))
+      << "control groups are left: " << groups();
+  auto leased = [&] {
+    return run({"sh", "-c",
+                HOBBES_BUILD_DIR "/bin/hobbes topology --json | grep -c '\"state\": \"leased\"'"})
+        .out;
+  };
+  EXPECT_TRUE(eventually([&] { return leased() == "0\n"; }))
+      << "cores are still leased: " << leased();
+  EXPECT_EQ(run({"sh", "-c", "grep -c '" + folder_ + "' /proc/self/mountinfo"}).out, "0\n")
+      << "mounts are left";
+  EXPECT_EQ(run({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes enclaves --json"}).out, "[]\n")
+      << "records are left";
 }
 
 }  // namespace hobbes::test

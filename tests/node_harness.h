@@ -1,4 +1,5 @@
-// A private Hobbes node for one test: its own hobbesd, folders and names on this machine, and a check that nothing is left of them.
+// A private Hobbes node for one test: its own hobbesd, folders and names on this machine, and a
+// check that nothing is left of them.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -25,24 +26,28 @@ class Node {
   /// The same, expected to succeed; its standard output.
   std::string good(std::vector<std::string> argv, int seconds = 60) const;
   /// A host-root bundle whose program is `sh -c script`; `edit` changes its configuration.
-  std::string bundle(const std::string& name, const std::string& script, const Json& patch = {}) const;
+  std::string bundle(const std::string& name, const std::string& script,
+                     const Json& patch = {}) const;
   /// `hobbes-run create` with output into <folder>/out: the enclave process keeps its creator's.
   Outcome create(const std::string& id, const std::string& bundle_folder) const;
   /// A bundle with a root file system of busybox.
-  std::string busybox_bundle(const std::string& name, const std::string& script, const Json& patch = {}) const;
+  std::string busybox_bundle(const std::string& name, const std::string& script,
+                             const Json& patch = {}) const;
   /// hobbesd's pid, 0 when it does not run.
   [[nodiscard]] pid_t daemon() const;
   void kill_daemon() const;
   /// Starts hobbesd when it does not run.
   void wake_daemon() const;
   /// curl on the REST socket: method, path, body -> {status, body}.
-  std::pair<int, Json> rest(const std::string& method, const std::string& path, const std::string& body = {},
+  std::pair<int, Json> rest(const std::string& method, const std::string& path,
+                            const std::string& body = {},
                             std::vector<std::string> headers = {}) const;
   /// Waits until an operation has ended and returns it.
   Json finished(const Json& operation) const;
   /// The record of an enclave as the shell shows it, or {}.
   Json enclave(const std::string& id) const;
-  /// Fails the test when cores, memory, control groups, mounts or folders of enclaves are still held.
+  /// Fails the test when cores, memory, control groups, mounts or folders of enclaves are still
+  /// held.
   void expect_clean() const;
 
  private:

@@ -14,7 +14,9 @@ using std::chrono::milliseconds;
 constexpr std::size_t stream_limit = 64;     // of one segment
 constexpr milliseconds manager_limit(2000);  // hobbesd's, while the guest's other requests wait
 
-void tell(const Fd& stream) { (void)!::send(stream.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL); }  // a full one was told
+void tell(const Fd& stream) {
+  (void)!::send(stream.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}  // a full one was told
 
 }  // namespace
 
@@ -22,7 +24,8 @@ Bells::~Bells() {
   while (!bells_.empty()) end(bells_.begin());
 }
 
-Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream, std::int64_t program, bool listens) {
+Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream,
+                            std::int64_t program, bool listens) {
   auto bell = bells_.find(segment);
   if (bell == bells_.end()) {
     HOBBES_TRY(access, SegmentAccess::get(segment, writable, manager_limit));
@@ -31,7 +34,8 @@ Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream
   auto added = [&]() -> Result<void> {
     Bell& its = bell->second;
     if (its.streams.size() >= stream_limit)
-      return Error{Code::exhausted, "use a segment's doorbell", "too many programs of the guest do", "let one of them end"};
+      return Error{Code::exhausted, "use a segment's doorbell", "too many programs of the guest do",
+                   "let one of them end"};
     if (listens && its.hears < 0) {
       HOBBES_TRY(hears, its.access.doorbell().listen(manager_limit));
       HOBBES_CHECK(loop_.watch(hears, EPOLLIN, [this, &its](auto) { heard_from_node(its); }));
@@ -39,7 +43,8 @@ Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream
     }
     its.streams.push_back({std::move(stream), program, listens});
     auto at = std::prev(its.streams.end());
-    auto watched = loop_.watch(at->fd.get(), EPOLLIN | EPOLLRDHUP, [this, bell, at](auto) { heard_from_guest(bell, at); });
+    auto watched = loop_.watch(at->fd.get(), EPOLLIN | EPOLLRDHUP,
+                               [this, bell, at](auto) { heard_from_guest(bell, at); });
     if (!watched) its.streams.erase(at);
     return watched;
   }();

@@ -1,5 +1,5 @@
-// Doorbells of segments between programs of the guest and the rest of the node: each such program holds a stream, of which only the arrival
-// of bytes matters.
+// Doorbells of segments between programs of the guest and the rest of the node: each such program
+// holds a stream, of which only the arrival of bytes matters.
 #pragma once
 #include <list>
 #include <map>
@@ -19,10 +19,12 @@ class Bells {
   Bells& operator=(const Bells&) = delete;
   ~Bells();
 
-  /// From now on bytes of `stream` ring the segment's doorbell, and with `listens` a byte is sent there whenever others ring: of the
-  /// node, or of the guest but not its process `program`. Until the stream ends, or the segment's bell can be rung no more.
-  /// Errors: those of SegmentAccess::get and Doorbell::listen; Code::exhausted.
-  Result<void> connect(const std::string& segment, bool writable, Fd stream, std::int64_t program, bool listens);
+  /// From now on bytes of `stream` ring the segment's doorbell, and with `listens` a byte is sent
+  /// there whenever others ring: of the node, or of the guest but not its process `program`. Until
+  /// the stream ends, or the segment's bell can be rung no more. Errors: those of
+  /// SegmentAccess::get and Doorbell::listen; Code::exhausted.
+  Result<void> connect(const std::string& segment, bool writable, Fd stream, std::int64_t program,
+                       bool listens);
 
  private:
   struct Stream {

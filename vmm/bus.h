@@ -7,7 +7,8 @@
 
 namespace hobbes::vmm {
 
-/// Called by any vCPU thread at any time; `data` is 1, 2, 4 or 8 bytes. Offsets are within the range the device was added with.
+/// Called by any vCPU thread at any time; `data` is 1, 2, 4 or 8 bytes. Offsets are within the
+/// range the device was added with.
 class Device {
  public:
   virtual ~Device() = default;
@@ -15,10 +16,13 @@ class Device {
   virtual void write(std::uint64_t offset, std::span<const std::byte> data) = 0;
 };
 
-/// Where nobody answers, reads are all ones and writes are lost, as on hardware. Not changed once vCPUs run.
+/// Where nobody answers, reads are all ones and writes are lost, as on hardware. Not changed once
+/// vCPUs run.
 class Bus {
  public:
-  void add(std::uint64_t base, std::uint64_t size, Device& device) { ranges_.push_back({base, size, &device}); }
+  void add(std::uint64_t base, std::uint64_t size, Device& device) {
+    ranges_.push_back({base, size, &device});
+  }
   void read(std::uint64_t address, std::span<std::byte> data) const {
     for (std::byte& byte : data) byte = std::byte{0xff};
     for (const Range& range : ranges_)

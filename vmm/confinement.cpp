@@ -47,19 +47,29 @@ constexpr int common[] = {SCMP_SYS(read),
                           SCMP_SYS(sched_getaffinity)};
 
 constexpr int serving[] = {
-    SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),    SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt), SCMP_SYS(epoll_pwait),
-    SCMP_SYS(pread64),   SCMP_SYS(pwrite64),      SCMP_SYS(fdatasync),       SCMP_SYS(getrandom),  SCMP_SYS(sendmsg),
-    SCMP_SYS(recvmsg),   SCMP_SYS(sendto),        SCMP_SYS(recvfrom),        SCMP_SYS(accept4),    SCMP_SYS(socketpair),
-    SCMP_SYS(connect),   SCMP_SYS(getsockopt),    SCMP_SYS(fcntl),           SCMP_SYS(readlink),   SCMP_SYS(sched_setaffinity),
-    SCMP_SYS(access),    SCMP_SYS(faccessat2),    SCMP_SYS(lseek),           SCMP_SYS(getuid),     SCMP_SYS(geteuid),
-    SCMP_SYS(nanosleep), SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(epoll_ctl),       SCMP_SYS(epoll_wait),
+    SCMP_SYS(timerfd_settime), SCMP_SYS(setsockopt),
+    SCMP_SYS(epoll_pwait),     SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),        SCMP_SYS(fdatasync),
+    SCMP_SYS(getrandom),       SCMP_SYS(sendmsg),
+    SCMP_SYS(recvmsg),         SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),        SCMP_SYS(accept4),
+    SCMP_SYS(socketpair),      SCMP_SYS(connect),
+    SCMP_SYS(getsockopt),      SCMP_SYS(fcntl),
+    SCMP_SYS(readlink),        SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(access),          SCMP_SYS(faccessat2),
+    SCMP_SYS(lseek),           SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),         SCMP_SYS(nanosleep),
+    SCMP_SYS(rt_sigpending),   SCMP_SYS(rt_sigtimedwait),
 };
 
 constexpr int on_files[] = {
-    SCMP_SYS(openat),     SCMP_SYS(statx),   SCMP_SYS(syncfs),    SCMP_SYS(pwritev2),  SCMP_SYS(getdents64), SCMP_SYS(lseek),
-    SCMP_SYS(preadv),     SCMP_SYS(pwritev), SCMP_SYS(fsync),     SCMP_SYS(fdatasync), SCMP_SYS(fallocate),  SCMP_SYS(fstatfs),
-    SCMP_SYS(readlinkat), SCMP_SYS(linkat),  SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),  SCMP_SYS(renameat),   SCMP_SYS(renameat2),
-    SCMP_SYS(mkdirat),    SCMP_SYS(mknodat), SCMP_SYS(fchownat),  SCMP_SYS(fchmodat),  SCMP_SYS(utimensat),
+    SCMP_SYS(openat),     SCMP_SYS(statx),     SCMP_SYS(syncfs),    SCMP_SYS(pwritev2),
+    SCMP_SYS(getdents64), SCMP_SYS(lseek),     SCMP_SYS(preadv),    SCMP_SYS(pwritev),
+    SCMP_SYS(fsync),      SCMP_SYS(fdatasync), SCMP_SYS(fallocate), SCMP_SYS(fstatfs),
+    SCMP_SYS(readlinkat), SCMP_SYS(linkat),    SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),
+    SCMP_SYS(renameat),   SCMP_SYS(renameat2), SCMP_SYS(mkdirat),   SCMP_SYS(mknodat),
+    SCMP_SYS(fchownat),   SCMP_SYS(fchmodat),  SCMP_SYS(utimensat),
 };
 
 // What root of the guest may do to other users' files; of a thread, not of the process.
@@ -69,7 +79,8 @@ bool keep_capabilities(std::span<const cap_value_t> kept) {
   cap_t all = ::cap_init();
   bool done = all != nullptr;
   for (cap_flag_t flag : {CAP_PERMITTED, CAP_EFFECTIVE})
-    done = done && (kept.empty() || ::cap_set_flag(all, flag, static_cast<int>(kept.size()), kept.data(), CAP_SET) == 0);
+    done = done && (kept.empty() || ::cap_set_flag(all, flag, static_cast<int>(kept.size()),
+                                                   kept.data(), CAP_SET) == 0);
   done = done && ::cap_set_proc(all) == 0;
   ::cap_free(all);
   return done;
@@ -80,7 +91,9 @@ bool keep_capabilities(std::span<const cap_value_t> kept) {
 Result<void> confine(Role role) {
   const std::string attempt = "confine a thread of the monitor";
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error(attempt, errno);
-  if (!keep_capabilities(role == Role::files ? std::span(over_files) : std::span<const cap_value_t>())) return os_error(attempt, errno);
+  if (!keep_capabilities(role == Role::files ? std::span(over_files)
+                                             : std::span<const cap_value_t>()))
+    return os_error(attempt, errno);
   scmp_filter_ctx filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
   if (filter == nullptr) return os_error(attempt, ENOMEM);
   int rc = 0;
@@ -88,11 +101,13 @@ Result<void> confine(Role role) {
     if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
   auto allow_ioctl = [&](unsigned long request) {
     if (rc == 0)
-      rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                              SCMP_A1_32(SCMP_CMP_EQ, static_cast<scmp_datum_t>(request & 0xffffffffU)));
+      rc = ::seccomp_rule_add(
+          filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+          SCMP_A1_32(SCMP_CMP_EQ, static_cast<scmp_datum_t>(request & 0xffffffffU)));
   };
   if (role == Role::vcpu) {
-    for (unsigned long request : std::initializer_list<unsigned long>{KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_KVMCLOCK_CTRL})
+    for (unsigned long request : std::initializer_list<unsigned long>{
+             KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS, KVM_KVMCLOCK_CTRL})
       allow_ioctl(request);
   } else if (role == Role::files) {
     for (int call : on_files)
@@ -100,12 +115,18 @@ Result<void> confine(Role role) {
   } else {
     for (int call : serving)
       if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0);
-    // hobbesd and the mirror are found anew when they were restarted: sockets of this machine only, and files for reading only.
-    if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+    // hobbesd and the mirror are found anew when they were restarted: sockets of this machine only,
+    // and files for reading only.
+    if (rc == 0)
+      rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+                              SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
     constexpr scmp_datum_t changes = O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND;
-    if (rc == 0) rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, SCMP_A2_32(SCMP_CMP_MASKED_EQ, changes, O_RDONLY));
-    for (unsigned long request : {static_cast<unsigned long>(KVM_SET_USER_MEMORY_REGION), 0x5413UL /* TIOCGWINSZ */, 0x5401UL /* TCGETS */,
-                                  0x5402UL, 0x5403UL, 0x5404UL})
+    if (rc == 0)
+      rc = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+                              SCMP_A2_32(SCMP_CMP_MASKED_EQ, changes, O_RDONLY));
+    for (unsigned long request :
+         {static_cast<unsigned long>(KVM_SET_USER_MEMORY_REGION), 0x5413UL /* TIOCGWINSZ */,
+          0x5401UL /* TCGETS */, 0x5402UL, 0x5403UL, 0x5404UL})
       allow_ioctl(request);
   }
   if (rc == 0) rc = ::seccomp_load(filter);

@@ -1,4 +1,5 @@
-// What each thread of the monitor may still ask of Linux once the guest runs: a guest that breaks out of a device gets no further.
+// What each thread of the monitor may still ask of Linux once the guest runs: a guest that breaks
+// out of a device gets no further.
 #pragma once
 #include "core/result.h"
 
@@ -7,11 +8,12 @@ namespace hobbes::vmm {
 enum class Role {
   vcpu,   ///< runs the guest and touches devices' registers
   serve,  ///< devices' queues, the control socket, hobbesd
-  files,  ///< a shared folder, which is its root directory by then; keeps the rights over files that root of the guest has there
+  files,  ///< a shared folder, which is its root directory by then; keeps the rights over files
+          ///< that root of the guest has there
 };
 
-/// Loads the role's filter on the calling thread, for good, and gives up every capability that the role has no use for; a call outside of
-/// it ends the process with SIGSYS. Needs no_new_privs.
+/// Loads the role's filter on the calling thread, for good, and gives up every capability that the
+/// role has no use for; a call outside of it ends the process with SIGSYS. Needs no_new_privs.
 Result<void> confine(Role role);
 
 }  // namespace hobbes::vmm

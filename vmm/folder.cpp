@@ -18,7 +18,8 @@ namespace {
 
 constexpr std::uint32_t oldest_minor = 31;  // the first with virtio-fs
 constexpr std::uint32_t transfer_limit = 256 << 10;
-constexpr std::size_t name_limit = 1024;  // FUSE's own; what is too long for the node it says itself
+constexpr std::size_t name_limit =
+    1024;  // FUSE's own; what is too long for the node it says itself
 
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) {
@@ -47,22 +48,32 @@ fuse_attr attributes_of(const struct stat& info) {
 
 std::uint64_t mount_of(int path) {
   struct statx info {};
-  return ::statx(path, "", AT_EMPTY_PATH, STATX_MNT_ID, &info) == 0 && (info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : 0;
+  return ::statx(path, "", AT_EMPTY_PATH, STATX_MNT_ID, &info) == 0 &&
+                 (info.stx_mask & STATX_MNT_ID) != 0
+             ? info.stx_mnt_id
+             : 0;
 }
 
-int look_at(int path, struct stat& info) { return ::fstatat(path, "", &info, AT_EMPTY_PATH) == 0 ? 0 : errno; }
+int look_at(int path, struct stat& info) {
+  return ::fstatat(path, "", &info, AT_EMPTY_PATH) == 0 ? 0 : errno;
+}
 
 // A file that could be executed as its owner on the node would be a door out of the guest.
-mode_t without_set_id(mode_t mode) { return S_ISDIR(mode) ? mode : mode & ~static_cast<mode_t>(S_ISUID | S_ISGID); }
+mode_t without_set_id(mode_t mode) {
+  return S_ISDIR(mode) ? mode : mode & ~static_cast<mode_t>(S_ISUID | S_ISGID);
+}
 
 // Appending is said with each write: pages that the guest writes back have places of their own.
 int open_flags(std::uint32_t asked) {
-  return static_cast<int>(asked & static_cast<std::uint32_t>(O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)) | O_CLOEXEC | O_NOFOLLOW;
+  return static_cast<int>(asked &
+                          static_cast<std::uint32_t>(O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC)) |
+         O_CLOEXEC | O_NOFOLLOW;
 }
 
 // The parts of a chain from `skip` on, at most `size` bytes of them.
 template <class Part>
-std::vector<iovec> vector_of(const std::vector<Part>& parts, std::uint64_t skip, std::uint64_t size) {
+std::vector<iovec> vector_of(const std::vector<Part>& parts, std::uint64_t skip,
+                             std::uint64_t size) {
   std::vector<iovec> out;
   for (const Part& part : parts) {
     std::uint64_t skipped = std::min<std::uint64_t>(skip, part.size());
@@ -80,7 +91,8 @@ std::vector<iovec> vector_of(const std::vector<Part>& parts, std::uint64_t skip,
 class Folder::Request {
  public:
   explicit Request(const Chain& all) : chain(all) {
-    good = chain.take(0, std::as_writable_bytes(std::span(&header, 1))) && chain.writable_size() >= sizeof(fuse_out_header);
+    good = chain.take(0, std::as_writable_bytes(std::span(&header, 1))) &&
+           chain.writable_size() >= sizeof(fuse_out_header);
   }
 
   template <class T>
@@ -102,11 +114,16 @@ class Folder::Request {
   }
   /// A name in a folder: one that stays in it.
   bool take_name(std::string& out) {
-    return take_text(out, name_limit) && !out.empty() && out != "." && out != ".." && out.find('/') == std::string::npos;
+    return take_text(out, name_limit) && !out.empty() && out != "." && out != ".." &&
+           out.find('/') == std::string::npos;
   }
   /// Room for an answer's content.
-  [[nodiscard]] std::uint64_t room() const { return chain.writable_size() - sizeof(fuse_out_header); }
-  void answer(std::span<const std::byte> content) { written += chain.give(sizeof(fuse_out_header) + written, content); }
+  [[nodiscard]] std::uint64_t room() const {
+    return chain.writable_size() - sizeof(fuse_out_header);
+  }
+  void answer(std::span<const std::byte> content) {
+    written += chain.give(sizeof(fuse_out_header) + written, content);
+  }
   [[nodiscard]] std::uint64_t finish(int error) {
     if (error != 0) written = 0;
     fuse_out_header out{static_cast<std::uint32_t>(sizeof out + written), -error, header.unique};
@@ -201,8 +218,9 @@ int Folder::begin(Request& request) {
   }
   if (in.major < FUSE_KERNEL_VERSION || in.minor < oldest_minor) return EPROTO;
   reset();
-  constexpr std::uint32_t wanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS |
-                                   FUSE_MAX_PAGES | FUSE_SUBMOUNTS;
+  constexpr std::uint32_t wanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
+                                   FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |
+                                   FUSE_SUBMOUNTS;
   out.max_readahead = in.max_readahead;
   out.flags = in.flags & wanted;
   out.max_background = 16;
@@ -230,8 +248,9 @@ std::uint64_t Folder::keep(Fd file) {
   return next_handle_++;
 }
 
-// The node behind a name, known from now on until the guest forgets it as often as it was told of it. Lifetimes of 0: the node may change
-// what is there, so the guest asks each time. Where another file system begins the guest is told, since inode numbers begin anew there.
+// The node behind a name, known from now on until the guest forgets it as often as it was told of
+// it. Lifetimes of 0: the node may change what is there, so the guest asks each time. Where another
+// file system begins the guest is told, since inode numbers begin anew there.
 int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   Fd path(::openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!path) return errno;
@@ -241,7 +260,8 @@ int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   if (error == 0) error = look_at(parent, around);
   if (error != 0) return error;
   Key key{mount_of(path.get()), info.st_dev, info.st_ino};
-  bool begins = S_ISDIR(info.st_mode) && (key.mount != mount_of(parent) || info.st_dev != around.st_dev);
+  bool begins =
+      S_ISDIR(info.st_mode) && (key.mount != mount_of(parent) || info.st_dev != around.st_dev);
   auto at = numbers_.find(key);
   if (at == numbers_.end()) {
     if (full()) return ENFILE;
@@ -286,7 +306,8 @@ void Folder::forget(Request& request) {
   fuse_batch_forget_in batch{};
   if (!request.take(batch)) return;
   fuse_forget_one one{};
-  for (std::uint32_t i = 0; i < batch.count && request.take(one); ++i) forget(one.nodeid, one.nlookup);
+  for (std::uint32_t i = 0; i < batch.count && request.take(one); ++i)
+    forget(one.nodeid, one.nlookup);
 }
 
 int Folder::attributes(Request& request) {
@@ -306,7 +327,8 @@ int Folder::reopen(std::uint64_t node, int flags, Fd& out) const {
   mode_t type = node == FUSE_ROOT_ID ? S_IFDIR : at == nodes_.end() ? 0 : at->second.type;
   if (type == 0) return ESTALE;
   if (type != S_IFREG && type != S_IFDIR) return EACCES;
-  out.reset(::openat(descriptors_.get(), std::to_string(path_of(node)).c_str(), flags & ~O_NOFOLLOW));
+  out.reset(
+      ::openat(descriptors_.get(), std::to_string(path_of(node)).c_str(), flags & ~O_NOFOLLOW));
   return out ? 0 : errno;
 }
 
@@ -332,13 +354,15 @@ int Folder::change(Request& request) {
     Fd opened;
     int file = (in.valid & FATTR_FH) != 0 ? file_of(in.fh) : -1;
     if (file < 0) {
-      if (int error = reopen(request.header.nodeid, O_WRONLY | O_CLOEXEC, opened); error != 0) return error;
+      if (int error = reopen(request.header.nodeid, O_WRONLY | O_CLOEXEC, opened); error != 0)
+        return error;
       file = opened.get();
     }
     if (::ftruncate(file, static_cast<off_t>(in.size)) != 0) return errno;
   }
   if ((in.valid & (FATTR_ATIME | FATTR_MTIME)) != 0) {
-    auto time = [&](std::uint32_t set, std::uint32_t now, std::uint64_t seconds, std::uint32_t nanoseconds) {
+    auto time = [&](std::uint32_t set, std::uint32_t now, std::uint64_t seconds,
+                    std::uint32_t nanoseconds) {
       timespec out{0, UTIME_OMIT};
       if ((in.valid & now) != 0)
         out.tv_nsec = UTIME_NOW;
@@ -353,9 +377,10 @@ int Folder::change(Request& request) {
   return attributes(request);
 }
 
-// What is made belongs to the program that made it, or, in a folder that says so, to that folder's group; or to us, where the node's file
-// system gives nothing away.
-int Folder::give(int parent, int at, const char* name, int flags, const fuse_in_header& header) const {
+// What is made belongs to the program that made it, or, in a folder that says so, to that folder's
+// group; or to us, where the node's file system gives nothing away.
+int Folder::give(int parent, int at, const char* name, int flags,
+                 const fuse_in_header& header) const {
   struct stat info {};
   if (int error = look_at(parent, info); error != 0) return error;
   gid_t group = (info.st_mode & S_ISGID) != 0 ? static_cast<gid_t>(-1) : header.gid;
@@ -379,7 +404,8 @@ int Folder::make(Request& request) {
     if (!request.take(in) || !request.take_name(name)) return EINVAL;
     mode_t type = in.mode & S_IFMT;
     if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK) return EPERM;
-    made = ::mknodat(parent, name.c_str(), type | (without_set_id(type | (in.mode & 07777)) & 07777), 0);
+    made = ::mknodat(parent, name.c_str(),
+                     type | (without_set_id(type | (in.mode & 07777)) & 07777), 0);
   } else {
     if (!request.take_name(name) || !request.take_text(target, PATH_MAX)) return EINVAL;
     made = ::symlinkat(target.c_str(), parent, name.c_str());
@@ -401,17 +427,23 @@ int Folder::remove(Request& request) {
   int parent = path_of(request.header.nodeid);
   if (parent < 0) return ESTALE;
   if (!request.take_name(name)) return EINVAL;
-  return ::unlinkat(parent, name.c_str(), request.header.opcode == FUSE_RMDIR ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
+  return ::unlinkat(parent, name.c_str(), request.header.opcode == FUSE_RMDIR ? AT_REMOVEDIR : 0) ==
+                 0
+             ? 0
+             : errno;
 }
 
 int Folder::rename(Request& request) {
   fuse_rename2_in in{};
   std::string from, to;
-  if (request.header.opcode == FUSE_RENAME2 ? !request.take(in) : !request.take(in.newdir)) return EINVAL;
+  if (request.header.opcode == FUSE_RENAME2 ? !request.take(in) : !request.take(in.newdir))
+    return EINVAL;
   int parent = path_of(request.header.nodeid);
   int target = path_of(in.newdir);
   if (parent < 0 || target < 0) return ESTALE;
-  if (!request.take_name(from) || !request.take_name(to) || (in.flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) return EINVAL;
+  if (!request.take_name(from) || !request.take_name(to) ||
+      (in.flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
+    return EINVAL;
   return ::renameat2(parent, from.c_str(), target, to.c_str(), in.flags) == 0 ? 0 : errno;
 }
 
@@ -424,7 +456,9 @@ int Folder::link(Request& request) {
   if (parent < 0 || old < 0) return ESTALE;
   if (!request.take_name(name)) return EINVAL;
   if (full()) return ENFILE;
-  if (::linkat(descriptors_.get(), std::to_string(old).c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) != 0) return errno;
+  if (::linkat(descriptors_.get(), std::to_string(old).c_str(), parent, name.c_str(),
+               AT_SYMLINK_FOLLOW) != 0)
+    return errno;
   fuse_entry_out out{};
   if (int error = enter(parent, name, out); error != 0) return error;
   request.answer(bytes_of(out));
@@ -447,7 +481,10 @@ int Folder::open(Request& request) {
   if (full()) return ENFILE;
   bool is_folder = request.header.opcode == FUSE_OPENDIR;
   Fd file;
-  if (int error = reopen(request.header.nodeid, is_folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : open_flags(in.flags), file); error != 0)
+  if (int error =
+          reopen(request.header.nodeid,
+                 is_folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : open_flags(in.flags), file);
+      error != 0)
     return error;
   fuse_open_out out{keep(std::move(file)), 0, 0};
   request.answer(bytes_of(out));
@@ -463,13 +500,15 @@ int Folder::create(Request& request) {
   if (full()) return ENFILE;
   fuse_entry_out entry{};
   // Never both made and found by one call: what is found may be something whose opening does more.
-  Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL, without_set_id(S_IFREG | (in.mode & 07777)) & 07777));
+  Fd file(::openat(parent, name.c_str(), open_flags(in.flags) | O_CREAT | O_EXCL,
+                   without_set_id(S_IFREG | (in.mode & 07777)) & 07777));
   int error = file ? give(parent, file.get(), "", AT_EMPTY_PATH, request.header) : errno;
   if (error == 0) error = enter(parent, name, entry);
   if (file && error != 0) (void)::unlinkat(parent, name.c_str(), 0);
   if (!file && error == EEXIST && (in.flags & O_EXCL) == 0) {
     error = enter(parent, name, entry);
-    if (error == 0 && (error = reopen(entry.nodeid, open_flags(in.flags), file)) != 0) forget(entry.nodeid, 1);
+    if (error == 0 && (error = reopen(entry.nodeid, open_flags(in.flags), file)) != 0)
+      forget(entry.nodeid, 1);
   }
   if (error != 0) return error;
   fuse_open_out out{keep(std::move(file)), 0, 0};
@@ -483,8 +522,10 @@ int Folder::read(Request& request) {
   if (!request.take(in)) return EINVAL;
   int file = file_of(in.fh);
   if (file < 0) return EBADF;
-  auto parts = vector_of(request.chain.writable, sizeof(fuse_out_header), std::min(in.size, transfer_limit));
-  ssize_t size = ::preadv(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset));
+  auto parts =
+      vector_of(request.chain.writable, sizeof(fuse_out_header), std::min(in.size, transfer_limit));
+  ssize_t size =
+      ::preadv(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset));
   if (size < 0) return errno;
   request.written = static_cast<std::uint64_t>(size);
   return 0;
@@ -498,7 +539,8 @@ int Folder::write(Request& request) {
   if (in.size > transfer_limit) return EINVAL;
   auto parts = vector_of(request.chain.readable, sizeof(fuse_in_header) + sizeof in, in.size);
   bool appends = (in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
-  ssize_t size = ::pwritev2(file, parts.data(), static_cast<int>(parts.size()), static_cast<off_t>(in.offset), appends ? RWF_APPEND : 0);
+  ssize_t size = ::pwritev2(file, parts.data(), static_cast<int>(parts.size()),
+                            static_cast<off_t>(in.offset), appends ? RWF_APPEND : 0);
   if (size < 0) return errno;
   fuse_write_out out{static_cast<std::uint32_t>(size), 0};
   request.answer(bytes_of(out));
@@ -518,7 +560,8 @@ int Folder::list(Request& request) {
   for (long at = 0; at < size;) {
     const auto* entry = reinterpret_cast<const dirent64*>(entries.data() + at);
     std::string_view name(entry->d_name);
-    fuse_dirent out{entry->d_ino, static_cast<std::uint64_t>(entry->d_off), static_cast<std::uint32_t>(name.size()), entry->d_type};
+    fuse_dirent out{entry->d_ino, static_cast<std::uint64_t>(entry->d_off),
+                    static_cast<std::uint32_t>(name.size()), entry->d_type};
     std::uint64_t whole = FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name.size());
     if (request.written + whole > room) break;  // the guest goes on behind the last one it got
     constexpr std::byte padding[8] = {};
@@ -535,12 +578,16 @@ int Folder::synchronize(Request& request) {
   if (!request.take(in)) return EINVAL;
   int file = file_of(in.fh);
   if (file < 0) return EBADF;
-  return ((in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(file) : ::fsync(file)) == 0 ? 0 : errno;
+  return ((in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0 ? ::fdatasync(file) : ::fsync(file)) == 0
+             ? 0
+             : errno;
 }
 
 int Folder::synchronize_all(Request& request) {
   Fd folder;
-  if (int error = reopen(request.header.nodeid, O_RDONLY | O_DIRECTORY | O_CLOEXEC, folder); error != 0) return error;
+  if (int error = reopen(request.header.nodeid, O_RDONLY | O_DIRECTORY | O_CLOEXEC, folder);
+      error != 0)
+    return error;
   return ::syncfs(folder.get()) == 0 ? 0 : errno;
 }
 
@@ -549,7 +596,10 @@ int Folder::allocate(Request& request) {
   if (!request.take(in)) return EINVAL;
   int file = file_of(in.fh);
   if (file < 0) return EBADF;
-  return ::fallocate(file, static_cast<int>(in.mode), static_cast<off_t>(in.offset), static_cast<off_t>(in.length)) == 0 ? 0 : errno;
+  return ::fallocate(file, static_cast<int>(in.mode), static_cast<off_t>(in.offset),
+                     static_cast<off_t>(in.length)) == 0
+             ? 0
+             : errno;
 }
 
 int Folder::seek(Request& request) {

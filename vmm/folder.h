@@ -1,5 +1,6 @@
-// A folder of the node as its guest sees it: the words of FUSE (linux/fuse.h, protocol 7.31 and later) in virtio-fs' requests
-// (virtio 1.2, 5.11). Nothing outside of the folder can be named: names are single ones, links are the guest's to follow.
+// A folder of the node as its guest sees it: the words of FUSE (linux/fuse.h, protocol 7.31 and
+// later) in virtio-fs' requests (virtio 1.2, 5.11). Nothing outside of the folder can be named:
+// names are single ones, links are the guest's to follow.
 #pragma once
 #include <linux/fuse.h>
 #include <sys/types.h>
@@ -14,14 +15,15 @@
 
 namespace hobbes::vmm {
 
-/// Not thread-safe. Every node the guest remembers and every file it has open is a descriptor; when they run out it hears ENFILE.
-/// What is made belongs to whoever made it in the guest, where the node's file system lets this thread give it away. Set-id bits of files
-/// are not kept, devices are not made, and only regular files and folders are opened. There are no extended attributes. Locks are the
-/// guest's own.
+/// Not thread-safe. Every node the guest remembers and every file it has open is a descriptor; when
+/// they run out it hears ENFILE. What is made belongs to whoever made it in the guest, where the
+/// node's file system lets this thread give it away. Set-id bits of files are not kept, devices are
+/// not made, and only regular files and folders are opened. There are no extended attributes. Locks
+/// are the guest's own.
 class Folder {
  public:
-  /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path becomes a file. `limit`: how many of them
-  /// the guest may use up.
+  /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path
+  /// becomes a file. `limit`: how many of them the guest may use up.
   Folder(Fd root, Fd descriptors, std::uint64_t limit);
   /// Serves one request; the number of bytes written into it.
   std::uint64_t serve(const Chain& chain);

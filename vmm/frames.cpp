@@ -12,11 +12,14 @@
 
 namespace hobbes::vmm {
 
-FrameStream::FrameStream(Fd stream) : stream_(std::move(stream)) { (void)::fcntl(stream_.get(), F_SETFL, O_NONBLOCK); }
+FrameStream::FrameStream(Fd stream) : stream_(std::move(stream)) {
+  (void)::fcntl(stream_.get(), F_SETFL, O_NONBLOCK);
+}
 
 bool FrameStream::send(const Json& json) const {
   std::string text = framed(HOBBES_FRAME_JSON, to_text(json));
-  return ::send(stream_.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+  return ::send(stream_.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+         static_cast<ssize_t>(text.size());
 }
 
 std::optional<std::vector<Json>> FrameStream::receive() { return take(16 * 1024); }

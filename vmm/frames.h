@@ -1,4 +1,5 @@
-// A stream of frames (abi/agent.h) for an event loop: never waits for the guest, whatever it sends or does not take.
+// A stream of frames (abi/agent.h) for an event loop: never waits for the guest, whatever it sends
+// or does not take.
 #pragma once
 #include <optional>
 #include <string>

@@ -11,7 +11,8 @@
 namespace hobbes::vmm {
 namespace {
 
-Result<int> call(int fd, unsigned long request, const std::string& what, unsigned long argument = 0) {
+Result<int> call(int fd, unsigned long request, const std::string& what,
+                 unsigned long argument = 0) {
   int rc = ::ioctl(fd, request, argument);
   if (rc < 0) return os_error(what, errno, errno == ENOMEM ? "" : "see the kernel log");
   return rc;
@@ -34,8 +35,8 @@ kvm_segment segment(std::uint16_t selector, std::uint8_t type, bool code64) {
   return out;
 }
 
-// Lists in the API are a head and entries. Linux's headers say so with a member that C++ counts as one byte, so sizes and request numbers
-// made from them are wrong here; these are the right ones.
+// Lists in the API are a head and entries. Linux's headers say so with a member that C++ counts as
+// one byte, so sizes and request numbers made from them are wrong here; these are the right ones.
 struct ListHead {
   std::uint32_t count, padding;
 };
@@ -46,7 +47,9 @@ constexpr unsigned long set_msrs = _IOW(KVMIO, 0x89, ListHead);
 template <class Entry>
 class List {
  public:
-  explicit List(std::size_t count) : space_(sizeof(ListHead) + count * sizeof(Entry)) { head().count = static_cast<std::uint32_t>(count); }
+  explicit List(std::size_t count) : space_(sizeof(ListHead) + count * sizeof(Entry)) {
+    head().count = static_cast<std::uint32_t>(count);
+  }
   ListHead& head() { return *reinterpret_cast<ListHead*>(space_.data()); }
   Entry* entries() { return reinterpret_cast<Entry*>(space_.data() + sizeof(ListHead)); }
 
@@ -62,19 +65,27 @@ Result<Vm> Vm::make(const Fd& kvm) {
   const std::string attempt = "make a virtual machine";
   HOBBES_TRY(version, call(kvm.get(), KVM_GET_API_VERSION, attempt));
   if (version != KVM_API_VERSION)
-    return Error{Code::unavailable, attempt, "KVM has API version " + std::to_string(version), "use a newer kernel"};
+    return Error{Code::unavailable, attempt, "KVM has API version " + std::to_string(version),
+                 "use a newer kernel"};
   struct Need {
     int capability;
     const char* what;
   };
-  for (const Need& need : {Need{KVM_CAP_IRQCHIP, "interrupt controllers"}, Need{KVM_CAP_USER_MEMORY, "memory of processes"},
-                           Need{KVM_CAP_IRQFD, "irqfd"}, Need{KVM_CAP_IOEVENTFD, "ioeventfd"}, Need{KVM_CAP_EXT_CPUID, "CPUID tables"},
-                           Need{KVM_CAP_IMMEDIATE_EXIT, "immediate exits"}, Need{KVM_CAP_TSC_DEADLINE_TIMER, "TSC deadline timers"}}) {
-    HOBBES_TRY(has, call(kvm.get(), KVM_CHECK_EXTENSION, attempt, static_cast<unsigned long>(need.capability)));
-    if (has == 0) return Error{Code::unavailable, attempt, std::string("this kernel's KVM has no ") + need.what, "use a newer kernel"};
+  for (const Need& need :
+       {Need{KVM_CAP_IRQCHIP, "interrupt controllers"},
+        Need{KVM_CAP_USER_MEMORY, "memory of processes"}, Need{KVM_CAP_IRQFD, "irqfd"},
+        Need{KVM_CAP_IOEVENTFD, "ioeventfd"}, Need{KVM_CAP_EXT_CPUID, "CPUID tables"},
+        Need{KVM_CAP_IMMEDIATE_EXIT, "immediate exits"},
+        Need{KVM_CAP_TSC_DEADLINE_TIMER, "TSC deadline timers"}}) {
+    HOBBES_TRY(has, call(kvm.get(), KVM_CHECK_EXTENSION, attempt,
+                         static_cast<unsigned long>(need.capability)));
+    if (has == 0)
+      return Error{Code::unavailable, attempt, std::string("this kernel's KVM has no ") + need.what,
+                   "use a newer kernel"};
   }
   Vm out;
-  HOBBES_TRY(read_only, call(kvm.get(), KVM_CHECK_EXTENSION, attempt, static_cast<unsigned long>(KVM_CAP_READONLY_MEM)));
+  HOBBES_TRY(read_only, call(kvm.get(), KVM_CHECK_EXTENSION, attempt,
+                             static_cast<unsigned long>(KVM_CAP_READONLY_MEM)));
   out.read_only_memory_ = read_only != 0;
   HOBBES_TRY(size, call(kvm.get(), KVM_GET_VCPU_MMAP_SIZE, attempt));
   out.run_size_ = static_cast<std::size_t>(size);
@@ -87,19 +98,23 @@ Result<Vm> Vm::make(const Fd& kvm) {
 
   constexpr std::size_t limit = 256;
   List<kvm_cpuid_entry2> features(limit);
-  HOBBES_CHECK(call(kvm.get(), get_supported_cpuid, "ask KVM for its CPU features", &features.head()));
-  out.features_.assign(features.entries(), features.entries() + std::min<std::size_t>(features.head().count, limit));
+  HOBBES_CHECK(
+      call(kvm.get(), get_supported_cpuid, "ask KVM for its CPU features", &features.head()));
+  out.features_.assign(features.entries(),
+                       features.entries() + std::min<std::size_t>(features.head().count, limit));
   return out;
 }
 
-Result<void> Vm::set_memory(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only) const {
+Result<void> Vm::set_memory(unsigned slot, Gpa address, std::uint64_t size, void* host,
+                            bool read_only) const {
   kvm_userspace_memory_region region{};
   region.slot = slot;
   region.flags = read_only ? static_cast<__u32>(KVM_MEM_READONLY) : 0U;
   region.guest_phys_addr = address;
   region.memory_size = size;
   region.userspace_addr = reinterpret_cast<std::uint64_t>(host);
-  HOBBES_CHECK(call(fd_.get(), KVM_SET_USER_MEMORY_REGION, "give the guest memory slot " + std::to_string(slot), &region));
+  HOBBES_CHECK(call(fd_.get(), KVM_SET_USER_MEMORY_REGION,
+                    "give the guest memory slot " + std::to_string(slot), &region));
   return {};
 }
 
@@ -107,7 +122,8 @@ Result<void> Vm::connect_interrupt(const Fd& event, unsigned gsi) const {
   kvm_irqfd request{};
   request.fd = static_cast<__u32>(event.get());
   request.gsi = gsi;
-  HOBBES_CHECK(call(fd_.get(), KVM_IRQFD, "connect interrupt line " + std::to_string(gsi), &request));
+  HOBBES_CHECK(
+      call(fd_.get(), KVM_IRQFD, "connect interrupt line " + std::to_string(gsi), &request));
   return {};
 }
 
@@ -176,7 +192,8 @@ Result<Vcpu> Vm::make_vcpu(unsigned number, unsigned count, std::uint32_t enclav
 
   List<kvm_msr_entry> registers(2);
   registers.entries()[0] = {misc_enable, 0, 1};
-  registers.entries()[1] = {mtrr_default, 0, 0x800 | 6};  // all memory write-back, as firmware leaves it
+  registers.entries()[1] = {mtrr_default, 0,
+                            0x800 | 6};  // all memory write-back, as firmware leaves it
   HOBBES_CHECK(call(fd, set_msrs, attempt, &registers.head()));
   return out;
 }
@@ -227,10 +244,12 @@ Result<void> Vcpu::start_at(const EntryState& entry) const {
 std::string Vcpu::registers() const {
   kvm_regs general{};
   kvm_sregs system{};
-  if (::ioctl(fd_.get(), KVM_GET_REGS, &general) != 0 || ::ioctl(fd_.get(), KVM_GET_SREGS, &system) != 0) return "";
+  if (::ioctl(fd_.get(), KVM_GET_REGS, &general) != 0 ||
+      ::ioctl(fd_.get(), KVM_GET_SREGS, &system) != 0)
+    return "";
   char text[160];
-  std::snprintf(text, sizeof text, "rip %#llx rsp %#llx cr0 %#llx cr2 %#llx cr3 %#llx", general.rip, general.rsp, system.cr0, system.cr2,
-                system.cr3);
+  std::snprintf(text, sizeof text, "rip %#llx rsp %#llx cr0 %#llx cr2 %#llx cr3 %#llx", general.rip,
+                general.rsp, system.cr0, system.cr2, system.cr3);
   return text;
 }
 

@@ -14,10 +14,12 @@ namespace hobbes::vmm {
 class Vcpu {
  public:
   Vcpu() = default;
-  Vcpu(Vcpu&& other) noexcept : fd_(std::move(other.fd_)), run_(std::exchange(other.run_, nullptr)), size_(other.size_) {}
+  Vcpu(Vcpu&& other) noexcept
+      : fd_(std::move(other.fd_)), run_(std::exchange(other.run_, nullptr)), size_(other.size_) {}
   Vcpu& operator=(Vcpu&&) = delete;
   ~Vcpu();
-  /// Runs the guest until something is to be done for it. Errors: Code::os; Code::busy after a kick.
+  /// Runs the guest until something is to be done for it. Errors: Code::os; Code::busy after a
+  /// kick.
   Result<void> run();
   /// The next or the present run() returns soon; the thread must be sent a signal too.
   void kick() const;
@@ -35,12 +37,14 @@ class Vcpu {
   std::size_t size_ = 0;
 };
 
-/// A virtual machine: its memory slots, interrupt lines and notifications. Thread-safe after its making.
+/// A virtual machine: its memory slots, interrupt lines and notifications. Thread-safe after its
+/// making.
 class Vm {
  public:
   /// Takes /dev/kvm, already open. Errors: Code::unavailable and what this kernel's KVM lacks.
   static Result<Vm> make(const Fd& kvm);
-  Result<void> set_memory(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only) const;
+  Result<void> set_memory(unsigned slot, Gpa address, std::uint64_t size, void* host,
+                          bool read_only) const;
   /// Writing to `event` raises interrupt line `gsi` once.
   Result<void> connect_interrupt(const Fd& event, unsigned gsi) const;
   /// A 4-byte write of `value` to `address` signals `event` and costs the guest no exit to us.

@@ -11,7 +11,8 @@ using Gpa = std::uint64_t;  ///< guest physical address
 inline constexpr std::uint64_t mib = 1 << 20;
 inline constexpr std::uint64_t gib = 1 << 30;
 
-// What a guest's first instructions need, below 640 KiB; all of it is RAM that the guest may use again.
+// What a guest's first instructions need, below 640 KiB; all of it is RAM that the guest may use
+// again.
 inline constexpr Gpa gdt_at = 0x500;
 inline constexpr Gpa start_info_at = 0x6000;  ///< PVH
 inline constexpr Gpa memory_map_at = 0x6100;
@@ -33,7 +34,8 @@ inline constexpr Gpa local_apic_at = 0xfee0'0000;
 inline constexpr Gpa identity_map_at = 0xfffb'c000;  ///< KVM's own, on Intel
 inline constexpr Gpa task_state_at = 0xfffb'd000;
 inline constexpr Gpa high_at = 0x1'0000'0000;
-inline constexpr Gpa window_at = 0x40'0000'0000;         ///< segments of the fabric, each its own memory slot
+inline constexpr Gpa window_at =
+    0x40'0000'0000;  ///< segments of the fabric, each its own memory slot
 inline constexpr std::uint64_t window_stride = 4 * gib;  ///< every slot has so much to itself
 inline constexpr Gpa window_end = 0x80'0000'0000;        ///< within 40 bits
 
@@ -42,7 +44,8 @@ inline constexpr std::uint16_t serial_port = 0x3f8;
 inline constexpr unsigned serial_gsi = 4;
 inline constexpr unsigned power_button_gsi = 3;
 inline constexpr std::uint16_t panic_port = HOBBES_VM_PANIC_PORT;
-inline constexpr std::uint16_t sleep_port = HOBBES_VM_SLEEP_PORT;  ///< control; status is the next one
+inline constexpr std::uint16_t sleep_port =
+    HOBBES_VM_SLEEP_PORT;  ///< control; status is the next one
 inline constexpr std::uint16_t reset_port = HOBBES_VM_RESET_PORT;
 
 }  // namespace hobbes::vmm

@@ -1,4 +1,5 @@
-// Putting a kernel, its initial RAM disk and its command line into guest memory, and what the first vCPU starts with.
+// Putting a kernel, its initial RAM disk and its command line into guest memory, and what the first
+// vCPU starts with.
 #pragma once
 #include <string>
 
@@ -19,9 +20,10 @@ struct KernelImage {
   std::string command_line;
 };
 
-/// An ELF image with a PVH entry note (vmlinux, Kitten; Xen's hvm/start_info.h) or a Linux bzImage with the 64-bit entry (Linux
-/// Documentation/x86/boot.rst, protocol 2.12). Everything read from the files is checked. Errors: Code::invalid and what is wrong with
-/// the image; Code::exhausted when it does not fit into the guest.
+/// An ELF image with a PVH entry note (vmlinux, Kitten; Xen's hvm/start_info.h) or a Linux bzImage
+/// with the 64-bit entry (Linux Documentation/x86/boot.rst, protocol 2.12). Everything read from
+/// the files is checked. Errors: Code::invalid and what is wrong with the image; Code::exhausted
+/// when it does not fit into the guest.
 Result<EntryState> load_guest(const GuestMemory& memory, const KernelImage& image, Gpa acpi_root);
 
 }  // namespace hobbes::vmm

@@ -55,7 +55,8 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
   int interrupt = events_.back().get();
   auto bells = std::make_shared<std::vector<int>>();
   transports_.push_back(std::make_unique<VirtioTransport>(
-      memory_, device, [interrupt] { ring(interrupt); }, [bells](unsigned queue) { ring(bells->at(queue)); }));
+      memory_, device, [interrupt] { ring(interrupt); },
+      [bells](unsigned queue) { ring(bells->at(queue)); }));
   VirtioTransport* transport = transports_.back().get();
   for (unsigned queue = 0; queue < device.queues(); ++queue) {
     HOBBES_TRY(event, make_event());
@@ -78,13 +79,15 @@ Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
   Fd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
   Fd bell(::eventfd(0, EFD_CLOEXEC));
   if (!descriptors || !bell) return os_error("share a folder with the guest", errno);
-  auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors), limit), folder.tag,
-                                            [bell = bell.get()] { ring(bell); });
+  auto files =
+      std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors), limit),
+                                   folder.tag, [bell = bell.get()] { ring(bell); });
   folders_.push_back({std::move(files), std::move(bell)});
   return add_virtio(*folders_.back().files);
 }
 
-Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop, std::function<void(std::string_view)> console) {
+Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& loop,
+                                               std::function<void(std::string_view)> console) {
   HOBBES_TRY(memory, GuestMemory::make(config.memory, config.page_size, config.spare));
   HOBBES_TRY(vm, Vm::make(config.kvm));
   std::unique_ptr<Machine> out(new Machine(std::move(memory), std::move(vm), loop));
@@ -96,7 +99,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   for (const Region& region : machine.memory_.regions())
     HOBBES_CHECK(machine.vm_.set_memory(slot++, region.address, region.size, region.host, false));
   const Region& spare = machine.memory_.spare();
-  if (spare.size != 0) HOBBES_CHECK(machine.vm_.set_memory(slot++, spare.address, spare.size, spare.host, false));
+  if (spare.size != 0)
+    HOBBES_CHECK(machine.vm_.set_memory(slot++, spare.address, spare.size, spare.host, false));
 
   HOBBES_TRY(serial_line, machine.interrupt_line(serial_gsi));
   machine.events_.push_back(std::move(serial_line));
@@ -116,10 +120,11 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
     Ending how;
   };
   for (const EndPort& one :
-       {EndPort{sleep_port, 2, HOBBES_VM_POWER_OFF, 0, Ending::powered_off}, EndPort{reset_port, 1, HOBBES_VM_RESET, 0, Ending::rebooted},
+       {EndPort{sleep_port, 2, HOBBES_VM_POWER_OFF, 0, Ending::powered_off},
+        EndPort{reset_port, 1, HOBBES_VM_RESET, 0, Ending::rebooted},
         EndPort{panic_port, 1, HOBBES_VM_PANICKED, HOBBES_VM_PANICKED, Ending::panicked}}) {
-    machine.ends_.push_back(
-        std::make_unique<EndRegister>(one.agreed, one.reads_as, [raw = out.get(), how = one.how] { raw->finish(how, ""); }));
+    machine.ends_.push_back(std::make_unique<EndRegister>(
+        one.agreed, one.reads_as, [raw = out.get(), how = one.how] { raw->finish(how, ""); }));
     machine.ports_.add(one.port, one.size, *machine.ends_.back());
   }
   HOBBES_TRY(reset_bell, make_event());
@@ -133,7 +138,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   }));
   HOBBES_CHECK(machine.add_virtio(*machine.vsock_));
   HOBBES_CHECK(machine.add_virtio(machine.entropy_));
-  machine.console_ = std::make_unique<Console>([raw = out.get()](std::string_view text) { raw->print(text); });
+  machine.console_ =
+      std::make_unique<Console>([raw = out.get()](std::string_view text) { raw->print(text); });
   HOBBES_CHECK(machine.add_virtio(*machine.console_));
   if (config.disk) {
     HOBBES_TRY(block, Block::make(std::move(config.disk), config.disk_read_only));
@@ -148,8 +154,10 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
 
   rlimit descriptors{};
   (void)::getrlimit(RLIMIT_NOFILE, &descriptors);
-  std::uint64_t for_folders = descriptors.rlim_cur - std::min(descriptors.rlim_cur, own_descriptors);
-  for (SharedFolder& folder : config.folders) HOBBES_CHECK(machine.add_folder(std::move(folder), for_folders / config.folders.size()));
+  std::uint64_t for_folders =
+      descriptors.rlim_cur - std::min(descriptors.rlim_cur, own_descriptors);
+  for (SharedFolder& folder : config.folders)
+    HOBBES_CHECK(machine.add_folder(std::move(folder), for_folders / config.folders.size()));
 
   auto count = static_cast<unsigned>(config.cpus.size());
   machine.acpi_.cpus = count;
@@ -173,13 +181,16 @@ void Machine::print(std::string_view text) {
       if (line_.size() < 512) line_ += c;
       continue;
     }
-    if (std::size_t at = line_.find("Kernel panic - not syncing"); at != std::string::npos && panic_text_.empty())
+    if (std::size_t at = line_.find("Kernel panic - not syncing");
+        at != std::string::npos && panic_text_.empty())
       panic_text_ = line_.substr(at, line_.find_last_not_of("\r ") - at + 1);
     line_.clear();
   }
 }
 
-std::size_t Machine::type(std::string_view keys) { return console_->used() ? console_->type(keys) : serial_->type(keys); }
+std::size_t Machine::type(std::string_view keys) {
+  return console_->used() ? console_->type(keys) : serial_->type(keys);
+}
 
 void Machine::press_power_button() { ring(power_button_.get()); }
 
@@ -193,11 +204,13 @@ Result<void> Machine::start() {
     threads_.emplace_back([this, i] { run_vcpu(i); });
     ::pthread_setname_np(threads_.back().native_handle(), ("vcpu" + std::to_string(i)).c_str());
   }
-  for (ServedFolder& one : folders_) std::thread([this, &one] { serve_folder(*one.files, one.bell.get()); }).detach();
+  for (ServedFolder& one : folders_)
+    std::thread([this, &one] { serve_folder(*one.files, one.bell.get()); }).detach();
   return {};
 }
 
-// Paths begin at the folder for this thread. What the process has open, and /proc by way of it, stay in its reach.
+// Paths begin at the folder for this thread. What the process has open, and /proc by way of it,
+// stay in its reach.
 void Machine::serve_folder(FileSystem& files, int bell) {
   sigset_t signals;
   sigfillset(&signals);
@@ -206,13 +219,17 @@ void Machine::serve_folder(FileSystem& files, int bell) {
   if (::unshare(CLONE_FS) != 0 || ::fchdir(files.folder().root()) != 0 || ::chroot(".") != 0)
     return finish(Ending::failed, os_error("enter a shared folder", errno).text());
   ::umask(0);  // the guest's kernel has applied its own
-  if (auto confined = confine(Role::files); !confined) return finish(Ending::failed, confined.error().text());
-  for (std::uint64_t rings = 0; ::read(bell, &rings, sizeof rings) == sizeof rings || errno == EINTR;) files.serve();
+  if (auto confined = confine(Role::files); !confined)
+    return finish(Ending::failed, confined.error().text());
+  for (std::uint64_t rings = 0;
+       ::read(bell, &rings, sizeof rings) == sizeof rings || errno == EINTR;)
+    files.serve();
 }
 
 Result<void> Machine::pin(const std::vector<unsigned>& cpus) {
   if (cpus.empty()) return Error{Code::invalid, "move the vCPUs", "there are no CPUs for them", ""};
-  for (std::size_t i = 0; i < threads_.size(); ++i) HOBBES_CHECK(bind_thread(threads_[i].native_handle(), cpus[i % cpus.size()]));
+  for (std::size_t i = 0; i < threads_.size(); ++i)
+    HOBBES_CHECK(bind_thread(threads_[i].native_handle(), cpus[i % cpus.size()]));
   cpus_ = cpus;
   return {};
 }
@@ -252,9 +269,11 @@ Machine::End Machine::end() const {
   return end_.value_or(End{Ending::failed, ""});
 }
 
-Result<void> Machine::show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only) {
+Result<void> Machine::show(unsigned slot, Gpa address, std::uint64_t size, void* host,
+                           bool read_only) {
   if (read_only && !vm_.has_read_only_memory())
-    return Error{Code::unavailable, "show memory to the guest", "this kernel's KVM has no read-only memory", "use a newer kernel"};
+    return Error{Code::unavailable, "show memory to the guest",
+                 "this kernel's KVM has no read-only memory", "use a newer kernel"};
   return vm_.set_memory(slot, address, size, host, read_only);
 }
 
@@ -266,8 +285,10 @@ void Machine::run_vcpu(unsigned number) {
   sigdelset(&signals, kick_signal);
   ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
   // Before its first instruction: a guest never moves unless it is asked to.
-  if (auto bound = bind_thread(::pthread_self(), cpus_[number % cpus_.size()]); !bound) return finish(Ending::failed, bound.error().text());
-  if (auto confined = confine(Role::vcpu); !confined) return finish(Ending::failed, confined.error().text());
+  if (auto bound = bind_thread(::pthread_self(), cpus_[number % cpus_.size()]); !bound)
+    return finish(Ending::failed, bound.error().text());
+  if (auto confined = confine(Role::vcpu); !confined)
+    return finish(Ending::failed, confined.error().text());
   Vcpu& vcpu = vcpus_[number];
   Exits& exits = *exits_[number];
   kvm_run& run = vcpu.state();
@@ -298,7 +319,8 @@ void Machine::run_vcpu(unsigned number) {
       }
       case KVM_EXIT_MMIO: {
         ++exits.memory;
-        std::span<std::byte> bytes(reinterpret_cast<std::byte*>(run.mmio.data), std::min<std::size_t>(run.mmio.len, 8));
+        std::span<std::byte> bytes(reinterpret_cast<std::byte*>(run.mmio.data),
+                                   std::min<std::size_t>(run.mmio.len, 8));
         if (run.mmio.is_write != 0)
           registers_.write(run.mmio.phys_addr, bytes);
         else
@@ -309,15 +331,20 @@ void Machine::run_vcpu(unsigned number) {
         ++exits.interrupted;
         break;
       case KVM_EXIT_SHUTDOWN:
-        return finish(Ending::triple_fault, "vCPU " + std::to_string(number) + " at " + vcpu.registers());
+        return finish(Ending::triple_fault,
+                      "vCPU " + std::to_string(number) + " at " + vcpu.registers());
       case KVM_EXIT_FAIL_ENTRY:
-        return finish(Ending::failed, "the processor refuses vCPU " + std::to_string(number) + ": reason " +
-                                          std::to_string(run.fail_entry.hardware_entry_failure_reason));
+        return finish(Ending::failed,
+                      "the processor refuses vCPU " + std::to_string(number) + ": reason " +
+                          std::to_string(run.fail_entry.hardware_entry_failure_reason));
       case KVM_EXIT_INTERNAL_ERROR:
-        return finish(Ending::failed, "KVM cannot go on with vCPU " + std::to_string(number) + ": suberror " +
-                                          std::to_string(run.internal.suberror) + ", " + vcpu.registers());
+        return finish(Ending::failed, "KVM cannot go on with vCPU " + std::to_string(number) +
+                                          ": suberror " + std::to_string(run.internal.suberror) +
+                                          ", " + vcpu.registers());
       default:
-        return finish(Ending::failed, "vCPU " + std::to_string(number) + " left the guest for reason " + std::to_string(run.exit_reason));
+        return finish(Ending::failed, "vCPU " + std::to_string(number) +
+                                          " left the guest for reason " +
+                                          std::to_string(run.exit_reason));
     }
   }
 }

@@ -43,8 +43,10 @@ struct MachineConfig {
 /// Made, started and ended on the loop's thread. Once started it lives as long as the process.
 class Machine {
  public:
-  /// Everything but running it. `console` gets what the guest prints on its serial port and its console, on any thread.
-  static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop, std::function<void(std::string_view)> console);
+  /// Everything but running it. `console` gets what the guest prints on its serial port and its
+  /// console, on any thread.
+  static Result<std::unique_ptr<Machine>> make(MachineConfig config, EventLoop& loop,
+                                               std::function<void(std::string_view)> console);
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -65,8 +67,8 @@ class Machine {
   };
   [[nodiscard]] End end() const;
   [[nodiscard]] Vsock& vsock() { return *vsock_; }
-  /// Keys for the guest: for its console once it has printed there, for its serial port before. Returns how many bytes were taken; `room`
-  /// (on any thread) tells when to bring the rest.
+  /// Keys for the guest: for its console once it has printed there, for its serial port before.
+  /// Returns how many bytes were taken; `room` (on any thread) tells when to bring the rest.
   std::size_t type(std::string_view keys);
   void on_room(const std::function<void()>& room);
   void resize(std::uint16_t columns, std::uint16_t rows) { console_->resize(columns, rows); }
@@ -74,7 +76,8 @@ class Machine {
   /// Null when the machine was made without room for more memory.
   [[nodiscard]] PluggableMemory* pluggable() { return pluggable_ ? &*pluggable_ : nullptr; }
 
-  /// Makes memory of this process visible to the guest, or takes it back; the slot number is the caller's to keep. `host` must stay mapped.
+  /// Makes memory of this process visible to the guest, or takes it back; the slot number is the
+  /// caller's to keep. `host` must stay mapped.
   Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only);
   Result<void> hide(unsigned slot);
   static constexpr unsigned first_free_slot = 8, slot_limit = 64;
@@ -85,7 +88,8 @@ class Machine {
   [[nodiscard]] const std::vector<std::unique_ptr<Exits>>& exits() const { return exits_; }
 
  private:
-  Machine(GuestMemory memory, Vm vm, EventLoop& loop) : memory_(std::move(memory)), vm_(std::move(vm)), loop_(loop) {}
+  Machine(GuestMemory memory, Vm vm, EventLoop& loop)
+      : memory_(std::move(memory)), vm_(std::move(vm)), loop_(loop) {}
   Result<void> add_virtio(VirtioDevice& device);
   Result<void> add_folder(SharedFolder folder, std::uint64_t limit);
   Result<Fd> interrupt_line(unsigned gsi);

@@ -1,7 +1,8 @@
-// Palacios: the monitor of one virtual machine, and the enclave process of kind `palacios`. hobbes-run has opened what it needs; this boots
-// the guest, talks with its agent, carries the bundle's program's streams, answers requests, and ends when the guest ends. Exit: the
-// program's own status, 128 and the signal's number when it ended by one; 0 after power-off; 75 when the guest asks for a reboot; 134 when
-// it crashed.
+// Palacios: the monitor of one virtual machine, and the enclave process of kind `palacios`.
+// hobbes-run has opened what it needs; this boots the guest, talks with its agent, carries the
+// bundle's program's streams, answers requests, and ends when the guest ends. Exit: the program's
+// own status, 128 and the signal's number when it ended by one; 0 after power-off; 75 when the
+// guest asks for a reboot; 134 when it crashed.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -40,16 +41,19 @@
 namespace hobbes::vmm {
 namespace {
 
-constexpr std::chrono::milliseconds heartbeat(4000);  // hobbesd's shortest patience is 10 s; each costs an idle guest five exits
+constexpr std::chrono::milliseconds heartbeat(
+    4000);  // hobbesd's shortest patience is 10 s; each costs an idle guest five exits
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds terminal_patience(100);  // once, with a reader that does not read; what it misses is in the console log
+constexpr milliseconds terminal_patience(
+    100);  // once, with a reader that does not read; what it misses is in the console log
 
 std::uint64_t now_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(t.tv_nsec);
 }
 
 void log_text(std::string_view text) { append_to_console(vm_console, text); }
@@ -57,14 +61,16 @@ void log_text(std::string_view text) { append_to_console(vm_console, text); }
 [[noreturn]] void crash(const VmPlan& plan, const std::string& why) {
   log_text("palacios: the guest crashed: " + why + "\n");
   tell_manager(plan.handle, {{"event", "crashed"}, {"cause", why}});
-  // As a program that met a fault; in a pid namespace of its own it cannot die by a signal of its own.
+  // As a program that met a fault; in a pid namespace of its own it cannot die by a signal of its
+  // own.
   std::_Exit(128 + SIGABRT);
 }
 
 // The program inside ended by a signal: so do we.
 [[noreturn]] void end_as(int wait_status) {
   if (WIFEXITED(wait_status)) std::_Exit(WEXITSTATUS(wait_status));
-  if (::getpid() == 1 || !ends_processes(WTERMSIG(wait_status))) std::_Exit(128 + WTERMSIG(wait_status));  // 1 is immune to its own signals
+  if (::getpid() == 1 || !ends_processes(WTERMSIG(wait_status)))
+    std::_Exit(128 + WTERMSIG(wait_status));  // 1 is immune to its own signals
   sigset_t all;
   sigemptyset(&all);
   ::signal(WTERMSIG(wait_status), SIG_DFL);
@@ -107,7 +113,8 @@ class Monitor {
   Result<void> set_up() {
     sigset_t signals;
     sigemptyset(&signals);
-    for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT}) sigaddset(&signals, number);
+    for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT})
+      sigaddset(&signals, number);
     sigaddset(&signals, kick_signal);
     ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     sigdelset(&signals, kick_signal);
@@ -134,13 +141,16 @@ class Monitor {
     config.kvm.reset(::fcntl(vm_kvm, F_DUPFD_CLOEXEC, 64));
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
-    for (const VmPlan::Folder& folder : plan_.folders) config.folders.push_back({Fd(folder.descriptor), folder.tag});
-    HOBBES_TRY(machine, Machine::make(std::move(config), loop_, [this](std::string_view text) { print(text); }));
+    for (const VmPlan::Folder& folder : plan_.folders)
+      config.folders.push_back({Fd(folder.descriptor), folder.tag});
+    HOBBES_TRY(machine, Machine::make(std::move(config), loop_,
+                                      [this](std::string_view text) { print(text); }));
     machine_ = std::move(machine);
     for (int fd : {static_cast<int>(vm_kernel), plan_.initrd, plan_.disk, static_cast<int>(vm_kvm)})
       if (fd >= 0) ::close(fd);
     if (plan_.terminal) HOBBES_CHECK(connect_terminal());
-    machine_->vsock().listen(HOBBES_MONITOR_PORT, [this](Fd stream) { hear_guest(std::move(stream)); });
+    machine_->vsock().listen(HOBBES_MONITOR_PORT,
+                             [this](Fd stream) { hear_guest(std::move(stream)); });
     HOBBES_CHECK(loop_.watch(machine_->ended_fd(), EPOLLIN, [this](auto) { end_with_guest(); }));
     // Made now: this thread may make none once it is confined.
     carrier_ = std::thread([this, program = to_carrier_.get_future()]() mutable {
@@ -198,14 +208,18 @@ class Monitor {
   // The phases of a start, timed for people and benchmarks.
   void phase(const char* name) {
     phases_[name] = (now_ns() - begun_ns_) / 1000;
-    log_text("palacios: " + std::string(name) + " after " + std::to_string((now_ns() - begun_ns_) / 1'000'000) + " ms\n");
+    log_text("palacios: " + std::string(name) + " after " +
+             std::to_string((now_ns() - begun_ns_) / 1'000'000) + " ms\n");
   }
 
   void print(std::string_view text) {
     std::scoped_lock guard(print_lock_);
     for (const char& c : text) {
-      // One by one: a terminal with room for one may not have it for more, and nobody waits for it here.
-      if (plan_.terminal) terminal_reads_ = show_creator({&c, 1}, terminal_reads_ ? terminal_patience : milliseconds(0));
+      // One by one: a terminal with room for one may not have it for more, and nobody waits for it
+      // here.
+      if (plan_.terminal)
+        terminal_reads_ =
+            show_creator({&c, 1}, terminal_reads_ ? terminal_patience : milliseconds(0));
       printed_ += c;
       if (c != '\n' && printed_.size() < 256) continue;
       log_text(printed_);
@@ -228,7 +242,8 @@ class Monitor {
   // Before anything runs, or in a state that nothing can be made of.
   [[noreturn]] void fail(const Error& error) {
     answer_starters(error);
-    for (int i = 0; i < 100 && !answered_failure_; ++i) {  // whoever asked for the start connects about now
+    for (int i = 0; i < 100 && !answered_failure_;
+         ++i) {  // whoever asked for the start connects about now
       pollfd waiting{vm_socket, POLLIN, 0};
       if (::poll(&waiting, 1, 10) == 1) accept_one();
       for (auto client = clients_.begin(); client != clients_.end();) client = serve(client, error);
@@ -249,11 +264,13 @@ class Monitor {
 
   [[noreturn]] void end_with_guest() {
     Machine::End end = machine_->end();
-    std::string what = std::string(name_of(end.how)) + (end.detail.empty() ? "" : ": " + end.detail);
+    std::string what =
+        std::string(name_of(end.how)) + (end.detail.empty() ? "" : ": " + end.detail);
     if (end.how == Ending::powered_off || end.how == Ending::rebooted) {
       log_text("palacios: the guest " + what + "\n");
       if (!started_ && plan_.agent)
-        fail(Error{Code::unavailable, "start the guest", "it " + what + " before its agent answered", "see its console"});
+        fail(Error{Code::unavailable, "start the guest",
+                   "it " + what + " before its agent answered", "see its console"});
       std::_Exit(end.how == Ending::rebooted ? vm_rebooted_status : 0);
     }
     if (!started_ && plan_.agent) fail(Error{Code::os, "start the guest", what, "see its console"});
@@ -307,8 +324,10 @@ class Monitor {
     }
     if (!started_ && (now_ns() - begun_ns_) / 1'000'000'000U > plan_.boot_seconds)
       fail(Error{Code::timeout, "start the guest",
-                 agent_answered_ ? "its agent did not start the program within " + std::to_string(plan_.boot_seconds) + " s"
-                                 : "its agent did not answer within " + std::to_string(plan_.boot_seconds) + " s",
+                 agent_answered_ ? "its agent did not start the program within " +
+                                       std::to_string(plan_.boot_seconds) + " s"
+                                 : "its agent did not answer within " +
+                                       std::to_string(plan_.boot_seconds) + " s",
                  "see its console; hobbes.image.bootSeconds changes the limit"});
     if (missed_ns_ != 0) {
       if (now_ns() - missed_ns_ > 10'000'000'000U) crash(plan_, "the guest's agent is gone");
@@ -359,7 +378,8 @@ class Monitor {
   }
 
   static void beat() {
-    if (auto client = Client::connect(false)) (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
+    if (auto client = Client::connect(false))
+      (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
   }
 
   void begin_program() {
@@ -376,10 +396,12 @@ class Monitor {
     if (!stream) fail(stream.error());
     program_.emplace(std::move(*stream));
     if (!program_->send({{"op", "run"}, {"main", true}, {"process", process}}))
-      fail(Error{Code::invalid, "start the guest", "its program's arguments and environment are too long", "make them shorter"});
+      fail(Error{Code::invalid, "start the guest",
+                 "its program's arguments and environment are too long", "make them shorter"});
     auto watched = loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) {
       auto words = program_->receive_one();
-      if (!words) fail(Error{Code::unavailable, "start the guest", "its agent has gone", "see its console"});
+      if (!words)
+        fail(Error{Code::unavailable, "start the guest", "its agent has gone", "see its console"});
       if (words->empty()) return;
       const Json& word = words->front();
       if (word.contains("error")) fail(error_from(word["error"]));
@@ -410,7 +432,8 @@ class Monitor {
     mirror_ = mapped;
     mirror_inode_ = info.st_ino;
     mirror_size_ = size;
-    if (auto shown = machine_->show(Machine::first_free_slot, window_at, size, mapped, true); !shown)
+    if (auto shown = machine_->show(Machine::first_free_slot, window_at, size, mapped, true);
+        !shown)
       log_text("palacios: the guest sees no mirror: " + shown.error().text() + "\n");
     else if (agent_)
       (void)agent_->send({{"op", "mirror"}, {"address", window_at}, {"size", size}});
@@ -422,19 +445,26 @@ class Monitor {
     void* host = nullptr;
     std::uint64_t size = 0;  // bytes mapped
     std::uint64_t uses = 0;  // how often it was attached
-    [[nodiscard]] Gpa address() const { return window_at + (slot - Machine::first_free_slot) * window_stride; }
+    [[nodiscard]] Gpa address() const {
+      return window_at + (slot - Machine::first_free_slot) * window_stride;
+    }
   };
-  using Shelf = std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
+  using Shelf =
+      std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
 
-  [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable, const std::string& attempt) const {
+  [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable,
+                                          const std::string& attempt) const {
     auto listed = plan_.segments.find(name);
     if (listed == plan_.segments.end())
-      return Error{Code::denied, attempt, "the enclave's bundle does not list it", "add it to hobbes.segments"};
-    if (writable && *listed != true) return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
+      return Error{Code::denied, attempt, "the enclave's bundle does not list it",
+                   "add it to hobbes.segments"};
+    if (writable && *listed != true)
+      return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
     return {};
   }
 
-  // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of its own.
+  // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of
+  // its own.
   Result<Json> attach(const Json& request) {
     std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
     bool writable = text_at(request, "access") == "rw";
@@ -450,9 +480,13 @@ class Monitor {
 
   Result<Shown> show_segment(const std::string& name, bool writable, const std::string& attempt) {
     unsigned slot = Machine::first_free_slot + 1;
-    auto taken = [&] { return std::any_of(shown_.begin(), shown_.end(), [&](const auto& one) { return one.second.slot == slot; }); };
+    auto taken = [&] {
+      return std::any_of(shown_.begin(), shown_.end(),
+                         [&](const auto& one) { return one.second.slot == slot; });
+    };
     while (taken()) ++slot;
-    if (slot >= Machine::slot_limit) return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
+    if (slot >= Machine::slot_limit)
+      return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
     HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
     std::uint64_t size = (access.size() + 4095) & ~4095ULL;
     if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
@@ -467,13 +501,21 @@ class Monitor {
 
   static Json place_of(const Shelf::value_type& one) {
     const auto& [key, shown] = one;
-    return {{"name", key.first}, {"writable", key.second}, {"address", shown.address()}, {"size", shown.size}, {"uses", shown.uses}};
+    return {{"name", key.first},
+            {"writable", key.second},
+            {"address", shown.address()},
+            {"size", shown.size},
+            {"uses", shown.uses}};
   }
 
-  // Asked for by the guest's agent, which looks who uses what; a guest that lies takes memory from itself.
+  // Asked for by the guest's agent, which looks who uses what; a guest that lies takes memory from
+  // itself.
   Result<Json> hide(const Json& request) {
-    auto at = std::find_if(shown_.begin(), shown_.end(), [&](const auto& one) { return place_of(one) == request.value("place", Json()); });
-    if (at == shown_.end()) return Error{Code::busy, "hide a segment", "it is not shown, or was attached again", ""};
+    auto at = std::find_if(shown_.begin(), shown_.end(), [&](const auto& one) {
+      return place_of(one) == request.value("place", Json());
+    });
+    if (at == shown_.end())
+      return Error{Code::busy, "hide a segment", "it is not shown, or was attached again", ""};
     HOBBES_CHECK(machine_->hide(at->second.slot));
     ::munmap(at->second.host, at->second.size);
     shown_.erase(at);
@@ -484,7 +526,8 @@ class Monitor {
     std::string op = text_at(request, "op");
     if (op == "attach") return attach(request);
     if (op == "hide") return hide(request);
-    if (op != "shown") return Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
+    if (op != "shown")
+      return Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
     Json places = Json::array();
     for (const auto& one : shown_) places.push_back(place_of(one));
     return Json{{"places", places}};
@@ -496,7 +539,9 @@ class Monitor {
     bool writable = text_at(request, "access") == "rw";
     FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
     auto done = check_listed(name, writable, "use the doorbell of segment '" + name + "'");
-    if (done) done = bells_.connect(name, writable, std::move(stream), number_at(request, "pid"), request.value("listens", false));
+    if (done)
+      done = bells_.connect(name, writable, std::move(stream), number_at(request, "pid"),
+                            request.value("listens", false));
     (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
   }
 
@@ -521,7 +566,8 @@ class Monitor {
         if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();
       }
     };
-    if (guests_.size() > 64 || !loop_.watch(guest->fd(), EPOLLIN | EPOLLRDHUP, hear)) guests_.erase(guest);
+    if (guests_.size() > 64 || !loop_.watch(guest->fd(), EPOLLIN | EPOLLRDHUP, hear))
+      guests_.erase(guest);
   }
 
   // ---- requests ----
@@ -593,7 +639,8 @@ class Monitor {
       if (machine_->pluggable() == nullptr || wanted < plan_.memory)
         return Error{Code::unsupported, "change the guest's memory",
                      wanted < plan_.memory ? "a guest keeps the memory it booted with"
-                                           : "it was made without room for more (of huge pages, or where memory is not overcommitted)",
+                                           : "it was made without room for more (of huge pages, or "
+                                             "where memory is not overcommitted)",
                      "delete it and make it anew with another memory.size"};
       machine_->pluggable()->request(wanted - plan_.memory);
       return Json::object();
@@ -606,7 +653,9 @@ class Monitor {
       return Json::object();
     }
     if (op == "stream") {  // to the agent, for another program
-      if (!started_) return Error{Code::unavailable, "talk to the guest's agent", "it does not answer yet, or there is none", ""};
+      if (!started_)
+        return Error{Code::unavailable, "talk to the guest's agent",
+                     "it does not answer yet, or there is none", ""};
       HOBBES_TRY(stream, machine_->vsock().connect(HOBBES_AGENT_PORT));
       fds.push_back(std::move(stream));
       return Json::object();
@@ -661,7 +710,8 @@ class Monitor {
 int run(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   (void)argv;
-  auto words = argc == 1 ? Files::system().read("/proc/self/fd/" + std::to_string(vm_plan), 4 << 20) : Result<std::string>(std::string());
+  auto words = argc == 1 ? Files::system().read("/proc/self/fd/" + std::to_string(vm_plan), 4 << 20)
+                         : Result<std::string>(std::string());
   auto plan = VmPlan::parse(words ? *words : "");
   if (!plan) {
     std::fprintf(stderr, "palacios: %s\n", plan.error().text().c_str());

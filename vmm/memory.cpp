@@ -13,12 +13,15 @@ namespace {
 
 constexpr std::uint64_t alignment = 2 * mib;  // of what shall have huge pages
 
-// Anonymous: Linux gives it huge pages by itself where it has some, which memfds get only on nodes that were told so.
+// Anonymous: Linux gives it huge pages by itself where it has some, which memfds get only on nodes
+// that were told so.
 Result<std::byte*> map_anonymous(std::uint64_t size, int flags, const std::string& attempt) {
-  void* base = ::mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+  void* base = ::mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   if (base == MAP_FAILED) return os_error(attempt, errno);
   auto* begin = static_cast<std::byte*>(base);
-  std::uint64_t before = (alignment - reinterpret_cast<std::uintptr_t>(begin) % alignment) % alignment;
+  std::uint64_t before =
+      (alignment - reinterpret_cast<std::uintptr_t>(begin) % alignment) % alignment;
   if (before != 0) ::munmap(begin, before);
   ::munmap(begin + before + size, alignment - before);
   (void)::madvise(begin + before, size, MADV_HUGEPAGE);
@@ -27,17 +30,21 @@ Result<std::byte*> map_anonymous(std::uint64_t size, int flags, const std::strin
 
 }  // namespace
 
-Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_size, std::uint64_t spare) {
+Result<GuestMemory> GuestMemory::make(std::uint64_t size, std::uint64_t page_size,
+                                      std::uint64_t spare) {
   std::string attempt = "make " + format_size(size) + " of guest memory";
   bool huge = page_size >= 2 * mib;
   if (size < 16 * mib || size % (huge ? page_size : 4096) != 0)
-    return Error{Code::invalid, attempt, "a guest needs at least 16 MiB, in whole pages", "change memory.size"};
-  if (size > window_at - high_at) return Error{Code::invalid, attempt, "a guest has at most 252 GiB", "change memory.size"};
+    return Error{Code::invalid, attempt, "a guest needs at least 16 MiB, in whole pages",
+                 "change memory.size"};
+  if (size > window_at - high_at)
+    return Error{Code::invalid, attempt, "a guest has at most 252 GiB", "change memory.size"};
   GuestMemory out;
   void* base = MAP_FAILED;
   if (huge) {
     out.fd_.reset(static_cast<int>(::memfd_create("guest", MFD_CLOEXEC | MFD_HUGETLB)));
-    if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
+    if (!out.fd_ || ::ftruncate(out.fd_.get(), static_cast<off_t>(size)) != 0)
+      return os_error(attempt, errno);
     base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd_.get(), 0);
     if (base == MAP_FAILED)
       return Error{Code::exhausted, attempt, "there are not enough free huge pages",
@@ -76,7 +83,8 @@ GuestMemory::~GuestMemory() {
 
 std::span<std::byte> GuestMemory::at(Gpa address, std::uint64_t size) const {
   auto within = [&](const Region& region) {
-    return address >= region.address && address - region.address < region.size && size <= region.size - (address - region.address);
+    return address >= region.address && address - region.address < region.size &&
+           size <= region.size - (address - region.address);
   };
   for (const Region& region : regions_)
     if (within(region)) return {region.host + (address - region.address), size};

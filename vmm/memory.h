@@ -1,4 +1,5 @@
-// Guest memory: what the guest may do anything with, so every address it names is checked against it.
+// Guest memory: what the guest may do anything with, so every address it names is checked against
+// it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,14 +21,16 @@ struct Region {
   std::byte* host = nullptr;
 };
 
-/// Owns one mapping; RAM below 3 GiB and, when there is more, from 4 GiB on. Addresses are stable. Thread-safe after make():
-/// the guest races with everybody, so readers copy first and look then.
+/// Owns one mapping; RAM below 3 GiB and, when there is more, from 4 GiB on. Addresses are stable.
+/// Thread-safe after make(): the guest races with everybody, so readers copy first and look then.
 class GuestMemory {
  public:
-  /// `page_size`: 4096 (huge pages where Linux has some to give), or 2 MiB and more: huge pages set aside by the node's administrator.
-  /// Errors: Code::exhausted when there are not enough of those.
-  /// `spare`: so many more bytes of address space, whole GiB, that are memory only when the guest is told so (PluggableMemory).
-  static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size, std::uint64_t spare = 0);
+  /// `page_size`: 4096 (huge pages where Linux has some to give), or 2 MiB and more: huge pages set
+  /// aside by the node's administrator. Errors: Code::exhausted when there are not enough of those.
+  /// `spare`: so many more bytes of address space, whole GiB, that are memory only when the guest
+  /// is told so (PluggableMemory).
+  static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size,
+                                  std::uint64_t spare = 0);
   GuestMemory(GuestMemory&& other) noexcept { *this = std::move(other); }
   GuestMemory& operator=(GuestMemory&& other) noexcept;
   ~GuestMemory();

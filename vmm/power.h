@@ -1,4 +1,5 @@
-// How a guest ends: ACPI's sleep and reset registers (ACPI 6.4, 4.8.3) and the panic port (QEMU's docs/specs/pvpanic).
+// How a guest ends: ACPI's sleep and reset registers (ACPI 6.4, 4.8.3) and the panic port (QEMU's
+// docs/specs/pvpanic).
 #pragma once
 #include <functional>
 
@@ -29,7 +30,8 @@ constexpr const char* name_of(Ending ending) {
 inline constexpr std::uint8_t sleep_type_off = 5;
 static_assert(HOBBES_VM_POWER_OFF == (1U << 5U | sleep_type_off << 2U));
 
-/// A register that ends the machine when the agreed value is written to its first byte; everything else is ignored.
+/// A register that ends the machine when the agreed value is written to its first byte; everything
+/// else is ignored.
 class EndRegister final : public Device {
  public:
   EndRegister(std::uint8_t agreed, std::uint8_t reads_as, std::function<void()> end)

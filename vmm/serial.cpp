@@ -5,7 +5,14 @@
 namespace hobbes::vmm {
 namespace {
 
-enum Register : std::uint64_t { data = 0, interrupt_enable = 1, identification = 2, line_control = 3, modem_control = 4, line_status = 5 };
+enum Register : std::uint64_t {
+  data = 0,
+  interrupt_enable = 1,
+  identification = 2,
+  line_control = 3,
+  modem_control = 4,
+  line_status = 5
+};
 constexpr std::uint8_t divisor_latch = 0x80, loopback = 0x10;
 constexpr std::uint8_t wants_input = 1, wants_output = 2;
 constexpr std::uint8_t data_ready = 0x01, transmitter_empty = 0x60;
@@ -24,7 +31,9 @@ std::uint8_t Serial::identification() {
 }
 
 void Serial::raise_if_wanted() {
-  if (((enabled_ & wants_input) != 0 && !input_.empty()) || ((enabled_ & wants_output) != 0 && transmitter_asks_)) interrupt_();
+  if (((enabled_ & wants_input) != 0 && !input_.empty()) ||
+      ((enabled_ & wants_output) != 0 && transmitter_asks_))
+    interrupt_();
 }
 
 std::size_t Serial::type(std::string_view text) {
@@ -68,9 +77,12 @@ void Serial::read(std::uint64_t offset, std::span<std::byte> data_out) {
     case line_status:
       value = static_cast<std::uint8_t>(transmitter_empty | (input_.empty() ? 0 : data_ready));
       break;
-    case 6:  // modem status: carrier, ready; in loopback what modem control says, which is how drivers find the chip
-      value = (modem_ & loopback) != 0 ? static_cast<std::uint8_t>((modem_ & 0x0cU) << 4U | (modem_ & 0x02U) << 3U | (modem_ & 0x01U) << 5U)
-                                       : 0xb0;
+    case 6:  // modem status: carrier, ready; in loopback what modem control says, which is how
+             // drivers find the chip
+      value = (modem_ & loopback) != 0
+                  ? static_cast<std::uint8_t>((modem_ & 0x0cU) << 4U | (modem_ & 0x02U) << 3U |
+                                              (modem_ & 0x01U) << 5U)
+                  : 0xb0;
       break;
     default:
       value = scratch_;
@@ -97,7 +109,8 @@ void Serial::write(std::uint64_t offset, std::span<const std::byte> data_in) {
       if ((line_ & divisor_latch) != 0) {
         divisor_ = static_cast<std::uint16_t>((divisor_ & 0xffU) | value << 8U);
       } else {
-        transmitter_asks_ = transmitter_asks_ || ((value & wants_output) != 0 && (enabled_ & wants_output) == 0);
+        transmitter_asks_ =
+            transmitter_asks_ || ((value & wants_output) != 0 && (enabled_ & wants_output) == 0);
         enabled_ = value & 0x0fU;
         raise_if_wanted();
       }

@@ -1,4 +1,5 @@
-// A 16550A serial port (National Semiconductor PC16550D data sheet): the console of a kernel that has no better one yet.
+// A 16550A serial port (National Semiconductor PC16550D data sheet): the console of a kernel that
+// has no better one yet.
 #pragma once
 #include <deque>
 #include <functional>
@@ -13,8 +14,10 @@ namespace hobbes::vmm {
 /// Thread-safe. What the guest writes is given to `sink` at once, on the vCPU's thread.
 class Serial final : public Device {
  public:
-  Serial(std::function<void(char)> sink, std::function<void()> interrupt) : sink_(std::move(sink)), interrupt_(std::move(interrupt)) {}
-  /// What somebody types, taken as far as there is room: returns how many bytes. When not all were, `room` is called once there is some.
+  Serial(std::function<void(char)> sink, std::function<void()> interrupt)
+      : sink_(std::move(sink)), interrupt_(std::move(interrupt)) {}
+  /// What somebody types, taken as far as there is room: returns how many bytes. When not all were,
+  /// `room` is called once there is some.
   std::size_t type(std::string_view text);
   /// Called on the vCPU's thread. Before the guest runs.
   void on_room(std::function<void()> room) { room_ = std::move(room); }

@@ -4,7 +4,8 @@
 
 namespace melt {
 
-/// Attaches segment "melt" for the rest of the program. Prints why and aborts the job when it cannot.
+/// Attaches segment "melt" for the rest of the program. Prints why and aborts the job when it
+/// cannot.
 const Segment& attach_frames(const char* program);
 /// Whether an announced frame is what the segment shows.
 bool is_there(const Segment& segment, const Announcement& announcement);

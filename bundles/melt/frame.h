@@ -1,4 +1,5 @@
-// What the melt simulation shows to whoever attaches its segment "melt": two frames, written in turn. Version 1.
+// What the melt simulation shows to whoever attaches its segment "melt": two frames, written in
+// turn. Version 1.
 #pragma once
 #include <cstdint>
 
@@ -23,8 +24,8 @@ struct Segment {
 };
 static_assert(sizeof(Frame) == 64 + 24 * atom_limit);
 
-/// Sent over MPI_COMM_UNIVERSE from rank 0 of the simulation to analysis and tool; they answer with an acknowledgement when they no longer
-/// need the frame.
+/// Sent over MPI_COMM_UNIVERSE from rank 0 of the simulation to analysis and tool; they answer with
+/// an acknowledgement when they no longer need the frame.
 struct Announcement {
   std::uint64_t number;
   std::int64_t step, last_step;
@@ -35,7 +36,8 @@ struct Announcement {
 enum Tag { announcement_tag = 1, acknowledgement_tag = 2, result_tag = 3 };
 
 constexpr int rdf_bins = 100;
-constexpr double rdf_range = 2.5;    ///< sigma; the force's cut-off, as far as LAMMPS's own compute rdf looks
+constexpr double rdf_range =
+    2.5;  ///< sigma; the force's cut-off, as far as LAMMPS's own compute rdf looks
 constexpr double bond_length = 1.5;  ///< sigma
 
 /// Sent from analysis to tool for every frame.

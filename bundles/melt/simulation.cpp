@@ -1,5 +1,6 @@
-// The simulation: LAMMPS's melt example, driven through its C library interface. Every k-th step it publishes the atoms in the XEMEM
-// segment "melt", without stopping for those who read them unless they are two frames behind.
+// The simulation: LAMMPS's melt example, driven through its C library interface. Every k-th step it
+// publishes the atoms in the XEMEM segment "melt", without stopping for those who read them unless
+// they are two frames behind.
 //   melt-simulation [steps] [every] [input file] [file for LAMMPS's own rdf of the last frame]
 #define LAMMPS_LIB_MPI
 #include <lammps/library.h>
@@ -49,7 +50,8 @@ std::vector<int> readers() {
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   int steps = argc > 1 ? std::atoi(argv[1]) : 20000, every = argc > 2 ? std::atoi(argv[2]) : 100;
-  std::string input = argc > 3 && *argv[3] != '\0' ? argv[3] : "/usr/share/lammps/examples/melt/in.melt";
+  std::string input =
+      argc > 3 && *argv[3] != '\0' ? argv[3] : "/usr/share/lammps/examples/melt/in.melt";
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   const char* quiet[] = {"melt", "-log", "none", "-screen", "none"};
@@ -59,8 +61,9 @@ int main(int argc, char** argv) {
   if (argc > 4) {
     lammps_command(lammps, ("compute own_rdf all rdf " + std::to_string(melt::rdf_bins)).c_str());
     std::string every_text = std::to_string(every);
-    lammps_command(
-        lammps, ("fix own_rdf all ave/time " + every_text + " 1 " + every_text + " c_own_rdf[*] file " + argv[4] + " mode vector").c_str());
+    lammps_command(lammps, ("fix own_rdf all ave/time " + every_text + " 1 " + every_text +
+                            " c_own_rdf[*] file " + argv[4] + " mode vector")
+                               .c_str());
   }
   auto atoms = static_cast<std::uint32_t>(lammps_get_natoms(lammps));
   if (atoms > melt::atom_limit) die("too many atoms");
@@ -68,13 +71,14 @@ int main(int argc, char** argv) {
   melt::Segment* shared = nullptr;
   if (rank == 0) {
     void* place = nullptr;
-    if (hobbes_segment_make("melt", sizeof(melt::Segment), 0600, 0, &place) < 0) die(hobbes_error());
+    if (hobbes_segment_make("melt", sizeof(melt::Segment), 0600, 0, &place) < 0)
+      die(hobbes_error());
     shared = static_cast<melt::Segment*>(place);
     shared->magic = melt::frame_magic;
     shared->version = melt::frame_version;
     shared->atoms = atoms;
-    std::printf("%u atoms, %d steps, a frame every %d steps in segment \"melt\" (%zu KiB)\n", atoms, steps, every,
-                sizeof(melt::Segment) / 1024);
+    std::printf("%u atoms, %d steps, a frame every %d steps in segment \"melt\" (%zu KiB)\n", atoms,
+                steps, every, sizeof(melt::Segment) / 1024);
     std::fflush(stdout);
   }
   MPI_Barrier(MPI_COMM_UNIVERSE);  // from here on the segment can be attached
@@ -84,18 +88,23 @@ int main(int argc, char** argv) {
   lammps_command(lammps, "run 0 post no");
   int frames = steps / every;
   for (int number = 0; number <= frames; ++number) {
-    if (number > 0) lammps_command(lammps, ("run " + std::to_string(every) + " pre no post no").c_str());
+    if (number > 0)
+      lammps_command(lammps, ("run " + std::to_string(every) + " pre no post no").c_str());
     char positions_name[] = "x", temperature_name[] = "temp";
     lammps_gather_atoms(lammps, positions_name, 1, 3, positions.data());
     bool report = number % std::max(1, frames / 5) == 0;
-    double temperature = report ? lammps_get_thermo(lammps, temperature_name) : 0;  // all ranks take part
+    double temperature =
+        report ? lammps_get_thermo(lammps, temperature_name) : 0;  // all ranks take part
     if (rank != 0) continue;
-    melt::Announcement announcement{static_cast<std::uint64_t>(number), static_cast<std::int64_t>(number) * every, steps,
+    melt::Announcement announcement{static_cast<std::uint64_t>(number),
+                                    static_cast<std::int64_t>(number) * every, steps,
                                     number == frames ? 1 : 0, 0};
     // The place for this frame is free when all have let go of the frame before the last.
     for (int reader : to) {
       std::uint64_t done = 0;
-      if (number >= 2) MPI_Recv(&done, 1, MPI_UINT64_T, reader, melt::acknowledgement_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
+      if (number >= 2)
+        MPI_Recv(&done, 1, MPI_UINT64_T, reader, melt::acknowledgement_tag, MPI_COMM_UNIVERSE,
+                 MPI_STATUS_IGNORE);
     }
     melt::Frame& frame = shared->frame[number % 2];
     frame.number = announcement.number;
@@ -104,15 +113,19 @@ int main(int argc, char** argv) {
     double xy = 0, yz = 0, xz = 0;
     lammps_extract_box(lammps, frame.low, frame.high, &xy, &yz, &xz, periodic, &change);
     std::memcpy(frame.position, positions.data(), positions.size() * sizeof(double));
-    for (int reader : to) MPI_Send(&announcement, sizeof announcement, MPI_BYTE, reader, melt::announcement_tag, MPI_COMM_UNIVERSE);
-    if (report) std::printf("step %d of %d, temperature %.3f\n", number * every, steps, temperature);
+    for (int reader : to)
+      MPI_Send(&announcement, sizeof announcement, MPI_BYTE, reader, melt::announcement_tag,
+               MPI_COMM_UNIVERSE);
+    if (report)
+      std::printf("step %d of %d, temperature %.3f\n", number * every, steps, temperature);
     std::fflush(stdout);
   }
   if (rank == 0)
     for (int reader : to)
       for (int i = 0; i < std::min(2, frames + 1); ++i) {
         std::uint64_t done = 0;
-        MPI_Recv(&done, 1, MPI_UINT64_T, reader, melt::acknowledgement_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
+        MPI_Recv(&done, 1, MPI_UINT64_T, reader, melt::acknowledgement_tag, MPI_COMM_UNIVERSE,
+                 MPI_STATUS_IGNORE);
       }
   lammps_close(lammps);
   MPI_Finalize();

@@ -20,7 +20,8 @@ namespace {
 class Picture {
  public:
   Picture(int width, int height)
-      : surface_(cairo_image_surface_create(CAIRO_FORMAT_RGB24, width, height), &cairo_surface_destroy),
+      : surface_(cairo_image_surface_create(CAIRO_FORMAT_RGB24, width, height),
+                 &cairo_surface_destroy),
         cairo_(cairo_create(surface_.get()), &cairo_destroy) {
     cairo_set_source_rgb(get(), 1, 1, 1);
     cairo_paint(get());
@@ -34,7 +35,9 @@ class Picture {
     cairo_move_to(get(), centred ? x - extents.width / 2 : x, y);
     cairo_show_text(get(), words.c_str());
   }
-  bool save(const std::string& path) { return cairo_surface_write_to_png(surface_.get(), path.c_str()) == CAIRO_STATUS_SUCCESS; }
+  bool save(const std::string& path) {
+    return cairo_surface_write_to_png(surface_.get(), path.c_str()) == CAIRO_STATUS_SUCCESS;
+  }
 
  private:
   std::unique_ptr<cairo_surface_t, decltype(&cairo_surface_destroy)> surface_;
@@ -49,7 +52,8 @@ std::string number(double value, int digits) {
 
 using Curve = std::array<double, melt::rdf_bins>;
 
-bool draw_curve(const std::string& path, const Curve& first, const Curve& mean, std::int64_t steps) {
+bool draw_curve(const std::string& path, const Curve& first, const Curve& mean,
+                std::int64_t steps) {
   Picture picture(960, 600);
   cairo_t* c = picture.get();
   const double left = 80, right = 920, top = 70, bottom = 520;
@@ -79,7 +83,8 @@ bool draw_curve(const std::string& path, const Curve& first, const Curve& mean, 
     cairo_set_source_rgb(c, red, green, blue);
     cairo_set_line_width(c, width);
     for (int bin = 0; bin < melt::rdf_bins; ++bin)
-      cairo_line_to(c, x_of((bin + 0.5) * melt::rdf_range / melt::rdf_bins), y_of(curve[static_cast<std::size_t>(bin)]));
+      cairo_line_to(c, x_of((bin + 0.5) * melt::rdf_range / melt::rdf_bins),
+                    y_of(curve[static_cast<std::size_t>(bin)]));
     cairo_stroke(c);
   };
   plot(first, 0.75, 0.75, 0.78, 1.5);
@@ -87,7 +92,8 @@ bool draw_curve(const std::string& path, const Curve& first, const Curve& mean, 
   cairo_set_source_rgb(c, 0.1, 0.1, 0.1);
   picture.text(left, 40, 20, "Radial distribution function of the Lennard-Jones melt");
   picture.text(left, 60, 14,
-               "blue: mean over " + std::to_string(steps) + " steps of the liquid; grey: the crystal it started from (clipped)");
+               "blue: mean over " + std::to_string(steps) +
+                   " steps of the liquid; grey: the crystal it started from (clipped)");
   picture.text((left + right) / 2, bottom + 52, 16, "distance r / sigma", true);
   picture.text(12, top - 14, 16, "g(r)");
   return picture.save(path);
@@ -106,13 +112,17 @@ bool draw_atoms(const std::string& path, const melt::Frame& frame, std::uint32_t
   };
   std::vector<std::uint32_t> order(atoms);
   std::iota(order.begin(), order.end(), 0U);
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return inside(a, 2) < inside(b, 2); });
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return inside(a, 2) < inside(b, 2); });
   double radius = 0.5 / side[0] * size;
   for (std::uint32_t i : order) {
     double x = left + inside(i, 0) * size, y = top + inside(i, 1) * size, near = inside(i, 2);
-    cairo_pattern_t* ball = cairo_pattern_create_radial(x - radius * 0.3, y - radius * 0.3, radius * 0.1, x, y, radius);
-    cairo_pattern_add_color_stop_rgb(ball, 0, 0.55 + 0.45 * near, 0.65 + 0.35 * near, 0.8 + 0.2 * near);
-    cairo_pattern_add_color_stop_rgb(ball, 1, 0.05 + 0.15 * near, 0.15 + 0.25 * near, 0.25 + 0.45 * near);
+    cairo_pattern_t* ball =
+        cairo_pattern_create_radial(x - radius * 0.3, y - radius * 0.3, radius * 0.1, x, y, radius);
+    cairo_pattern_add_color_stop_rgb(ball, 0, 0.55 + 0.45 * near, 0.65 + 0.35 * near,
+                                     0.8 + 0.2 * near);
+    cairo_pattern_add_color_stop_rgb(ball, 1, 0.05 + 0.15 * near, 0.15 + 0.25 * near,
+                                     0.25 + 0.45 * near);
     cairo_set_source(c, ball);
     cairo_arc(c, x, y, radius, 0, 2 * M_PI);
     cairo_fill(c);
@@ -122,7 +132,9 @@ bool draw_atoms(const std::string& path, const melt::Frame& frame, std::uint32_t
   cairo_rectangle(c, left, top, size, size);
   cairo_set_line_width(c, 1.5);
   cairo_stroke(c);
-  picture.text(left, 40, 20, "The melt at step " + std::to_string(frame.step) + ": " + std::to_string(atoms) + " atoms, seen along z");
+  picture.text(left, 40, 20,
+               "The melt at step " + std::to_string(frame.step) + ": " + std::to_string(atoms) +
+                   " atoms, seen along z");
   return picture.save(path);
 }
 
@@ -135,16 +147,19 @@ int main(int argc, char** argv) {
   MPI_Barrier(MPI_COMM_UNIVERSE);  // the segment is there
   const melt::Segment& segment = melt::attach_frames("melt-tool");
   int app = 0, simulation = 0, analysis = 0, ranks = 0;
-  if (remora_app("simulation", &app, &simulation, &ranks) != 0 || remora_app("analysis", &app, &analysis, &ranks) != 0)
+  if (remora_app("simulation", &app, &simulation, &ranks) != 0 ||
+      remora_app("analysis", &app, &analysis, &ranks) != 0)
     MPI_Abort(MPI_COMM_WORLD, 1);
 
-  std::unique_ptr<std::FILE, decltype(&std::fclose)> table(std::fopen((folder + "/rdf.csv").c_str(), "w"), &std::fclose);
+  std::unique_ptr<std::FILE, decltype(&std::fclose)> table(
+      std::fopen((folder + "/rdf.csv").c_str(), "w"), &std::fclose);
   if (!table) {
     std::fprintf(stderr, "melt-tool: cannot write %s/rdf.csv\n", folder.c_str());
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
   std::fprintf(table.get(), "frame,step,bonds");
-  for (int bin = 0; bin < melt::rdf_bins; ++bin) std::fprintf(table.get(), ",g(%.4f)", (bin + 0.5) * melt::rdf_range / melt::rdf_bins);
+  for (int bin = 0; bin < melt::rdf_bins; ++bin)
+    std::fprintf(table.get(), ",g(%.4f)", (bin + 0.5) * melt::rdf_range / melt::rdf_bins);
   std::fprintf(table.get(), "\n");
 
   Curve first{}, sum{};
@@ -153,10 +168,13 @@ int main(int argc, char** argv) {
   for (bool last = false; !last;) {
     melt::Announcement announcement{};
     melt::Result result{};
-    MPI_Recv(&announcement, sizeof announcement, MPI_BYTE, simulation, melt::announcement_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
-    MPI_Recv(&result, sizeof result, MPI_BYTE, analysis, melt::result_tag, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
+    MPI_Recv(&announcement, sizeof announcement, MPI_BYTE, simulation, melt::announcement_tag,
+             MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
+    MPI_Recv(&result, sizeof result, MPI_BYTE, analysis, melt::result_tag, MPI_COMM_UNIVERSE,
+             MPI_STATUS_IGNORE);
     last = announcement.last == 1;
-    std::fprintf(table.get(), "%llu,%lld,%llu", static_cast<unsigned long long>(result.number), static_cast<long long>(result.step),
+    std::fprintf(table.get(), "%llu,%lld,%llu", static_cast<unsigned long long>(result.number),
+                 static_cast<long long>(result.step),
                  static_cast<unsigned long long>(result.bonds));
     for (double g : result.rdf) std::fprintf(table.get(), ",%.9g", g);
     std::fprintf(table.get(), "\n");
@@ -165,7 +183,9 @@ int main(int argc, char** argv) {
       for (std::size_t bin = 0; bin < sum.size(); ++bin) sum[bin] += result.rdf[bin];
       ++averaged;
     }
-    int percent = announcement.last_step > 0 ? static_cast<int>(100 * announcement.step / announcement.last_step) : 100;
+    int percent = announcement.last_step > 0
+                      ? static_cast<int>(100 * announcement.step / announcement.last_step)
+                      : 100;
     if (percent >= told) {
       std::printf("%3d %%  step %lld, %llu bonds\n", percent, static_cast<long long>(result.step),
                   static_cast<unsigned long long>(result.bonds));
@@ -174,15 +194,17 @@ int main(int argc, char** argv) {
     }
     if (last) {
       for (double& g : sum) g /= static_cast<double>(averaged);
-      bool drawn = draw_curve(folder + "/rdf.png", first, sum, announcement.last_step) &&
-                   draw_atoms(folder + "/atoms.png", segment.frame[announcement.number % 2], segment.atoms);
+      bool drawn =
+          draw_curve(folder + "/rdf.png", first, sum, announcement.last_step) &&
+          draw_atoms(folder + "/atoms.png", segment.frame[announcement.number % 2], segment.atoms);
       if (!drawn)
         std::fprintf(stderr, "melt-tool: cannot write the pictures to %s\n", folder.c_str());
       else
         std::printf("wrote %s/rdf.png, atoms.png and rdf.csv (%llu frames)\n", folder.c_str(),
                     static_cast<unsigned long long>(announcement.number + 1));
     }
-    MPI_Send(&announcement.number, 1, MPI_UINT64_T, simulation, melt::acknowledgement_tag, MPI_COMM_UNIVERSE);
+    MPI_Send(&announcement.number, 1, MPI_UINT64_T, simulation, melt::acknowledgement_tag,
+             MPI_COMM_UNIVERSE);
   }
   MPI_Finalize();
   return 0;

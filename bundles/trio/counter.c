@@ -1,5 +1,5 @@
-/* One of two counters that share a segment, one in an enclave of kind linux, one in a virtual machine; libhobbes is the same for both.
- * Usage: counter SEGMENT TIMES
+/* One of two counters that share a segment, one in an enclave of kind linux, one in a virtual
+ * machine; libhobbes is the same for both. Usage: counter SEGMENT TIMES
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +24,8 @@ static int list_enclaves(void) {
   if (nis == NULL) return give_up("open the mirror");
   printf("sees");
   while (hobbes_nis_next(nis, HOBBES_ENCLAVE, &cursor, &record) == 0)
-    printf(" %s (%s)", record.name, record.body.enclave.kind < 4 ? kinds[record.body.enclave.kind] : "?");
+    printf(" %s (%s)", record.name,
+           record.body.enclave.kind < 4 ? kinds[record.body.enclave.kind] : "?");
   printf("\n");
   hobbes_nis_close(nis);
   return 0;

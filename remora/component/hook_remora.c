@@ -1,13 +1,15 @@
 /* Open MPI "hook" component: gives every app of a composition its own MPI_COMM_WORLD.
  *
- * All apps are one PMIx namespace, so MPI_Init makes one world of all ranks (and shared memory is used between all of them). At the
- * bottom of MPI_Init this component splits that world by app and exchanges the contents of the object every binary knows as
- * MPI_COMM_WORLD with the app's communicator; the other object then holds the whole job and becomes MPI_COMM_UNIVERSE. An attribute on
- * MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
+ * All apps are one PMIx namespace, so MPI_Init makes one world of all ranks (and shared memory is
+ * used between all of them). At the bottom of MPI_Init this component splits that world by app and
+ * exchanges the contents of the object every binary knows as MPI_COMM_WORLD with the app's
+ * communicator; the other object then holds the whole job and becomes MPI_COMM_UNIVERSE. An
+ * attribute on MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
  *
- * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell a rank that waits for ever from one
- * that communicates. It also tells the launcher how far this rank has come, one letter each on the pipe named by REMORA_PHASE: i MPI_Init
- * entered, I left, f MPI_Finalize entered, F left.
+ * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell
+ * a rank that waits for ever from one that communicates. It also tells the launcher how far this
+ * rank has come, one letter each on the pipe named by REMORA_PHASE: i MPI_Init entered, I left, f
+ * MPI_Finalize entered, F left.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,17 +36,19 @@
 #error "hook_remora.c knows the communicator of Open MPI 4.1 only"
 #endif
 
-static ompi_communicator_t* universe; /* heap object; between the exchanges it holds the whole job */
+static ompi_communicator_t*
+    universe; /* heap object; between the exchanges it holds the whole job */
 static int keyval = MPI_KEYVAL_INVALID;
 
-/* The pipe is found by its name and is what it should be: a number would be whatever the program, or one between the launcher and it, has
- * opened there. */
+/* The pipe is found by its name and is what it should be: a number would be whatever the program,
+ * or one between the launcher and it, has opened there. */
 static void tell(char letter) {
   const char* path = getenv("REMORA_PHASE");
   if (path == NULL) return;
   int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
   struct stat info;
-  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode) && info.st_uid == geteuid()) (void)!write(fd, &letter, 1);
+  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode) && info.st_uid == geteuid())
+    (void)!write(fd, &letter, 1);
   if (fd >= 0) close(fd);
 }
 
@@ -53,33 +57,34 @@ static void die(const char* why) {
   PMPI_Abort(MPI_COMM_WORLD, 1);
 }
 
-/* ---- Counting messages: the point-to-point layer's entry points, each with one increment in front. Everything MPI sends or receives,
- * collectives included, passes through them. */
+/* ---- Counting messages: the point-to-point layer's entry points, each with one increment in
+ * front. Everything MPI sends or receives, collectives included, passes through them. */
 
 static uint64_t unshared_count;
 static volatile uint64_t* count = &unshared_count;
 static mca_pml_base_module_t plain; /* the layer as it was */
 
-static int counted_send(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag, mca_pml_base_send_mode_t mode,
-                        struct ompi_communicator_t* comm) {
+static int counted_send(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag,
+                        mca_pml_base_send_mode_t mode, struct ompi_communicator_t* comm) {
   ++*count;
   return plain.pml_send(buffer, n, type, to, tag, mode, comm);
 }
 
-static int counted_isend(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag, mca_pml_base_send_mode_t mode,
-                         struct ompi_communicator_t* comm, struct ompi_request_t** request) {
+static int counted_isend(const void* buffer, size_t n, struct ompi_datatype_t* type, int to,
+                         int tag, mca_pml_base_send_mode_t mode, struct ompi_communicator_t* comm,
+                         struct ompi_request_t** request) {
   ++*count;
   return plain.pml_isend(buffer, n, type, to, tag, mode, comm, request);
 }
 
-static int counted_recv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag, struct ompi_communicator_t* comm,
-                        ompi_status_public_t* status) {
+static int counted_recv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag,
+                        struct ompi_communicator_t* comm, ompi_status_public_t* status) {
   ++*count;
   return plain.pml_recv(buffer, n, type, from, tag, comm, status);
 }
 
-static int counted_irecv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag, struct ompi_communicator_t* comm,
-                         struct ompi_request_t** request) {
+static int counted_irecv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag,
+                         struct ompi_communicator_t* comm, struct ompi_request_t** request) {
   ++*count;
   return plain.pml_irecv(buffer, n, type, from, tag, comm, request);
 }
@@ -115,7 +120,8 @@ static void count_messages(void) {
     b->field = kept;          \
   } while (0)
 
-/* Stays in place: object header, lock, name, Fortran index, attributes, error handler, and what makes a handle predefined. */
+/* Stays in place: object header, lock, name, Fortran index, attributes, error handler, and what
+ * makes a handle predefined. */
 static void exchange(ompi_communicator_t* a, ompi_communicator_t* b) {
   const uint32_t keep = OMPI_COMM_INTRINSIC | OMPI_COMM_NAMEISSET;
   uint32_t flags_a = a->c_flags, flags_b = b->c_flags;
@@ -147,7 +153,8 @@ static void name_it(ompi_communicator_t* comm, const char* name) {
   comm->c_flags |= OMPI_COMM_NAMEISSET;
 }
 
-/* Runs first in MPI_Finalize, after the user's own callbacks (attributes are deleted last in, first out). */
+/* Runs first in MPI_Finalize, after the user's own callbacks (attributes are deleted last in, first
+ * out). */
 static int at_finalize(MPI_Comm comm, int key, void* value, void* extra) {
   (void)comm, (void)key, (void)value, (void)extra;
   if (universe == NULL) return MPI_SUCCESS;
@@ -162,7 +169,8 @@ static int at_finalize(MPI_Comm comm, int key, void* value, void* extra) {
   return MPI_SUCCESS;
 }
 
-/* REMORA_SPACES is "universe=1;name=0;...": every space in one order on all ranks, with this rank's membership. */
+/* REMORA_SPACES is "universe=1;name=0;...": every space in one order on all ranks, with this rank's
+ * membership. */
 static void make_spaces(void) {
   const char* at = getenv("REMORA_SPACES");
   while (at != NULL && *at != '\0' && remora_space_count < REMORA_SPACE_LIMIT) {
@@ -177,7 +185,8 @@ static void make_spaces(void) {
     space->comm = MPI_COMM_NULL;
     if (remora_space_count == 0) {
       space->comm = universe;
-    } else if (PMPI_Comm_split(universe, equals[1] == '1' ? 0 : MPI_UNDEFINED, universe->c_my_rank, &space->comm) != MPI_SUCCESS) {
+    } else if (PMPI_Comm_split(universe, equals[1] == '1' ? 0 : MPI_UNDEFINED, universe->c_my_rank,
+                               &space->comm) != MPI_SUCCESS) {
       die("splitting off a named space failed");
       return;
     } else if (space->comm != MPI_COMM_NULL) {
@@ -200,7 +209,8 @@ static void init_bottom(int argc, char** argv, int requested, int* provided) {
   ompi_communicator_t* world = &ompi_mpi_comm_world.comm;
   if (number == NULL) return;
   /* Another libmpi than the one this was compiled for would show a different picture here. */
-  if (world->c_contextid != 0 || world->c_f_to_c_index != 0 || strcmp(world->c_name, "MPI_COMM_WORLD") != 0 ||
+  if (world->c_contextid != 0 || world->c_f_to_c_index != 0 ||
+      strcmp(world->c_name, "MPI_COMM_WORLD") != 0 ||
       world->c_local_group->grp_my_rank != world->c_my_rank) {
     die("this Open MPI's communicator is laid out differently from that of " OMPI_VERSION);
     return;
@@ -226,9 +236,11 @@ static void finalize_bottom(void) { tell('F'); }
 
 const ompi_hook_base_component_1_0_0_t mca_hook_remora_component = {
     .hookm_version = {OMPI_HOOK_BASE_VERSION_1_0_0, .mca_component_name = "remora",
-                      MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION)},
+                      MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION,
+                                            OMPI_RELEASE_VERSION)},
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
-    .hookm_mpi_init_top_post_opal = init_top, /* the plain init_top comes before this component is loaded */
+    .hookm_mpi_init_top_post_opal =
+        init_top, /* the plain init_top comes before this component is loaded */
     .hookm_mpi_init_bottom = init_bottom,
     .hookm_mpi_finalize_top = finalize_top,
     .hookm_mpi_finalize_bottom = finalize_bottom};

@@ -1,5 +1,6 @@
-/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream, version 4.
- * Document: docs/PALACIOS.md. One stream is one conversation: it begins with a HOBBES_FRAME_JSON request.
+/* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream,
+ * version 4. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
+ * HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
 #define HOBBES_ABI_AGENT_H
@@ -10,21 +11,25 @@
 #include <stdint.h>
 #endif
 
-/* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be mounted. M: source (a tag for "virtiofs"),
- * destination ("/": the root that programs see), type, flags (MS_*), data; version 3 and later. Type "file", version 4: the regular
- * file `source` of the folder with the tag HOBBES_FILES_TAG. */
+/* {"op":"hello","mounts":[M]} -> {"op":"hello","version":V}, or with "error": what could not be
+ * mounted. M: source (a tag for "virtiofs"), destination ("/": the root that programs see), type,
+ * flags (MS_*), data; version 3 and later. Type "file", version 4: the regular file `source` of the
+ * folder with the tag HOBBES_FILES_TAG. */
 #define HOBBES_FILES_TAG "files"
 #define HOBBES_AGENT_VERSION 4
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
-/* On the host, for streams from ports below 1024: {"op":"attach","name","access"} -> {"address","size"}; {"op":"shown"} -> {"places":[P]};
- * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told; {"op":"bell","name","access","pid","listens"} -> {}, after
- * which a byte from the guest rings the segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when it
+/* On the host, for streams from ports below 1024: {"op":"attach","name","access"} ->
+ * {"address","size"}; {"op":"shown"} -> {"places":[P]};
+ * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told;
+ * {"op":"bell","name","access","pid","listens"} -> {}, after which a byte from the guest rings the
+ * segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when it
  * listens) says that it was rung. */
 #define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 
 enum hobbes_frame_type {
-  HOBBES_FRAME_JSON = 1,  /* requests, answers, and the end of a program: {"exited": code} or {"signalled": number} */
+  HOBBES_FRAME_JSON = 1,  /* requests, answers, and the end of a program: {"exited": code} or
+                             {"signalled": number} */
   HOBBES_FRAME_STDIN = 2, /* empty: its end */
   HOBBES_FRAME_STDOUT = 3,
   HOBBES_FRAME_STDERR = 4

@@ -1,5 +1,6 @@
-/* What Linux and a co-kernel share, version 2: the status page, the boot parameters, and the messages of its command channel.
- * C11-clean; no libc. Document: docs/KITTEN.md. A change of this file is a change of the format: raise the version with it.
+/* What Linux and a co-kernel share, version 2: the status page, the boot parameters, and the
+ * messages of its command channel. C11-clean; no libc. Document: docs/KITTEN.md. A change of this
+ * file is a change of the format: raise the version with it.
  *
  * The first extent of an enclave (2 MiB-aligned) begins with
  *     +0        struct hobbes_status            4 KiB
@@ -65,13 +66,15 @@ struct hobbes_status {
   uint32_t version;
   uint32_t state;               /* enum hobbes_kitten_state */
   uint64_t heartbeat;           /* raised at every entry to the kernel on core 0 */
-  uint64_t doorbell;            /* written by Linux: ICR for the interrupt towards it, high half the destination register; 0: none yet */
+  uint64_t doorbell;            /* written by Linux: ICR for the interrupt towards it, high half the
+                                   destination register; 0: none yet */
   uint32_t cores_up;            /* how many have been started */
   uint32_t probes;              /* NMIs answered */
   uint64_t unknown;             /* interrupts of vectors nobody asked for */
   uint64_t rings;               /* doorbells taken */
   uint64_t memory, memory_free; /* bytes */
-  uint64_t released[HOBBES_KITTEN_SLOTS / 64]; /* bit n: slot n of the module is mapped by no core any more */
+  uint64_t released[HOBBES_KITTEN_SLOTS /
+                    64]; /* bit n: slot n of the module is mapped by no core any more */
   struct hobbes_fault fault;
   struct hobbes_fault nmi;
   uint64_t interrupts[HOBBES_KITTEN_CORES]; /* taken by each core */
@@ -105,17 +108,19 @@ struct hobbes_boot {
   struct hobbes_boot_extent extent[HOBBES_KITTEN_EXTENTS];
 };
 
-/* Messages of the command channel (abi/ring.h frames them). A reply repeats the number and the operation. */
+/* Messages of the command channel (abi/ring.h frames them). A reply repeats the number and the
+ * operation. */
 enum hobbes_kitten_operation {
-  HOBBES_KITTEN_PING = 1,          /* payload comes back */
-  HOBBES_KITTEN_QUERY = 2,         /* reply: struct hobbes_kitten_facts */
-  HOBBES_KITTEN_ADD_CORE = 3,      /* struct hobbes_boot_core; Linux then boots it with the index of the reply (u32) */
+  HOBBES_KITTEN_PING = 1,  /* payload comes back */
+  HOBBES_KITTEN_QUERY = 2, /* reply: struct hobbes_kitten_facts */
+  HOBBES_KITTEN_ADD_CORE =
+      3, /* struct hobbes_boot_core; Linux then boots it with the index of the reply (u32) */
   HOBBES_KITTEN_REMOVE_CORE = 4,   /* u32 apic id; afterwards that core is halted for good */
   HOBBES_KITTEN_ADD_MEMORY = 5,    /* struct hobbes_boot_extent */
   HOBBES_KITTEN_REMOVE_MEMORY = 6, /* u32 slot; afterwards its released bit is set */
   HOBBES_KITTEN_MAP = 7,           /* struct hobbes_kitten_map and its runs */
-  HOBBES_KITTEN_UNMAP = 8,         /* u32 slot, of a whole window; afterwards its released bit is set */
-  HOBBES_KITTEN_FIND = 9,          /* looks its own record up in the mirror; reply: struct hobbes_record */
+  HOBBES_KITTEN_UNMAP = 8, /* u32 slot, of a whole window; afterwards its released bit is set */
+  HOBBES_KITTEN_FIND = 9,  /* looks its own record up in the mirror; reply: struct hobbes_record */
   HOBBES_KITTEN_SHUT_DOWN = 10,
   HOBBES_KITTEN_OWN = 0x1000 /* from here on: commands of test images */
 };
@@ -134,10 +139,12 @@ struct hobbes_kitten_facts {
   char name[128];
 };
 
-/* From HOBBES_WINDOW_SEGMENT on, one window for each attached segment; only those may be writable. */
+/* From HOBBES_WINDOW_SEGMENT on, one window for each attached segment; only those may be writable.
+ */
 enum hobbes_kitten_window { HOBBES_WINDOW_NIS = 1, HOBBES_WINDOW_SEGMENT = 2, HOBBES_WINDOWS = 18 };
 
-/* Linux's frames at a known place of the co-kernel's address space. Windows larger than one message come in several, in order. */
+/* Linux's frames at a known place of the co-kernel's address space. Windows larger than one message
+ * come in several, in order. */
 struct hobbes_kitten_map {
   uint32_t slot;
   uint16_t window; /* enum hobbes_kitten_window */

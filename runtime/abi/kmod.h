@@ -1,12 +1,15 @@
-/* The character device of hobbes.ko, version 1: what user space may ask of the co-kernel module. C11-clean; no libc.
- * Document: docs/KMOD.md. A change of this file is a change of the format: raise the version and the document with it.
+/* The character device of hobbes.ko, version 1: what user space may ask of the co-kernel module.
+ * C11-clean; no libc. Document: docs/KMOD.md. A change of this file is a change of the format:
+ * raise the version and the document with it.
  *
- * Five nouns. A *pool* is memory that Linux has given up. An open descriptor is an *enclave*: the ordered list of what it has claimed,
- * undone in reverse when the last copy of the descriptor is closed. An *extent* is a piece of the pool, a *pin* is Linux's
- * memory made visible to the enclave, a *doorbell* is an interrupt in one of the two directions. Cores are claims of an enclave.
+ * Five nouns. A *pool* is memory that Linux has given up. An open descriptor is an *enclave*: the
+ * ordered list of what it has claimed, undone in reverse when the last copy of the descriptor is
+ * closed. An *extent* is a piece of the pool, a *pin* is Linux's memory made visible to the
+ * enclave, a *doorbell* is an interrupt in one of the two directions. Cores are claims of an
+ * enclave.
  *
- * Taking from Linux (pool, core, extent) needs CAP_SYS_ADMIN; all else needs only the descriptor. reading the device gives a
- * report for people and programs (docs/KMOD.md).
+ * Taking from Linux (pool, core, extent) needs CAP_SYS_ADMIN; all else needs only the descriptor.
+ * reading the device gives a report for people and programs (docs/KMOD.md).
  */
 #ifndef HOBBES_ABI_KMOD_H
 #define HOBBES_ABI_KMOD_H
@@ -46,7 +49,8 @@ struct hobbes_kmod_chunk {
 };
 
 struct hobbes_kmod_extent {
-  uint64_t size;    /* in: wanted; out: got, at most the wanted, at least HOBBES_FRAME_SIZE. Cleared. */
+  uint64_t
+      size; /* in: wanted; out: got, at most the wanted, at least HOBBES_FRAME_SIZE. Cleared. */
   uint64_t address; /* out: physical */
   uint32_t node;    /* in */
   uint32_t slot;    /* out of TAKE, in of RETURN */
@@ -57,8 +61,9 @@ struct hobbes_kmod_core {
   uint32_t apic_id; /* out */
 };
 
-/* Starts a taken core in 64-bit mode with interrupts off, paging on with the frames of extent `slot` (its first GiB) mapped at their
- * physical addresses, %rdi and %rsi as given. The extent's first page is the enclave's status page (abi/kitten.h). */
+/* Starts a taken core in 64-bit mode with interrupts off, paging on with the frames of extent
+ * `slot` (its first GiB) mapped at their physical addresses, %rdi and %rsi as given. The extent's
+ * first page is the enclave's status page (abi/kitten.h). */
 struct hobbes_kmod_boot {
   uint32_t cpu, slot;
   uint64_t entry; /* physical, inside the extent */
@@ -70,7 +75,8 @@ struct hobbes_kmod_signal {
   uint32_t vector; /* 0x20 .. 0xff, or 0 for an NMI */
 };
 
-/* The doorbell towards Linux: the interrupt vector's number and destination are published in the status page and kept current. */
+/* The doorbell towards Linux: the interrupt vector's number and destination are published in the
+ * status page and kept current. */
 struct hobbes_kmod_doorbell {
   int32_t eventfd; /* in: signalled at each ring */
   uint32_t cpu;    /* in: where Linux takes the interrupt */
@@ -103,7 +109,8 @@ struct hobbes_kmod_state {
 #define HOBBES_IOC_POOL_REMOVE _IOWR(HOBBES_KMOD_MAGIC, 2, struct hobbes_kmod_chunk)
 /* Waits until every enclave whose descriptor was closed has given back what it held. */
 #define HOBBES_IOC_SETTLE _IO(HOBBES_KMOD_MAGIC, 3)
-/* Errors: EINVAL for a name that is empty or has other characters than printable ASCII without blanks. */
+/* Errors: EINVAL for a name that is empty or has other characters than printable ASCII without
+ * blanks. */
 #define HOBBES_IOC_NAME _IOWR(HOBBES_KMOD_MAGIC, 4, struct hobbes_kmod_enclave)
 #define HOBBES_IOC_STATE _IOWR(HOBBES_KMOD_MAGIC, 5, struct hobbes_kmod_state)
 #define HOBBES_IOC_EXTENT_TAKE _IOWR(HOBBES_KMOD_MAGIC, 6, struct hobbes_kmod_extent)
@@ -112,7 +119,8 @@ struct hobbes_kmod_state {
 #define HOBBES_IOC_CORE_TAKE _IOWR(HOBBES_KMOD_MAGIC, 8, struct hobbes_kmod_core)
 #define HOBBES_IOC_CORE_RETURN _IOWR(HOBBES_KMOD_MAGIC, 9, struct hobbes_kmod_core)
 #define HOBBES_IOC_BOOT _IOWR(HOBBES_KMOD_MAGIC, 10, struct hobbes_kmod_boot)
-/* Parks the core; ETIMEDOUT when it did not acknowledge: then it and the enclave's memory are quarantined. */
+/* Parks the core; ETIMEDOUT when it did not acknowledge: then it and the enclave's memory are
+ * quarantined. */
 #define HOBBES_IOC_STOP _IOWR(HOBBES_KMOD_MAGIC, 11, struct hobbes_kmod_core)
 #define HOBBES_IOC_SIGNAL _IOWR(HOBBES_KMOD_MAGIC, 12, struct hobbes_kmod_signal)
 #define HOBBES_IOC_DOORBELL _IOWR(HOBBES_KMOD_MAGIC, 13, struct hobbes_kmod_doorbell)

@@ -1,13 +1,16 @@
-/* The Node Information Service mirror, version 1: layout shared by every world (C11-clean, no libc).
- * Document: docs/NIS.md. A change of this file is a change of the format: raise the version and the document with it.
+/* The Node Information Service mirror, version 1: layout shared by every world (C11-clean, no
+ * libc). Document: docs/NIS.md. A change of this file is a change of the format: raise the version
+ * and the document with it.
  *
- * The file is  header | change log | name index | slots.  One writer (hobbesd); any number of readers that map it
- * read-only. All integers little-endian, all multi-byte fields naturally aligned.
+ * The file is  header | change log | name index | slots.  One writer (hobbesd); any number of
+ * readers that map it read-only. All integers little-endian, all multi-byte fields naturally
+ * aligned.
  *
- * A slot holds two copies of one record and a version. Copy (version & 1) is the published one; the writer fills the other
- * and then raises the version by one. So a writer that dies at any instruction leaves a readable record, and a reader
- * needs no lock: it copies the published one and starts over if the version moved meanwhile (the seqlock of H. Boehm,
- * "Can seqlocks get along with programming language memory models?", MSPC 2012, with a second buffer).
+ * A slot holds two copies of one record and a version. Copy (version & 1) is the published one; the
+ * writer fills the other and then raises the version by one. So a writer that dies at any
+ * instruction leaves a readable record, and a reader needs no lock: it copies the published one and
+ * starts over if the version moved meanwhile (the seqlock of H. Boehm, "Can seqlocks get along with
+ * programming language memory models?", MSPC 2012, with a second buffer).
  */
 #ifndef HOBBES_ABI_NIS_H
 #define HOBBES_ABI_NIS_H
@@ -23,9 +26,14 @@ extern "C" {
 
 #define HOBBES_NIS_MAGIC 0x31534e2d7362626fULL /* "obbs-NS1" */
 #define HOBBES_NIS_MAJOR 1                     /* readers refuse another one */
-#define HOBBES_NIS_MINOR 2                     /* only adds fields at the ends of structs; readers accept any */
+#define HOBBES_NIS_MINOR 2 /* only adds fields at the ends of structs; readers accept any */
 
-enum { HOBBES_NAME_SIZE = 128, HOBBES_CHANGE_NAME_SIZE = 80, HOBBES_CPU_WORDS = 16, HOBBES_NUMA_NODES = 16 };
+enum {
+  HOBBES_NAME_SIZE = 128,
+  HOBBES_CHANGE_NAME_SIZE = 80,
+  HOBBES_CPU_WORDS = 16,
+  HOBBES_NUMA_NODES = 16
+};
 
 enum hobbes_record_type {
   HOBBES_FREE = 0,
@@ -117,7 +125,8 @@ struct hobbes_segment {
   int32_t owner_fd; /* in the owner, for re-adoption */
   uint32_t mode;    /* permission bits as of chmod, for uid, gid, others */
   uint32_t attachments;
-  uint32_t flags;             /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with its enclave */
+  uint32_t flags; /* bit 0: persistent, held by the keeper; bit 1: declared by a bundle, gone with
+                     its enclave */
   uint32_t listeners;         /* attachments that hear its doorbell; 0 before minor 1 */
   uint64_t listeners_version; /* another number whenever who hears it changes; since minor 1 */
 };
@@ -127,7 +136,8 @@ struct hobbes_attachment {
   uint64_t start_ticks;
   int32_t pid;
   uint32_t writable;
-  uint64_t bell; /* inode of the pipe through which it hears the segment's doorbell, 0: it does not listen; since minor 1 */
+  uint64_t bell; /* inode of the pipe through which it hears the segment's doorbell, 0: it does not
+                    listen; since minor 1 */
 };
 
 struct hobbes_composition {
@@ -154,11 +164,13 @@ struct hobbes_record {
   uint64_t id;    /* generation << 32 | slot; never reused */
   uint16_t type;  /* enum hobbes_record_type */
   uint16_t size;  /* bytes of this struct its writer knew */
-  uint32_t state; /* by type: enum hobbes_enclave_state, hobbes_core_state, hobbes_phase; 0 where there is none */
+  uint32_t state; /* by type: enum hobbes_enclave_state, hobbes_core_state, hobbes_phase; 0 where
+                     there is none */
   uint32_t uid, gid;
-  uint64_t scope;              /* names are unique per (type, scope); enclaves: hash of state root and user, segments: user */
-  uint64_t changed_ns;         /* CLOCK_REALTIME of the last change */
-  uint64_t enclave;            /* the enclave it belongs to, 0: none */
+  uint64_t scope;      /* names are unique per (type, scope); enclaves: hash of state root and user,
+                          segments: user */
+  uint64_t changed_ns; /* CLOCK_REALTIME of the last change */
+  uint64_t enclave;    /* the enclave it belongs to, 0: none */
   char name[HOBBES_NAME_SIZE]; /* NUL-terminated */
   union {
     struct hobbes_enclave enclave;
@@ -214,8 +226,9 @@ struct hobbes_nis_slot_head {
   uint64_t pad[7];
 };
 
-/* An index entry: 0 empty, low half 0xffffffff deleted, else (hash >> 32) << 32 | slot + 1. The hash is 64-bit FNV-1a of
- * type (2 bytes LE), scope (8 bytes LE) and the name's characters; probing is linear from hash & (capacity - 1). */
+/* An index entry: 0 empty, low half 0xffffffff deleted, else (hash >> 32) << 32 | slot + 1. The
+ * hash is 64-bit FNV-1a of type (2 bytes LE), scope (8 bytes LE) and the name's characters; probing
+ * is linear from hash & (capacity - 1). */
 #define HOBBES_INDEX_DELETED 0xffffffffULL
 
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_record) == 512);

@@ -1,8 +1,10 @@
-/* What a virtual machine of Palacios finds beside what every PC has, version 1. Document: docs/PALACIOS.md. */
+/* What a virtual machine of Palacios finds beside what every PC has, version 1. Document:
+ * docs/PALACIOS.md. */
 #ifndef HOBBES_ABI_VM_H
 #define HOBBES_ABI_VM_H
 
-/* CPUID: EBX this magic, EDX the enclave's number, as in the ancestors; EAX the time stamp counter's frequency in kHz, 0: not known. */
+/* CPUID: EBX this magic, EDX the enclave's number, as in the ancestors; EAX the time stamp
+ * counter's frequency in kHz, 0: not known. */
 #define HOBBES_VM_LEAF 0x41000000
 #define HOBBES_VM_MAGIC 0x53495350
 

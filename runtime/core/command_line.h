@@ -9,8 +9,10 @@
 
 namespace hobbes {
 
-/// Why a command line cannot be understood, with the command or option that is nearest to the first word which `app` does not know.
-inline Error usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, const char* const* argv) {
+/// Why a command line cannot be understood, with the command or option that is nearest to the first
+/// word which `app` does not know.
+inline Error usage_error(const CLI::App& app, const CLI::ParseError& error, int argc,
+                         const char* const* argv) {
   const CLI::App* verb = &app;
   std::string remedy = "see `" + app.get_name() + " --help`";
   for (int i = 1; i < argc; ++i) {
@@ -23,7 +25,8 @@ inline Error usage_error(const CLI::App& app, const CLI::ParseError& error, int 
         std::vector<std::string> names;
         for (const CLI::App* scope : {verb, &app})
           for (const CLI::Option* known : scope->get_options())
-            for (const std::string& long_name : known->get_lnames()) names.push_back("--" + long_name);
+            for (const std::string& long_name : known->get_lnames())
+              names.push_back("--" + long_name);
         remedy = did_you_mean(name, names, remedy);
         break;
       }
@@ -39,7 +42,8 @@ inline Error usage_error(const CLI::App& app, const CLI::ParseError& error, int 
     }
     if (named == nullptr) {
       remedy = did_you_mean(word, names, remedy);
-      return {Code::invalid, "understand the command line", "there is no command '" + word + "'", remedy};
+      return {Code::invalid, "understand the command line", "there is no command '" + word + "'",
+              remedy};
     }
     verb = named;
     remedy = "see `" + app.get_name() + " " + verb->get_name() + " --help`";

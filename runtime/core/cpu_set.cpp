@@ -27,7 +27,8 @@ Result<CpuSet> CpuSet::parse(std::string_view list) {
     if (after != end) {
       if (*after != '-') return bad("'" + std::string(item) + "' is no range");
       auto [range_end, range_error] = std::from_chars(after + 1, end, last);
-      if (range_error != std::errc() || range_end != end) return bad("'" + std::string(item) + "' is no range");
+      if (range_error != std::errc() || range_end != end)
+        return bad("'" + std::string(item) + "' is no range");
     }
     if (last < first) return bad("the range '" + std::string(item) + "' runs backwards");
     if (last >= capacity) return bad("'" + std::string(item) + "' is too large");

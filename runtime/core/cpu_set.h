@@ -1,4 +1,5 @@
-// A set of small non-negative numbers: logical CPUs or NUMA nodes, in the kernel's list syntax ("0-3,8").
+// A set of small non-negative numbers: logical CPUs or NUMA nodes, in the kernel's list syntax
+// ("0-3,8").
 #pragma once
 #include <bitset>
 #include <initializer_list>
@@ -20,7 +21,8 @@ class CpuSet {
     for (unsigned member : members) add(member);
   }
 
-  /// Parses the kernel's list format. Errors: Code::invalid for bad syntax, a backward range or a number >= capacity.
+  /// Parses the kernel's list format. Errors: Code::invalid for bad syntax, a backward range or a
+  /// number >= capacity.
   static Result<CpuSet> parse(std::string_view list);
   /// The canonical list, "" for the empty set.
   [[nodiscard]] std::string text() const;

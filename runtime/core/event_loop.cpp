@@ -13,17 +13,21 @@ Result<EventLoop> EventLoop::make() {
   return out;
 }
 
-Result<void> EventLoop::control(int operation, int fd, std::uint32_t events, std::uint32_t generation) {
+Result<void> EventLoop::control(int operation, int fd, std::uint32_t events,
+                                std::uint32_t generation) {
   epoll_event event{};
   event.events = events;
   event.data.u64 = std::uint64_t{generation} << 32U | static_cast<std::uint32_t>(fd);
-  if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0) return os_error("watch descriptor " + std::to_string(fd), errno);
+  if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0)
+    return os_error("watch descriptor " + std::to_string(fd), errno);
   return {};
 }
 
-Result<void> EventLoop::watch(int fd, std::uint32_t events, std::function<void(std::uint32_t)> ready) {
+Result<void> EventLoop::watch(int fd, std::uint32_t events,
+                              std::function<void(std::uint32_t)> ready) {
   HOBBES_CHECK(control(EPOLL_CTL_ADD, fd, events, ++generation_));
-  watched_[fd] = {generation_, std::make_shared<std::function<void(std::uint32_t)>>(std::move(ready))};
+  watched_[fd] = {generation_,
+                  std::make_shared<std::function<void(std::uint32_t)>>(std::move(ready))};
   return {};
 }
 
@@ -41,7 +45,8 @@ void EventLoop::run_once(int timeout_ms) {
   epoll_event events[64];
   int count = ::epoll_wait(epoll_.get(), events, 64, timeout_ms);
   for (int i = 0; i < count; ++i) {
-    // An earlier one of this round may have unwatched it, and another descriptor may have its number now.
+    // An earlier one of this round may have unwatched it, and another descriptor may have its
+    // number now.
     auto at = watched_.find(static_cast<int>(events[i].data.u64 & 0xffffffffU));
     if (at == watched_.end() || at->second.generation != events[i].data.u64 >> 32U) continue;
     auto ready = at->second.ready;

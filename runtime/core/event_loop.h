@@ -14,8 +14,9 @@ namespace hobbes {
 class EventLoop {
  public:
   static Result<EventLoop> make();
-  /// `ready` is called with the epoll events until unwatch; it may watch and unwatch, also itself. The descriptor stays the caller's, who
-  /// unwatches it before it is closed. What happened to a descriptor never reaches a later one of the same number.
+  /// `ready` is called with the epoll events until unwatch; it may watch and unwatch, also itself.
+  /// The descriptor stays the caller's, who unwatches it before it is closed. What happened to a
+  /// descriptor never reaches a later one of the same number.
   Result<void> watch(int fd, std::uint32_t events, std::function<void(std::uint32_t)> ready);
   /// Of a watched descriptor.
   Result<void> change(int fd, std::uint32_t events);

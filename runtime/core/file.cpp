@@ -14,7 +14,8 @@
 namespace hobbes {
 namespace {
 
-// Interrupts this thread's system call once its time is over, and again every 50 ms: the first signal may come before the call.
+// Interrupts this thread's system call once its time is over, and again every 50 ms: the first
+// signal may come before the call.
 class Alarm {
  public:
   explicit Alarm(std::chrono::milliseconds time) {
@@ -54,7 +55,8 @@ class Alarm {
 
 Result<void> written(ssize_t n, std::string_view text, const std::string& path) {
   if (n < 0) return os_error("write '" + std::string(text.substr(0, 80)) + "' to " + path, errno);
-  if (static_cast<std::size_t>(n) != text.size()) return Error{Code::os, "write " + path, "the kernel took only a part", ""};
+  if (static_cast<std::size_t>(n) != text.size())
+    return Error{Code::os, "write " + path, "the kernel took only a part", ""};
   return {};
 }
 
@@ -67,7 +69,9 @@ Result<std::string> read_all(const Fd& fd, const std::string& path, std::size_t 
     if (n < 0) return os_error("read " + path, errno);
     if (n == 0) return out;
     out.append(chunk, static_cast<std::size_t>(n));
-    if (out.size() > limit) return Error{Code::invalid, "read " + path, "it is larger than " + std::to_string(limit) + " bytes", ""};
+    if (out.size() > limit)
+      return Error{Code::invalid, "read " + path,
+                   "it is larger than " + std::to_string(limit) + " bytes", ""};
   }
 }
 
@@ -77,7 +81,8 @@ class SystemFiles final : public Files {
     Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (!fd) return os_error("read " + path, errno);
     struct stat info {};
-    if (::fstat(fd.get(), &info) == 0 && S_ISFIFO(info.st_mode)) return Error{Code::invalid, "read " + path, "it is a pipe", "name a file"};
+    if (::fstat(fd.get(), &info) == 0 && S_ISFIFO(info.st_mode))
+      return Error{Code::invalid, "read " + path, "it is a pipe", "name a file"};
     return read_all(fd, path, limit);
   }
 
@@ -91,14 +96,16 @@ class SystemFiles final : public Files {
     return written(n, text, path);
   }
 
-  Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds time) const override {
+  Result<void> write_within(const std::string& path, std::string_view text,
+                            std::chrono::milliseconds time) const override {
     Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
     if (!fd) return os_error("write " + path, errno);
     Alarm alarm(time);
     if (!alarm.armed()) return os_error("set a time limit for writing " + path, errno);
     ssize_t n = ::write(fd.get(), text.data(), text.size());
     if (n < 0 && errno == EINTR)
-      return Error{Code::timeout, "write " + path, "it was not done within " + std::to_string(time.count()) + " ms", ""};
+      return Error{Code::timeout, "write " + path,
+                   "it was not done within " + std::to_string(time.count()) + " ms", ""};
     return written(n, text, path);
   }
 
@@ -108,7 +115,8 @@ class SystemFiles final : public Files {
   }
 
   Result<void> remove_directory(const std::string& path) const override {
-    if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return os_error("remove directory " + path, errno);
+    if (::rmdir(path.c_str()) != 0 && errno != ENOENT)
+      return os_error("remove directory " + path, errno);
     return {};
   }
 
@@ -143,7 +151,8 @@ Result<void> remove_at(int parent, const char* name, const std::string& path) {
   }
   ::closedir(stream);
   HOBBES_CHECK(std::move(result));
-  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return os_error("remove " + path, errno);
+  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return os_error("remove " + path, errno);
   return {};
 }
 
@@ -161,7 +170,8 @@ Result<void> make_directories(const std::string& path, mode_t mode) {
     if (at != std::string::npos) ++at;
     if (::mkdir(prefix.c_str(), mode) != 0 && errno != EEXIST && errno != EISDIR) {
       // A parent we may not write to can still exist; only a missing one is an error.
-      if (int error = errno; ::access(prefix.c_str(), F_OK) != 0) return os_error("create directory " + prefix, error);
+      if (int error = errno; ::access(prefix.c_str(), F_OK) != 0)
+        return os_error("create directory " + prefix, error);
     }
   }
   return {};
@@ -182,7 +192,9 @@ Result<void> replace_file(const std::string& path, std::string_view content, mod
   return {};
 }
 
-Result<void> remove_tree(const std::string& path) { return remove_at(AT_FDCWD, path.c_str(), path); }
+Result<void> remove_tree(const std::string& path) {
+  return remove_at(AT_FDCWD, path.c_str(), path);
+}
 
 Result<void> write_all(int fd, std::string_view data, const std::string& what) {
   while (!data.empty()) {

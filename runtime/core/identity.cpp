@@ -7,13 +7,16 @@ namespace hobbes {
 Result<void> check_id(std::string_view id) {
   auto bad = [&](const std::string& why) {
     return Error{Code::invalid, "use '" + std::string(id.substr(0, 40)) + "' as an id", why,
-                 "use letters, digits and _ + - . (at most " + std::to_string(id_limit) + ", not starting with . or -)"};
+                 "use letters, digits and _ + - . (at most " + std::to_string(id_limit) +
+                     ", not starting with . or -)"};
   };
   if (id.empty()) return bad("it is empty");
   if (id.size() > id_limit) return bad("it has " + std::to_string(id.size()) + " characters");
-  if (id.front() == '.' || id.front() == '-') return bad("it starts with '" + std::string(1, id.front()) + "'");
+  if (id.front() == '.' || id.front() == '-')
+    return bad("it starts with '" + std::string(1, id.front()) + "'");
   for (char c : id) {
-    bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-' || c == '.';
+    bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                c == '_' || c == '+' || c == '-' || c == '.';
     if (!good) return bad("it has a character that is not allowed");
   }
   return {};

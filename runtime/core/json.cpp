@@ -6,10 +6,12 @@ namespace hobbes {
 
 Result<Json> parse_json(std::string_view text, const std::string& what, Comments comments) {
   auto bad = [&](const std::string& why) {
-    return Error{Code::invalid, "read " + what, why, "mend the file; `hobbes-run spec` prints a valid one"};
+    return Error{Code::invalid, "read " + what, why,
+                 "mend the file; `hobbes-run spec` prints a valid one"};
   };
   if (text.size() > json_size_limit)
-    return bad("it has " + std::to_string(text.size()) + " bytes, more than " + std::to_string(json_size_limit));
+    return bad("it has " + std::to_string(text.size()) + " bytes, more than " +
+               std::to_string(json_size_limit));
   std::string trouble;
   std::vector<std::set<std::string>> keys;
   auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
@@ -20,7 +22,8 @@ Result<Json> parse_json(std::string_view text, const std::string& what, Comments
     }
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second)
+    if (event == Json::parse_event_t::key && !keys.empty() &&
+        !keys.back().insert(parsed.get<std::string>()).second)
       trouble = "the key \"" + parsed.get<std::string>() + "\" stands twice in one object";
     return true;
   };
@@ -37,7 +40,9 @@ Result<Json> parse_json(std::string_view text, const std::string& what, Comments
   }
 }
 
-std::string to_text(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+std::string to_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
 
 std::string text_at(const Json& json, const char* key, const std::string& fallback) {
   auto at = json.find(key);
@@ -52,11 +57,15 @@ std::int64_t number_at(const Json& json, const char* key, std::int64_t fallback)
 }
 
 Json to_json(const Error& error) {
-  return {{"code", name_of(error.code)}, {"attempt", error.attempt}, {"cause", error.cause}, {"remedy", error.remedy}};
+  return {{"code", name_of(error.code)},
+          {"attempt", error.attempt},
+          {"cause", error.cause},
+          {"remedy", error.remedy}};
 }
 
 Error error_from(const Json& json) {
-  return {code_named(text_at(json, "code")), text_at(json, "attempt", "act"), text_at(json, "cause", "unknown"), text_at(json, "remedy")};
+  return {code_named(text_at(json, "code")), text_at(json, "attempt", "act"),
+          text_at(json, "cause", "unknown"), text_at(json, "remedy")};
 }
 
 }  // namespace hobbes

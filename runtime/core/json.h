@@ -15,9 +15,11 @@ inline constexpr int json_depth_limit = 64;              ///< nested arrays and 
 
 enum class Comments { refused, ignored };  ///< "// ..." and "/* ... */"
 
-/// Parses strict JSON (RFC 8259: UTF-8, no duplicate keys at one level), for files that people write with comments if wanted. `what` names
-/// the source in the error, which gives line and column. Errors: Code::invalid for syntax, encoding, size, depth and duplicate keys.
-Result<Json> parse_json(std::string_view text, const std::string& what, Comments comments = Comments::refused);
+/// Parses strict JSON (RFC 8259: UTF-8, no duplicate keys at one level), for files that people
+/// write with comments if wanted. `what` names the source in the error, which gives line and
+/// column. Errors: Code::invalid for syntax, encoding, size, depth and duplicate keys.
+Result<Json> parse_json(std::string_view text, const std::string& what,
+                        Comments comments = Comments::refused);
 
 /// Serialises without ever throwing: bytes that are not UTF-8 become U+FFFD.
 std::string to_text(const Json& json, int indent = -1);

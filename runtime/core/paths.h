@@ -1,4 +1,5 @@
-// Where Hobbes keeps things. One place, so that a test or a site moves all of it with two variables.
+// Where Hobbes keeps things. One place, so that a test or a site moves all of it with two
+// variables.
 #pragma once
 #include <unistd.h>
 
@@ -23,8 +24,8 @@ inline std::string state_directory() {
 inline std::string control_socket_path() { return run_directory() + "/control.sock"; }
 inline std::string api_socket_path() { return run_directory() + "/api.sock"; }
 inline std::string mirror_path() { return run_directory() + "/nis"; }
-/// The default `--root` of a user: one folder per enclave made by people and by the REST API. Users other than root have one each,
-/// which hobbesd makes for them.
+/// The default `--root` of a user: one folder per enclave made by people and by the REST API. Users
+/// other than root have one each, which hobbesd makes for them.
 inline std::string default_root(uid_t uid = ::geteuid()) {
   return run_directory() + (uid == 0 ? std::string("/enclaves") : "/users/" + std::to_string(uid));
 }
@@ -34,7 +35,8 @@ inline std::string enclave_log(uid_t uid, const std::string& root, const std::st
   return run_directory() + "/logs/" + hex(enclave_scope(uid, root)) + "-" + id + ".log";
 }
 
-/// Another of our programs: beside the running one, as in a build tree, or in the bin or sbin folder next to it, as installed.
+/// Another of our programs: beside the running one, as in a build tree, or in the bin or sbin
+/// folder next to it, as installed.
 inline std::string sibling_program(const std::string& name) {
   std::string folder = program_file();
   if (folder.empty()) folder = "/usr/bin/hobbes";

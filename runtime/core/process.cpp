@@ -52,8 +52,8 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
   return out;
 }
 
-// Text for a program that reads when it likes, or never: the writing end of a pipe, which never makes this process wait, nor ends it by
-// SIGPIPE.
+// Text for a program that reads when it likes, or never: the writing end of a pipe, which never
+// makes this process wait, nor ends it by SIGPIPE.
 class PipeWriter {
  public:
   PipeWriter(Fd pipe, const std::string& text) : pipe_(std::move(pipe)), text_(text) {
@@ -107,7 +107,9 @@ bool process_has_user(pid_t pid, uid_t uid, bool all) {
   auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
   std::size_t at = text ? text->find("\nUid:") : std::string::npos;
   unsigned ids[3] = {};
-  if (at == std::string::npos || std::sscanf(text->c_str() + at, "\nUid: %u %u %u", &ids[0], &ids[1], &ids[2]) != 3) return false;
+  if (at == std::string::npos ||
+      std::sscanf(text->c_str() + at, "\nUid: %u %u %u", &ids[0], &ids[1], &ids[2]) != 3)
+    return false;
   auto same = std::count(ids, ids + 3, uid);
   return all ? same == 3 : same > 0;
 }
@@ -131,7 +133,8 @@ Result<void> close_in_child(Fd fd) {
     return error;
   }
   if (child == 0) {
-    // The last reference must be this one: it ends after the parent's, and after all that is none of its business.
+    // The last reference must be this one: it ends after the parent's, and after all that is none
+    // of its business.
     int kept = ::dup2(fd.get(), 1), pipe = ::dup2(heard.get(), 0);
     ::syscall(SYS_close_range, 2, ~0U, 0);
     char unused = 0;
@@ -147,15 +150,20 @@ char process_state(pid_t pid) {
   return stat ? stat->state : '\0';
 }
 
-int exit_code_of(int wait_status) { return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status); }
+int exit_code_of(int wait_status) {
+  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
 
-std::string describe_wait_status(int wait_status) { return describe_exit_code(exit_code_of(wait_status)); }
+std::string describe_wait_status(int wait_status) {
+  return describe_exit_code(exit_code_of(wait_status));
+}
 
 std::string describe_exit_code(int code) {
   int number = code - 128;
   if (number <= 0 || number >= NSIG) return "exit code " + std::to_string(code);
   const char* name = ::sigabbrev_np(number);
-  return "signal " + std::to_string(number) + (name != nullptr ? " (SIG" + std::string(name) + ")" : "");
+  return "signal " + std::to_string(number) +
+         (name != nullptr ? " (SIG" + std::string(name) + ")" : "");
 }
 
 Result<Outcome> run(const Command& command) {
@@ -182,10 +190,12 @@ Result<Outcome> run(const Command& command) {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    bool good = ::dup2(in_read.get(), 0) == 0 && ::dup2(out_write.get(), 1) == 1 && ::dup2(err_write.get(), 2) == 2;
+    bool good = ::dup2(in_read.get(), 0) == 0 && ::dup2(out_write.get(), 1) == 1 &&
+                ::dup2(err_write.get(), 2) == 2;
     good = good && (command.directory.empty() || ::chdir(command.directory.c_str()) == 0);
     if (good && command.uid) {
-      good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) && ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
+      good = (::getuid() != 0 || ::setgroups(0, nullptr) == 0) &&
+             ::setresgid(*command.gid, *command.gid, *command.gid) == 0 &&
              ::setresuid(*command.uid, *command.uid, *command.uid) == 0;
     }
     // Whatever its caller has forgotten to close is not the program's.
@@ -204,10 +214,16 @@ Result<Outcome> run(const Command& command) {
   PipeWriter input(std::move(in_write), command.input);
   auto end = std::chrono::steady_clock::now() + command.deadline;
   Fd exited(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-  pollfd watched[4] = {{out_read.get(), POLLIN, 0}, {err_read.get(), POLLIN, 0}, {exited.get(), POLLIN, 0}, {input.fd(), POLLOUT, 0}};
-  // Ends when the program has ended, not when its pipes close: a daemon it left behind may hold them open.
+  pollfd watched[4] = {{out_read.get(), POLLIN, 0},
+                       {err_read.get(), POLLIN, 0},
+                       {exited.get(), POLLIN, 0},
+                       {input.fd(), POLLOUT, 0}};
+  // Ends when the program has ended, not when its pipes close: a daemon it left behind may hold
+  // them open.
   for (bool done = false; !done;) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    end - std::chrono::steady_clock::now())
+                    .count();
     if (left <= 0 && !outcome.timed_out) {
       outcome.timed_out = true;
       ::kill(child, SIGKILL);
@@ -233,7 +249,8 @@ Result<Outcome> run(const Command& command) {
   }
   ::waitpid(child, &outcome.wait_status, 0);
   int exec_error = 0;
-  if (::read(failed_read.get(), &exec_error, sizeof exec_error) == static_cast<ssize_t>(sizeof exec_error))
+  if (::read(failed_read.get(), &exec_error, sizeof exec_error) ==
+      static_cast<ssize_t>(sizeof exec_error))
     return os_error(attempt, exec_error);
   return outcome;
 }

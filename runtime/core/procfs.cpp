@@ -18,7 +18,8 @@ bool is_procfs(const Fd& fd) {
 }
 
 Error no_procfs(const std::string& path) {
-  return {Code::corrupt, "use " + path, "it is not the kernel's own (procfs)", "mount proc at /proc and nothing over it"};
+  return {Code::corrupt, "use " + path, "it is not the kernel's own (procfs)",
+          "mount proc at /proc and nothing over it"};
 }
 
 }  // namespace
@@ -35,7 +36,8 @@ Result<Fd> ProcFs::file(const std::string& path, int flags) const {
   std::string below = path;
   if (below.rfind("self/", 0) == 0) {
     char number[32] = {};
-    if (::readlinkat(root_.get(), "self", number, sizeof number - 1) <= 0) return os_error("find this process in /proc", errno);
+    if (::readlinkat(root_.get(), "self", number, sizeof number - 1) <= 0)
+      return os_error("find this process in /proc", errno);
     below = std::string(number) + below.substr(4);
   }
   open_how how{};
@@ -51,13 +53,15 @@ Result<void> ProcFs::write(const std::string& path, std::string_view text) const
   HOBBES_TRY(fd, file(path, O_WRONLY));
   ssize_t n = ::write(fd.get(), text.data(), text.size());
   if (n == static_cast<ssize_t>(text.size())) return {};
-  return os_error("write '" + std::string(text.substr(0, 80)) + "' to /proc/" + path, n < 0 ? errno : EIO);
+  return os_error("write '" + std::string(text.substr(0, 80)) + "' to /proc/" + path,
+                  n < 0 ? errno : EIO);
 }
 
 std::string namespace_of_parameter(const std::string& path) {
   auto below = [&](const char* prefix) { return path.rfind(prefix, 0) == 0; };
   if (below("net/")) return "network";
-  if (below("kernel/msg") || below("kernel/shm") || path == "kernel/sem" || below("fs/mqueue/")) return "ipc";
+  if (below("kernel/msg") || below("kernel/shm") || path == "kernel/sem" || below("fs/mqueue/"))
+    return "ipc";
   if (path == "kernel/domainname" || path == "kernel/hostname") return "uts";
   if (below("user/")) return "user";
   return "";

@@ -6,8 +6,9 @@
 
 namespace hobbes {
 namespace {
-constexpr std::array<const char*, 11> code_names = {"invalid",     "not-found",   "exists",  "busy",    "denied", "exhausted",
-                                                    "unavailable", "unsupported", "timeout", "corrupt", "os"};
+constexpr std::array<const char*, 11> code_names = {
+    "invalid",     "not-found",   "exists",  "busy",    "denied", "exhausted",
+    "unavailable", "unsupported", "timeout", "corrupt", "os"};
 
 Code code_of_errno(int number) {
   switch (number) {
@@ -34,7 +35,8 @@ Code code_of_errno(int number) {
   }
 }
 
-// Container engines classify failures by these lower-case phrases, so they are spelled here and not left to the locale.
+// Container engines classify failures by these lower-case phrases, so they are spelled here and not
+// left to the locale.
 std::string phrase_of_errno(int number) {
   switch (number) {
     case ENOENT:
@@ -70,7 +72,8 @@ Error Error::within(std::string_view outer) && {
 }
 
 Error os_error(std::string attempt, int error_number, std::string remedy) {
-  return {code_of_errno(error_number), std::move(attempt), phrase_of_errno(error_number), std::move(remedy)};
+  return {code_of_errno(error_number), std::move(attempt), phrase_of_errno(error_number),
+          std::move(remedy)};
 }
 
 }  // namespace hobbes

@@ -1,4 +1,5 @@
-// Errors as values. Every library function that can fail returns Result<T>; exceptions never cross a module border.
+// Errors as values. Every library function that can fail returns Result<T>; exceptions never cross
+// a module border.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,7 +9,8 @@
 
 namespace hobbes {
 
-/// What kind of failure it was; decides exit codes, HTTP status and the engine phrases of `describe`.
+/// What kind of failure it was; decides exit codes, HTTP status and the engine phrases of
+/// `describe`.
 enum class Code : std::uint8_t {
   invalid,      ///< the caller's input is wrong
   not_found,    ///< the named thing does not exist
@@ -44,7 +46,8 @@ struct Error {
 /// An Error from errno; picks the code from the number.
 [[nodiscard]] Error os_error(std::string attempt, int error_number, std::string remedy = {});
 
-/// A value or an Error. Test with `operator bool`, then use `*r` or `r.error()`; reading the wrong side is a bug.
+/// A value or an Error. Test with `operator bool`, then use `*r` or `r.error()`; reading the wrong
+/// side is a bug.
 template <class T>
 class [[nodiscard]] Result {
  public:
@@ -54,7 +57,9 @@ class [[nodiscard]] Result {
   explicit operator bool() const { return state_.index() == 0; }
   T& operator*() & { return std::get<0>(state_); }
   const T& operator*() const& { return std::get<0>(state_); }
-  T operator*() && { return std::get<0>(std::move(state_)); }  // by value: `for (x : *f())` must not dangle
+  T operator*() && {
+    return std::get<0>(std::move(state_));
+  }  // by value: `for (x : *f())` must not dangle
   T* operator->() { return &std::get<0>(state_); }
   const T* operator->() const { return &std::get<0>(state_); }
   Error& error() & { return std::get<1>(state_); }

@@ -40,7 +40,8 @@ Result<std::uint64_t> parse_size(std::string_view text) {
         return bad("the unit is unknown");
     }
     std::string_view rest = unit.substr(1);
-    if (!rest.empty() && rest != "B" && rest != "iB" && rest != "i") return bad("the unit is unknown");
+    if (!rest.empty() && rest != "B" && rest != "iB" && rest != "i")
+      return bad("the unit is unknown");
   }
   if (shift != 0 && number > (UINT64_MAX >> shift)) return bad("the number is too large");
   return number << shift;
@@ -57,7 +58,8 @@ std::string format_size(std::uint64_t bytes) {
   std::uint64_t base = std::uint64_t{1} << (10 * unit);
   if (bytes % base == 0) return std::to_string(whole) + " " + units[unit];
   char text[32];
-  std::snprintf(text, sizeof text, "%.1f %s", static_cast<double>(bytes) / static_cast<double>(base), units[unit]);
+  std::snprintf(text, sizeof text, "%.1f %s",
+                static_cast<double>(bytes) / static_cast<double>(base), units[unit]);
   return text;
 }
 

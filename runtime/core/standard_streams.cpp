@@ -16,12 +16,14 @@ void prepare_standard_streams() {
   for (int stream = 0; stream < 3; ++stream) {
     int flags = ::fcntl(stream, F_GETFL);
     if (flags < 0) {
-      (void)::open("/dev/null", stream == 0 ? O_RDONLY : O_WRONLY);  // the lowest free number, which is this one
+      (void)::open("/dev/null",
+                   stream == 0 ? O_RDONLY : O_WRONLY);  // the lowest free number, which is this one
       continue;
     }
     if (stream == 0 || (flags & O_NONBLOCK) == 0) continue;
     // A description of our own: others may count on theirs not blocking.
-    int again = ::open(("/proc/self/fd/" + std::to_string(stream)).c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | (flags & O_APPEND));
+    int again = ::open(("/proc/self/fd/" + std::to_string(stream)).c_str(),
+                       O_WRONLY | O_CLOEXEC | O_NOCTTY | (flags & O_APPEND));
     if (again < 0) continue;
     (void)::dup2(again, stream);
     ::close(again);
@@ -34,7 +36,8 @@ Result<void> flush_standard_output() {
   bool good = std::cout.good();
   good = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && good;
   if (good) return {};
-  return os_error("write to standard output", errno != 0 ? errno : ENOSPC, "what it was to say is not all there");
+  return os_error("write to standard output", errno != 0 ? errno : ENOSPC,
+                  "what it was to say is not all there");
 }
 
 Result<void> OutputStream::flush_some() {
@@ -48,7 +51,8 @@ Result<void> OutputStream::flush_some() {
     } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
       failed_ = true;
       pending_.clear();
-      return os_error(fd_ == STDERR_FILENO ? "write to standard error" : "write to standard output", errno);
+      return os_error(fd_ == STDERR_FILENO ? "write to standard error" : "write to standard output",
+                      errno);
     } else {
       return {};
     }

@@ -33,8 +33,10 @@ Json enclave(const hobbes_record& record) {
 
 Json segment(const hobbes_record& record) {
   const hobbes_segment& body = record.body.segment;
-  return {{"size", body.size}, {"pageSize", body.page_size},      {"inode", body.inode},         {"owner", body.owner_pid},
-          {"mode", body.mode}, {"attachments", body.attachments}, {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
+  return {{"size", body.size},           {"pageSize", body.page_size},
+          {"inode", body.inode},         {"owner", body.owner_pid},
+          {"mode", body.mode},           {"attachments", body.attachments},
+          {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
 }
 
 }  // namespace
@@ -52,18 +54,23 @@ void set_cpus(std::uint64_t* words, const CpuSet& cpus) {
 }
 
 const char* name_of_type(std::uint16_t type) {
-  static constexpr std::array<const char*, HOBBES_RECORD_TYPES> names = {"free",    "enclave",    "app",         "process", "core", "numa",
-                                                                         "segment", "attachment", "composition", "key",     "node"};
+  static constexpr std::array<const char*, HOBBES_RECORD_TYPES> names = {
+      "free",    "enclave",    "app",         "process", "core", "numa",
+      "segment", "attachment", "composition", "key",     "node"};
   return type < names.size() ? names[type] : "?";
 }
 
 const char* name_of_state(std::uint16_t type, std::uint32_t state) {
-  static constexpr std::array<const char*, 7> enclave_states = {"?", "creating", "created", "running", "paused", "stopped", "crashed"};
-  static constexpr std::array<const char*, 6> core_states = {"?", "free", "leased", "reserved", "offline", "detached"};
-  static constexpr std::array<const char*, 6> phases = {"?", "planned", "started", "in MPI", "finalized", "ended"};
+  static constexpr std::array<const char*, 7> enclave_states = {
+      "?", "creating", "created", "running", "paused", "stopped", "crashed"};
+  static constexpr std::array<const char*, 6> core_states = {"?",        "free",    "leased",
+                                                             "reserved", "offline", "detached"};
+  static constexpr std::array<const char*, 6> phases = {"?",      "planned",   "started",
+                                                        "in MPI", "finalized", "ended"};
   if (type == HOBBES_ENCLAVE) return enclave_states[state < enclave_states.size() ? state : 0];
   if (type == HOBBES_CORE) return core_states[state < core_states.size() ? state : 0];
-  if (type == HOBBES_APP || type == HOBBES_PROCESS || type == HOBBES_COMPOSITION) return phases[state < phases.size() ? state : 0];
+  if (type == HOBBES_APP || type == HOBBES_PROCESS || type == HOBBES_COMPOSITION)
+    return phases[state < phases.size() ? state : 0];
   return "";
 }
 
@@ -78,7 +85,10 @@ Json describe(const hobbes_record& record) {
       break;
     case HOBBES_APP: {
       const hobbes_app& body = record.body.app;
-      out = {{"composition", hex(body.composition)}, {"number", body.number}, {"ranks", body.ranks}, {"firstRank", body.first_rank}};
+      out = {{"composition", hex(body.composition)},
+             {"number", body.number},
+             {"ranks", body.ranks},
+             {"firstRank", body.first_rank}};
       break;
     }
     case HOBBES_PROCESS: {
@@ -99,18 +109,26 @@ Json describe(const hobbes_record& record) {
     }
     case HOBBES_CORE: {
       const hobbes_core& body = record.body.core;
-      out = {{"number", body.number}, {"package", body.package}, {"numa", body.numa}, {"l3", body.l3}, {"cpus", cpus_of(body.cpus).text()}};
+      out = {{"number", body.number},
+             {"package", body.package},
+             {"numa", body.numa},
+             {"l3", body.l3},
+             {"cpus", cpus_of(body.cpus).text()}};
       break;
     }
     case HOBBES_NUMA: {
       const hobbes_numa& body = record.body.numa;
-      out = {{"number", body.number}, {"package", body.package},   {"total", body.total},
-             {"leased", body.leased}, {"reserved", body.reserved}, {"cpus", cpus_of(body.cpus).text()}};
+      out = {{"number", body.number},     {"package", body.package},
+             {"total", body.total},       {"leased", body.leased},
+             {"reserved", body.reserved}, {"cpus", cpus_of(body.cpus).text()}};
       break;
     }
     case HOBBES_ATTACHMENT: {
       const hobbes_attachment& body = record.body.attachment;
-      out = {{"segment", hex(body.segment)}, {"pid", body.pid}, {"writable", body.writable != 0}, {"listens", body.bell != 0}};
+      out = {{"segment", hex(body.segment)},
+             {"pid", body.pid},
+             {"writable", body.writable != 0},
+             {"listens", body.bell != 0}};
       break;
     }
     case HOBBES_NODE: {
@@ -130,13 +148,16 @@ Json describe(const hobbes_record& record) {
   out["uid"] = record.uid;
   out["changedNs"] = record.changed_ns;
   if (record.enclave != 0) out["enclave"] = hex(record.enclave);
-  if (const char* state = name_of_state(record.type, record.state); *state != '\0') out["state"] = state;
+  if (const char* state = name_of_state(record.type, record.state); *state != '\0')
+    out["state"] = state;
   return out;
 }
 
 namespace {
 
-bool ends(std::uint16_t type) { return type == HOBBES_ENCLAVE || type == HOBBES_APP || type == HOBBES_PROCESS; }
+bool ends(std::uint16_t type) {
+  return type == HOBBES_ENCLAVE || type == HOBBES_APP || type == HOBBES_PROCESS;
+}
 
 }  // namespace
 
@@ -147,7 +168,8 @@ Json describe(const hobbes_change& change) {
               {"type", name_of_type(change.type)},
               {"handle", hex(change.id)},
               {"timeNs", change.time_ns}};
-  if (const char* state = name_of_state(change.type, change.state); *state != '\0') out["state"] = state;
+  if (const char* state = name_of_state(change.type, change.state); *state != '\0')
+    out["state"] = state;
   if (change.name[0] == '\0') return out;  // the mirror is of a version without them
   out["name"] = change.name;
   out["uid"] = change.uid;

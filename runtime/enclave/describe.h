@@ -6,7 +6,8 @@
 
 namespace hobbes {
 
-/// Every field a person or a client can use; the type decides which. Unknown types give an empty object.
+/// Every field a person or a client can use; the type decides which. Unknown types give an empty
+/// object.
 Json describe(const hobbes_record& record);
 /// {"sequence", "kind": appeared|changed|gone, "type", "handle", "state", "timeNs"}
 Json describe(const hobbes_change& change);

@@ -49,7 +49,8 @@ Json limits_json(const oci::Resources& resources) {
   return out;
 }
 
-// A dying process leaves its control group a moment before it is dead, and hobbesd frees only what is of the dead.
+// A dying process leaves its control group a moment before it is dead, and hobbesd frees only what
+// is of the dead.
 void await_end(const EnclaveRecord& record) {
   auto process = record.process.open();
   if (!process) return;
@@ -80,7 +81,9 @@ std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement) {
   std::map<unsigned, std::uint64_t> out;
   if (auto memory = placement.find("memory"); memory != placement.end() && memory->is_object())
     for (const auto& [node, bytes] : memory->items())
-      if (bytes.is_number_unsigned()) out[static_cast<unsigned>(std::strtoul(node.c_str(), nullptr, 10))] = bytes.get<std::uint64_t>();
+      if (bytes.is_number_unsigned())
+        out[static_cast<unsigned>(std::strtoul(node.c_str(), nullptr, 10))] =
+            bytes.get<std::uint64_t>();
   return out;
 }
 
@@ -93,9 +96,11 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   }
   for (const auto& [key, value] : options.labels) bundle.hobbes.labels[key] = value;
   // What a batch job makes is known as the job's, so that its epilog finds it.
-  if (const char* job = std::getenv("SLURM_JOB_ID")) bundle.hobbes.labels.try_emplace("slurm.job", job);
+  if (const char* job = std::getenv("SLURM_JOB_ID"))
+    bundle.hobbes.labels.try_emplace("slurm.job", job);
   const Driver& driver = driver_for(bundle.hobbes.kind);
-  if (auto obstacle = driver.obstacle()) return std::move(*obstacle).within("create enclave '" + options.id + "'");
+  if (auto obstacle = driver.obstacle())
+    return std::move(*obstacle).within("create enclave '" + options.id + "'");
   const std::string& root = options.root;
   HOBBES_TRY(client, Client::connect());
   if (root == default_root() && ::geteuid() != 0) HOBBES_CHECK(client.call("root.make", {}));
@@ -115,14 +120,16 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   // Its place in a composition comes first: without one there is nothing to make.
   std::optional<Membership> membership;
   if (const auto& wish = bundle.hobbes.remora) {
-    auto joined = join_composition(wish->composition, wish->app, std::chrono::seconds(wish->timeout_seconds));
+    auto joined =
+        join_composition(wish->composition, wish->app, std::chrono::seconds(wish->timeout_seconds));
     if (!joined) {
       (void)remove_tree(record.folder());
       return std::move(joined.error()).within("create enclave '" + options.id + "'");
     }
     membership.emplace(std::move(*joined));
     for (const auto& [source, destination] : membership->mounts) {
-      std::erase_if(bundle.oci.mounts, [&](const oci::Mount& m) { return m.destination == destination; });
+      std::erase_if(bundle.oci.mounts,
+                    [&](const oci::Mount& m) { return m.destination == destination; });
       bundle.oci.mounts.push_back({destination, "bind", source, {"bind", "rw"}});
     }
   }
@@ -135,7 +142,8 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
     for (const SegmentRequest& segment : bundle.hobbes.segments)
       if (segment.size != 0)
-        HOBBES_CHECK(declare_segment(client, segment.name, segment.size, segment.writable ? 0660 : 0440, record.handle));
+        HOBBES_CHECK(declare_segment(client, segment.name, segment.size,
+                                     segment.writable ? 0660 : 0440, record.handle));
     CreateRequest request;
     request.bundle = std::move(bundle);
     request.cpus = text_at(reserved.body, "cpus");
@@ -148,22 +156,26 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     request.no_new_keyring = options.no_new_keyring;
     request.preserve_fds = options.listen_fds + options.preserve_fds;
     if (membership) request.extra_environment = membership->environment;
-    if (options.listen_fds > 0) request.extra_environment.push_back("LISTEN_FDS=" + std::to_string(options.listen_fds));
-    if (request.bundle.hobbes.present) request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
+    if (options.listen_fds > 0)
+      request.extra_environment.push_back("LISTEN_FDS=" + std::to_string(options.listen_fds));
+    if (request.bundle.hobbes.present)
+      request.extra_environment.push_back("HOBBES_ENCLAVE=" + options.id);
     HOBBES_CHECK(driver.create(request, record));
     auto commit = [&]() -> Result<void> {
-      if (!options.pid_file.empty()) HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
-      HOBBES_TRY(committed, client.call("enclave.commit", {{"handle", record.handle},
-                                                           {"pid", record.process.pid},
-                                                           {"startTicks", record.process.start_ticks},
-                                                           {"cgroup", record.cgroup}}));
+      if (!options.pid_file.empty())
+        HOBBES_CHECK(replace_file(options.pid_file, std::to_string(record.process.pid)));
+      HOBBES_TRY(committed,
+                 client.call("enclave.commit", {{"handle", record.handle},
+                                                {"pid", record.process.pid},
+                                                {"startTicks", record.process.start_ticks},
+                                                {"cgroup", record.cgroup}}));
       (void)committed;
       return {};
     };
     auto committed = commit();
     if (committed && membership)
-      committed =
-          arrive(membership->composition, request.bundle.hobbes.remora->app, static_cast<int>(membership->rank), record.process.pid);
+      committed = arrive(membership->composition, request.bundle.hobbes.remora->app,
+                         static_cast<int>(membership->rank), record.process.pid);
     if (!committed) (void)driver.destroy(record, milliseconds(5000));
     return committed;
   };
@@ -186,8 +198,10 @@ Result<void> start_enclave(const EnclaveRecord& record) {
   if (!config || !config->contains("hooks")) return {};
   Validation validation = validate_config(record.bundle, *config);
   if (!validation.bundle) return {};
-  // A failing poststart hook is a warning: the program already runs. A short program may have ended by now, which no hook expects.
-  warn_of(run_every_hook(validation.bundle->oci.hooks.poststart, "poststart", record.state(Status::running)));
+  // A failing poststart hook is a warning: the program already runs. A short program may have ended
+  // by now, which no hook expects.
+  warn_of(run_every_hook(validation.bundle->oci.hooks.poststart, "poststart",
+                         record.state(Status::running)));
   return {};
 }
 
@@ -198,9 +212,12 @@ Result<void> remove_enclave(const EnclaveRecord& record) {
   HOBBES_CHECK(remove_tree(record.folder()));
   if (record.handle == 0) return {};
   auto client = Client::connect(false);
-  if (client && client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000))) return {};
+  if (client &&
+      client->call("enclave.release", {{"handle", record.handle}}, {}, milliseconds(5000)))
+    return {};
   if (client) return {};  // it knows no such enclave: nothing is held
-  // hobbesd is away: it finds that the folder is gone when it is back; of root's it also finds a note, if it was only deaf.
+  // hobbesd is away: it finds that the folder is gone when it is back; of root's it also finds a
+  // note, if it was only deaf.
   (void)make_directories(run_directory() + "/released", 0700);
   (void)replace_file(run_directory() + "/released/" + hex(record.handle), "");
   return {};

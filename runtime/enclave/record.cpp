@@ -51,11 +51,14 @@ const char* name_of(Status status) {
 }
 
 Error not_running(const EnclaveRecord& record, const std::string& verb) {
-  return {Code::busy, verb + " enclave '" + record.id + "'", "enclave not running, its status is " + std::string(name_of(record.status())),
+  return {Code::busy, verb + " enclave '" + record.id + "'",
+          "enclave not running, its status is " + std::string(name_of(record.status())),
           "see `hobbes-run state " + record.id + "`"};
 }
 
-std::string default_cgroup(const std::string& root, const std::string& id) { return "/hobbes/" + hex(hash_of(root), 8) + "-" + id; }
+std::string default_cgroup(const std::string& root, const std::string& id) {
+  return "/hobbes/" + hex(hash_of(root), 8) + "-" + id;
+}
 
 Status EnclaveRecord::status() const {
   if (!prepared) return process.pid == 0 || process.alive() ? Status::creating : Status::stopped;
@@ -63,14 +66,16 @@ Status EnclaveRecord::status() const {
   if (::access(start_socket().c_str(), F_OK) == 0) return Status::created;
   if (::access(pause_note().c_str(), F_OK) == 0) return Status::paused;
   if (!cgroup.empty())
-    if (auto layout = CgroupLayout::detect(); layout && Cgroup(*layout, cgroup).frozen()) return Status::paused;
+    if (auto layout = CgroupLayout::detect(); layout && Cgroup(*layout, cgroup).frozen())
+      return Status::paused;
   return Status::running;
 }
 
 Json EnclaveRecord::state() const { return state(status()); }
 
 Json EnclaveRecord::state(Status now) const {
-  Json out = {{"ociVersion", oci_version}, {"id", id}, {"status", name_of(now)}, {"bundle", bundle}};
+  Json out = {
+      {"ociVersion", oci_version}, {"id", id}, {"status", name_of(now)}, {"bundle", bundle}};
   out["pid"] = now == Status::stopped ? 0 : process.pid;
   if (!annotations.empty()) out["annotations"] = annotations;
   return out;
@@ -82,7 +87,8 @@ Result<void> EnclaveRecord::claim(const std::string& root, const std::string& id
   std::string folder = root + "/" + id;
   if (::mkdir(folder.c_str(), 0711) == 0) return {};
   if (errno == EEXIST)
-    return Error{Code::exists, "create enclave '" + id + "'", "the id is taken: " + folder + " already exists",
+    return Error{Code::exists, "create enclave '" + id + "'",
+                 "the id is taken: " + folder + " already exists",
                  "choose another id, or delete it with `hobbes-run delete --force " + id + "`"};
   return os_error("create enclave '" + id + "' in " + root, errno);
 }
@@ -118,16 +124,19 @@ Result<EnclaveRecord> EnclaveRecord::load(const std::string& root, const std::st
       if (::lstat(path.c_str(), &info) != 0) continue;
       bool safe = info.st_uid == 0 && (path == root || !S_ISLNK(info.st_mode));
       if (!safe)
-        return Error{Code::denied, "find enclave '" + id + "'", path + " belongs to user " + std::to_string(info.st_uid) + " or is a link",
-                     "act as that user: `setpriv --reuid " + std::to_string(info.st_uid) + " --regid " + std::to_string(info.st_gid) +
+        return Error{Code::denied, "find enclave '" + id + "'",
+                     path + " belongs to user " + std::to_string(info.st_uid) + " or is a link",
+                     "act as that user: `setpriv --reuid " + std::to_string(info.st_uid) +
+                         " --regid " + std::to_string(info.st_gid) +
                          " --clear-groups hobbes-run ...`"};
     }
   auto text = Files::system().read(out.folder() + "/record.json");
   if (!text) {
-    if (::access(out.folder().c_str(), F_OK) == 0) return out;  // died between claiming the id and the first save
-    return Error{
-        Code::not_found, "find enclave '" + id + "'", "enclave does not exist in " + root,
-        did_you_mean(id, Files::system().list(root).value_or(std::vector<std::string>()), "see `hobbes-run --root " + root + " list`")};
+    if (::access(out.folder().c_str(), F_OK) == 0)
+      return out;  // died between claiming the id and the first save
+    return Error{Code::not_found, "find enclave '" + id + "'", "enclave does not exist in " + root,
+                 did_you_mean(id, Files::system().list(root).value_or(std::vector<std::string>()),
+                              "see `hobbes-run --root " + root + " list`")};
   }
   HOBBES_TRY(json, parse_json(*text, out.folder() + "/record.json"));
   if (!json.is_object() || number_at(json, "version") != 1)
@@ -153,7 +162,8 @@ Result<EnclaveRecord> EnclaveRecord::load(const std::string& root, const std::st
       hook.path = text_at(one, "path");
       hook.args = strings_at(one, "args");
       hook.env = strings_at(one, "env");
-      if (one.contains("timeout")) hook.timeout_seconds = static_cast<int>(number_at(one, "timeout"));
+      if (one.contains("timeout"))
+        hook.timeout_seconds = static_cast<int>(number_at(one, "timeout"));
       out.poststop.push_back(std::move(hook));
     }
   return out;

@@ -1,5 +1,6 @@
-// What the runtime did to this Linux for one enclave: the folder <root>/<id>. Written before each claim is made, so that a
-// cleaner that knows only the folder can undo everything, whoever died when. hobbesd need not run to read it.
+// What the runtime did to this Linux for one enclave: the folder <root>/<id>. Written before each
+// claim is made, so that a cleaner that knows only the folder can undo everything, whoever died
+// when. hobbesd need not run to read it.
 #pragma once
 #include <map>
 #include <optional>
@@ -47,7 +48,8 @@ struct EnclaveRecord {
   Result<void> save() const;
   /// Errors: Code::not_found with the phrase engines look for; Code::corrupt.
   static Result<EnclaveRecord> load(const std::string& root, const std::string& id);
-  /// Every readable record below a root; a folder without one shows up as `creating` with only its id.
+  /// Every readable record below a root; a folder without one shows up as `creating` with only its
+  /// id.
   static std::vector<EnclaveRecord> list(const std::string& root);
 };
 

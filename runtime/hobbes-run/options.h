@@ -14,7 +14,8 @@ struct Globals {
 
 struct CreateOptions {
   std::string id, bundle = ".", config, console_socket, pid_file;
-  bool tty = false, no_pivot = false, no_new_keyring = false, dry_run = false, detach = false, keep = false;
+  bool tty = false, no_pivot = false, no_new_keyring = false, dry_run = false, detach = false,
+       keep = false;
   int preserve_fds = 0;
   std::vector<std::string> labels;
 };
@@ -28,7 +29,8 @@ struct ExecOptions {
 };
 
 struct UpdateOptions {
-  std::string id, resources, cpuset_cpus, cpuset_mems, memory, memory_reservation, memory_swap, memory_size;
+  std::string id, resources, cpuset_cpus, cpuset_mems, memory, memory_reservation, memory_swap,
+      memory_size;
   std::optional<std::int64_t> cpu_quota, cpu_burst, cpu_rt_runtime, pids_limit;
   std::optional<std::uint64_t> cpu_shares, cpu_period, cpu_rt_period, blkio_weight, cpu_idle;
   unsigned cores = 0;

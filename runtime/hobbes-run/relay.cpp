@@ -43,7 +43,8 @@ Relay::~Relay() {
 }
 
 Result<void> Relay::receive() {
-  constexpr std::chrono::seconds limit(10);  // the enclave's process has sent it before create and exec return
+  constexpr std::chrono::seconds limit(
+      10);  // the enclave's process has sent it before create and exec return
   HOBBES_TRY(received, receive_descriptor(listening_, limit, "the enclave's terminal"));
   master_ = std::move(received.fd);
   (void)::fcntl(master_.get(), F_SETFL, ::fcntl(master_.get(), F_GETFL) | O_NONBLOCK);
@@ -78,7 +79,8 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   if (!input_open_ && typed_.empty()) type_end();
   hand_on_keys();
   flush();
-  // A hang-up says that every slave is closed. What they wrote may still be there: only an error of read(2) is the end.
+  // A hang-up says that every slave is closed. What they wrote may still be there: only an error of
+  // read(2) is the end.
   if ((theirs.revents & (POLLIN | POLLHUP)) != 0 && !out_.full()) {
     ssize_t n = ::read(master_.get(), chunk, sizeof chunk);
     if (n > 0) out_.append({chunk, static_cast<std::size_t>(n)});
@@ -87,11 +89,14 @@ void Relay::move(const pollfd& ours, const pollfd& theirs) {
   }
 }
 
-// Input ends as a person ends it, by the terminal's end-of-file character: once for the line that is begun and once for the end. A program
-// that reads again is told again, so it is typed whenever nothing typed is left to be read.
+// Input ends as a person ends it, by the terminal's end-of-file character: once for the line that
+// is begun and once for the end. A program that reads again is told again, so it is typed whenever
+// nothing typed is left to be read.
 void Relay::type_end() {
   termios settings{};
-  if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 || (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0) return;
+  if (!master_ || ::tcgetattr(master_.get(), &settings) != 0 ||
+      (settings.c_lflag & static_cast<tcflag_t>(ICANON)) == 0)
+    return;
   Fd slave(::ioctl(master_.get(), TIOCGPTPEER, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   pollfd unread{slave.get(), POLLIN, 0};
   if (!slave || ::poll(&unread, 1, 0) != 0) return;
@@ -119,7 +124,8 @@ void Relay::resize() const {
 bool Relay::drain() {
   for (;;) {
     pollfd theirs{master_.get(), POLLIN, 0};
-    if (!master_ || out_.full() || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0) break;
+    if (!master_ || out_.full() || ::poll(&theirs, 1, 0) <= 0 || (theirs.revents & POLLIN) == 0)
+      break;
     move({-1, 0, 0}, theirs);
   }
   flush();

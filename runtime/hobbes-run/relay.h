@@ -43,7 +43,8 @@ class Relay {
   [[nodiscard]] bool readable() const;
   std::string folder_;
   Fd listening_, master_;
-  std::string typed_;  // what the enclave's terminal has no room for yet; nothing more is read meanwhile
+  std::string
+      typed_;  // what the enclave's terminal has no room for yet; nothing more is read meanwhile
   OutputStream out_{STDOUT_FILENO};
   std::optional<Error> failure_;
   termios saved_{};

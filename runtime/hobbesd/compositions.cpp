@@ -1,4 +1,5 @@
-// The manager's requests about compositions: the map of ranks to apps, enclaves and processes, and their private keys.
+// The manager's requests about compositions: the map of ranks to apps, enclaves and processes, and
+// their private keys.
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,13 +15,17 @@ namespace {
 
 constexpr std::uint32_t rank_limit = 4096, app_limit = 1024, ranks_per_user = 16384;
 
-// hobbesd trusts what it has mapped, so the file stays root's; that only its user can read it is a matter of the folder.
+// hobbesd trusts what it has mapped, so the file stays root's; that only its user can read it is a
+// matter of the folder.
 std::string shard_folder(uid_t uid) { return run_directory() + "/keys-" + std::to_string(uid); }
-std::string shard_path(uid_t uid, std::uint64_t id) { return shard_folder(uid) + "/nis." + hex(id); }
+std::string shard_path(uid_t uid, std::uint64_t id) {
+  return shard_folder(uid) + "/nis." + hex(id);
+}
 
 }  // namespace
 
-// {"op":"composition.begin","name":N,"apps":[{"name","enclave","ranks"}]}: everything is planned before anything runs.
+// {"op":"composition.begin","name":N,"apps":[{"name","enclave","ranks"}]}: everything is planned
+// before anything runs.
 Result<Reply> Manager::begin_composition(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
   HOBBES_CHECK(check_id(name));
@@ -28,12 +33,13 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     return Error{Code::exists, "begin composition '" + name + "'", "one of that name runs",
                  "choose another name, or end it with its launcher"};
   std::uint64_t limit = policies_.of(session.peer.uid).compositions, running = 0;
-  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION)) running += other->uid == session.peer.uid ? 1 : 0;
+  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION))
+    running += other->uid == session.peer.uid ? 1 : 0;
   if (running >= limit && !session.privileged)
-    return Error{
-        Code::exhausted, "begin composition '" + name + "'",
-        "user " + std::to_string(session.peer.uid) + " has " + std::to_string(running) + " running, the quota is " + std::to_string(limit),
-        "end one, or ask the administrator to raise the quota"};
+    return Error{Code::exhausted, "begin composition '" + name + "'",
+                 "user " + std::to_string(session.peer.uid) + " has " + std::to_string(running) +
+                     " running, the quota is " + std::to_string(limit),
+                 "end one, or ask the administrator to raise the quota"};
   HOBBES_TRY(launcher, ProcessId::of(session.peer.pid));
   hobbes_record composition = nis_->make(HOBBES_COMPOSITION, session.peer.uid, name);
   composition.uid = session.peer.uid;
@@ -49,15 +55,20 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     app.state = HOBBES_PHASE_PLANNED;
     app.enclave = static_cast<std::uint64_t>(number_at(one, "enclave"));
     const hobbes_record* enclave = nis_->by_id(app.enclave);
-    bool own = enclave != nullptr && enclave->type == HOBBES_ENCLAVE && (session.privileged || enclave->uid == session.peer.uid);
+    bool own = enclave != nullptr && enclave->type == HOBBES_ENCLAVE &&
+               (session.privileged || enclave->uid == session.peer.uid);
     if (app.enclave != 0 && !own)
       return Error{Code::denied, "begin composition '" + name + "'",
-                   "app '" + std::string(app.name) + "' is in an enclave of somebody else's", "use enclaves of your own"};
-    auto ranks = static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
+                   "app '" + std::string(app.name) + "' is in an enclave of somebody else's",
+                   "use enclaves of your own"};
+    auto ranks =
+        static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
     app.body.app = {composition.id, number, ranks, rank, -1};
     if (rank + ranks > rank_limit || number >= app_limit)
       return Error{Code::exhausted, "begin composition '" + name + "'",
-                   "it has more than " + std::to_string(rank_limit) + " ranks or " + std::to_string(app_limit) + " apps", "use fewer"};
+                   "it has more than " + std::to_string(rank_limit) + " ranks or " +
+                       std::to_string(app_limit) + " apps",
+                   "use fewer"};
     transition.put(app);
     for (std::uint32_t i = 0; i < ranks; ++i, ++rank) {
       hobbes_record process = nis_->make(HOBBES_PROCESS, composition.id, std::to_string(rank));
@@ -76,7 +87,8 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     if (other->uid == session.peer.uid) all += other->body.composition.ranks;
   if (all > ranks_per_user && !session.privileged)
     return Error{Code::exhausted, "begin composition '" + name + "'",
-                 "user " + std::to_string(session.peer.uid) + " would have " + std::to_string(all) + " ranks on this node",
+                 "user " + std::to_string(session.peer.uid) + " would have " + std::to_string(all) +
+                     " ranks on this node",
                  "use at most " + std::to_string(ranks_per_user)};
   composition.body.composition = {launcher.start_ticks, launcher.pid, rank, number, -1};
   transition.put(composition);
@@ -88,28 +100,38 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
   auto shard = Mirror::create(shard_path(session.peer.uid, composition.id), 0444, small);
   if (shard) shards_.emplace(composition.id, std::move(*shard));
   session.compositions.insert(composition.id);
-  return Reply{{{"handle", composition.id}, {"processes", processes}, {"shard", shard_path(session.peer.uid, composition.id)}}, {}};
+  return Reply{{{"handle", composition.id},
+                {"processes", processes},
+                {"shard", shard_path(session.peer.uid, composition.id)}},
+               {}};
 }
 
 // {"op":"composition.phase","handle":H,"processes":[{"id","phase","pid","cpu","exit"}]}
 Result<Reply> Manager::set_phases(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
-  if (session.compositions.count(handle) == 0) return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
+  if (session.compositions.count(handle) == 0)
+    return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
   Transition transition;
   std::map<std::uint64_t, std::uint32_t> changed;
   for (const Json& one : request.value("processes", Json::array())) {
     const hobbes_record* found = nis_->by_id(static_cast<std::uint64_t>(number_at(one, "id")));
-    if (found == nullptr || found->type != HOBBES_PROCESS || found->body.process.composition != handle) continue;
+    if (found == nullptr || found->type != HOBBES_PROCESS ||
+        found->body.process.composition != handle)
+      continue;
     const hobbes_record* earlier = transition.pending(found->id);
     hobbes_record process = earlier != nullptr ? *earlier : *found;
     process.state = static_cast<std::uint32_t>(number_at(one, "phase", process.state));
     if (one.contains("pid")) {
       process.body.process.pid = static_cast<std::int32_t>(number_at(one, "pid"));
-      if (!session.privileged && !process_has_user(process.body.process.pid, session.peer.uid)) process.body.process.pid = 0;
-      if (auto id = ProcessId::of(process.body.process.pid)) process.body.process.start_ticks = id->start_ticks;
+      if (!session.privileged && !process_has_user(process.body.process.pid, session.peer.uid))
+        process.body.process.pid = 0;
+      if (auto id = ProcessId::of(process.body.process.pid))
+        process.body.process.start_ticks = id->start_ticks;
     }
-    if (one.contains("cpu")) process.body.process.cpu = static_cast<std::uint32_t>(number_at(one, "cpu"));
-    if (one.contains("exit")) process.body.process.exit_status = static_cast<std::int32_t>(number_at(one, "exit"));
+    if (one.contains("cpu"))
+      process.body.process.cpu = static_cast<std::uint32_t>(number_at(one, "cpu"));
+    if (one.contains("exit"))
+      process.body.process.exit_status = static_cast<std::int32_t>(number_at(one, "exit"));
     changed[process.id] = process.state;
     transition.put(process);
   }
@@ -130,7 +152,8 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
       record.state = phase;
       transition.put(record);
     }
-  if (const hobbes_record* composition = nis_->by_id(handle); composition != nullptr && composition->state != slowest) {
+  if (const hobbes_record* composition = nis_->by_id(handle);
+      composition != nullptr && composition->state != slowest) {
     hobbes_record record = *composition;
     record.state = slowest;
     transition.put(record);
@@ -139,7 +162,8 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
-// {"op":"composition.keys","handle":H,"keys":{name:value}}: what ranks published, readable by their user only.
+// {"op":"composition.keys","handle":H,"keys":{name:value}}: what ranks published, readable by their
+// user only.
 Result<Reply> Manager::put_keys(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
   auto shard = shards_.find(handle);
@@ -147,7 +171,8 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
     return Error{Code::denied, "publish keys", "the composition is not this launcher's", ""};
   // As many as ranks publish, and no more: the shard is memory of the run directory.
   const hobbes_record* composition = nis_->by_id(handle);
-  std::uint64_t most = 1024 + 64ULL * (composition != nullptr ? composition->body.composition.ranks : 0);
+  std::uint64_t most =
+      1024 + 64ULL * (composition != nullptr ? composition->body.composition.ranks : 0);
   std::uint32_t slot = 0;
   NisView view(shard->second.base(), shard->second.size());
   const Json keys = request.value("keys", Json::object());
@@ -157,12 +182,14 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
     hobbes_record record{}, old{};
     while (view.slot(slot, &old) == NisView::Status::good && name != old.name) ++slot;
     if (slot >= most)
-      return Error{Code::exhausted, "publish keys", "the composition has " + std::to_string(most) + " already", "publish fewer"};
+      return Error{Code::exhausted, "publish keys",
+                   "the composition has " + std::to_string(most) + " already", "publish fewer"};
     record.id = std::uint64_t{1} << 32U | slot;
     record.type = HOBBES_KEY;
     record.size = sizeof record;
     set_name(record, name);
-    record.body.key.size = static_cast<std::uint32_t>(std::min(text.size(), sizeof record.body.key.value));
+    record.body.key.size =
+        static_cast<std::uint32_t>(std::min(text.size(), sizeof record.body.key.value));
     std::copy_n(text.begin(), record.body.key.size, record.body.key.value);
     HOBBES_CHECK(shard->second.publish(record));
     view = NisView(shard->second.base(), shard->second.size());
@@ -173,7 +200,8 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
 
 Result<Reply> Manager::end_composition(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
-  if (session.compositions.erase(handle) == 0) return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
+  if (session.compositions.erase(handle) == 0)
+    return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
   drop_composition(handle, static_cast<int>(number_at(request, "exit", -1)));
   return Reply{Json::object(), {}};
 }

@@ -14,7 +14,8 @@ constexpr std::size_t connection_limit = 4096;
 constexpr std::size_t connections_per_user = 256;
 }  // namespace
 
-Result<std::unique_ptr<ControlServer>> ControlServer::make(Loop& loop, Manager& manager, Fd listening) {
+Result<std::unique_ptr<ControlServer>> ControlServer::make(Loop& loop, Manager& manager,
+                                                           Fd listening) {
   std::unique_ptr<ControlServer> server(new ControlServer(loop, manager, std::move(listening)));
   ControlServer* raw = server.get();
   HOBBES_CHECK(loop.watch(raw->listening_.get(), [raw] { raw->accept_all(); }));
@@ -29,9 +30,12 @@ void ControlServer::accept_all() {
     auto peer = connection->channel.peer();
     if (!peer) continue;
     std::size_t same = 0;
-    for (const auto& [number, other] : connections_) same += other->session.peer.uid == peer->uid ? 1 : 0;
-    if (connections_.size() >= connection_limit || (peer->uid != 0 && same >= connections_per_user)) {
-      Error error{Code::exhausted, "connect to hobbesd", "too many connections are open", "close some"};
+    for (const auto& [number, other] : connections_)
+      same += other->session.peer.uid == peer->uid ? 1 : 0;
+    if (connections_.size() >= connection_limit ||
+        (peer->uid != 0 && same >= connections_per_user)) {
+      Error error{Code::exhausted, "connect to hobbesd", "too many connections are open",
+                  "close some"};
       (void)connection->channel.send({{"ok", false}, {"error", to_json(error)}});
       continue;
     }
@@ -50,13 +54,15 @@ void ControlServer::serve(int fd) {
   if (!message) {
     if (message.error().code == Code::timeout) return;
     if (message.error().code == Code::invalid ||
-        message.error().code == Code::denied)  // a malformed request costs its sender nothing but an answer
+        message.error().code ==
+            Code::denied)  // a malformed request costs its sender nothing but an answer
       (void)connection.channel.send({{"ok", false}, {"error", to_json(message.error())}});
     if (message.error().code == Code::invalid) return;
     loop_.unwatch(fd);
     Session session = std::move(connection.session);
     if (message.error().code == Code::denied)
-      if (auto closed = close_in_child(std::move(connection.channel).take()); !closed) spdlog::error("{}", closed.error().text());
+      if (auto closed = close_in_child(std::move(connection.channel).take()); !closed)
+        spdlog::error("{}", closed.error().text());
     connections_.erase(at);
     manager_.leave(session);
     return;
@@ -67,8 +73,10 @@ void ControlServer::serve(int fd) {
   std::vector<int> fds;
   if (reply)
     for (const Fd& one : reply->fds) fds.push_back(one.get());
-  // A peer that does not read its answers fills only its own socket; the answer is dropped, not waited for.
-  if (auto sent = connection.channel.send(answer, fds); !sent) spdlog::debug("{}", sent.error().text());
+  // A peer that does not read its answers fills only its own socket; the answer is dropped, not
+  // waited for.
+  if (auto sent = connection.channel.send(answer, fds); !sent)
+    spdlog::debug("{}", sent.error().text());
 }
 
 }  // namespace hobbes

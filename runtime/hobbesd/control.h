@@ -18,7 +18,8 @@ class ControlServer {
     Channel channel;
     Session session;
   };
-  ControlServer(Loop& loop, Manager& manager, Fd listening) : loop_(loop), manager_(manager), listening_(std::move(listening)) {}
+  ControlServer(Loop& loop, Manager& manager, Fd listening)
+      : loop_(loop), manager_(manager), listening_(std::move(listening)) {}
   void accept_all();
   void serve(int fd);
 

@@ -1,5 +1,6 @@
-// The manager's requests about doorbells of segments. A listener hears through a pipe of its own; whoever may ring gets a way to write into
-// it that is nobody else's, so that neither side can make the other wait or miss what others say.
+// The manager's requests about doorbells of segments. A listener hears through a pipe of its own;
+// whoever may ring gets a way to write into it that is nobody else's, so that neither side can make
+// the other wait or miss what others say.
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -16,15 +17,20 @@ namespace {
 constexpr std::uint32_t listener_limit = message_fd_limit;  // one answer names them all
 
 // A new open file description of a pipe's end.
-Fd opened_anew(const std::string& path, int flags) { return Fd(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC)); }
+Fd opened_anew(const std::string& path, int flags) {
+  return Fd(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC));
+}
 
 std::string path_of(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); }
 
 }  // namespace
 
-Result<hobbes_record> Manager::attachment_of(const Session& session, const Json& request, const std::string& attempt) const {
-  const hobbes_record* attachment = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
-  if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT || nis_->by_id(attachment->body.attachment.segment) == nullptr)
+Result<hobbes_record> Manager::attachment_of(const Session& session, const Json& request,
+                                             const std::string& attempt) const {
+  const hobbes_record* attachment =
+      nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
+  if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT ||
+      nis_->by_id(attachment->body.attachment.segment) == nullptr)
     return Error{Code::not_found, attempt, "it is not attached, or was removed", "get it again"};
   if (!session.privileged && session.peer.uid != attachment->uid)
     return Error{Code::denied, attempt, "the attachment is another user's", ""};
@@ -35,9 +41,11 @@ Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) 
   const std::string attempt = "listen to a segment's doorbell";
   HOBBES_TRY(attachment, attachment_of(session, request, attempt));
   hobbes_record segment = *nis_->by_id(attachment.body.attachment.segment);
-  if (attachment.body.attachment.bell != 0) return Error{Code::exists, attempt, "this attachment listens already", ""};
+  if (attachment.body.attachment.bell != 0)
+    return Error{Code::exists, attempt, "this attachment listens already", ""};
   if (segment.body.segment.listeners >= listener_limit)
-    return Error{Code::exhausted, attempt, std::to_string(listener_limit) + " listen to it already", "let one of them stop"};
+    return Error{Code::exhausted, attempt, std::to_string(listener_limit) + " listen to it already",
+                 "let one of them stop"};
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return os_error(attempt, errno);
   Fd reads(ends[0]), writes(ends[1]);
@@ -66,9 +74,12 @@ Result<Reply> Manager::listeners_of_segment(Session& session, const Json& reques
   Reply reply{{{"version", nis_->by_id(segment)->body.segment.listeners_version}}, {}};
   for (const hobbes_record* other : nis_->all(HOBBES_ATTACHMENT)) {
     auto bell = bells_.find(other->id);
-    if (other->body.attachment.segment != segment || other->body.attachment.pid == session.peer.pid || bell == bells_.end()) continue;
+    if (other->body.attachment.segment != segment ||
+        other->body.attachment.pid == session.peer.pid || bell == bells_.end())
+      continue;
     Fd rings = opened_anew(path_of(bell->second), O_WRONLY);
-    if (rings) reply.fds.push_back(std::move(rings));  // else its listener is gone, which will be noticed
+    if (rings)
+      reply.fds.push_back(std::move(rings));  // else its listener is gone, which will be noticed
   }
   return reply;
 }
@@ -80,13 +91,16 @@ void Manager::adopt_doorbells() {
     if (attachment->body.attachment.bell != 0) all.push_back(*attachment);
   for (hobbes_record& attachment : all) {
     hobbes_attachment& body = attachment.body.attachment;
-    const std::string folder = "/proc/" + std::to_string(body.pid) + "/fd", pipe = "pipe:[" + std::to_string(body.bell) + "]";
+    const std::string folder = "/proc/" + std::to_string(body.pid) + "/fd",
+                      pipe = "pipe:[" + std::to_string(body.bell) + "]";
     Fd rings;
     for (const std::string& name : Files::system().list(folder).value_or({})) {
       if (read_link(folder + "/" + name).value_or("") != pipe) continue;
-      Fd pin(::open((folder + "/" + name).c_str(), O_PATH | O_CLOEXEC));  // it may be something else by now
+      Fd pin(::open((folder + "/" + name).c_str(),
+                    O_PATH | O_CLOEXEC));  // it may be something else by now
       struct stat info {};
-      if (pin && ::fstat(pin.get(), &info) == 0 && S_ISFIFO(info.st_mode) && info.st_ino == body.bell)
+      if (pin && ::fstat(pin.get(), &info) == 0 && S_ISFIFO(info.st_mode) &&
+          info.st_ino == body.bell)
         rings = opened_anew(path_of(pin), O_WRONLY);
       if (rings) break;
     }

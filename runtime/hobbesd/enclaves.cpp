@@ -1,4 +1,5 @@
-// The manager's requests about enclaves: reserve, commit, change, resize, release; and what happens when one ends.
+// The manager's requests about enclaves: reserve, commit, change, resize, release; and what happens
+// when one ends.
 #include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -28,14 +29,19 @@ namespace {
 std::uint64_t clock_ns(clockid_t clock) {
   timespec t{};
   ::clock_gettime(clock, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(t.tv_nsec);
 }
 
 std::string document_name(std::uint64_t id) { return "volatile/enclave/" + hex(id); }
 
-bool owns_memory(const hobbes_record& record) { return record.body.enclave.kind == static_cast<std::uint32_t>(Kind::kitten); }
+bool owns_memory(const hobbes_record& record) {
+  return record.body.enclave.kind == static_cast<std::uint32_t>(Kind::kitten);
+}
 
-bool holds_resources(const hobbes_record& record) { return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED; }
+bool holds_resources(const hobbes_record& record) {
+  return record.state != HOBBES_STOPPED && record.state != HOBBES_CRASHED;
+}
 
 // linux/pidfd.h of Linux 6.15 and newer; older headers lack it and older kernels answer ENOTTY.
 struct PidfdInfo {
@@ -54,7 +60,10 @@ Json placement_json(const Placement& placement) {
     memory[std::to_string(node)] = bytes;
     total += bytes;
   }
-  return {{"cpus", placement.cpus.text()}, {"mems", placement.nodes().text()}, {"memory", memory}, {"memoryTotal", total}};
+  return {{"cpus", placement.cpus.text()},
+          {"mems", placement.nodes().text()},
+          {"memory", memory},
+          {"memoryTotal", total}};
 }
 
 CoreRequest core_request(const Json& json) {
@@ -64,7 +73,9 @@ CoreRequest core_request(const Json& json) {
     if (auto list = CpuSet::parse(text_at(json, "list"))) out.list = *list;
   if (json.contains("numa")) out.numa = static_cast<unsigned>(number_at(json, "numa"));
   std::string policy = text_at(json, "policy", "compact");
-  out.policy = policy == "spread" ? Policy::spread : policy == "local" ? Policy::local : Policy::compact;
+  out.policy = policy == "spread"  ? Policy::spread
+               : policy == "local" ? Policy::local
+                                   : Policy::compact;
   out.shared = json.value("shared", false);
   return out;
 }
@@ -78,7 +89,8 @@ MemoryRequest memory_request(const Json& json) {
   return out;
 }
 
-// Control processes and monitors give a sign of life every two or four seconds; other kinds are watched when their bundle asks for it.
+// Control processes and monitors give a sign of life every two or four seconds; other kinds are
+// watched when their bundle asks for it.
 std::int64_t heartbeat_of(Kind kind, const Json& request) {
   std::int64_t asked = number_at(request, "heartbeat");
   if (kind == Kind::linux_) return std::clamp<std::int64_t>(asked, 0, 86400);
@@ -105,9 +117,14 @@ std::vector<Lease> Manager::leases(std::uint64_t except) const {
   std::vector<Lease> out;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->id == except || !holds_resources(*record)) continue;
-    Lease lease{record->name, cpus_of(record->body.enclave.cpus), (record->body.enclave.flags & 1U) != 0, owns_memory(*record), {}};
+    Lease lease{record->name,
+                cpus_of(record->body.enclave.cpus),
+                (record->body.enclave.flags & 1U) != 0,
+                owns_memory(*record),
+                {}};
     for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
-      if (record->body.enclave.memory[node] != 0) lease.memory[node] = record->body.enclave.memory[node];
+      if (record->body.enclave.memory[node] != 0)
+        lease.memory[node] = record->body.enclave.memory[node];
     out.push_back(std::move(lease));
   }
   return out;
@@ -124,24 +141,29 @@ Limits Manager::limits_for(const Session& session, bool detached) const {
       if (chunk.reserved) out.set_aside[chunk.node] += chunk.size;
   }
   // A batch job's processes are confined to its cpuset: what they ask for comes from there.
-  if (!session.allowed.empty() && !(inventory_.usable - session.allowed).empty()) out.permitted = session.allowed & inventory_.usable;
+  if (!session.allowed.empty() && !(inventory_.usable - session.allowed).empty())
+    out.permitted = session.allowed & inventory_.usable;
   return out;
 }
 
-Result<Placement> Manager::place_for(const Session& session, const Json& request, std::uint64_t except,
+Result<Placement> Manager::place_for(const Session& session, const Json& request,
+                                     std::uint64_t except,
                                      const std::vector<Lease>& planned) const {
   CoreRequest cores = core_request(request.value("cores", Json::object()));
   MemoryRequest memory = memory_request(request.value("memory", Json::object()));
   const hobbes_record* changed = except != 0 ? nis_->by_id(except) : nullptr;
-  memory.detached = changed != nullptr ? owns_memory(*changed) : kind_named(text_at(request, "kind")) == Kind::kitten;
+  memory.detached = changed != nullptr ? owns_memory(*changed)
+                                       : kind_named(text_at(request, "kind")) == Kind::kitten;
   std::vector<Lease> held = leases(except);
   held.insert(held.end(), planned.begin(), planned.end());
-  HOBBES_TRY(placement, place(inventory_, held, limits_for(session, memory.detached), cores, memory));
+  HOBBES_TRY(placement,
+             place(inventory_, held, limits_for(session, memory.detached), cores, memory));
   HOBBES_CHECK(check_quota(session.peer.uid, placement, except, planned));
   return std::move(placement);
 }
 
-Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::uint64_t except, const std::vector<Lease>& planned) const {
+Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::uint64_t except,
+                                  const std::vector<Lease>& planned) const {
   Quota quota = policies_.of(uid);
   std::uint64_t cores = placement.cpus.count(), memory = 0, enclaves = 1 + planned.size();
   for (const Lease& lease : planned) {
@@ -158,8 +180,10 @@ Result<void> Manager::check_quota(uid_t uid, const Placement& placement, std::ui
   }
   auto refuse = [&](const std::string& what, std::uint64_t would, std::uint64_t limit) {
     return Error{Code::exhausted, "grant resources to user " + std::to_string(uid),
-                 "it would hold " + std::to_string(would) + " " + what + ", the quota is " + std::to_string(limit),
-                 "delete an enclave, or ask the administrator to raise the quota in /etc/hobbes/hobbesd.json"};
+                 "it would hold " + std::to_string(would) + " " + what + ", the quota is " +
+                     std::to_string(limit),
+                 "delete an enclave, or ask the administrator to raise the quota in "
+                 "/etc/hobbes/hobbesd.json"};
   };
   if (enclaves > quota.enclaves) return refuse("enclaves", enclaves, quota.enclaves);
   if (cores > quota.cores) return refuse("CPUs", cores, quota.cores);
@@ -175,16 +199,21 @@ Result<Reply> Manager::plan(Session& session, const Json& request) {
   // Several that are to be there at once: each has what those before it leave.
   constexpr std::size_t most = 1024;
   if (!request["plans"].is_array() || request["plans"].size() > most)
-    return Error{Code::invalid, "plan enclaves", "\"plans\" is not a list of at most " + std::to_string(most), "see docs/CONTROL.md"};
+    return Error{Code::invalid, "plan enclaves",
+                 "\"plans\" is not a list of at most " + std::to_string(most),
+                 "see docs/CONTROL.md"};
   std::vector<Lease> planned;
   Json placements = Json::array();
   for (const Json& one : request["plans"]) {
     std::string id = one.is_object() ? text_at(one, "id") : "";
     auto kind = one.is_object() ? kind_named(text_at(one, "kind")) : std::nullopt;
-    if (!kind) return Error{Code::invalid, "plan enclave '" + id + "'", "the kind is unknown", "see docs/CONTROL.md"};
+    if (!kind)
+      return Error{Code::invalid, "plan enclave '" + id + "'", "the kind is unknown",
+                   "see docs/CONTROL.md"};
     auto placement = place_for(session, one, 0, planned);
     if (!placement)
-      return std::move(placement.error()).within("plan enclave '" + id + "' beside " + std::to_string(planned.size()) + " others");
+      return std::move(placement.error())
+          .within("plan enclave '" + id + "' beside " + std::to_string(planned.size()) + " others");
     bool shared = one.value("cores", Json::object()).value("shared", false);
     planned.push_back({id, placement->cpus, shared, *kind == Kind::kitten, placement->memory});
     placements.push_back(placement_json(*placement));
@@ -196,8 +225,10 @@ Result<Reply> Manager::plan(Session& session, const Json& request) {
 Result<void> Manager::check_root(const Session& session, const std::string& root) {
   if (session.privileged) return {};
   struct stat info {};
-  if (root.empty() || root.front() != '/' || ::lstat(root.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != session.peer.uid)
-    return Error{Code::denied, "reserve resources in " + root, "it is not a folder of user " + std::to_string(session.peer.uid),
+  if (root.empty() || root.front() != '/' || ::lstat(root.c_str(), &info) != 0 ||
+      !S_ISDIR(info.st_mode) || info.st_uid != session.peer.uid)
+    return Error{Code::denied, "reserve resources in " + root,
+                 "it is not a folder of user " + std::to_string(session.peer.uid),
                  "use a folder of your own, or none: the default root is made for you"};
   return {};
 }
@@ -206,20 +237,24 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
   std::string root = text_at(request, "root"), id = text_at(request, "id");
   HOBBES_CHECK(check_id(id));
   auto kind = kind_named(text_at(request, "kind"));
-  if (!kind) return Error{Code::invalid, "reserve resources for '" + id + "'", "the kind is unknown", ""};
+  if (!kind)
+    return Error{Code::invalid, "reserve resources for '" + id + "'", "the kind is unknown", ""};
   HOBBES_CHECK(check_root(session, root));
   std::uint64_t scope = enclave_scope(session.peer.uid, root);
   const hobbes_record* old = nis_->by_name(HOBBES_ENCLAVE, scope, id);
   if (old != nullptr) {
-    // The caller holds the folder <root>/<id>, so a record of that name is of an enclave whose folder is gone.
+    // The caller holds the folder <root>/<id>, so a record of that name is of an enclave whose
+    // folder is gone.
     if (ProcessId{old->body.enclave.pid, old->body.enclave.start_ticks}.alive())
-      return Error{Code::exists, "reserve resources for '" + id + "'", "the id is taken and its process runs", "choose another id"};
+      return Error{Code::exists, "reserve resources for '" + id + "'",
+                   "the id is taken and its process runs", "choose another id"};
     forget(old->id);
   }
   HOBBES_TRY(placement, place_for(session, request, 0, {}));
   // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
   HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
-  bool shared = request.value("cores", Json::object()).value("shared", false), bound = request.value("bound", false);
+  bool shared = request.value("cores", Json::object()).value("shared", false),
+       bound = request.value("bound", false);
   hobbes_record record = nis_->make(HOBBES_ENCLAVE, scope, id);
   record.state = HOBBES_CREATING;
   record.uid = session.peer.uid;
@@ -244,7 +279,8 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
   transition.put(record);
   std::string lent;
   if (session.peer.uid != 0 && *kind == Kind::linux_ && ::geteuid() == 0) {
-    HOBBES_TRY(path, lend_group(record, placement, shared_cpus(session), request.value("limits", Json::object())));
+    HOBBES_TRY(path, lend_group(record, placement, shared_cpus(session),
+                                request.value("limits", Json::object())));
     document["lent"] = lent = path;
   }
   transition.put_document(document_name(record.id), document);
@@ -253,7 +289,8 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
     return std::move(committed).error();  // the sweep finds the group
   }
   session.reservations.insert(record.id);
-  spdlog::info("enclave '{}' reserved: CPUs {}", id, placement.cpus.empty() ? "shared" : placement.cpus.text());
+  spdlog::info("enclave '{}' reserved: CPUs {}", id,
+               placement.cpus.empty() ? "shared" : placement.cpus.text());
   Json out = placement_json(placement);
   out["handle"] = record.id;
   if (!lent.empty()) out["cgroup"] = lent;
@@ -261,25 +298,34 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
 }
 
 // Each user's names are his own; root finds them all by the root they were made with.
-const hobbes_record* Manager::find_enclave(const Session& session, const std::string& root, const std::string& id) const {
-  if (const hobbes_record* own = nis_->by_name(HOBBES_ENCLAVE, enclave_scope(session.peer.uid, root), id)) return own;
+const hobbes_record* Manager::find_enclave(const Session& session, const std::string& root,
+                                           const std::string& id) const {
+  if (const hobbes_record* own =
+          nis_->by_name(HOBBES_ENCLAVE, enclave_scope(session.peer.uid, root), id))
+    return own;
   if (!session.privileged) return nullptr;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE))
-    if (id == record->name && text_at(nis_->document(document_name(record->id)).value_or(Json::object()), "root") == root) return record;
+    if (id == record->name &&
+        text_at(nis_->document(document_name(record->id)).value_or(Json::object()), "root") == root)
+      return record;
   return nullptr;
 }
 
-Result<const hobbes_record*> Manager::enclave_of(const Session& session, const Json& request) const {
+Result<const hobbes_record*> Manager::enclave_of(const Session& session,
+                                                 const Json& request) const {
   const hobbes_record* record = nullptr;
   if (request.contains("handle"))
     record = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
   else
-    record = find_enclave(session, text_at(request, "root", default_root(session.peer.uid)), text_at(request, "id"));
+    record = find_enclave(session, text_at(request, "root", default_root(session.peer.uid)),
+                          text_at(request, "id"));
   std::string name = record != nullptr ? record->name : text_at(request, "id", "?");
   if (record == nullptr || record->type != HOBBES_ENCLAVE)
-    return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist", "see `hobbes enclaves`"};
+    return Error{Code::not_found, "find enclave '" + name + "'", "enclave does not exist",
+                 "see `hobbes enclaves`"};
   if (!session.privileged && session.peer.uid != record->uid)
-    return Error{Code::denied, "act on enclave '" + name + "'", "it belongs to user " + std::to_string(record->uid), ""};
+    return Error{Code::denied, "act on enclave '" + name + "'",
+                 "it belongs to user " + std::to_string(record->uid), ""};
   return record;
 }
 
@@ -287,17 +333,20 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   hobbes_record record = *found;
   if (record.state != HOBBES_CREATING)
-    return Error{Code::busy, "commit enclave '" + std::string(record.name) + "'", "it is not being created", ""};
-  ProcessId process{static_cast<pid_t>(number_at(request, "pid")), static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+    return Error{Code::busy, "commit enclave '" + std::string(record.name) + "'",
+                 "it is not being created", ""};
+  ProcessId process{static_cast<pid_t>(number_at(request, "pid")),
+                    static_cast<std::uint64_t>(number_at(request, "startTicks"))};
   // The control group decides who is inside the enclave, so it must really be its process's.
   auto groups = Files::system().read("/proc/" + std::to_string(process.pid) + "/cgroup");
   std::string group = text_at(request, "cgroup");
   bool inside = group.empty() || (groups && groups->find(":" + group + "\n") != std::string::npos);
-  // Others than root name only a process of their own, in the group that was lent to it: what is committed is watched, and killed when
-  // silent.
+  // Others than root name only a process of their own, in the group that was lent to it: what is
+  // committed is watched, and killed when silent.
   if (session.peer.uid != 0) {
     auto lent = lent_group_of(record);
-    inside = inside && process_has_user(process.pid, session.peer.uid, true) && (lent ? group == *lent : group.empty());
+    inside = inside && process_has_user(process.pid, session.peer.uid, true) &&
+             (lent ? group == *lent : group.empty());
   }
   if (!process.alive() || !inside || group == "/")
     return Error{Code::denied, "commit enclave '" + std::string(record.name) + "'",
@@ -329,11 +378,14 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
     kill_asked_.insert(record.id);
     return Reply{Json::object(), {}};
   }
-  if (event == "exited" && ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive())
-    return Error{Code::busy, "record the end of enclave '" + std::string(record.name) + "'", "its process still runs", "kill it first"};
+  if (event == "exited" &&
+      ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive())
+    return Error{Code::busy, "record the end of enclave '" + std::string(record.name) + "'",
+                 "its process still runs", "kill it first"};
   if (event == "exited") {  // told by the parent that waited for it: nothing is left to find out
     note_out_of_memory(record, static_cast<int>(number_at(request, "status", -1)));
-    bool faulted = (request.value("signalled", false) || has_cause(record.id)) && kill_asked_.count(record.id) == 0;
+    bool faulted = (request.value("signalled", false) || has_cause(record.id)) &&
+                   kill_asked_.count(record.id) == 0;
     enclave_ended(record.id);
     endings_.erase(record.id);
     record = *nis_->by_id(record.id);
@@ -349,7 +401,8 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   } else if (event == "paused") {
     record.state = HOBBES_PAUSED;
   } else {
-    return Error{Code::invalid, "change enclave '" + std::string(record.name) + "'", "the event is unknown", ""};
+    return Error{Code::invalid, "change enclave '" + std::string(record.name) + "'",
+                 "the event is unknown", ""};
   }
   record.body.enclave.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
   Transition transition;
@@ -359,7 +412,9 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
 }
 
 // Its own process has said that it crashed; how that process then ends is its affair.
-bool Manager::has_cause(std::uint64_t id) const { return nis_->document(document_name(id)).value_or(Json::object()).contains("cause"); }
+bool Manager::has_cause(std::uint64_t id) const {
+  return nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
+}
 
 void Manager::note_cause(const hobbes_record& record, const std::string& cause) {
   Json document = nis_->document(document_name(record.id)).value_or(Json::object());
@@ -370,26 +425,33 @@ void Manager::note_cause(const hobbes_record& record, const std::string& cause) 
   spdlog::warn("enclave '{}' crashed: {}", record.name, cause);
 }
 
-// An enclave that nobody has killed by that signal may have been killed by the kernel, whose count is in its control group.
+// An enclave that nobody has killed by that signal may have been killed by the kernel, whose count
+// is in its control group.
 void Manager::note_out_of_memory(const hobbes_record& record, int exit_code) {
   auto group = cgroups_.find(record.id);
-  if (exit_code != 128 + SIGKILL || kill_asked_.count(record.id) != 0 || group == cgroups_.end() || group->second.empty()) return;
+  if (exit_code != 128 + SIGKILL || kill_asked_.count(record.id) != 0 || group == cgroups_.end() ||
+      group->second.empty())
+    return;
   auto layout = CgroupLayout::detect();
   if (!layout) return;
   auto numbers = Cgroup(std::move(*layout), group->second).statistics();
   auto killed = numbers.find("memory.oom_kills");
   if (killed == numbers.end() || killed->second == 0) return;
-  constexpr std::uint64_t unlimited = std::uint64_t{1} << 62;  // what the kernel calls unlimited is more
+  constexpr std::uint64_t unlimited = std::uint64_t{1}
+                                      << 62;  // what the kernel calls unlimited is more
   std::uint64_t limit = numbers["memory.limit"];
-  note_cause(record, (limit == 0 || limit >= unlimited ? std::string("the node's memory") : "its memory of " + format_size(limit)) +
-                         " ran out, and the kernel has killed " + std::to_string(killed->second) + " of its processes");
+  note_cause(record, (limit == 0 || limit >= unlimited ? std::string("the node's memory")
+                                                       : "its memory of " + format_size(limit)) +
+                         " ran out, and the kernel has killed " + std::to_string(killed->second) +
+                         " of its processes");
 }
 
 // A sign of life, from any process inside.
 Result<Reply> Manager::beat(Session& session, const Json&) {
   const hobbes_record* found = nis_->by_id(session.inside);
   if (found == nullptr)
-    return Error{Code::not_found, "give a sign of life", "the process is in no enclave", "call it from a program of an enclave"};
+    return Error{Code::not_found, "give a sign of life", "the process is in no enclave",
+                 "call it from a program of an enclave"};
   hobbes_record record = *found;
   record.body.enclave.heartbeat_ns = clock_ns(CLOCK_BOOTTIME);
   Transition transition;
@@ -401,20 +463,25 @@ Result<Reply> Manager::beat(Session& session, const Json&) {
 // An enclave that promised signs of life and is silent for longer counts as crashed.
 void Manager::check_heartbeats() {
   std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
-  // A hobbesd that was not listening (just started, stopped, or the whole node suspended) cannot say that others were silent.
+  // A hobbesd that was not listening (just started, stopped, or the whole node suspended) cannot
+  // say that others were silent.
   constexpr std::uint64_t attention_ns = 4'000'000'000;
   if (now - last_heartbeat_check_ > attention_ns) listening_since_ = now;
   last_heartbeat_check_ = now;
   std::vector<hobbes_record> silent;
   for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
     if (record->state != HOBBES_RUNNING) continue;
-    std::int64_t limit = number_at(nis_->document(document_name(record->id)).value_or(Json::object()), "heartbeat");
-    if (limit > 0 &&
-        now - std::max(record->body.enclave.heartbeat_ns, listening_since_) > static_cast<std::uint64_t>(limit) * 1'000'000'000U)
+    std::int64_t limit =
+        number_at(nis_->document(document_name(record->id)).value_or(Json::object()), "heartbeat");
+    if (limit > 0 && now - std::max(record->body.enclave.heartbeat_ns, listening_since_) >
+                         static_cast<std::uint64_t>(limit) * 1'000'000'000U)
       silent.push_back(*record);
   }
   for (const hobbes_record& record : silent) {
-    note_cause(record, "no heartbeat for " + std::to_string((now - record.body.enclave.heartbeat_ns) / 1'000'000'000U) + " s");
+    note_cause(record,
+               "no heartbeat for " +
+                   std::to_string((now - record.body.enclave.heartbeat_ns) / 1'000'000'000U) +
+                   " s");
     auto process = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.open();
     if (process) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
   }
@@ -423,7 +490,9 @@ void Manager::check_heartbeats() {
 Result<Reply> Manager::resize(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   hobbes_record record = *found;
-  if (!holds_resources(record)) return Error{Code::busy, "resize enclave '" + std::string(record.name) + "'", "it does not run", ""};
+  if (!holds_resources(record))
+    return Error{Code::busy, "resize enclave '" + std::string(record.name) + "'", "it does not run",
+                 ""};
   hobbes_enclave& body = record.body.enclave;
   // What is not mentioned stays as it is; a count keeps the cores already held where it can.
   Json wanted = request;
@@ -441,7 +510,8 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
     } else {
       Json more = {{"cores", request["cores"]}};
       more["cores"]["count"] = count - mine.size();
-      HOBBES_TRY(added, place(inventory_, leases(), limits_for(session, owns_memory(record)), core_request(more["cores"]), {}));
+      HOBBES_TRY(added, place(inventory_, leases(), limits_for(session, owns_memory(record)),
+                              core_request(more["cores"]), {}));
       wanted["cores"] = {{"list", (held | added.cpus).text()}};
     }
   }
@@ -480,7 +550,8 @@ Result<Reply> Manager::release(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
   std::uint64_t id = found->id;
   if (ProcessId{found->body.enclave.pid, found->body.enclave.start_ticks}.alive())
-    return Error{Code::busy, "release enclave '" + std::string(found->name) + "'", "its process still runs", "delete it with hobbes-run"};
+    return Error{Code::busy, "release enclave '" + std::string(found->name) + "'",
+                 "its process still runs", "delete it with hobbes-run"};
   session.reservations.erase(id);
   forget(id);
   return Reply{Json::object(), {}};
@@ -506,7 +577,8 @@ void Manager::forget(std::uint64_t id) {
   Transition transition;
   if (holds_resources(*record)) add_core_changes(transition, *record, false);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
-    if (segment->enclave == id && (segment->body.segment.flags & 2U) != 0) drop_segment(segment->id, transition);
+    if (segment->enclave == id && (segment->body.segment.flags & 2U) != 0)
+      drop_segment(segment->id, transition);
   transition.erase(id);
   transition.erase_document(document_name(id));
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
@@ -522,13 +594,16 @@ void Manager::forget(std::uint64_t id) {
 }
 
 // Core and NUMA records follow the lease, so that a reader of the mirror sees who owns what.
-void Manager::add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const {
+void Manager::add_core_changes(Transition& transition, const hobbes_record& enclave,
+                               bool held) const {
   CpuSet cpus = cpus_of(enclave.body.enclave.cpus);
   for (const hobbes_record* core : nis_->all(HOBBES_CORE)) {
     if ((cpus_of(core->body.core.cpus) & cpus).empty()) continue;
     const hobbes_record* earlier = transition.pending(core->id);
     hobbes_record changed = earlier != nullptr ? *earlier : *core;
-    changed.state = !held ? HOBBES_CORE_FREE : owns_memory(enclave) ? HOBBES_CORE_DETACHED : HOBBES_CORE_LEASED;
+    changed.state = !held                  ? HOBBES_CORE_FREE
+                    : owns_memory(enclave) ? HOBBES_CORE_DETACHED
+                                           : HOBBES_CORE_LEASED;
     changed.enclave = held ? enclave.id : 0;
     if (!held)  // a shared core may still have another holder
       for (const hobbes_record* other : nis_->all(HOBBES_ENCLAVE))
@@ -546,7 +621,8 @@ void Manager::add_core_changes(Transition& transition, const hobbes_record& encl
     hobbes_record changed = earlier != nullptr ? *earlier : *numa;
     std::uint64_t bytes = enclave.body.enclave.memory[number];
     changed.body.numa.leased =
-        held ? changed.body.numa.leased + bytes : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
+        held ? changed.body.numa.leased + bytes
+             : changed.body.numa.leased - std::min(bytes, changed.body.numa.leased);
     transition.put(changed);
   }
 }
@@ -581,7 +657,8 @@ void Manager::enclave_ended(std::uint64_t id) {
   }
   if (found == nullptr || !holds_resources(*found)) return;
   hobbes_record record = *found;
-  // The process is gone, so its cores and memory are free; whether it crashed is known when its status is.
+  // The process is gone, so its cores and memory are free; whether it crashed is known when its
+  // status is.
   Transition transition;
   add_core_changes(transition, record, false);
   bool crashed = nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
@@ -599,15 +676,18 @@ void Manager::enclave_ended(std::uint64_t id) {
     }
   if (pidfd) endings_[id] = {std::move(pidfd), 0};
   loop_.tick_within(unfinished_tick);
-  if (auto at = endings_.find(id); at != endings_.end()) learn_exit_status(id, at->second.pidfd.get());
+  if (auto at = endings_.find(id); at != endings_.end())
+    learn_exit_status(id, at->second.pidfd.get());
 }
 
 void Manager::listen_for_ends() {
   if (exit_events_ || no_exit_events_) return;
   auto opened = ExitEvents::open();
   if (!opened) {
-    no_exit_events_ = opened.error().code == Code::denied || opened.error().code == Code::unsupported;
-    spdlog::info("{}: exit statuses of enclaves that others wait for are learned from those", opened.error().text());
+    no_exit_events_ =
+        opened.error().code == Code::denied || opened.error().code == Code::unsupported;
+    spdlog::info("{}: exit statuses of enclaves that others wait for are learned from those",
+                 opened.error().text());
     return;
   }
   exit_events_.emplace(std::move(*opened));
@@ -615,9 +695,12 @@ void Manager::listen_for_ends() {
     for (const auto& [pid, status] : exit_events_->take())
       for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) {
         std::uint64_t id = record->id;
-        if (record->body.enclave.pid != pid || (enclave_watches_.count(id) == 0 && endings_.count(id) == 0)) continue;
+        if (record->body.enclave.pid != pid ||
+            (enclave_watches_.count(id) == 0 && endings_.count(id) == 0))
+          continue;
         announced_[id] = status;
-        if (auto ending = endings_.find(id); ending != endings_.end()) learn_exit_status(id, ending->second.pidfd.get());
+        if (auto ending = endings_.find(id); ending != endings_.end())
+          learn_exit_status(id, ending->second.pidfd.get());
         break;
       }
   });
@@ -639,19 +722,24 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   }
   int status = -1;
   siginfo_t info{};
-  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
-    status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;  // as wait(2) encodes it
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) == 0 &&
+      info.si_pid != 0) {
+    status =
+        info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;  // as wait(2) encodes it
   } else {
     PidfdInfo ask{};
     ask.mask = pidfd_info_exit;
-    if (::ioctl(pidfd, pidfd_get_info, &ask) == 0 && (ask.mask & pidfd_info_exit) != 0) status = ask.exit_code;
+    if (::ioctl(pidfd, pidfd_get_info, &ask) == 0 && (ask.mask & pidfd_info_exit) != 0)
+      status = ask.exit_code;
   }
-  if (auto heard = announced_.find(id); heard != announced_.end() && status < 0) status = heard->second;
+  if (auto heard = announced_.find(id); heard != announced_.end() && status < 0)
+    status = heard->second;
   auto ending = endings_.find(id);
   if (status < 0) {
     // Known only once its parent has reaped it; the tick asks again for a while.
     if (ending != endings_.end() && ++ending->second.tries > 100) {
-      spdlog::warn("enclave '{}': its exit status is known only to the process that waited for it", found->name);
+      spdlog::warn("enclave '{}': its exit status is known only to the process that waited for it",
+                   found->name);
       endings_.erase(ending);
     }
     return;
@@ -669,11 +757,13 @@ void Manager::learn_exit_status(std::uint64_t id, int pidfd) {
   announced_.erase(id);
 }
 
-// The process that was making or deleting it died. hobbes-run knows how to undo it, and does so with its owner's rights only.
+// The process that was making or deleting it died. hobbes-run knows how to undo it, and does so
+// with its owner's rights only.
 void Manager::clean_up(const hobbes_record& record) {
   Json document = nis_->document(document_name(record.id)).value_or(Json::object());
   spdlog::warn("enclave '{}' was left half-made; cleaning it up", record.name);
-  auto verb = read_verb({{"verb", "delete"}, {"force", true}, {"id", record.name}}, text_at(document, "root", root_));
+  auto verb = read_verb({{"verb", "delete"}, {"force", true}, {"id", record.name}},
+                        text_at(document, "root", root_));
   if (!verb) {
     spdlog::error("{}", verb.error().text());
     return;
@@ -687,7 +777,9 @@ void Manager::clean_up(const hobbes_record& record) {
 
 void Manager::leave(Session& session) {
   for (std::uint64_t id : session.reservations)
-    if (const hobbes_record* record = nis_->by_id(id); record != nullptr && record->state == HOBBES_CREATING) clean_up(*record);
+    if (const hobbes_record* record = nis_->by_id(id);
+        record != nullptr && record->state == HOBBES_CREATING)
+      clean_up(*record);
   session.reservations.clear();
   for (std::uint64_t id : session.compositions) drop_composition(id, -1);
   session.compositions.clear();
@@ -703,7 +795,8 @@ void Manager::consume_release_notes() {
     std::string path = folder + "/" + name;
     if (::lstat(path.c_str(), &info) != 0) continue;
     const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str(), nullptr, 16));
-    bool gone = record != nullptr && !ProcessId{record->body.enclave.pid, record->body.enclave.start_ticks}.alive();
+    bool gone = record != nullptr &&
+                !ProcessId{record->body.enclave.pid, record->body.enclave.start_ticks}.alive();
     if (gone && S_ISREG(info.st_mode) && info.st_uid == 0) forget(record->id);
     ::unlink(path.c_str());
   }
@@ -733,7 +826,8 @@ std::uint64_t Manager::enclave_containing(pid_t pid) const {
 
 Grant Manager::grant_of(std::uint64_t enclave) const {
   const hobbes_record* record = nis_->by_id(enclave);
-  return record != nullptr ? static_cast<Grant>(record->body.enclave.flags >> 8U & 3U) : Grant::none;
+  return record != nullptr ? static_cast<Grant>(record->body.enclave.flags >> 8U & 3U)
+                           : Grant::none;
 }
 
 Result<void> Manager::check_grant(const Session& session, std::uint64_t target) const {
@@ -741,9 +835,12 @@ Result<void> Manager::check_grant(const Session& session, std::uint64_t target) 
   const hobbes_record* record = nis_->by_id(session.inside);
   Grant grant = grant_of(session.inside);
   if (grant == Grant::node || (grant == Grant::self && target == session.inside)) return {};
-  return Error{Code::denied, "manage the node from inside enclave '" + std::string(record != nullptr ? record->name : "?") + "'",
-               grant == Grant::self ? "its grant covers only itself" : "its bundle grants no management",
-               "set \"manage\": \"node\" in the hobbes object of its config.json"};
+  return Error{
+      Code::denied,
+      "manage the node from inside enclave '" +
+          std::string(record != nullptr ? record->name : "?") + "'",
+      grant == Grant::self ? "its grant covers only itself" : "its bundle grants no management",
+      "set \"manage\": \"node\" in the hobbes object of its config.json"};
 }
 
 }  // namespace hobbes

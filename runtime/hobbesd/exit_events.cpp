@@ -65,7 +65,8 @@ Result<ExitEvents> ExitEvents::open() {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = CN_IDX_PROC;
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return os_error(attempt, errno);
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return os_error(attempt, errno);
   if (!ask(fd, PROC_CN_MCAST_LISTEN)) return os_error(attempt, errno);
   return ExitEvents(std::move(fd));
 }
@@ -78,16 +79,19 @@ ExitEvents::~ExitEvents() {
 std::vector<std::pair<pid_t, int>> ExitEvents::take() const {
   std::vector<std::pair<pid_t, int>> out;
   alignas(NLMSG_ALIGNTO) char buffer[8192];
-  for (int left = 4096; left > 0; --left) {  // more waits for the next turn: a storm of ends must not keep us here
+  for (int left = 4096; left > 0;
+       --left) {  // more waits for the next turn: a storm of ends must not keep us here
     sockaddr_nl from{};
     socklen_t from_size = sizeof from;
-    ssize_t size = ::recvfrom(fd_.get(), buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &from_size);
+    ssize_t size = ::recvfrom(fd_.get(), buffer, sizeof buffer, 0,
+                              reinterpret_cast<sockaddr*>(&from), &from_size);
     if (size < 0 && (errno == EINTR || errno == ENOBUFS)) continue;
     if (size <= 0) return out;
     if (from.nl_pid != 0) continue;  // only the kernel is believed
     proc_event event{};
     if (static_cast<std::size_t>(size) < event_at + offsetof(proc_event, event_data)) continue;
-    std::memcpy(&event, buffer + event_at, std::min(sizeof event, static_cast<std::size_t>(size) - event_at));
+    std::memcpy(&event, buffer + event_at,
+                std::min(sizeof event, static_cast<std::size_t>(size) - event_at));
     const auto& exit = event.event_data.exit;
     if (event.what == proc_event::PROC_EVENT_EXIT && exit.process_pid == exit.process_tgid)
       out.emplace_back(exit.process_tgid, static_cast<int>(exit.exit_code));

@@ -69,7 +69,8 @@ int run_keeper() {
   for (bool asked = false; !asked || !held.empty();) {
     pollfd one{listening->get(), POLLIN, 0};
     if (::poll(&one, 1, 10'000) <= 0) {
-      asked = true;  // nobody came: with nothing held there is nothing to do, nor when the run directory is gone
+      asked = true;  // nobody came: with nothing held there is nothing to do, nor when the run
+                     // directory is gone
       if (::access(socket_path().c_str(), F_OK) != 0) break;
       continue;
     }

@@ -1,4 +1,5 @@
-// The keeper: a small process that holds the memory of segments without a living owner, so that it survives hobbesd.
+// The keeper: a small process that holds the memory of segments without a living owner, so that it
+// survives hobbesd.
 #pragma once
 #include "core/fd.h"
 #include "core/process.h"
@@ -16,7 +17,8 @@ struct Held {
 Result<Held> keep(const Fd& memory);
 /// Lets a held descriptor go. A keeper that is gone holds nothing.
 void let_go(int number);
-/// The keeper's main: serves until it holds nothing. Never returns an error worth more than an exit status.
+/// The keeper's main: serves until it holds nothing. Never returns an error worth more than an exit
+/// status.
 int run_keeper();
 
 }  // namespace hobbes

@@ -1,5 +1,6 @@
-// What hobbesd lends to users who have no privilege of their own: a folder for their enclaves, and a control group per enclave, made
-// and limited with the lease. Its processes enter and freeze through here, and only their owner's.
+// What hobbesd lends to users who have no privilege of their own: a folder for their enclaves, and
+// a control group per enclave, made and limited with the lease. Its processes enter and freeze
+// through here, and only their owner's.
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -61,25 +62,30 @@ Result<Reply> Manager::make_root(Session& session, const Json&) {
   if (session.peer.uid == 0) return Reply{{{"root", path}}, {}};
   HOBBES_CHECK(make_directories(run_directory() + "/users", 0711));
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return os_error("make " + path, errno);
-  if (::lchown(path.c_str(), session.peer.uid, session.peer.gid) != 0) return os_error("give " + path + " to its user", errno);
+  if (::lchown(path.c_str(), session.peer.uid, session.peer.gid) != 0)
+    return os_error("give " + path + " to its user", errno);
   return Reply{{{"root", path}}, {}};
 }
 
-Result<std::string> Manager::lend_group(const hobbes_record& record, const Placement& placement, const CpuSet& shared, const Json& limits) {
-  std::string path = "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
+Result<std::string> Manager::lend_group(const hobbes_record& record, const Placement& placement,
+                                        const CpuSet& shared, const Json& limits) {
+  std::string path =
+      "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
   HOBBES_TRY(group, group_at(path));
   oci::Resources resources = limits_of(placement, shared);
   // A wish may only narrow what the lease, the user's quota and fairness allow.
   Quota quota = policies_.of(record.uid);
   if (!resources.memory_limit && quota.memory < static_cast<std::uint64_t>(INT64_MAX))
     resources.memory_limit = resources.memory_swap = static_cast<std::int64_t>(quota.memory);
-  if (auto memory = wish(limits, "memory"); memory && *memory > 0 && (!resources.memory_limit || *memory < *resources.memory_limit))
+  if (auto memory = wish(limits, "memory");
+      memory && *memory > 0 && (!resources.memory_limit || *memory < *resources.memory_limit))
     resources.memory_limit = resources.memory_swap = memory;
   constexpr std::int64_t processes_limit = 32768;
   std::int64_t processes = wish(limits, "pids").value_or(0);
   resources.pids_limit = processes > 0 ? std::min(processes, processes_limit) : processes_limit;
   resources.cpu_quota = wish(limits, "cpuQuota");
-  if (auto period = wish(limits, "cpuPeriod"); period && *period > 0) resources.cpu_period = static_cast<std::uint64_t>(*period);
+  if (auto period = wish(limits, "cpuPeriod"); period && *period > 0)
+    resources.cpu_period = static_cast<std::uint64_t>(*period);
   if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0)
     resources.cpu_shares = static_cast<std::uint64_t>(std::min<std::int64_t>(*shares, 1024));
   HOBBES_CHECK(group.create());
@@ -90,16 +96,19 @@ Result<std::string> Manager::lend_group(const hobbes_record& record, const Place
   return path;
 }
 
-Result<void> Manager::limit_lent_group(const std::string& path, const Placement& placement, const CpuSet& shared) {
+Result<void> Manager::limit_lent_group(const std::string& path, const Placement& placement,
+                                       const CpuSet& shared) {
   HOBBES_TRY(group, group_at(path));
   return group.apply(limits_of(placement, shared));
 }
 
 Result<std::string> Manager::lent_group_of(const hobbes_record& record) const {
-  std::string path = text_at(nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object()), "lent");
+  std::string path = text_at(
+      nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object()), "lent");
   if (path.empty())
-    return Error{Code::unsupported, "act on the control group of enclave '" + std::string(record.name) + "'", "none was lent to it",
-                 "its owner manages it"};
+    return Error{Code::unsupported,
+                 "act on the control group of enclave '" + std::string(record.name) + "'",
+                 "none was lent to it", "its owner manages it"};
   return path;
 }
 
@@ -109,18 +118,26 @@ Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
   HOBBES_CHECK(check_grant(session, found->id));
   HOBBES_TRY(path, lent_group_of(*found));
   bool ended = found->state == HOBBES_STOPPED || found->state == HOBBES_CRASHED;
-  if (ended) return Error{Code::busy, "move a process into enclave '" + std::string(found->name) + "'", "it has ended", ""};
+  if (ended)
+    return Error{Code::busy, "move a process into enclave '" + std::string(found->name) + "'",
+                 "it has ended", ""};
   std::string attempt = "move a process into enclave '" + std::string(found->name) + "'";
-  ProcessId process{static_cast<pid_t>(number_at(request, "pid")), static_cast<std::uint64_t>(number_at(request, "startTicks"))};
+  ProcessId process{static_cast<pid_t>(number_at(request, "pid")),
+                    static_cast<std::uint64_t>(number_at(request, "startTicks"))};
   pid_t pid = process.pid;
   auto held = process.open();
-  if (!held) return Error{Code::invalid, attempt, "the request names no living process", "give its pid and the time it started"};
+  if (!held)
+    return Error{Code::invalid, attempt, "the request names no living process",
+                 "give its pid and the time it started"};
   // Of each of its users: a set-user-id program is not its caller's to move about.
   if (!process_has_user(pid, found->uid, true))
-    return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid), ""};
+    return Error{Code::denied, attempt,
+                 "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid),
+                 ""};
   // Not the way out of somebody else's limits: a process in another enclave stays there.
   if (std::uint64_t now = enclave_containing(pid); now != 0 && now != found->id)
-    return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave", ""};
+    return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave",
+                 ""};
   HOBBES_TRY(group, group_at(path));
   // A recycled number is noticed right before it is written.
   if (!process.alive()) return Error{Code::not_found, attempt, "the process has ended", ""};
@@ -152,8 +169,8 @@ void Manager::sweep_ended_groups() {
   }
 }
 
-// Empties lent groups whose enclave has ended and takes away those that no enclave has any more; a few at a time, and never waiting: what
-// is not gone is met again at the next tick.
+// Empties lent groups whose enclave has ended and takes away those that no enclave has any more; a
+// few at a time, and never waiting: what is not gone is met again at the next tick.
 bool Manager::sweep_lent_groups(unsigned most) {
   auto top = group_at("/hobbes");
   if (!top || !top->exists()) return false;
@@ -161,7 +178,8 @@ bool Manager::sweep_lent_groups(unsigned most) {
   for (const std::string& name : top->subgroups()) {
     if (most == 0) return true;
     if (name.rfind(group_prefix(), 0) != 0) continue;
-    const hobbes_record* record = nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
+    const hobbes_record* record =
+        nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
     bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
     if (known && record->state != HOBBES_STOPPED && record->state != HOBBES_CRASHED) continue;
     auto group = group_at("/hobbes/" + name);

@@ -42,7 +42,9 @@ void Loop::tick_within(std::chrono::milliseconds delay) {
   auto at = std::chrono::steady_clock::now() + delay;
   if (!timer_ || (due_ && *due_ <= at)) return;
   due_ = at;
-  auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(std::max(delay, std::chrono::milliseconds(1))).count();
+  auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                std::max(delay, std::chrono::milliseconds(1)))
+                .count();
   itimerspec spec{};
   spec.it_value = {ns / 1'000'000'000, ns % 1'000'000'000};
   (void)::timerfd_settime(timer_.get(), 0, &spec, nullptr);

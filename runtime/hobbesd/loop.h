@@ -1,4 +1,5 @@
-// One thread, many descriptors: hobbesd's event loop. All state of the manager is touched only from inside it.
+// One thread, many descriptors: hobbesd's event loop. All state of the manager is touched only from
+// inside it.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -17,15 +18,16 @@ class Loop {
  public:
   static Result<std::unique_ptr<Loop>> make();
 
-  /// Calls `ready` in the loop whenever `fd` is readable or closed, until unwatch. The descriptor stays the caller's.
+  /// Calls `ready` in the loop whenever `fd` is readable or closed, until unwatch. The descriptor
+  /// stays the caller's.
   Result<void> watch(int fd, std::function<void()> ready);
   void unwatch(int fd);
   /// What is called, once, when the time of `tick_within` has come.
   Result<void> on_tick(std::function<void()> tick);
   /// Has the tick called no later than in `delay`; an earlier time stays.
   void tick_within(std::chrono::milliseconds delay);
-  /// Runs `task` in the loop soon; once the loop has stopped it is destroyed instead. The only call allowed from other threads, besides
-  /// stop().
+  /// Runs `task` in the loop soon; once the loop has stopped it is destroyed instead. The only call
+  /// allowed from other threads, besides stop().
   void post(std::function<void()> task);
   /// Runs until stop().
   void run();

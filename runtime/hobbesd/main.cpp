@@ -37,11 +37,13 @@ struct Options {
   bool foreground = false, check = false, keep_segments = false;
 };
 
-// systemd's socket activation (sd_listen_fds(3)): the control socket is descriptor 3, the API socket 4.
+// systemd's socket activation (sd_listen_fds(3)): the control socket is descriptor 3, the API
+// socket 4.
 Result<Fd> listening_socket(int index, const std::string& path, mode_t mode, int type) {
   const char* pid = std::getenv("LISTEN_PID");
   const char* count = std::getenv("LISTEN_FDS");
-  if (pid != nullptr && count != nullptr && std::atoi(pid) == ::getpid() && std::atoi(count) > index) {
+  if (pid != nullptr && count != nullptr && std::atoi(pid) == ::getpid() &&
+      std::atoi(count) > index) {
     ::fcntl(3 + index, F_SETFD, FD_CLOEXEC);
     ::fcntl(3 + index, F_SETFL, O_NONBLOCK);
     return Fd(3 + index);
@@ -55,7 +57,8 @@ void set_up_log(const Options& options) {
   if (options.foreground) {
     spdlog::set_default_logger(spdlog::stderr_logger_mt("hobbesd"));
   } else {
-    spdlog::set_default_logger(spdlog::rotating_logger_mt("hobbesd", run_directory() + "/hobbesd.log", 1 << 20, 3));
+    spdlog::set_default_logger(
+        spdlog::rotating_logger_mt("hobbesd", run_directory() + "/hobbesd.log", 1 << 20, 3));
   }
   ::umask(before);
   spdlog::flush_on(spdlog::level::info);
@@ -63,7 +66,8 @@ void set_up_log(const Options& options) {
 
 // A configuration that was named must be there; the standard one need not.
 Result<Policies> policies_of(const Options& options) {
-  HOBBES_TRY(policies, Policies::load(options.config.empty() ? standard_config : options.config, !options.config.empty()));
+  HOBBES_TRY(policies, Policies::load(options.config.empty() ? standard_config : options.config,
+                                      !options.config.empty()));
   if (!options.reserve.empty()) {
     HOBBES_TRY(reserved, CpuSet::parse(options.reserve));
     policies.reserved = reserved;
@@ -105,7 +109,8 @@ Result<Json> ask_in_loop(Loop& loop, Manager& manager, const Peer& peer, Json re
   try {
     if (answer.wait_for(std::chrono::seconds(10)) == std::future_status::ready) return answer.get();
   } catch (const std::future_error&) {
-    return Error{Code::unavailable, attempt, "it is stopping", "try again when it has been started"};
+    return Error{Code::unavailable, attempt, "it is stopping",
+                 "try again when it has been started"};
   }
   return Error{Code::timeout, attempt, "it has not answered within 10 s", "see hobbesd.log"};
 }
@@ -179,19 +184,27 @@ Result<void> serve(const Options& options) {
 
 int main(int argc, char** argv) {
   hobbes::Options options;
-  CLI::App app("hobbesd: the Hobbes node manager. It owns the inventory, the leases and the node's state.", "hobbesd");
+  CLI::App app(
+      "hobbesd: the Hobbes node manager. It owns the inventory, the leases and the node's state.",
+      "hobbesd");
   app.add_flag("--foreground", options.foreground, "log to standard error");
-  app.add_option("--topology", options.topology, "synthetic:DESCRIPTION or xml:FILE instead of this machine (for trying out)");
+  app.add_option("--topology", options.topology,
+                 "synthetic:DESCRIPTION or xml:FILE instead of this machine (for trying out)");
   app.add_option("--config", options.config,
-                 "site policy: reserved cores, quotas, tokens (/etc/hobbes/hobbesd.json, if it is there); read again on SIGHUP");
+                 "site policy: reserved cores, quotas, tokens (/etc/hobbes/hobbesd.json, if it is "
+                 "there); read again on SIGHUP");
   app.add_option("--reserve-cores", options.reserve, "CPUs never given to enclaves, such as 0,1");
-  app.add_option("--listen", options.listen, "also serve REST at HOST:PORT, with TLS and tokens only");
+  app.add_option("--listen", options.listen,
+                 "also serve REST at HOST:PORT, with TLS and tokens only");
   app.add_option("--tls-certificate", options.certificate, "PEM file for --listen");
   app.add_option("--tls-key", options.key, "PEM file for --listen");
   app.add_flag("--check", options.check, "say whether the policy can be used, and serve nothing");
   app.add_option("--ready-fd", options.ready_fd, "write a byte there when serving");
-  app.footer("Files: $HOBBES_RUN_DIR (/run/hobbes), $HOBBES_STATE_DIR (/var/lib/hobbes). Exit codes: 0 asked to stop, 1 could not serve.");
-  app.add_flag("--keep-segments", options.keep_segments, "used by hobbesd itself: hold the memory of persistent segments");
+  app.footer(
+      "Files: $HOBBES_RUN_DIR (/run/hobbes), $HOBBES_STATE_DIR (/var/lib/hobbes). Exit codes: 0 "
+      "asked to stop, 1 could not serve.");
+  app.add_flag("--keep-segments", options.keep_segments,
+               "used by hobbesd itself: hold the memory of persistent segments");
   CLI11_PARSE(app, argc, argv);
   if (options.check) {
     auto checked = hobbes::check(options);

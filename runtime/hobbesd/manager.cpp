@@ -13,31 +13,41 @@
 
 namespace hobbes {
 
-Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies, std::string root)
-    : loop_(loop), nis_(std::move(nis)), inventory_(std::move(inventory)), policies_(std::move(policies)), root_(std::move(root)) {}
+Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies,
+                 std::string root)
+    : loop_(loop),
+      nis_(std::move(nis)),
+      inventory_(std::move(inventory)),
+      policies_(std::move(policies)),
+      root_(std::move(root)) {}
 
 Manager::~Manager() = default;
 
-// Cores that co-kernels run on are not there for Linux, so discovery has missed them: they are taken from the records of before.
+// Cores that co-kernels run on are not there for Linux, so discovery has missed them: they are
+// taken from the records of before.
 void Manager::recall_detached_cores() {
   for (const hobbes_record* record : nis_->all(HOBBES_CORE)) {
     CpuSet threads = cpus_of(record->body.core.cpus);
-    if (record->state != HOBBES_CORE_DETACHED || !(inventory_.all_cpus() & threads).empty()) continue;
+    if (record->state != HOBBES_CORE_DETACHED || !(inventory_.all_cpus() & threads).empty())
+      continue;
     const hobbes_core& body = record->body.core;
     inventory_.cores.push_back({0, body.package, body.numa, body.l3, threads});
     inventory_.usable = inventory_.usable | threads;
     for (NumaNode& node : inventory_.nodes)
       if (node.id == body.numa) node.cpus = node.cpus | threads;
   }
-  std::stable_sort(inventory_.cores.begin(), inventory_.cores.end(), [](const Core& a, const Core& b) {
-    return std::pair(a.package, a.threads.members().front()) < std::pair(b.package, b.threads.members().front());
-  });
+  std::stable_sort(inventory_.cores.begin(), inventory_.cores.end(),
+                   [](const Core& a, const Core& b) {
+                     return std::pair(a.package, a.threads.members().front()) <
+                            std::pair(b.package, b.threads.members().front());
+                   });
   for (unsigned i = 0; i < inventory_.cores.size(); ++i) inventory_.cores[i].id = i;
 }
 
 Result<void> Manager::publish_node() {
   Transition transition;
-  // Facts about the node are found anew at every start; who leases a core follows from the enclaves.
+  // Facts about the node are found anew at every start; who leases a core follows from the
+  // enclaves.
   for (std::uint16_t type : {HOBBES_CORE, HOBBES_NUMA, HOBBES_NODE})
     for (const hobbes_record* old : nis_->all(type)) transition.erase(old->id);
   HOBBES_CHECK(nis_->commit(transition));
@@ -51,7 +61,9 @@ Result<void> Manager::publish_node() {
     record.body.core.l3 = core.l3;
     bool online = !(core.threads & inventory_.usable).empty();
     bool reserved = !(core.threads & policies_.reserved).empty();
-    record.state = !online ? HOBBES_CORE_OFFLINE : reserved ? HOBBES_CORE_RESERVED : HOBBES_CORE_FREE;
+    record.state = !online    ? HOBBES_CORE_OFFLINE
+                   : reserved ? HOBBES_CORE_RESERVED
+                              : HOBBES_CORE_FREE;
     fresh.put(record);
   }
   for (const NumaNode& node : inventory_.nodes) {
@@ -87,7 +99,8 @@ Result<void> Manager::adopt() {
     std::string root = text_at(document, "root");
     bool alive = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive();
     bool ended = record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED;
-    // Deleted while nobody kept the books. After a rebuild from the mirror the root is not known, and the process decides.
+    // Deleted while nobody kept the books. After a rebuild from the mirror the root is not known,
+    // and the process decides.
     if (!alive && (root.empty() || ::access((root + "/" + record.name).c_str(), F_OK) != 0)) {
       forget(record.id);
       continue;
@@ -98,8 +111,10 @@ Result<void> Manager::adopt() {
     HOBBES_CHECK(nis_->commit(transition));
     cgroups_[record.id] = text_at(document, "cgroup");
     if (record.state == HOBBES_CREATING) {
-      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")), static_cast<std::uint64_t>(number_at(document, "makerStart"))};
-      // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a dead one cannot.
+      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")),
+                      static_cast<std::uint64_t>(number_at(document, "makerStart"))};
+      // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a
+      // dead one cannot.
       if (maker.alive()) {
         makers_[record.id] = maker.pid;
         watch_process(maker.pid);
@@ -120,11 +135,14 @@ Result<void> Manager::adopt() {
     auto document = nis_->document(name);
     if (!document) continue;
     next_operation_ =
-        std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(text_at(*document, "operation").c_str(), nullptr, 10)) + 1);
+        std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(
+                                      text_at(*document, "operation").c_str(), nullptr, 10)) +
+                                      1);
     if (text_at(*document, "state") != "running") continue;
     (*document)["state"] = "failed";
     (*document)["error"] =
-        to_json(Error{Code::unavailable, text_at(*document, "verb"), "hobbesd was restarted meanwhile", "see the enclave's state"});
+        to_json(Error{Code::unavailable, text_at(*document, "verb"),
+                      "hobbesd was restarted meanwhile", "see the enclave's state"});
     Transition transition;
     transition.put_document(name, *document);
     HOBBES_CHECK(nis_->commit(transition));
@@ -153,7 +171,9 @@ Result<void> Manager::set_policies(Policies policies) {
   for (const hobbes_record* core : nis_->all(HOBBES_CORE)) {
     if (core->state != HOBBES_CORE_FREE && core->state != HOBBES_CORE_RESERVED) continue;
     hobbes_record changed = *core;
-    changed.state = (cpus_of(core->body.core.cpus) & policies.reserved).empty() ? HOBBES_CORE_FREE : HOBBES_CORE_RESERVED;
+    changed.state = (cpus_of(core->body.core.cpus) & policies.reserved).empty()
+                        ? HOBBES_CORE_FREE
+                        : HOBBES_CORE_RESERVED;
     if (changed.state != core->state) transition.put(changed);
   }
   for (const hobbes_record* node : nis_->all(HOBBES_NODE)) {
@@ -175,7 +195,8 @@ Result<void> Manager::identify(Session& session) const {
   session.inside = enclave_containing(session.peer.pid);
   session.allowed = allowed_cpus(session.peer.pid);
   if (!session.peer.alive())
-    return Error{Code::denied, "answer a request", "the process that connected has ended", "connect from the process that asks"};
+    return Error{Code::denied, "answer a request", "the process that connected has ended",
+                 "connect from the process that asks"};
   if (session.inside != 0 && grant_of(session.inside) != Grant::node) session.privileged = false;
   return {};
 }
@@ -185,48 +206,54 @@ Result<Reply> Manager::handle(Session& session, const Json& request) {
   try {
     HOBBES_CHECK(identify(session));
     return dispatch(session, op, request);
-  } catch (const std::exception& e) {  // a field of an unexpected type, or more of something than there is memory for
+  } catch (const std::exception&
+               e) {  // a field of an unexpected type, or more of something than there is memory for
     return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
   }
 }
 
 Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request) {
   using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
-  static const std::map<std::string, Simple> table = {{"plan", &Manager::plan},
-                                                      {"enclave.reserve", &Manager::reserve},
-                                                      {"enclave.commit", &Manager::commit_enclave},
-                                                      {"enclave.event", &Manager::change_state},
-                                                      {"enclave.resize", &Manager::resize},
-                                                      {"enclave.beat", &Manager::beat},
-                                                      {"enclave.enter", &Manager::enter_enclave},
-                                                      {"enclave.freeze", &Manager::freeze_enclave},
-                                                      {"root.make", &Manager::make_root},
-                                                      {"enclave.release", &Manager::release},
-                                                      {"enclave.describe", &Manager::describe_enclave},
-                                                      {"segment.make", &Manager::make_segment},
-                                                      {"segment.get", &Manager::get_segment},
-                                                      {"segment.attach", &Manager::attach_segment},
-                                                      {"segment.detach", &Manager::detach_segment},
-                                                      {"segment.remove", &Manager::remove_segment},
-                                                      {"segment.listen", &Manager::listen_to_segment},
-                                                      {"segment.listeners", &Manager::listeners_of_segment},
-                                                      {"composition.begin", &Manager::begin_composition},
-                                                      {"composition.phase", &Manager::set_phases},
-                                                      {"composition.keys", &Manager::put_keys},
-                                                      {"composition.end", &Manager::end_composition},
-                                                      {"operation.begin", &Manager::begin_operation},
-                                                      {"operation.get", &Manager::operation}};
+  static const std::map<std::string, Simple> table = {
+      {"plan", &Manager::plan},
+      {"enclave.reserve", &Manager::reserve},
+      {"enclave.commit", &Manager::commit_enclave},
+      {"enclave.event", &Manager::change_state},
+      {"enclave.resize", &Manager::resize},
+      {"enclave.beat", &Manager::beat},
+      {"enclave.enter", &Manager::enter_enclave},
+      {"enclave.freeze", &Manager::freeze_enclave},
+      {"root.make", &Manager::make_root},
+      {"enclave.release", &Manager::release},
+      {"enclave.describe", &Manager::describe_enclave},
+      {"segment.make", &Manager::make_segment},
+      {"segment.get", &Manager::get_segment},
+      {"segment.attach", &Manager::attach_segment},
+      {"segment.detach", &Manager::detach_segment},
+      {"segment.remove", &Manager::remove_segment},
+      {"segment.listen", &Manager::listen_to_segment},
+      {"segment.listeners", &Manager::listeners_of_segment},
+      {"composition.begin", &Manager::begin_composition},
+      {"composition.phase", &Manager::set_phases},
+      {"composition.keys", &Manager::put_keys},
+      {"composition.end", &Manager::end_composition},
+      {"operation.begin", &Manager::begin_operation},
+      {"operation.get", &Manager::operation}};
   if (op == "node") return node(request);
   if (op == "ping") return Reply{Json::object(), {}};
   auto at = table.find(op);
-  if (at == table.end()) return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown", "see docs/CONTROL.md"};
+  if (at == table.end())
+    return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown",
+                 "see docs/CONTROL.md"};
   // From inside an enclave every way to take or change resources needs its grant.
   if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
-  static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize", "enclave.release", "enclave.freeze"};
+  static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize",
+                                               "enclave.release", "enclave.freeze"};
   if (acting.count(op) != 0) {
     HOBBES_TRY(target, enclave_of(session, request));
     // An enclave's own process may say that it has crashed.
-    bool own_end = op == "enclave.event" && text_at(request, "event") == "crashed" && session.peer.pid == target->body.enclave.pid;
+    bool own_end = op == "enclave.event" && text_at(request, "event") == "crashed" &&
+                   session.peer.pid == target->body.enclave.pid;
     if (!own_end) HOBBES_CHECK(check_grant(session, target->id));
   }
   return (this->*at->second)(session, request);
@@ -242,7 +269,8 @@ void Manager::tick() {
   for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
   for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);
   stop_listening_for_ends();
-  // Orphans of operations (enclave processes of REST clients) are reparented to us; reap those nobody else waits for.
+  // Orphans of operations (enclave processes of REST clients) are reparented to us; reap those
+  // nobody else waits for.
   siginfo_t info{};
   while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
     bool ours = false;
@@ -257,7 +285,8 @@ void Manager::tick() {
     ::waitpid(info.si_pid, nullptr, 0);
     info = {};
   }
-  // Readers of the mirror want a sign of life every second. More often only while there is something to finish.
+  // Readers of the mirror want a sign of life every second. More often only while there is
+  // something to finish.
   unfinished = unfinished || !endings_.empty() || !ended_groups_.empty();
   loop_.tick_within(unfinished ? unfinished_tick : idle_tick);
 }

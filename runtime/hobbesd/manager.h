@@ -1,5 +1,6 @@
-// The node manager's mind: who holds what. Every change is one transition of the NIS. It runs in the event loop and never
-// blocks; what takes time (creating an enclave for a REST client) is done by hobbes-run, started as that client's user.
+// The node manager's mind: who holds what. Every change is one transition of the NIS. It runs in
+// the event loop and never blocks; what takes time (creating an enclave for a REST client) is done
+// by hobbes-run, started as that client's user.
 #pragma once
 #include <map>
 #include <memory>
@@ -25,9 +26,9 @@ namespace hobbes {
 struct Session {
   Peer peer;
   // Found anew at each request:
-  std::uint64_t inside = 0;              ///< the enclave whose control group the peer is in, 0: outside of any
-  bool privileged = false;               ///< root outside of enclaves, or in one that may manage the node
-  CpuSet allowed;                        ///< the peer's affinity; empty: not known
+  std::uint64_t inside = 0;  ///< the enclave whose control group the peer is in, 0: outside of any
+  bool privileged = false;   ///< root outside of enclaves, or in one that may manage the node
+  CpuSet allowed;            ///< the peer's affinity; empty: not known
   std::set<std::uint64_t> reservations;  ///< enclaves still `creating`
   std::set<std::uint64_t> compositions;
 };
@@ -42,10 +43,12 @@ struct Reply {
 
 class Manager {
  public:
-  Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies, std::string root);
+  Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies,
+          std::string root);
   ~Manager();
 
-  /// Publishes the node, re-adopts what runs, repairs what was half done. Once, before the first request.
+  /// Publishes the node, re-adopts what runs, repairs what was half done. Once, before the first
+  /// request.
   Result<void> adopt();
   /// Answers one request; docs/CONTROL.md lists them.
   Result<Reply> handle(Session& session, const Json& request);
@@ -53,7 +56,8 @@ class Manager {
   Result<void> set_policies(Policies policies);
   /// The connection closed: what it had begun is undone.
   void leave(Session& session);
-  /// What is due by the clock: the mirror's sign of life, heartbeats, ends that are not finished. Asks the loop for the next one.
+  /// What is due by the clock: the mirror's sign of life, heartbeats, ends that are not finished.
+  /// Asks the loop for the next one.
   void tick();
   [[nodiscard]] Nis& nis() { return *nis_; }
 
@@ -76,11 +80,14 @@ class Manager {
   Result<Reply> release(Session& session, const Json& request);
   Result<Reply> describe_enclave(Session& session, const Json& request);
   static Result<void> check_root(const Session& session, const std::string& root);
-  Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except, const std::vector<Lease>& planned) const;
-  Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except, const std::vector<Lease>& planned) const;
+  Result<Placement> place_for(const Session& session, const Json& request, std::uint64_t except,
+                              const std::vector<Lease>& planned) const;
+  Result<void> check_quota(uid_t uid, const Placement& placement, std::uint64_t except,
+                           const std::vector<Lease>& planned) const;
   [[nodiscard]] std::vector<Lease> leases(std::uint64_t except = 0) const;
   [[nodiscard]] Limits limits_for(const Session& session, bool detached) const;
-  [[nodiscard]] const hobbes_record* find_enclave(const Session& session, const std::string& root, const std::string& id) const;
+  [[nodiscard]] const hobbes_record* find_enclave(const Session& session, const std::string& root,
+                                                  const std::string& id) const;
   Result<const hobbes_record*> enclave_of(const Session& session, const Json& request) const;
   void add_core_changes(Transition& transition, const hobbes_record& enclave, bool held) const;
   void watch_enclave(const hobbes_record& record);
@@ -103,8 +110,10 @@ class Manager {
 
   // what unprivileged users have no right to make themselves (lending.cpp)
   Result<Reply> make_root(Session& session, const Json& request);
-  Result<std::string> lend_group(const hobbes_record& record, const Placement& placement, const CpuSet& shared, const Json& limits);
-  static Result<void> limit_lent_group(const std::string& path, const Placement& placement, const CpuSet& shared);
+  Result<std::string> lend_group(const hobbes_record& record, const Placement& placement,
+                                 const CpuSet& shared, const Json& limits);
+  static Result<void> limit_lent_group(const std::string& path, const Placement& placement,
+                                       const CpuSet& shared);
   [[nodiscard]] CpuSet shared_cpus(const Session& session) const;
   Result<std::string> lent_group_of(const hobbes_record& record) const;
   Result<Reply> enter_enclave(Session& session, const Json& request);
@@ -121,19 +130,22 @@ class Manager {
   Result<Reply> detach_segment(Session& session, const Json& request);
   Result<Reply> remove_segment(Session& session, const Json& request);
   void adopt_segments();
-  void end_attachment(const hobbes_record& attachment, std::map<std::uint64_t, hobbes_record>& segments, Transition& transition);
+  void end_attachment(const hobbes_record& attachment,
+                      std::map<std::uint64_t, hobbes_record>& segments, Transition& transition);
   void watch_process(pid_t pid);
   void process_ended(pid_t pid);
   void drop_segment(std::uint64_t id, Transition& transition);
   Result<void> check_attachments(const Session& session) const;
-  [[nodiscard]] const hobbes_record* segment_named(const Session& session, const std::string& name) const;
+  [[nodiscard]] const hobbes_record* segment_named(const Session& session,
+                                                   const std::string& name) const;
   Result<const hobbes_record*> segment_of(const Session& session, const Json& request) const;
   [[nodiscard]] static bool may(const Session& session, const hobbes_record& segment, bool write);
 
   // their doorbells (doorbells.cpp)
   Result<Reply> listen_to_segment(Session& session, const Json& request);
   Result<Reply> listeners_of_segment(Session& session, const Json& request);
-  Result<hobbes_record> attachment_of(const Session& session, const Json& request, const std::string& attempt) const;
+  Result<hobbes_record> attachment_of(const Session& session, const Json& request,
+                                      const std::string& attempt) const;
   void adopt_doorbells();
 
   // compositions (compositions.cpp)
@@ -148,11 +160,13 @@ class Manager {
   struct Requester {
     uid_t uid = 0;
     gid_t gid = 0;
-    CpuSet cpus;                      ///< affinity; empty: hobbesd's own
-    std::vector<std::string> groups;  ///< control groups, as files to enter them by; empty: hobbesd's own
+    CpuSet cpus;  ///< affinity; empty: hobbesd's own
+    std::vector<std::string>
+        groups;  ///< control groups, as files to enter them by; empty: hobbesd's own
   };
   Result<Reply> begin_operation(Session& session, const Json& request);
-  Result<Reply> start_operation(const Requester& requester, const Verb& verb, const Json& repeatable);
+  Result<Reply> start_operation(const Requester& requester, const Verb& verb,
+                                const Json& repeatable);
   Result<void> check_operations(const Session& session) const;
   void forget_operation(const std::string& name, Transition& transition);
   Result<Reply> operation(Session& session, const Json& request);
@@ -183,8 +197,9 @@ class Manager {
   };
   std::map<std::uint64_t, Ending> endings_;  // status not known yet
   std::optional<ExitEvents> exit_events_;
-  bool no_exit_events_ = false;             // this process may not have them
-  std::map<std::uint64_t, int> announced_;  // enclave id -> status, heard before its process was seen to be gone
+  bool no_exit_events_ = false;  // this process may not have them
+  std::map<std::uint64_t, int>
+      announced_;  // enclave id -> status, heard before its process was seen to be gone
   std::map<std::uint64_t, Fd> segment_fds_;
   std::map<std::uint64_t, Fd> bells_;  // attachment id -> where to ring for it
   std::map<pid_t, Fd> process_watches_;

@@ -1,4 +1,5 @@
-// Verbs that take time, done by hobbes-run with the requester's own rights: hobbesd lends resources, never its privilege.
+// Verbs that take time, done by hobbes-run with the requester's own rights: hobbesd lends
+// resources, never its privilege.
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
@@ -25,8 +26,9 @@ namespace {
 constexpr std::size_t operations_kept = 1000;
 
 std::vector<std::string> environment_of(uid_t uid) {
-  std::vector<std::string> out = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOBBES_RUN_DIR=" + run_directory(),
-                                  "HOBBES_STATE_DIR=" + state_directory()};
+  std::vector<std::string> out = {
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      "HOBBES_RUN_DIR=" + run_directory(), "HOBBES_STATE_DIR=" + state_directory()};
   if (const passwd* user = ::getpwuid(uid)) {
     out.push_back("HOME=" + std::string(user->pw_dir));
     out.push_back("USER=" + std::string(user->pw_name));
@@ -34,10 +36,15 @@ std::vector<std::string> environment_of(uid_t uid) {
   return out;
 }
 
-std::string key_name(uid_t uid, const std::string& key) { return "volatile/key/" + std::to_string(uid) + "/" + key; }
-std::string operation_log(const std::string& name) { return run_directory() + "/logs/operation-" + name + ".log"; }
+std::string key_name(uid_t uid, const std::string& key) {
+  return "volatile/key/" + std::to_string(uid) + "/" + key;
+}
+std::string operation_log(const std::string& name) {
+  return run_directory() + "/logs/operation-" + name + ".log";
+}
 
-// By the user database: a token names a user, and a connection's own groups may have been given up since.
+// By the user database: a token names a user, and a connection's own groups may have been given up
+// since.
 std::vector<gid_t> groups_of(uid_t uid, gid_t gid) {
   const passwd* user = ::getpwuid(uid);
   if (user == nullptr) return {};
@@ -58,7 +65,8 @@ Result<std::vector<std::string>> control_groups_of(pid_t pid) {
   for (std::string line; std::getline(lines, line);) {
     std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+    std::string controllers = line.substr(first + 1, second - first - 1),
+                path = line.substr(second + 1);
     std::string mount = layout.v2;
     if (!controllers.empty()) {
       auto at = layout.v1.find(controllers.substr(0, controllers.find(',')));
@@ -86,7 +94,8 @@ Result<Fd> open_log(const std::string& path, uid_t uid, gid_t gid) {
   ::unlink(path.c_str());
   Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return os_error("open log " + path, errno);
-  if (::geteuid() == 0 && ::fchown(fd.get(), uid, gid) != 0) return os_error("open log " + path, errno);
+  if (::geteuid() == 0 && ::fchown(fd.get(), uid, gid) != 0)
+    return os_error("open log " + path, errno);
   return fd;
 }
 
@@ -109,36 +118,45 @@ Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   if (!key.empty()) {
     if (auto earlier = nis_->document(key_name(session.peer.uid, key))) {
       if (earlier->value("request", Json()) != request)
-        return Error{Code::invalid, "repeat a request", "the idempotency key '" + key + "' was used for another one",
+        return Error{Code::invalid, "repeat a request",
+                     "the idempotency key '" + key + "' was used for another one",
                      "use a new key for a new request"};
-      if (auto document = nis_->document("volatile/operation/" + text_at(*earlier, "operation"))) return Reply{*document, {}};
+      if (auto document = nis_->document("volatile/operation/" + text_at(*earlier, "operation")))
+        return Reply{*document, {}};
     }
   }
   HOBBES_CHECK(check_operations(session));
   Requester requester{session.peer.uid, session.peer.gid, {}, {}};
-  // A batch job stays within its cpuset and control groups. Inside an enclave the grant is the limit, and hobbes-run, which may end that
-  // enclave, is outside of it.
+  // A batch job stays within its cpuset and control groups. Inside an enclave the grant is the
+  // limit, and hobbes-run, which may end that enclave, is outside of it.
   if (session.peer.pid != 0 && session.inside == 0) {
     requester.cpus = session.allowed;
     HOBBES_TRY(groups, control_groups_of(session.peer.pid));
     requester.groups = std::move(groups);
   }
-  bool alive = target != nullptr && ProcessId{target->body.enclave.pid, target->body.enclave.start_ticks}.alive();
+  bool alive = target != nullptr &&
+               ProcessId{target->body.enclave.pid, target->body.enclave.start_ticks}.alive();
   if (verb.makes_an_enclave() && !verb.has_result && alive)
-    return Error{Code::exists, "make enclave '" + verb.id + "'", "the id is taken", "choose another id"};
-  return start_operation(requester, verb, key.empty() ? Json() : Json{{"key", key}, {"request", request}});
+    return Error{Code::exists, "make enclave '" + verb.id + "'", "the id is taken",
+                 "choose another id"};
+  return start_operation(requester, verb,
+                         key.empty() ? Json() : Json{{"key", key}, {"request", request}});
 }
 
 // How many a user may have running at a time; each is a process of the node's.
 Result<void> Manager::check_operations(const Session& session) const {
   std::uint64_t limit = policies_.of(session.peer.uid).operations, running = 0;
-  for (const auto& [name, operation] : operations_) running += number_at(operation.document, "uid") == session.peer.uid ? 1 : 0;
+  for (const auto& [name, operation] : operations_)
+    running += number_at(operation.document, "uid") == session.peer.uid ? 1 : 0;
   if (running < limit) return {};
-  return Error{Code::exhausted, "begin an operation for user " + std::to_string(session.peer.uid),
-               std::to_string(running) + " of its operations run, the quota is " + std::to_string(limit), "wait for one to end"};
+  return Error{
+      Code::exhausted, "begin an operation for user " + std::to_string(session.peer.uid),
+      std::to_string(running) + " of its operations run, the quota is " + std::to_string(limit),
+      "wait for one to end"};
 }
 
-Result<Reply> Manager::start_operation(const Requester& requester, const Verb& verb, const Json& repeatable) {
+Result<Reply> Manager::start_operation(const Requester& requester, const Verb& verb,
+                                       const Json& repeatable) {
   std::string name = std::to_string(next_operation_++);
   Operation operation;
   operation.has_result = verb.has_result;
@@ -146,14 +164,17 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
                         {"uid", requester.uid}, {"root", verb.root}, {"id", verb.id}};
   HOBBES_CHECK(make_directories(run_directory() + "/logs", 0711));
   std::string report = run_directory() + "/logs/operation-" + name + ".json";
-  // The log of an enclave is its own, as long as it lives and whoever asks; of a user's, nobody else's is in the way.
+  // The log of an enclave is its own, as long as it lives and whoever asks; of a user's, nobody
+  // else's is in the way.
   bool of_enclave = verb.makes_an_enclave() && !verb.has_result;
-  std::string log = of_enclave ? enclave_log(requester.uid, verb.root, verb.id) : operation_log(name);
+  std::string log =
+      of_enclave ? enclave_log(requester.uid, verb.root, verb.id) : operation_log(name);
   operation.document["log"] = log;
   HOBBES_TRY(output, open_log(log, requester.uid, requester.gid));
   HOBBES_TRY(errors, open_log(report, requester.uid, requester.gid));
 
-  std::vector<std::string> argv = {sibling_program("hobbes-run"), "--log", "/proc/self/fd/3", "--log-format", "json"};
+  std::vector<std::string> argv = {sibling_program("hobbes-run"), "--log", "/proc/self/fd/3",
+                                   "--log-format", "json"};
   argv.insert(argv.end(), verb.words.begin(), verb.words.end());
   std::vector<std::string> environment = environment_of(requester.uid);
   auto argv_pointers = pointers_to(argv);
@@ -167,7 +188,8 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
   Transition transition;
   if (!repeatable.is_null()) {
     operation.document["key"] = repeatable["key"];
-    transition.put_document(key_name(requester.uid, text_at(repeatable, "key")), {{"request", repeatable["request"]}, {"operation", name}});
+    transition.put_document(key_name(requester.uid, text_at(repeatable, "key")),
+                            {{"request", repeatable["request"]}, {"operation", name}});
   }
   transition.put_document("volatile/operation/" + name, operation.document);
   HOBBES_CHECK(nis_->commit(transition));
@@ -179,15 +201,16 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     (void)::setsid();
     int null = ::open("/dev/null", O_RDONLY);
-    bool good = ::dup2(null, 0) == 0 && ::dup2(output.get(), 1) == 1 && ::dup2(output.get(), 2) == 2 &&
-                (errors.get() == 3 || ::dup2(errors.get(), 3) == 3);
+    bool good = ::dup2(null, 0) == 0 && ::dup2(output.get(), 1) == 1 &&
+                ::dup2(output.get(), 2) == 2 && (errors.get() == 3 || ::dup2(errors.get(), 3) == 3);
     if (errors.get() == 3) ::fcntl(3, F_SETFD, 0);
     // Nothing else of hobbesd's, whatever forgot to say so.
     good = good && ::syscall(SYS_close_range, 4, ~0U, 0) == 0;
     for (const std::string& group : requester.groups) good = good && enter_group(group.c_str());
     if (!requester.cpus.empty()) good = good && ::sched_setaffinity(0, sizeof cpus, &cpus) == 0;
     if (good && drop)
-      good = ::setgroups(groups.size(), groups.data()) == 0 && ::setresgid(requester.gid, requester.gid, requester.gid) == 0 &&
+      good = ::setgroups(groups.size(), groups.data()) == 0 &&
+             ::setresgid(requester.gid, requester.gid, requester.gid) == 0 &&
              ::setresuid(requester.uid, requester.uid, requester.uid) == 0;
     if (good) ::execve(argv_pointers[0], argv_pointers.data(), environment_pointers.data());
     ::_exit(127);
@@ -213,7 +236,8 @@ void Manager::operation_ended(const std::string& name) {
   Json document = operation.document;
   document["state"] = status == 0 ? "succeeded" : "failed";
   document["exitCode"] = exit_code_of(status);
-  if (status == 0 && operation.has_result) document["result"] = parse_json(beginning_of(operation.output), "result").value_or(Json());
+  if (status == 0 && operation.has_result)
+    document["result"] = parse_json(beginning_of(operation.output), "result").value_or(Json());
   if (status != 0) {
     std::string said = beginning_of(operation.report), last;
     for (std::size_t begin = 0; begin < said.size();) {
@@ -222,16 +246,22 @@ void Manager::operation_ended(const std::string& name) {
       begin = end + 1;
     }
     Json message = parse_json(last, "log").value_or(Json::object());
-    document["error"] = message.contains("error") ? message["error"]
-                                                  : to_json(Error{Code::os, text_at(document, "verb"), describe_wait_status(status), ""});
+    document["error"] =
+        message.contains("error")
+            ? message["error"]
+            : to_json(Error{Code::os, text_at(document, "verb"), describe_wait_status(status), ""});
   }
   ::unlink((run_directory() + "/logs/operation-" + name + ".json").c_str());
   Transition transition;
   transition.put_document("volatile/operation/" + name, document);
-  forget_operation(std::to_string(next_operation_ > operations_kept ? next_operation_ - operations_kept : 0), transition);
+  forget_operation(
+      std::to_string(next_operation_ > operations_kept ? next_operation_ - operations_kept : 0),
+      transition);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
-  // A clean-up that failed leaves a record of something that no longer exists; say so and keep it for a person to see.
-  if (status != 0 && text_at(document, "verb") == "delete") spdlog::error("operation {}: {}", name, to_text(document));
+  // A clean-up that failed leaves a record of something that no longer exists; say so and keep it
+  // for a person to see.
+  if (status != 0 && text_at(document, "verb") == "delete")
+    spdlog::error("operation {}: {}", name, to_text(document));
   std::uint64_t forgets = status == 0 ? operation.forgets : 0;
   operations_.erase(at);
   if (forgets != 0) forget(forgets);
@@ -243,14 +273,16 @@ void Manager::forget_operation(const std::string& name, Transition& transition) 
   if (!document || text_at(*document, "state") == "running") return;
   transition.erase_document("volatile/operation/" + name);
   std::string key = text_at(*document, "key");
-  if (!key.empty()) transition.erase_document(key_name(static_cast<uid_t>(number_at(*document, "uid")), key));
+  if (!key.empty())
+    transition.erase_document(key_name(static_cast<uid_t>(number_at(*document, "uid")), key));
   ::unlink(operation_log(name).c_str());
 }
 
 Result<Reply> Manager::operation(Session& session, const Json& request) {
   auto document = nis_->document("volatile/operation/" + text_at(request, "operation"));
   if (!document || (!session.privileged && number_at(*document, "uid") != session.peer.uid))
-    return Error{Code::not_found, "find operation " + text_at(request, "operation"), "there is no such operation", ""};
+    return Error{Code::not_found, "find operation " + text_at(request, "operation"),
+                 "there is no such operation", ""};
   return Reply{*document, {}};
 }
 

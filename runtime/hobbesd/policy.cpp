@@ -13,11 +13,16 @@ Quota read_quota(const Inspect& at) {
   at.only({"cores", "memory", "enclaves", "segments", "attachments", "compositions", "operations"});
   if (auto n = at.at("cores").integer(0, INT64_MAX)) out.cores = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("memory").size()) out.memory = *n;
-  if (auto n = at.at("enclaves").integer(0, INT64_MAX)) out.enclaves = static_cast<std::uint64_t>(*n);
-  if (auto n = at.at("segments").integer(0, INT64_MAX)) out.segments = static_cast<std::uint64_t>(*n);
-  if (auto n = at.at("attachments").integer(0, INT64_MAX)) out.attachments = static_cast<std::uint64_t>(*n);
-  if (auto n = at.at("compositions").integer(0, INT64_MAX)) out.compositions = static_cast<std::uint64_t>(*n);
-  if (auto n = at.at("operations").integer(0, INT64_MAX)) out.operations = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("enclaves").integer(0, INT64_MAX))
+    out.enclaves = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("segments").integer(0, INT64_MAX))
+    out.segments = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("attachments").integer(0, INT64_MAX))
+    out.attachments = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("compositions").integer(0, INT64_MAX))
+    out.compositions = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("operations").integer(0, INT64_MAX))
+    out.operations = static_cast<std::uint64_t>(*n);
   return out;
 }
 
@@ -29,7 +34,8 @@ std::optional<uid_t> uid_named(const std::string& text) {
 }  // namespace
 
 Quota Policies::of(uid_t uid) const {
-  if (uid == 0) return {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  if (uid == 0)
+    return {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
   auto at = users.find(uid);
   return at != users.end() ? at->second : standard;
 }
@@ -37,7 +43,8 @@ Quota Policies::of(uid_t uid) const {
 Result<void> Policies::check(const CpuSet& all) const {
   CpuSet missing = reserved - all;
   if (missing.empty()) return {};
-  return Error{Code::invalid, "reserve cores " + reserved.text(), "this node has no CPU " + missing.text(),
+  return Error{Code::invalid, "reserve cores " + reserved.text(),
+               "this node has no CPU " + missing.text(),
                "name CPUs of " + all.text() + " in --reserve-cores or \"reservedCores\""};
 }
 
@@ -68,12 +75,14 @@ Result<Policies> Policies::load(const std::string& path, bool must_exist) {
   for (const auto& [digest, user] : at.at("tokens").text_map()) {
     auto uid = uid_named(user);
     if (digest.size() != 64 || !uid)
-      at.at("tokens").at(digest).wrong("the SHA-256 of a token in hex, with a numeric user id as value");
+      at.at("tokens").at(digest).wrong(
+          "the SHA-256 of a token in hex, with a numeric user id as value");
     else
       out.tokens[digest] = *uid;
   }
   if (!problems.empty())
-    return Error{Code::invalid, "read " + path, "it has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems),
+    return Error{Code::invalid, "read " + path,
+                 "it has " + std::to_string(problems.size()) + " problem(s)\n" + report(problems),
                  "mend them and restart hobbesd"};
   return out;
 }

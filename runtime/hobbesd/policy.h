@@ -28,7 +28,8 @@ struct Policies {
   std::map<std::string, uid_t> tokens;  ///< SHA-256 of a REST token, hex -> user
 
   [[nodiscard]] Quota of(uid_t uid) const;
-  /// A missing file is the default policy, unless it `must_exist`. Errors: Code::invalid with every problem; Code::not_found.
+  /// A missing file is the default policy, unless it `must_exist`. Errors: Code::invalid with every
+  /// problem; Code::not_found.
   static Result<Policies> load(const std::string& path, bool must_exist);
   /// Errors: Code::invalid for a reserved core that the node does not have.
   Result<void> check(const CpuSet& all) const;

@@ -1,5 +1,5 @@
-// The manager's requests about XEMEM segments. hobbesd keeps a descriptor of every segment and hands out copies; it never
-// maps or reads one.
+// The manager's requests about XEMEM segments. hobbesd keeps a descriptor of every segment and
+// hands out copies; it never maps or reads one.
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
@@ -31,12 +31,15 @@ Json segment_json(const hobbes_record& record) {
 
 // From proc(5): how a process has opened what it offers, so that nobody gains more than he had.
 Result<void> check_writable(pid_t pid, int number, const std::string& attempt) {
-  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/fdinfo/" + std::to_string(number));
+  auto text =
+      Files::system().read("/proc/" + std::to_string(pid) + "/fdinfo/" + std::to_string(number));
   std::size_t at = text ? text->find("flags:") : std::string::npos;
   if (at == std::string::npos)
-    return Error{Code::invalid, attempt, "the request names no open descriptor of its process", "send the number of a memfd as \"fd\""};
+    return Error{Code::invalid, attempt, "the request names no open descriptor of its process",
+                 "send the number of a memfd as \"fd\""};
   if ((std::strtoul(text->c_str() + at + 6, nullptr, 8) & O_ACCMODE) != O_RDWR)
-    return Error{Code::denied, attempt, "the descriptor is not writable", "give one that the maker may write"};
+    return Error{Code::denied, attempt, "the descriptor is not writable",
+                 "give one that the maker may write"};
   return {};
 }
 
@@ -51,10 +54,13 @@ Result<Fd> reopened(const Fd& fd, bool writable) {
 }  // namespace
 
 bool Manager::may(const Session& session, const hobbes_record& segment, bool write) {
-  if (segment.enclave != 0 && session.inside == segment.enclave) return true;  // it is the enclave's own
+  if (segment.enclave != 0 && session.inside == segment.enclave)
+    return true;  // it is the enclave's own
   if (session.privileged) return true;
   std::uint32_t mode = segment.body.segment.mode;
-  std::uint32_t bits = session.peer.uid == segment.uid ? mode >> 6U : session.peer.in_group(segment.gid) ? mode >> 3U : mode;
+  std::uint32_t bits = session.peer.uid == segment.uid      ? mode >> 6U
+                       : session.peer.in_group(segment.gid) ? mode >> 3U
+                                                            : mode;
   return (bits & (write ? 6U : 4U)) == (write ? 6U : 4U);
 }
 
@@ -62,16 +68,19 @@ bool Manager::may(const Session& session, const hobbes_record& segment, bool wri
 Result<void> Manager::check_segments(const Session& session, const std::string& attempt) const {
   if (session.privileged) return {};
   std::uint64_t limit = policies_.of(session.peer.uid).segments, own = 0;
-  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT)) own += record->uid == session.peer.uid ? 1 : 0;
+  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT))
+    own += record->uid == session.peer.uid ? 1 : 0;
   if (own >= limit)
-    return Error{
-        Code::exhausted, attempt,
-        "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) + " segments, the quota is " + std::to_string(limit),
-        "remove some, or ask the administrator to raise the quota"};
+    return Error{Code::exhausted, attempt,
+                 "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) +
+                     " segments, the quota is " + std::to_string(limit),
+                 "remove some, or ask the administrator to raise the quota"};
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && segment_fds_.size() >= files.rlim_cur / 4 * 3)
-    return Error{Code::exhausted, attempt, "the node has " + std::to_string(segment_fds_.size()) + " segments, and the rest is root's",
-                 "wait until others are removed"};
+    return Error{
+        Code::exhausted, attempt,
+        "the node has " + std::to_string(segment_fds_.size()) + " segments, and the rest is root's",
+        "wait until others are removed"};
   return {};
 }
 
@@ -80,7 +89,8 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   std::string attempt = "make segment '" + name + "'";
   HOBBES_CHECK(check_id(name));
   if (nis_->by_name(HOBBES_SEGMENT, session.peer.uid, name) != nullptr)
-    return Error{Code::exists, attempt, "the name is taken", "choose another name, or remove the other segment"};
+    return Error{Code::exists, attempt, "the name is taken",
+                 "choose another name, or remove the other segment"};
   HOBBES_CHECK(check_segments(session, attempt));
   auto number = static_cast<int>(number_at(request, "fd", -1));
   HOBBES_CHECK(check_writable(session.peer.pid, number, attempt));
@@ -88,15 +98,23 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   if (!memory) return std::move(memory.error()).within(attempt);
   struct stat info {};
   if (::fstat(memory->get(), &info) != 0) return os_error(attempt, errno);
-  // The memory's own mode is what keeps a read-only attachment from being opened again for writing through /proc.
-  if (::fchmod(memory->get(), 0600) != 0 || (::geteuid() == 0 && ::fchown(memory->get(), 0, 0) != 0)) return os_error(attempt, errno);
+  // The memory's own mode is what keeps a read-only attachment from being opened again for writing
+  // through /proc.
+  if (::fchmod(memory->get(), 0600) != 0 ||
+      (::geteuid() == 0 && ::fchown(memory->get(), 0, 0) != 0))
+    return os_error(attempt, errno);
   HOBBES_TRY(owner, ProcessId::of(session.peer.pid));
   bool persistent = request.value("persistent", false);
-  // Declared by a bundle: it belongs to that enclave, which the caller is making, and is held until the enclave is released.
+  // Declared by a bundle: it belongs to that enclave, which the caller is making, and is held until
+  // the enclave is released.
   const hobbes_record* declaring =
-      request.contains("declaredBy") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy"))) : nullptr;
-  if (request.contains("declaredBy") && (declaring == nullptr || session.reservations.count(declaring->id) == 0))
-    return Error{Code::denied, attempt, "the enclave it is declared by is not being made by the caller", ""};
+      request.contains("declaredBy")
+          ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy")))
+          : nullptr;
+  if (request.contains("declaredBy") &&
+      (declaring == nullptr || session.reservations.count(declaring->id) == 0))
+    return Error{Code::denied, attempt,
+                 "the enclave it is declared by is not being made by the caller", ""};
   std::optional<Held> held;
   if (persistent || declaring != nullptr) {
     HOBBES_TRY(kept, keep(*memory));
@@ -122,34 +140,43 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   }
   Transition transition;
   transition.put(record);
-  if (request.contains("enclaves")) transition.put_document(document_name(record.id), {{"enclaves", request["enclaves"]}});
+  if (request.contains("enclaves"))
+    transition.put_document(document_name(record.id), {{"enclaves", request["enclaves"]}});
   HOBBES_CHECK(nis_->commit(transition));
   segment_fds_[record.id] = std::move(*memory);
   if (!held) watch_process(owner.pid);
   return Reply{segment_json(record), {}};
 }
 
-// A name is its user's. Without a wish for an owner it is the asking user's own, else that of the user whose enclave he is in, else root's,
-// else anybody's: nobody gets in between by taking a name first.
+// A name is its user's. Without a wish for an owner it is the asking user's own, else that of the
+// user whose enclave he is in, else root's, else anybody's: nobody gets in between by taking a name
+// first.
 const hobbes_record* Manager::segment_named(const Session& session, const std::string& name) const {
   const hobbes_record* enclave = nis_->by_id(session.inside);
-  for (uid_t uid : {session.peer.uid, enclave != nullptr ? enclave->uid : session.peer.uid, uid_t{0}})
+  for (uid_t uid :
+       {session.peer.uid, enclave != nullptr ? enclave->uid : session.peer.uid, uid_t{0}})
     if (const hobbes_record* record = nis_->by_name(HOBBES_SEGMENT, uid, name)) return record;
   for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT))
     if (name == record->name) return record;
   return nullptr;
 }
 
-Result<const hobbes_record*> Manager::segment_of(const Session& session, const Json& request) const {
+Result<const hobbes_record*> Manager::segment_of(const Session& session,
+                                                 const Json& request) const {
   std::string name = text_at(request, "name");
-  const hobbes_record* record = request.contains("handle") ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
-                                : request.contains("owner")
-                                    ? nis_->by_name(HOBBES_SEGMENT, static_cast<std::uint64_t>(number_at(request, "owner", -1)), name)
-                                    : segment_named(session, name);
+  const hobbes_record* record =
+      request.contains("handle")
+          ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
+      : request.contains("owner")
+          ? nis_->by_name(HOBBES_SEGMENT,
+                          static_cast<std::uint64_t>(number_at(request, "owner", -1)), name)
+          : segment_named(session, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
-    return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment", "see `hobbes segments`"};
+    return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment",
+                 "see `hobbes segments`"};
   if (request.contains("owner") && number_at(request, "owner", -1) != record->uid)
-    return Error{Code::denied, "find segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid), ""};
+    return Error{Code::denied, "find segment '" + std::string(record->name) + "'",
+                 "it belongs to user " + std::to_string(record->uid), ""};
   return record;
 }
 
@@ -158,14 +185,18 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
   bool write = text_at(request, "access", "rw") != "ro";
   if (!may(session, *record, write))
     return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
-                 "its permissions do not let user " + std::to_string(session.peer.uid) + (write ? " write" : " read"),
+                 "its permissions do not let user " + std::to_string(session.peer.uid) +
+                     (write ? " write" : " read"),
                  "ask for read-only access, or its owner to permit more"};
   if (auto document = nis_->document(document_name(record->id)); document && !session.privileged) {
     const hobbes_record* enclave = nis_->by_id(session.inside);
     bool listed = false;
     for (const Json& one : document->value("enclaves", Json::array()))
-      listed = listed || (enclave != nullptr && one.is_string() && one.get<std::string>() == enclave->name && enclave->uid == record->uid);
-    if (!listed) return Error{Code::denied, "get segment '" + std::string(record->name) + "'", "it is for named enclaves only", ""};
+      listed = listed || (enclave != nullptr && one.is_string() &&
+                          one.get<std::string>() == enclave->name && enclave->uid == record->uid);
+    if (!listed)
+      return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
+                   "it is for named enclaves only", ""};
   }
   return Reply{segment_json(*record), {}};
 }
@@ -173,12 +204,13 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
 Result<void> Manager::check_attachments(const Session& session) const {
   std::uint64_t limit = policies_.of(session.peer.uid).attachments, own = 0;
   if (session.privileged) return {};
-  for (const hobbes_record* record : nis_->all(HOBBES_ATTACHMENT)) own += record->uid == session.peer.uid ? 1 : 0;
+  for (const hobbes_record* record : nis_->all(HOBBES_ATTACHMENT))
+    own += record->uid == session.peer.uid ? 1 : 0;
   if (own < limit) return {};
-  return Error{
-      Code::exhausted, "attach a segment",
-      "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) + " attachments, the quota is " + std::to_string(limit),
-      "release some, or ask the administrator to raise the quota"};
+  return Error{Code::exhausted, "attach a segment",
+               "user " + std::to_string(session.peer.uid) + " has " + std::to_string(own) +
+                   " attachments, the quota is " + std::to_string(limit),
+               "release some, or ask the administrator to raise the quota"};
 }
 
 Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
@@ -187,12 +219,14 @@ Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
   bool write = text_at(request, "access", "rw") != "ro";
   auto held = segment_fds_.find(id);
   if (held == segment_fds_.end())
-    return Error{Code::unavailable, "attach segment '" + text_at(got.body, "name") + "'", "its memory is lost", "make it again"};
+    return Error{Code::unavailable, "attach segment '" + text_at(got.body, "name") + "'",
+                 "its memory is lost", "make it again"};
   HOBBES_CHECK(check_attachments(session));
   HOBBES_TRY(fd, reopened(held->second, write));
   HOBBES_TRY(peer, ProcessId::of(session.peer.pid));
   hobbes_record segment = *nis_->by_id(id);
-  hobbes_record attachment = nis_->make(HOBBES_ATTACHMENT, id, std::to_string(peer.pid) + "." + std::to_string(nis_->sequence()));
+  hobbes_record attachment = nis_->make(
+      HOBBES_ATTACHMENT, id, std::to_string(peer.pid) + "." + std::to_string(nis_->sequence()));
   attachment.uid = session.peer.uid;
   attachment.gid = session.peer.gid;
   attachment.enclave = session.inside;
@@ -210,7 +244,8 @@ Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
 }
 
 Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
-  const hobbes_record* attachment = nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
+  const hobbes_record* attachment =
+      nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
   if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT)
     return Error{Code::not_found, "detach a segment", "it is not attached", ""};
   if (!session.privileged && session.peer.uid != attachment->uid)
@@ -223,12 +258,16 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
-// Its segment's record, if there still is one, is changed in `segments`: several attachments may end in one transition.
-void Manager::end_attachment(const hobbes_record& attachment, std::map<std::uint64_t, hobbes_record>& segments, Transition& transition) {
+// Its segment's record, if there still is one, is changed in `segments`: several attachments may
+// end in one transition.
+void Manager::end_attachment(const hobbes_record& attachment,
+                             std::map<std::uint64_t, hobbes_record>& segments,
+                             Transition& transition) {
   const hobbes_attachment& body = attachment.body.attachment;
   const hobbes_record* segment = nis_->by_id(body.segment);
   if (segment != nullptr) {
-    hobbes_segment& changed = segments.try_emplace(body.segment, *segment).first->second.body.segment;
+    hobbes_segment& changed =
+        segments.try_emplace(body.segment, *segment).first->second.body.segment;
     if (changed.attachments > 0) --changed.attachments;
     if (body.bell != 0) {
       if (changed.listeners > 0) --changed.listeners;
@@ -245,7 +284,8 @@ void Manager::drop_segment(std::uint64_t id, Transition& transition) {
     bells_.erase(attachment->id);
     transition.erase(attachment->id);
   }
-  if (const hobbes_record* segment = nis_->by_id(id); segment != nullptr && (segment->body.segment.flags & 1U) != 0)
+  if (const hobbes_record* segment = nis_->by_id(id);
+      segment != nullptr && (segment->body.segment.flags & 1U) != 0)
     let_go(segment->body.segment.owner_fd);
   transition.erase(id);
   transition.erase_document(document_name(id));
@@ -255,8 +295,8 @@ void Manager::drop_segment(std::uint64_t id, Transition& transition) {
 Result<Reply> Manager::remove_segment(Session& session, const Json& request) {
   HOBBES_TRY(record, segment_of(session, request));
   if (!session.privileged && session.peer.uid != record->uid)
-    return Error{Code::denied, "remove segment '" + std::string(record->name) + "'", "it belongs to user " + std::to_string(record->uid),
-                 ""};
+    return Error{Code::denied, "remove segment '" + std::string(record->name) + "'",
+                 "it belongs to user " + std::to_string(record->uid), ""};
   Transition transition;
   drop_segment(record->id, transition);
   HOBBES_CHECK(nis_->commit(transition));
@@ -269,7 +309,8 @@ void Manager::watch_process(pid_t pid) {
   if (process) {
     if (auto pidfd = process->open()) {
       int fd = pidfd->get();
-      if (loop_.watch(fd, [this, pid] { process_ended(pid); })) process_watches_[pid] = std::move(*pidfd);
+      if (loop_.watch(fd, [this, pid] { process_ended(pid); }))
+        process_watches_[pid] = std::move(*pidfd);
       return;
     }
   }
@@ -299,7 +340,8 @@ void Manager::process_ended(pid_t pid) {
   for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
     if (attachment->body.attachment.pid == pid) end_attachment(*attachment, changed, transition);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT)) {
-    bool orphaned = segment->body.segment.owner_pid == pid && (segment->body.segment.flags & 1U) == 0;
+    bool orphaned =
+        segment->body.segment.owner_pid == pid && (segment->body.segment.flags & 1U) == 0;
     if (!orphaned) continue;
     changed.erase(segment->id);
     drop_segment(segment->id, transition);
@@ -331,7 +373,8 @@ void Manager::adopt_segments() {
     if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
   }
   std::set<pid_t> attached;
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) attached.insert(attachment->body.attachment.pid);
+  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
+    attached.insert(attachment->body.attachment.pid);
   for (pid_t pid : attached) watch_process(pid);
   adopt_doorbells();
 }

@@ -18,14 +18,17 @@ class Reader {
   Result<void> only(const std::set<std::string>& fields) const {
     static const std::set<std::string> common = {"op", "verb", "root", "id", "key"};
     for (const auto& [name, unused] : request_.items())
-      if (common.count(name) == 0 && fields.count(name) == 0) return wrong(name, "a field that '" + verb_.name + "' has");
+      if (common.count(name) == 0 && fields.count(name) == 0)
+        return wrong(name, "a field that '" + verb_.name + "' has");
     return {};
   }
   /// "--option=value": a value that begins with a dash stays a value.
   Result<void> absolute_path(const char* field, const char* option, bool needed) {
-    if (!request_.contains(field)) return needed ? wrong(field, "an absolute path") : Result<void>();
+    if (!request_.contains(field))
+      return needed ? wrong(field, "an absolute path") : Result<void>();
     std::string path = text_at(request_, field);
-    if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos) return wrong(field, "an absolute path");
+    if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
+      return wrong(field, "an absolute path");
     verb_.words.push_back(std::string(option) + "=" + path);
     return {};
   }
@@ -33,7 +36,8 @@ class Reader {
     if (!request_.contains(field)) return {};
     if (!request_[field].is_array()) return wrong(field, "a list of words");
     for (const Json& one : request_[field]) {
-      if (!one.is_string() || one.get<std::string>().find('\0') != std::string::npos) return wrong(field, "a list of words");
+      if (!one.is_string() || one.get<std::string>().find('\0') != std::string::npos)
+        return wrong(field, "a list of words");
       use(one.get<std::string>());
     }
     return {};
@@ -55,7 +59,8 @@ class Reader {
     return request_[field].get<bool>();
   }
   [[nodiscard]] Error wrong(const std::string& field, const std::string& wanted) const {
-    return {Code::invalid, verb_.name + " enclave '" + verb_.id + "'", "\"" + field + "\" is not " + wanted, "see docs/CONTROL.md"};
+    return {Code::invalid, verb_.name + " enclave '" + verb_.id + "'",
+            "\"" + field + "\" is not " + wanted, "see docs/CONTROL.md"};
   }
   [[nodiscard]] const Json& at(const char* field) const { return request_[field]; }
   [[nodiscard]] bool has(const char* field) const { return request_.contains(field); }
@@ -97,8 +102,12 @@ Result<void> read_kill(Reader& in) {
   in.add(in.verb().id);
   if (!in.has("signal")) return {};
   const Json& signal = in.at("signal");
-  std::string text = signal.is_string() ? signal.get<std::string>() : signal.is_number_unsigned() ? to_text(signal) : "";
-  if (!signal_number(text)) return in.wrong("signal", "the name or number of a signal, found " + to_text(signal).substr(0, 40));
+  std::string text = signal.is_string()            ? signal.get<std::string>()
+                     : signal.is_number_unsigned() ? to_text(signal)
+                                                   : "";
+  if (!signal_number(text))
+    return in.wrong("signal",
+                    "the name or number of a signal, found " + to_text(signal).substr(0, 40));
   in.add(text);
   return {};
 }
@@ -119,7 +128,8 @@ Result<void> read_update(Reader& in) {
     in.verb().words = {"--json", "update", "--dry-run"};
     in.verb().has_result = true;
   }
-  if (!in.has("cores") && !in.has("memory")) return in.wrong("cores", "there, and neither is \"memory\"");
+  if (!in.has("cores") && !in.has("memory"))
+    return in.wrong("cores", "there, and neither is \"memory\"");
   if (in.has("cores")) {
     if (!in.at("cores").is_number_unsigned() || in.at("cores") == 0 || in.at("cores") > 65536)
       return in.wrong("cores", "a number of cores above 0");
@@ -127,7 +137,8 @@ Result<void> read_update(Reader& in) {
   }
   if (in.has("memory")) {
     const Json& memory = in.at("memory");
-    bool size = memory.is_string() ? parse_size(memory.get<std::string>()).value_or(0) > 0 : memory.is_number_unsigned() && memory > 0;
+    bool size = memory.is_string() ? parse_size(memory.get<std::string>()).value_or(0) > 0
+                                   : memory.is_number_unsigned() && memory > 0;
     if (!size) return in.wrong("memory", "a size above 0");
     in.add("--memory-size=" + (memory.is_string() ? memory.get<std::string>() : to_text(memory)));
   }
@@ -145,7 +156,8 @@ Result<void> read_exec(Reader& in) {
   }));
   if (!named) return in.wrong("env", "a list of NAME=value");
   in.add(in.verb().id);
-  if (!in.has("args") || !in.at("args").is_array() || in.at("args").empty()) return in.wrong("args", "a list of words");
+  if (!in.has("args") || !in.at("args").is_array() || in.at("args").empty())
+    return in.wrong("args", "a list of words");
   return in.words("args", [&](const std::string& word) { in.add(word); });
 }
 
@@ -154,18 +166,22 @@ Result<void> read_exec(Reader& in) {
 Result<Verb> read_verb(const Json& request, const std::string& default_root) {
   using Read = Result<void> (*)(Reader&);
   static const std::map<std::string, Read> verbs = {
-      {"plan", read_plan},    {"create", read_making}, {"run", read_run},       {"start", read_plain},   {"pause", read_plain},
-      {"resume", read_plain}, {"kill", read_kill},     {"delete", read_delete}, {"update", read_update}, {"exec", read_exec}};
+      {"plan", read_plan},   {"create", read_making}, {"run", read_run},
+      {"start", read_plain}, {"pause", read_plain},   {"resume", read_plain},
+      {"kill", read_kill},   {"delete", read_delete}, {"update", read_update},
+      {"exec", read_exec}};
   Verb verb;
   verb.name = text_at(request, "verb");
   auto known = verbs.find(verb.name);
   if (known == verbs.end())
-    return Error{Code::invalid, "begin an operation", "the verb '" + verb.name + "' is unknown", "see docs/CONTROL.md"};
+    return Error{Code::invalid, "begin an operation", "the verb '" + verb.name + "' is unknown",
+                 "see docs/CONTROL.md"};
   verb.id = text_at(request, "id");
   HOBBES_CHECK(check_id(verb.id));
   verb.root = text_at(request, "root", default_root);
   if (verb.root.empty() || verb.root.front() != '/' || verb.root.find('\0') != std::string::npos)
-    return Error{Code::invalid, verb.name + " enclave '" + verb.id + "'", "\"root\" is not an absolute path", ""};
+    return Error{Code::invalid, verb.name + " enclave '" + verb.id + "'",
+                 "\"root\" is not an absolute path", ""};
   verb.words = {verb.name};
   Reader reader(request, verb);
   HOBBES_CHECK(known->second(reader));

@@ -17,7 +17,8 @@ Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return Error{Code::invalid, "use socket " + path, "the path is longer than 107 characters", "set HOBBES_RUN_DIR to a shorter one"};
+    return Error{Code::invalid, "use socket " + path, "the path is longer than 107 characters",
+                 "set HOBBES_RUN_DIR to a shorter one"};
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -28,12 +29,16 @@ Result<Channel> Channel::connect(const std::string& path) {
   HOBBES_TRY(address, address_of(path));
   Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!fd) return os_error("open a socket", errno);
-  // A peer that is stopped, not dead, lets its queue fill up: neither connecting nor sending may wait for it for ever.
+  // A peer that is stopped, not dead, lets its queue fill up: neither connecting nor sending may
+  // wait for it for ever.
   timeval limit{5, 0};
   (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == ECONNREFUSED) return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there", "start hobbesd"};
-    return os_error("reach hobbesd at " + path, errno, "start hobbesd, or ask the administrator to");
+    if (errno == ECONNREFUSED)
+      return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there",
+                   "start hobbesd"};
+    return os_error("reach hobbesd at " + path, errno,
+                    "start hobbesd, or ask the administrator to");
   }
   return Channel(std::move(fd));
 }
@@ -41,7 +46,8 @@ Result<Channel> Channel::connect(const std::string& path) {
 Result<void> Channel::send(const Json& body, const std::vector<int>& fds) {
   std::string text = to_text(body);
   if (text.size() > message_limit)
-    return Error{Code::invalid, "send a message", "it has " + std::to_string(text.size()) + " bytes",
+    return Error{Code::invalid, "send a message",
+                 "it has " + std::to_string(text.size()) + " bytes",
                  "at most " + std::to_string(message_limit) + " are allowed"};
   iovec part{text.data(), text.size()};
   msghdr header{};
@@ -65,19 +71,26 @@ Result<void> Channel::send(const Json& body, const std::vector<int>& fds) {
   return {};
 }
 
-Result<Message> Channel::receive(std::chrono::milliseconds deadline) { return receive(deadline, true); }
-Result<Message> Channel::receive_without_descriptors(std::chrono::milliseconds deadline) { return receive(deadline, false); }
+Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
+  return receive(deadline, true);
+}
+Result<Message> Channel::receive_without_descriptors(std::chrono::milliseconds deadline) {
+  return receive(deadline, false);
+}
 
 Result<Message> Channel::receive(std::chrono::milliseconds deadline, bool descriptors) {
   auto end = std::chrono::steady_clock::now() + deadline;
   for (;;) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    end - std::chrono::steady_clock::now())
+                    .count();
     pollfd ready{fd_.get(), POLLIN, 0};
     int n = ::poll(&ready, 1, left > 0 ? static_cast<int>(left) : 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return os_error("wait for an answer", errno);
     if (n == 0)
-      return Error{Code::timeout, "wait for an answer", "none came within " + std::to_string(deadline.count()) + " ms",
+      return Error{Code::timeout, "wait for an answer",
+                   "none came within " + std::to_string(deadline.count()) + " ms",
                    "see whether hobbesd is alive with `hobbes node`"};
     break;
   }
@@ -91,7 +104,8 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline, bool descri
     header.msg_control = control;
     header.msg_controllen = sizeof control;
   } else if (::recvmsg(fd_.get(), &header, MSG_PEEK) >= 0 && (header.msg_flags & MSG_CTRUNC) != 0) {
-    return Error{Code::denied, "receive a message", "it carries descriptors", "name them by their numbers"};
+    return Error{Code::denied, "receive a message", "it carries descriptors",
+                 "name them by their numbers"};
   }
   ssize_t n = 0;
   do {
@@ -111,10 +125,12 @@ Result<Message> Channel::receive(std::chrono::milliseconds deadline, bool descri
   if (n == 0)
     return Error{Code::unavailable, "receive a message", "the other side closed the connection",
                  "see whether hobbesd is alive with `hobbes node`"};
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return Error{Code::invalid, "receive a message", "it is larger than allowed", ""};
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+    return Error{Code::invalid, "receive a message", "it is larger than allowed", ""};
   text.resize(static_cast<std::size_t>(n));
   HOBBES_TRY(body, parse_json(text, "a control message"));
-  if (!body.is_object()) return Error{Code::invalid, "receive a message", "it is no JSON object", ""};
+  if (!body.is_object())
+    return Error{Code::invalid, "receive a message", "it is no JSON object", ""};
   message.body = std::move(body);
   return message;
 }
@@ -124,11 +140,13 @@ Result<Fd> listen_at(const std::string& path, mode_t mode, int type) {
   const auto* where = reinterpret_cast<const sockaddr*>(&address);
   Fd probe(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (probe && ::connect(probe.get(), where, sizeof address) == 0)
-    return Error{Code::busy, "listen at " + path, "another process listens there", "stop it, or set HOBBES_RUN_DIR to another folder"};
+    return Error{Code::busy, "listen at " + path, "another process listens there",
+                 "stop it, or set HOBBES_RUN_DIR to another folder"};
   ::unlink(path.c_str());
   Fd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return os_error("open a socket", errno);
-  if (::bind(fd.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), mode) != 0 || ::listen(fd.get(), 512) != 0)
+  if (::bind(fd.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), mode) != 0 ||
+      ::listen(fd.get(), 512) != 0)
     return os_error("listen at " + path, errno);
   return fd;
 }

@@ -1,5 +1,6 @@
-// JSON messages with descriptors over a Unix socket: how Hobbes programs on one Linux talk to hobbesd.
-// Protocol document: docs/CONTROL.md. One SOCK_SEQPACKET packet is one message; a request has "op", an answer has "ok".
+// JSON messages with descriptors over a Unix socket: how Hobbes programs on one Linux talk to
+// hobbesd. Protocol document: docs/CONTROL.md. One SOCK_SEQPACKET packet is one message; a request
+// has "op", an answer has "ok".
 #pragma once
 #include <sys/types.h>
 
@@ -30,11 +31,13 @@ class Channel {
   static Result<Channel> connect(const std::string& path);
 
   Result<void> send(const Json& body, const std::vector<int>& fds = {});
-  /// Errors: Code::timeout; Code::unavailable when the peer closed; Code::invalid for a malformed message.
+  /// Errors: Code::timeout; Code::unavailable when the peer closed; Code::invalid for a malformed
+  /// message.
   Result<Message> receive(std::chrono::milliseconds deadline);
-  /// The same for messages of strangers. One that carries descriptors stays where it is: whoever drops the last reference to a file may
-  /// wait for its maker, by closing it (FUSE) or by ending it (SO_LINGER). The connection is of no more use then; close_in_child() ends it.
-  /// Errors also: Code::denied for such a message.
+  /// The same for messages of strangers. One that carries descriptors stays where it is: whoever
+  /// drops the last reference to a file may wait for its maker, by closing it (FUSE) or by ending
+  /// it (SO_LINGER). The connection is of no more use then; close_in_child() ends it. Errors also:
+  /// Code::denied for such a message.
   Result<Message> receive_without_descriptors(std::chrono::milliseconds deadline);
   [[nodiscard]] Fd take() && { return std::move(fd_); }
   [[nodiscard]] Result<Peer> peer() const { return Peer::of(fd_.get()); }
@@ -45,7 +48,8 @@ class Channel {
   Fd fd_;
 };
 
-/// A listening SOCK_SEQPACKET socket at `path`, replacing a dead one. Errors: Code::busy when somebody listens there.
+/// A listening SOCK_SEQPACKET socket at `path`, replacing a dead one. Errors: Code::busy when
+/// somebody listens there.
 Result<Fd> listen_at(const std::string& path, mode_t mode, int type);
 
 }  // namespace hobbes

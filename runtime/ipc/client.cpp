@@ -17,8 +17,9 @@
 namespace hobbes {
 namespace {
 
-// A hobbesd that was killed seems to listen until the last of its threads is gone: nobody answers there any more, and nobody else can
-// begin before. A zombie is one whose first thread has gone already.
+// A hobbesd that was killed seems to listen until the last of its threads is gone: nobody answers
+// there any more, and nobody else can begin before. A zombie is one whose first thread has gone
+// already.
 Result<Channel> reach() {
   for (int tenth = 0;; ++tenth) {
     auto channel = Channel::connect(control_socket_path());
@@ -70,23 +71,27 @@ Result<void> start_hobbesd() {
 Result<Client> Client::connect(bool start_on_demand) {
   auto channel = reach();
   if (channel) return Client(std::move(*channel));
-  bool absent = channel.error().code == Code::not_found || channel.error().code == Code::unavailable;
+  bool absent =
+      channel.error().code == Code::not_found || channel.error().code == Code::unavailable;
   // From inside an enclave the node is not ours to start anything on.
   bool inside = std::getenv("HOBBES_ENCLAVE") != nullptr;
   if (!absent || !start_on_demand || inside) return std::move(channel).error();
   if (::geteuid() != 0)
-    return Error{Code::unavailable, "reach hobbesd at " + control_socket_path(), "it does not run, and only root can start it",
+    return Error{Code::unavailable, "reach hobbesd at " + control_socket_path(),
+                 "it does not run, and only root can start it",
                  "ask the administrator to run `systemctl enable --now hobbesd.socket`"};
   HOBBES_CHECK(start_hobbesd());
   HOBBES_TRY(started, reach());
   return Client(std::move(started));
 }
 
-Result<Message> Client::call(const std::string& op, Json request, const std::vector<int>& fds, std::chrono::milliseconds deadline) {
+Result<Message> Client::call(const std::string& op, Json request, const std::vector<int>& fds,
+                             std::chrono::milliseconds deadline) {
   request["op"] = op;
   HOBBES_CHECK(channel_.send(request, fds));
   HOBBES_TRY(answer, channel_.receive(deadline));
-  if (!answer.body.value("ok", false)) return error_from(answer.body.value("error", Json::object()));
+  if (!answer.body.value("ok", false))
+    return error_from(answer.body.value("error", Json::object()));
   return std::move(answer);
 }
 

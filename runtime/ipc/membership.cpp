@@ -24,10 +24,12 @@ Result<Json> ask(const std::string& composition, const Json& request) {
 }  // namespace
 
 std::string hosting_socket_path(uid_t uid, const std::string& composition) {
-  return run_directory() + "/remora-" + std::to_string(uid) + "-" + hex(hash_of(composition), 8) + ".sock";
+  return run_directory() + "/remora-" + std::to_string(uid) + "-" + hex(hash_of(composition), 8) +
+         ".sock";
 }
 
-Result<Membership> join_composition(const std::string& composition, const std::string& app, std::chrono::seconds limit) {
+Result<Membership> join_composition(const std::string& composition, const std::string& app,
+                                    std::chrono::seconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
   for (;;) {
     auto answer = ask(composition, {{"op", "join"}, {"app", app}});
@@ -35,21 +37,25 @@ Result<Membership> join_composition(const std::string& composition, const std::s
       Membership out;
       out.composition = composition;
       out.rank = static_cast<unsigned>(number_at(*answer, "rank"));
-      for (const Json& entry : answer->at("environment")) out.environment.push_back(entry.get<std::string>());
-      for (const Json& mount : answer->at("mounts")) out.mounts.emplace_back(text_at(mount, "source"), text_at(mount, "destination"));
+      for (const Json& entry : answer->at("environment"))
+        out.environment.push_back(entry.get<std::string>());
+      for (const Json& mount : answer->at("mounts"))
+        out.mounts.emplace_back(text_at(mount, "source"), text_at(mount, "destination"));
       return out;
     }
     bool absent = answer.error().attempt.rfind("reach ", 0) == 0;
     if (!absent) return std::move(answer).error();
     if (std::chrono::steady_clock::now() > end)
       return Error{Code::timeout, "join composition '" + composition + "' as app '" + app + "'",
-                   "nobody hosted it within " + std::to_string(limit.count()) + " s", "run `remora host` on its document first"};
+                   "nobody hosted it within " + std::to_string(limit.count()) + " s",
+                   "run `remora host` on its document first"};
     std::this_thread::sleep_for(milliseconds(20));
   }
 }
 
 Result<void> arrive(const std::string& composition, const std::string& app, int rank, pid_t pid) {
-  HOBBES_TRY(answer, ask(composition, {{"op", "arrive"}, {"app", app}, {"rank", rank}, {"pid", pid}}));
+  HOBBES_TRY(answer,
+             ask(composition, {{"op", "arrive"}, {"app", app}, {"rank", rank}, {"pid", pid}}));
   (void)answer;
   return {};
 }

@@ -32,7 +32,8 @@ Fd pidfd_of(int socket, const Peer& peer) {
 Result<Peer> Peer::of(int socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+    return os_error("ask who the peer is", errno);
   Peer out;
   out.uid = credentials.uid;
   out.gid = credentials.gid;
@@ -40,16 +41,19 @@ Result<Peer> Peer::of(int socket) {
   size = 0;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &size) != 0 && errno == ERANGE) {
     out.groups.resize(size / sizeof(gid_t));
-    if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, out.groups.data(), &size) != 0) return os_error("ask for the peer's groups", errno);
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, out.groups.data(), &size) != 0)
+      return os_error("ask for the peer's groups", errno);
   }
-  if (Fd process = pidfd_of(socket, out)) out.process = std::make_shared<const Fd>(std::move(process));
+  if (Fd process = pidfd_of(socket, out))
+    out.process = std::make_shared<const Fd>(std::move(process));
   return out;
 }
 
 Result<pid_t> Peer::pid_of(int socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return os_error("ask who the peer is", errno);
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+    return os_error("ask who the peer is", errno);
   return credentials.pid;
 }
 
@@ -63,9 +67,12 @@ bool Peer::shares_mount_namespace() const {
   struct stat ours {
   }, theirs{};
   std::string path = "/proc/" + std::to_string(pid) + "/ns/mnt";
-  return ::stat("/proc/self/ns/mnt", &ours) == 0 && ::stat(path.c_str(), &theirs) == 0 && ours.st_ino == theirs.st_ino && alive();
+  return ::stat("/proc/self/ns/mnt", &ours) == 0 && ::stat(path.c_str(), &theirs) == 0 &&
+         ours.st_ino == theirs.st_ino && alive();
 }
 
-bool Peer::in_group(gid_t group) const { return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end(); }
+bool Peer::in_group(gid_t group) const {
+  return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end();
+}
 
 }  // namespace hobbes

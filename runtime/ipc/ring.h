@@ -1,4 +1,5 @@
-// Both ends of the rings of abi/ring.h. Freestanding: Linux programs and the co-kernel use this same code.
+// Both ends of the rings of abi/ring.h. Freestanding: Linux programs and the co-kernel use this
+// same code.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -38,7 +39,8 @@ class Ring {
     return Status::good;
   }
 
-  /// Takes one frame, copied before anybody looks at it. corrupt: the writer's counters or lengths cannot be; then `reset`.
+  /// Takes one frame, copied before anybody looks at it. corrupt: the writer's counters or lengths
+  /// cannot be; then `reset`.
   Status take(void* payload, std::size_t room, std::size_t* size) {
     std::uint64_t tail = own(&ring_->tail), head = other(&ring_->head);
     if (head == tail) return Status::empty;
@@ -60,7 +62,8 @@ class Ring {
     copy_in(head, bytes, size);
     publish(&ring_->head, head + size);
   }
-  /// Takes from a plain stream what is there, at most `room` bytes. `lost`: bytes overwritten before they were read.
+  /// Takes from a plain stream what is there, at most `room` bytes. `lost`: bytes overwritten
+  /// before they were read.
   std::size_t read(void* bytes, std::size_t room, std::uint64_t* lost) {
     std::uint64_t tail = own(&ring_->tail), head = other(&ring_->head);
     *lost = 0;
@@ -75,10 +78,18 @@ class Ring {
   }
 
  private:
-  static std::size_t padded(std::size_t size) { return (frame_header + size + 7) & ~static_cast<std::size_t>(7); }
-  static std::uint64_t own(const std::uint64_t* counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
-  static std::uint64_t other(const std::uint64_t* counter) { return __atomic_load_n(counter, __ATOMIC_ACQUIRE); }
-  static void publish(std::uint64_t* counter, std::uint64_t value) { __atomic_store_n(counter, value, __ATOMIC_RELEASE); }
+  static std::size_t padded(std::size_t size) {
+    return (frame_header + size + 7) & ~static_cast<std::size_t>(7);
+  }
+  static std::uint64_t own(const std::uint64_t* counter) {
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+  }
+  static std::uint64_t other(const std::uint64_t* counter) {
+    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+  }
+  static void publish(std::uint64_t* counter, std::uint64_t value) {
+    __atomic_store_n(counter, value, __ATOMIC_RELEASE);
+  }
 
   void copy_in(std::uint64_t at, const void* from, std::size_t size) {
     const auto* bytes = static_cast<const std::uint8_t*>(from);

@@ -1,4 +1,5 @@
-// What a virtual machine is shown of its node's memory: places in its own physical memory, told by its agent. Document: docs/PALACIOS.md.
+// What a virtual machine is shown of its node's memory: places in its own physical memory, told by
+// its agent. Document: docs/PALACIOS.md.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -16,7 +17,8 @@ struct Window {
 std::optional<Window> mirror_window();
 /// Told by the agent to libhobbes. Replaces what was there.
 Result<void> note_mirror_window(const Window& window);
-/// Physical memory, to be mapped at a window's address. Errors: Code::denied, only root of the guest may.
+/// Physical memory, to be mapped at a window's address. Errors: Code::denied, only root of the
+/// guest may.
 Result<Fd> open_physical_memory(bool writable);
 
 }  // namespace hobbes

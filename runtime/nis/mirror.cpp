@@ -18,20 +18,25 @@
 namespace hobbes {
 namespace {
 
-void store(std::uint64_t* word, std::uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+void store(std::uint64_t* word, std::uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
 std::uint64_t load(const std::uint64_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
 std::uint64_t now_ns(clockid_t clock) {
   timespec t{};
   ::clock_gettime(clock, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-// All of it is there before anybody maps it: writing into a hole of a full file system ends the writer by SIGBUS.
+// All of it is there before anybody maps it: writing into a hole of a full file system ends the
+// writer by SIGBUS.
 Result<void> allocate(const Fd& fd, std::size_t size, const std::string& path) {
   int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size));
   if (error == 0) return {};
-  return os_error("give the mirror " + path + " " + std::to_string(size) + " bytes", error, "free memory on the file system it is on");
+  return os_error("give the mirror " + path + " " + std::to_string(size) + " bytes", error,
+                  "free memory on the file system it is on");
 }
 
 std::size_t aligned(std::size_t n) { return (n + 4095) / 4096 * 4096; }
@@ -82,7 +87,8 @@ Result<Mirror> Mirror::create(const std::string& path, mode_t mode, const Mirror
   h.minor = shape.minor;
   h.header_size = sizeof h;
   h.record_size = shape.record_size;
-  h.slot_size = static_cast<std::uint32_t>((sizeof(hobbes_nis_slot_head) + 2 * shape.record_size + 63) / 64 * 64);
+  h.slot_size = static_cast<std::uint32_t>(
+      (sizeof(hobbes_nis_slot_head) + 2 * shape.record_size + 63) / 64 * 64);
   h.change_size = sizeof(hobbes_change);
   h.log_capacity = shape.log_capacity;
   h.log_offset = 4096;
@@ -90,7 +96,8 @@ Result<Mirror> Mirror::create(const std::string& path, mode_t mode, const Mirror
   h.index_offset = aligned(h.log_offset + h.log_capacity * h.change_size);
   h.slots_offset = aligned(h.index_offset + h.index_capacity * 8);
   h.slots = shape.slots;
-  std::strncpy(reinterpret_cast<char*>(h.boot_id), boot_id().value_or("").c_str(), sizeof h.boot_id - 1);
+  std::strncpy(reinterpret_cast<char*>(h.boot_id), boot_id().value_or("").c_str(),
+               sizeof h.boot_id - 1);
 
   std::size_t size = aligned(h.slots_offset + h.slots * h.slot_size);
   if (auto sized = allocate(out.fd_, size, path); !sized) {
@@ -100,7 +107,8 @@ Result<Mirror> Mirror::create(const std::string& path, mode_t mode, const Mirror
   HOBBES_CHECK(out.map(size));
   std::memcpy(out.base_, &h, sizeof h);
   // Renamed only when it is sound: a crash before leaves the old file, or none.
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error("create the mirror " + path, errno);
+  if (::rename(temporary.c_str(), path.c_str()) != 0)
+    return os_error("create the mirror " + path, errno);
   out.beat();
   return out;
 }
@@ -110,11 +118,14 @@ Result<Mirror> Mirror::open(const std::string& path, mode_t mode, const MirrorSh
   old.path_ = path;
   old.fd_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
-  if (old.fd_ && ::fstat(old.fd_.get(), &info) == 0 && info.st_size >= 4096 && old.map(static_cast<std::size_t>(info.st_size))) {
+  if (old.fd_ && ::fstat(old.fd_.get(), &info) == 0 && info.st_size >= 4096 &&
+      old.map(static_cast<std::size_t>(info.st_size))) {
     const hobbes_nis_header& h = old.header();
-    bool sound = NisView(old.base_, old.size_).check() == NisView::Status::good && h.retired == 0 && h.minor == shape.minor &&
-                 h.record_size == shape.record_size && h.slots >= 1 && h.slots <= (old.size_ - h.slots_offset) / h.slot_size &&
-                 std::strncmp(reinterpret_cast<const char*>(h.boot_id), boot_id().value_or("?").c_str(), sizeof h.boot_id) == 0;
+    bool sound = NisView(old.base_, old.size_).check() == NisView::Status::good && h.retired == 0 &&
+                 h.minor == shape.minor && h.record_size == shape.record_size && h.slots >= 1 &&
+                 h.slots <= (old.size_ - h.slots_offset) / h.slot_size &&
+                 std::strncmp(reinterpret_cast<const char*>(h.boot_id),
+                              boot_id().value_or("?").c_str(), sizeof h.boot_id) == 0;
     if (sound) {
       old.beat();
       return old;
@@ -133,7 +144,8 @@ Result<void> Mirror::grow(std::uint64_t slots) {
   std::size_t size = aligned(h.slots_offset + slots * h.slot_size);
   constexpr std::uint64_t patience_ns = 1'000'000'000;
   std::uint64_t now = now_ns(CLOCK_MONOTONIC);
-  if (now < grow_again_ns_) return Error{Code::exhausted, "grow the mirror " + path_, "its file system is full", ""};
+  if (now < grow_again_ns_)
+    return Error{Code::exhausted, "grow the mirror " + path_, "its file system is full", ""};
   if (auto grown = allocate(fd_, size, path_); !grown) {
     grow_again_ns_ = now + patience_ns;
     return std::move(grown).error();
@@ -149,7 +161,8 @@ void Mirror::write_slot(std::uint64_t number, const hobbes_record& record) {
   std::byte* place = slot_at(number);
   auto* version = reinterpret_cast<std::uint64_t*>(place);
   std::uint64_t next = load(version) + 1;
-  auto* to = reinterpret_cast<std::uint64_t*>(place + sizeof(hobbes_nis_slot_head) + (next & 1U) * header().record_size);
+  auto* to = reinterpret_cast<std::uint64_t*>(place + sizeof(hobbes_nis_slot_head) +
+                                              (next & 1U) * header().record_size);
   const auto* from = reinterpret_cast<const std::uint64_t*>(&record);
   std::size_t words = std::min<std::size_t>(header().record_size, sizeof record) / 8;
   for (std::size_t i = 0; i < words; ++i) store(to + i, from[i]);
@@ -176,8 +189,8 @@ std::int32_t exit_status_of(const hobbes_record& record) {
 void Mirror::log(const hobbes_record& record, std::uint16_t kind) {
   hobbes_nis_header& h = header();
   std::uint64_t sequence = load(&h.log_head) + 1;
-  auto* entry =
-      reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(base_) + h.log_offset + (sequence & (h.log_capacity - 1)) * h.change_size);
+  auto* entry = reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(base_) + h.log_offset +
+                                                 (sequence & (h.log_capacity - 1)) * h.change_size);
   hobbes_change change{};
   change.sequence = sequence;
   change.id = record.id;
@@ -225,7 +238,8 @@ void Mirror::index_remove(const hobbes_record& record) {
     if (index[at] == 0) return;
     if (index[at] != entry) continue;
     store(index + at, HOBBES_INDEX_DELETED);
-    // A deleted mark before an empty entry ends no probe that the empty one would not: sweep such marks away.
+    // A deleted mark before an empty entry ends no probe that the empty one would not: sweep such
+    // marks away.
     while (index[(at + 1) & cut] == 0 && (index[at] & 0xffffffffU) == HOBBES_INDEX_DELETED) {
       store(index + at, 0);
       at = (at - 1) & cut;
@@ -245,7 +259,8 @@ Result<void> Mirror::publish(const hobbes_record& record) {
   bool there = NisView(base_, size_).slot(number, &old) == NisView::Status::good;
   // Always: a crash may have fallen between the slot and the index.
   bool same_record = there && old.id == record.id;
-  if (there && (!same_record || std::strcmp(old.name, record.name) != 0 || old.scope != record.scope)) {
+  if (there &&
+      (!same_record || std::strcmp(old.name, record.name) != 0 || old.scope != record.scope)) {
     index_remove(old);
     if (!same_record) log(old, HOBBES_GONE);
   }
@@ -281,8 +296,9 @@ void Mirror::continue_from(std::uint64_t sequence) {
 bool Mirror::intact() const {
   struct stat mine {
   }, named{};
-  return ::fstat(fd_.get(), &mine) == 0 && ::stat(path_.c_str(), &named) == 0 && mine.st_ino == named.st_ino &&
-         mine.st_dev == named.st_dev && static_cast<std::size_t>(mine.st_size) >= size_;
+  return ::fstat(fd_.get(), &mine) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+         mine.st_ino == named.st_ino && mine.st_dev == named.st_dev &&
+         static_cast<std::size_t>(mine.st_size) >= size_;
 }
 
 }  // namespace hobbes

@@ -19,11 +19,13 @@ struct MirrorShape {
   std::uint16_t minor = HOBBES_NIS_MINOR;
 };
 
-/// One mirror file, mapped read-write. Single-threaded. Move-only; closing it leaves the file for its readers.
+/// One mirror file, mapped read-write. Single-threaded. Move-only; closing it leaves the file for
+/// its readers.
 class Mirror {
  public:
   /// Adopts a sound mirror of this boot at `path`, or replaces whatever is there by an empty one.
-  /// A replaced file is marked retired when it can still be mapped. Errors: Code::os, Code::exhausted.
+  /// A replaced file is marked retired when it can still be mapped. Errors: Code::os,
+  /// Code::exhausted.
   static Result<Mirror> open(const std::string& path, mode_t mode, const MirrorShape& shape = {});
   /// A new empty mirror at `path`, whatever was there.
   static Result<Mirror> create(const std::string& path, mode_t mode, const MirrorShape& shape = {});
@@ -32,8 +34,9 @@ class Mirror {
   Mirror& operator=(Mirror&& other) noexcept;
   ~Mirror();
 
-  /// Publishes a record into slot (id & 0xffffffff) and logs the change. Grows the file when needed. Publishing what is
-  /// already there changes nothing and logs nothing. Errors: Code::exhausted when the file cannot grow.
+  /// Publishes a record into slot (id & 0xffffffff) and logs the change. Grows the file when
+  /// needed. Publishing what is already there changes nothing and logs nothing. Errors:
+  /// Code::exhausted when the file cannot grow.
   Result<void> publish(const hobbes_record& record);
   /// Frees the slot of a record and logs it; nothing happens when it is not there.
   void erase(std::uint64_t id);
@@ -53,7 +56,8 @@ class Mirror {
   hobbes_nis_header& header() const { return *static_cast<hobbes_nis_header*>(base_); }
   std::byte* slot_at(std::uint64_t number) const;
   Result<void> grow(std::uint64_t slots);
-  std::uint64_t grow_again_ns_ = 0;  // CLOCK_MONOTONIC: a full file system is not asked for each record
+  std::uint64_t grow_again_ns_ =
+      0;  // CLOCK_MONOTONIC: a full file system is not asked for each record
   Result<void> map(std::size_t size);
   void index_add(const hobbes_record& record);
   void index_remove(const hobbes_record& record);

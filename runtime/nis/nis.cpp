@@ -14,10 +14,13 @@
 namespace hobbes {
 namespace {
 
-// Keys of the store. Records: "r/" + slot; documents: "d/" + name; "m/..." is about the store itself.
+// Keys of the store. Records: "r/" + slot; documents: "d/" + name; "m/..." is about the store
+// itself.
 std::string record_key(std::uint32_t slot) { return "r/" + hex(slot, 8); }
 
-std::string name_key(std::uint16_t type, std::uint64_t scope, const std::string& name) { return hex(type, 4) + hex(scope) + name; }
+std::string name_key(std::uint16_t type, std::uint64_t scope, const std::string& name) {
+  return hex(type, 4) + hex(scope) + name;
+}
 std::string name_key(const hobbes_record& r) { return name_key(r.type, r.scope, r.name); }
 
 std::uint32_t slot_of(std::uint64_t id) { return static_cast<std::uint32_t>(id); }
@@ -25,11 +28,13 @@ std::uint32_t slot_of(std::uint64_t id) { return static_cast<std::uint32_t>(id);
 std::uint64_t wall_clock_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_REALTIME, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(t.tv_nsec);
 }
 
 bool is_diskless(const Error& error) {
-  return error.code == Code::denied || error.code == Code::exhausted || error.cause.find("Read-only file system") != std::string::npos ||
+  return error.code == Code::denied || error.code == Code::exhausted ||
+         error.cause.find("Read-only file system") != std::string::npos ||
          error.cause.find("Not a directory") != std::string::npos;
 }
 
@@ -40,7 +45,8 @@ void set_name(hobbes_record& record, const std::string& name) {
   std::strncpy(record.name, name.c_str(), sizeof record.name - 1);
 }
 
-Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const std::string& run_directory, const MirrorShape& shape) {
+Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory,
+                                       const std::string& run_directory, const MirrorShape& shape) {
   std::unique_ptr<Nis> nis(new Nis);
   nis->mirror_path_ = run_directory + "/nis";
   nis->reserve_path_ = run_directory + "/reserve";
@@ -53,20 +59,24 @@ Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory, const
   if (!store && store.error().code == Code::corrupt) {
     std::string aside = directory + ".corrupt-" + std::to_string(wall_clock_ns() / 1'000'000'000U);
     if (::rename(directory.c_str(), aside.c_str()) == 0) {
-      nis->notes_.push_back("the state database was corrupt (" + store.error().cause + "); it is kept as " + aside +
+      nis->notes_.push_back("the state database was corrupt (" + store.error().cause +
+                            "); it is kept as " + aside +
                             " and the state was rebuilt from the mirror");
       store = Store::open(directory);
       if (auto survivor = NisReader::open(nis->mirror_path_); store && survivor) {
         Batch batch;
         for (const hobbes_record& record : (*survivor)->all(HOBBES_FREE))
-          batch.puts.emplace_back(record_key(slot_of(record.id)), std::string(reinterpret_cast<const char*>(&record), sizeof record));
+          batch.puts.emplace_back(
+              record_key(slot_of(record.id)),
+              std::string(reinterpret_cast<const char*>(&record), sizeof record));
         batch.puts.emplace_back("m/boot", boot);
         HOBBES_CHECK((*store)->write(batch));
       }
     }
   }
   if (!store && is_diskless(store.error())) {
-    nis->notes_.push_back(store.error().text() + "; the state is kept in " + run_directory + " and history will not outlive a reboot");
+    nis->notes_.push_back(store.error().text() + "; the state is kept in " + run_directory +
+                          " and history will not outlive a reboot");
     store = Store::open(run_directory + "/nis.db");
   }
   if (!store) return std::move(store).error();
@@ -88,15 +98,18 @@ Result<void> Nis::load(const std::string& boot) {
   auto old_boot = store_->read("m/boot");
   bool same_boot = old_boot && *old_boot == boot;
   auto generation = store_->read("m/generation");
-  // Ids of an earlier life must never come again: the counter skips ahead over what a crash may not have stored.
-  generation_ = generation ? static_cast<std::uint32_t>(std::strtoul(generation->c_str(), nullptr, 10)) : 0;
+  // Ids of an earlier life must never come again: the counter skips ahead over what a crash may not
+  // have stored.
+  generation_ =
+      generation ? static_cast<std::uint32_t>(std::strtoul(generation->c_str(), nullptr, 10)) : 0;
 
   Batch clear;
   HOBBES_CHECK(store_->each("r/", [&](std::string_view key, std::string_view value) {
     hobbes_record record{};
     bool whole = value.size() == sizeof record;
     if (whole) std::memcpy(&record, value.data(), sizeof record);
-    // Node-wide facts (cores, memory) are discovered anew; records of an earlier boot are gone with it.
+    // Node-wide facts (cores, memory) are discovered anew; records of an earlier boot are gone with
+    // it.
     if (!whole || !same_boot) {
       clear.deletes.emplace_back(key);
       return;
@@ -111,7 +124,8 @@ Result<void> Nis::load(const std::string& boot) {
     next_slot_ = slot + 1;
   }
   if (!same_boot) {
-    for (const std::string& name : document_names("volatile/")) clear.deletes.push_back("d/" + name);
+    for (const std::string& name : document_names("volatile/"))
+      clear.deletes.push_back("d/" + name);
   }
   generation_ += 1000;
   clear.puts.emplace_back("m/schema", std::to_string(schema));
@@ -122,9 +136,11 @@ Result<void> Nis::load(const std::string& boot) {
 }
 
 Result<void> Nis::rebuild_mirror() {
-  // A fresh mirror goes on counting where the lost one stopped, or somewhat later: a sequence number never comes twice.
+  // A fresh mirror goes on counting where the lost one stopped, or somewhat later: a sequence
+  // number never comes twice.
   auto sequence = store_->read("m/sequence");
-  if (sequence && mirror_->sequence() == 0) mirror_->continue_from(std::strtoull(sequence->c_str(), nullptr, 10));
+  if (sequence && mirror_->sequence() == 0)
+    mirror_->continue_from(std::strtoull(sequence->c_str(), nullptr, 10));
   // The store is the truth: whatever else the mirror shows goes away, whatever it lacks appears.
   NisView view(mirror_->base(), mirror_->size());
   hobbes_record shown;
@@ -161,13 +177,17 @@ Result<void> Nis::commit(Transition& transition) {
   std::uint64_t now = wall_clock_ns();
   for (hobbes_record& record : transition.puts_) {
     record.changed_ns = now;
-    batch.puts.emplace_back(record_key(slot_of(record.id)), std::string(reinterpret_cast<const char*>(&record), sizeof record));
+    batch.puts.emplace_back(record_key(slot_of(record.id)),
+                            std::string(reinterpret_cast<const char*>(&record), sizeof record));
   }
   for (std::uint64_t id : transition.erased_)
     if (by_id(id) != nullptr) batch.deletes.push_back(record_key(slot_of(id)));
-  for (const auto& [name, document] : transition.documents_) batch.puts.emplace_back("d/" + name, to_text(document));
+  for (const auto& [name, document] : transition.documents_)
+    batch.puts.emplace_back("d/" + name, to_text(document));
   for (const std::string& name : transition.erased_documents_) batch.deletes.push_back("d/" + name);
-  batch.puts.emplace_back("m/sequence", std::to_string(mirror_->sequence() + transition.puts_.size() + transition.erased_.size()));
+  batch.puts.emplace_back(
+      "m/sequence",
+      std::to_string(mirror_->sequence() + transition.puts_.size() + transition.erased_.size()));
   auto written = store_->write(batch);
   if (!written) {
     for (const hobbes_record& record : transition.puts_)
@@ -187,7 +207,8 @@ Result<void> Nis::commit(Transition& transition) {
     records_.erase(slot_of(id));
     free_slots_.push_back(slot_of(id));
   }
-  // The truth is written; a mirror that cannot follow is repaired by the next beat, so this is no failure of the commit.
+  // The truth is written; a mirror that cannot follow is repaired by the next beat, so this is no
+  // failure of the commit.
   for (const hobbes_record& record : transition.puts_) show(record);
   for (std::uint64_t id : transition.erased_) mirror_->erase(id);
   return {};
@@ -198,7 +219,8 @@ const hobbes_record* Nis::by_id(std::uint64_t id) const {
   return at != records_.end() && at->second.id == id ? &at->second : nullptr;
 }
 
-const hobbes_record* Nis::by_name(std::uint16_t type, std::uint64_t scope, const std::string& name) const {
+const hobbes_record* Nis::by_name(std::uint16_t type, std::uint64_t scope,
+                                  const std::string& name) const {
   auto at = names_.find(name_key(type, scope, name));
   return at == names_.end() ? nullptr : &records_.at(at->second);
 }
@@ -219,7 +241,9 @@ std::optional<Json> Nis::document(const std::string& name) const {
 
 std::vector<std::string> Nis::document_names(const std::string& prefix) const {
   std::vector<std::string> out;
-  (void)store_->each("d/" + prefix, [&](std::string_view key, std::string_view) { out.emplace_back(key.substr(2)); });
+  (void)store_->each("d/" + prefix, [&](std::string_view key, std::string_view) {
+    out.emplace_back(key.substr(2));
+  });
   return out;
 }
 
@@ -234,7 +258,8 @@ void Nis::beat() {
     }
     *mirror_ = std::move(*fresh);
     mirror_->continue_from(sequence);
-    notes_.push_back("the mirror " + mirror_path_ + " was deleted or cut short and has been rebuilt");
+    notes_.push_back("the mirror " + mirror_path_ +
+                     " was deleted or cut short and has been rebuilt");
     behind_ = true;
   }
   if (behind_) {
@@ -251,7 +276,9 @@ void Nis::reserve() {
   if (reserve_) return;
   struct statvfs info {};
   std::string folder = reserve_path_.substr(0, reserve_path_.rfind('/'));
-  if (::statvfs(folder.c_str(), &info) != 0 || info.f_bavail * info.f_frsize < 2 * static_cast<std::uint64_t>(size)) return;
+  if (::statvfs(folder.c_str(), &info) != 0 ||
+      info.f_bavail * info.f_frsize < 2 * static_cast<std::uint64_t>(size))
+    return;
   Fd made(::open(reserve_path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   if (made && ::posix_fallocate(made.get(), 0, size) == 0)
     reserve_ = std::move(made);
@@ -262,7 +289,8 @@ void Nis::reserve() {
 void Nis::show(const hobbes_record& record) {
   auto shown = mirror_->publish(record);
   if (!shown && reserve_) {
-    notes_.push_back("the file system of " + mirror_path_ + " is full; hobbesd uses what it has kept for itself");
+    notes_.push_back("the file system of " + mirror_path_ +
+                     " is full; hobbesd uses what it has kept for itself");
     ::unlink(reserve_path_.c_str());
     reserve_.reset();
     mirror_->may_grow();

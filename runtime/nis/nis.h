@@ -1,4 +1,5 @@
-// The Node Information Service as hobbesd writes it: every transition is one store batch, then the mirror.
+// The Node Information Service as hobbesd writes it: every transition is one store batch, then the
+// mirror.
 #pragma once
 #include <functional>
 #include <map>
@@ -21,10 +22,12 @@ class Transition {
  public:
   void put(const hobbes_record& record) { puts_.push_back(record); }
   void erase(std::uint64_t id) { erased_.push_back(id); }
-  /// A JSON document beside the records (a bundle's configuration, an idempotency key). `durable`: outlives a reboot.
+  /// A JSON document beside the records (a bundle's configuration, an idempotency key). `durable`:
+  /// outlives a reboot.
   void put_document(const std::string& name, const Json& document) { documents_[name] = document; }
   void erase_document(const std::string& name) { erased_documents_.push_back(name); }
-  /// What this transition will make of a record, null when it does not touch it: a second change must start from the first.
+  /// What this transition will make of a record, null when it does not touch it: a second change
+  /// must start from the first.
   [[nodiscard]] const hobbes_record* pending(std::uint64_t id) const {
     for (auto at = puts_.rbegin(); at != puts_.rend(); ++at)
       if (at->id == id) return &*at;
@@ -46,11 +49,12 @@ class Nis {
  public:
   static constexpr int schema = 1;
 
-  /// Opens both. Records of an earlier boot are cleared, documents kept. A corrupt database is moved aside and the state
-  /// rebuilt from the mirror of this boot. A state directory that cannot be written is replaced by one under
-  /// `run_directory` (a diskless node), and `notes()` says so. Errors: Code::busy when another hobbesd runs; Code::corrupt
-  /// for a database of a newer schema.
-  static Result<std::unique_ptr<Nis>> open(const std::string& state_directory, const std::string& run_directory,
+  /// Opens both. Records of an earlier boot are cleared, documents kept. A corrupt database is
+  /// moved aside and the state rebuilt from the mirror of this boot. A state directory that cannot
+  /// be written is replaced by one under `run_directory` (a diskless node), and `notes()` says so.
+  /// Errors: Code::busy when another hobbesd runs; Code::corrupt for a database of a newer schema.
+  static Result<std::unique_ptr<Nis>> open(const std::string& state_directory,
+                                           const std::string& run_directory,
                                            const MirrorShape& shape = {});
 
   /// A record with a fresh id, not yet committed.
@@ -59,7 +63,8 @@ class Nis {
   Result<void> commit(Transition& transition);
 
   [[nodiscard]] const hobbes_record* by_id(std::uint64_t id) const;
-  [[nodiscard]] const hobbes_record* by_name(std::uint16_t type, std::uint64_t scope, const std::string& name) const;
+  [[nodiscard]] const hobbes_record* by_name(std::uint16_t type, std::uint64_t scope,
+                                             const std::string& name) const;
   /// In order of ids of slots; pointers are good until the next commit.
   [[nodiscard]] std::vector<const hobbes_record*> all(std::uint16_t type) const;
   [[nodiscard]] std::optional<Json> document(const std::string& name) const;

@@ -25,7 +25,9 @@ Result<std::unique_ptr<NisReader>> NisReader::open(const std::string& path) {
     out->fd_ = std::move(memory);
     out->in_guest_ = true;
   }
-  if (!out->fd_) return os_error("open the node's mirror " + path, errno, "start hobbesd, or ask the administrator to");
+  if (!out->fd_)
+    return os_error("open the node's mirror " + path, errno,
+                    "start hobbesd, or ask the administrator to");
   HOBBES_CHECK(out->map());
   return out;
 }
@@ -49,12 +51,14 @@ Result<void> NisReader::map() {
   auto now = extent();
   if (!now) return os_error("open the node's mirror " + path_, errno);
   auto corrupt = [&] {
-    return Error{Code::corrupt, "open the node's mirror " + path_, "it is cut short or not a mirror of this version",
+    return Error{Code::corrupt, "open the node's mirror " + path_,
+                 "it is cut short or not a mirror of this version",
                  "hobbesd replaces it when it starts; try again"};
   };
   auto size = static_cast<std::size_t>(now->size);
   if (size < 4096) return corrupt();
-  void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), static_cast<off_t>(now->offset));
+  void* base =
+      ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_.get(), static_cast<off_t>(now->offset));
   if (base == MAP_FAILED) return os_error("map the node's mirror " + path_, errno);
   auto mapping = std::make_unique<Mapping>(Mapping{base, size, NisView(base, size)});
   if (mapping->view.check() != Status::good) {
@@ -70,7 +74,8 @@ bool NisReader::extend() {
   std::lock_guard lock(growing_);
   auto now = extent();
   if (!now) return false;
-  // Another thread may have mapped the grown file meanwhile; a file that did not grow has nothing more to show.
+  // Another thread may have mapped the grown file meanwhile; a file that did not grow has nothing
+  // more to show.
   if (now->size == mappings_.back()->size) return true;
   return now->size > mappings_.back()->size && map();
 }
@@ -81,7 +86,8 @@ NisReader::Status NisReader::by_id(std::uint64_t id, hobbes_record* out) {
   return status;
 }
 
-NisReader::Status NisReader::by_name(std::uint16_t type, std::uint64_t scope, const char* name, hobbes_record* out) {
+NisReader::Status NisReader::by_name(std::uint16_t type, std::uint64_t scope, const char* name,
+                                     hobbes_record* out) {
   Status status = view().by_name(type, scope, name, out);
   if (status == Status::stale && extend()) status = view().by_name(type, scope, name, out);
   return status;
@@ -93,9 +99,11 @@ NisReader::Status NisReader::next(std::uint16_t type, std::uint64_t* cursor, hob
   return status;
 }
 
-NisReader::Status NisReader::segment_named(const std::string& name, std::uint32_t uid, hobbes_record* out) {
+NisReader::Status NisReader::segment_named(const std::string& name, std::uint32_t uid,
+                                           hobbes_record* out) {
   for (std::uint64_t owner : {std::uint64_t{uid}, std::uint64_t{0}})
-    if (Status found = by_name(HOBBES_SEGMENT, owner, name.c_str(), out); found != Status::absent) return found;
+    if (Status found = by_name(HOBBES_SEGMENT, owner, name.c_str(), out); found != Status::absent)
+      return found;
   for (std::uint64_t cursor = 0;;) {
     Status found = next(HOBBES_SEGMENT, &cursor, out);
     if (found != Status::good || name == out->name) return found;
@@ -105,7 +113,8 @@ NisReader::Status NisReader::segment_named(const std::string& name, std::uint32_
 std::vector<hobbes_record> NisReader::all(std::uint16_t type) {
   std::vector<hobbes_record> out;
   hobbes_record record;
-  for (std::uint64_t cursor = 0; next(type, &cursor, &record) == Status::good;) out.push_back(record);
+  for (std::uint64_t cursor = 0; next(type, &cursor, &record) == Status::good;)
+    out.push_back(record);
   return out;
 }
 
@@ -114,7 +123,8 @@ bool NisReader::replaced() {
   if (in_guest_) return false;  // a new one is shown in the same place, retired or not
   struct stat mine {
   }, named{};
-  return ::fstat(fd_.get(), &mine) != 0 || ::stat(path_.c_str(), &named) != 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev;
+  return ::fstat(fd_.get(), &mine) != 0 || ::stat(path_.c_str(), &named) != 0 ||
+         mine.st_ino != named.st_ino || mine.st_dev != named.st_dev;
 }
 
 NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, int timeout_ms) {
@@ -134,7 +144,8 @@ NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, i
     if (timeout_ms >= 0 && left < nap) nap = left;
     timespec limit{nap.count() / 1000, static_cast<long>(nap.count() % 1000) * 1'000'000L};
     // A guest's Linux knows no waiting on memory that is not its own: there it looks again soon.
-    if (::syscall(SYS_futex, &now.header().signal, FUTEX_WAIT, signal, &limit, nullptr, 0) != 0 && errno == EFAULT) {
+    if (::syscall(SYS_futex, &now.header().signal, FUTEX_WAIT, signal, &limit, nullptr, 0) != 0 &&
+        errno == EFAULT) {
       timespec soon{0, 2'000'000};
       ::nanosleep(&soon, nullptr);
     }
@@ -144,7 +155,8 @@ NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, i
 std::uint64_t NisReader::writer_silence_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_BOOTTIME, &t);
-  std::uint64_t now = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  std::uint64_t now =
+      static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
   std::uint64_t beat = __atomic_load_n(&view().header().writer_heartbeat_ns, __ATOMIC_ACQUIRE);
   return now > beat ? now - beat : 0;
 }

@@ -13,7 +13,8 @@
 
 namespace hobbes {
 
-/// Maps a mirror read-only and follows its growth. Lookups are safe from any thread. Never writes, never blocks the writer.
+/// Maps a mirror read-only and follows its growth. Lookups are safe from any thread. Never writes,
+/// never blocks the writer.
 class NisReader {
  public:
   /// Errors: Code::not_found, Code::denied, Code::corrupt.
@@ -31,7 +32,8 @@ class NisReader {
   /// Every record of a type, each consistent in itself.
   std::vector<hobbes_record> all(std::uint16_t type);
 
-  /// absent: timed out. stale with `replaced()`: open the path again; stale otherwise: the change was overwritten.
+  /// absent: timed out. stale with `replaced()`: open the path again; stale otherwise: the change
+  /// was overwritten.
   Status wait(std::uint64_t* sequence, hobbes_change* out, int timeout_ms);
   [[nodiscard]] std::uint64_t sequence() { return view().head(); }
   [[nodiscard]] bool replaced();

@@ -20,15 +20,18 @@ Error error_of(const rocksdb::Status& status, const std::string& attempt) {
   if (status.IsNoSpace() || why.find("No space left") != std::string::npos)
     return {Code::exhausted, attempt, why, "free space on that file system"};
   if (status.IsBusy() || why.find("lock") != std::string::npos)
-    return {Code::busy, attempt, "another process holds it: " + why, "stop the other hobbesd, or use another state directory"};
-  if (why.find("Read-only file system") != std::string::npos || why.find("Permission denied") != std::string::npos)
+    return {Code::busy, attempt, "another process holds it: " + why,
+            "stop the other hobbesd, or use another state directory"};
+  if (why.find("Read-only file system") != std::string::npos ||
+      why.find("Permission denied") != std::string::npos)
     return {Code::denied, attempt, why, "make it writable, or use another state directory"};
   return {Code::os, attempt, why, ""};
 }
 
 class RocksStore final : public Store {
  public:
-  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string directory) : db_(std::move(db)), directory_(std::move(directory)) {}
+  RocksStore(std::unique_ptr<rocksdb::DB> db, std::string directory)
+      : db_(std::move(db)), directory_(std::move(directory)) {}
 
   Result<void> write(const Batch& batch) override {
     rocksdb::WriteBatch writes;
@@ -50,7 +53,8 @@ class RocksStore final : public Store {
     return value;
   }
 
-  Result<void> each(const std::string& prefix, const std::function<void(std::string_view, std::string_view)>& visit) override {
+  Result<void> each(const std::string& prefix,
+                    const std::function<void(std::string_view, std::string_view)>& visit) override {
     std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(rocksdb::ReadOptions()));
     for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next())
       visit(at->key().ToStringView(), at->value().ToStringView());
@@ -71,12 +75,13 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& directory) {
   struct statvfs space {};
   if (::statvfs(directory.c_str(), &space) == 0 && space.f_bavail * space.f_frsize < space_needed)
     return Error{Code::exhausted, "open the state database " + directory,
-                 "No space left: " + std::to_string(space.f_bavail * space.f_frsize >> 10U) + " KiB are free, " +
-                     std::to_string(space_needed >> 10U) + " KiB are needed",
+                 "No space left: " + std::to_string(space.f_bavail * space.f_frsize >> 10U) +
+                     " KiB are free, " + std::to_string(space_needed >> 10U) + " KiB are needed",
                  "free space on that file system"};
   rocksdb::Options options;
   options.create_if_missing = true;
-  options.compression = rocksdb::kNoCompression;  // small values; no dependency on a compressor at run time
+  options.compression =
+      rocksdb::kNoCompression;  // small values; no dependency on a compressor at run time
   options.write_buffer_size = 8U << 20U;
   options.max_total_wal_size = 32U << 20U;
   options.keep_log_file_num = 2;

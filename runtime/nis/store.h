@@ -21,14 +21,17 @@ struct Batch {
 class Store {
  public:
   virtual ~Store() = default;
-  /// All or nothing; once it returns, the change survives the death of any process. Errors: Code::os, Code::exhausted.
+  /// All or nothing; once it returns, the change survives the death of any process. Errors:
+  /// Code::os, Code::exhausted.
   virtual Result<void> write(const Batch& batch) = 0;
   virtual Result<std::string> read(const std::string& key) = 0;  ///< Code::not_found
   /// Visits keys that start with `prefix` in order.
-  virtual Result<void> each(const std::string& prefix, const std::function<void(std::string_view key, std::string_view value)>& visit) = 0;
+  virtual Result<void> each(
+      const std::string& prefix,
+      const std::function<void(std::string_view key, std::string_view value)>& visit) = 0;
 
-  /// Opens or makes a RocksDB database in `directory`. Errors: Code::busy when another process holds it, Code::corrupt,
-  /// Code::denied (read-only), Code::exhausted (full).
+  /// Opens or makes a RocksDB database in `directory`. Errors: Code::busy when another process
+  /// holds it, Code::corrupt, Code::denied (read-only), Code::exhausted (full).
   static Result<std::unique_ptr<Store>> open(const std::string& directory);
 };
 

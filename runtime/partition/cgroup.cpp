@@ -16,10 +16,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The controllers Hobbes uses; blkio and cpuacct because engines read their counters at the group's path.
-const std::vector<std::string> used = {"cpuset", "cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"};
+// The controllers Hobbes uses; blkio and cpuacct because engines read their counters at the group's
+// path.
+const std::vector<std::string> used = {"cpuset", "cpu",     "cpuacct", "memory",
+                                       "pids",   "devices", "freezer", "blkio"};
 
-// The v2 tree of a hybrid node among the v1 trees. It has no controllers; tools that look there find an enclave's processes.
+// The v2 tree of a hybrid node among the v1 trees. It has no controllers; tools that look there
+// find an enclave's processes.
 constexpr const char* hybrid_name = "unified";
 
 void pause_briefly() {
@@ -41,10 +44,14 @@ std::uint64_t weight_of_shares(std::uint64_t shares) {
   return 1 + ((shares - 2) * 9999) / 262142;
 }
 
-std::string device_text(std::int64_t major, std::int64_t minor) { return std::to_string(major) + ":" + std::to_string(minor) + " "; }
+std::string device_text(std::int64_t major, std::int64_t minor) {
+  return std::to_string(major) + ":" + std::to_string(minor) + " ";
+}
 
 std::string rdma_text(const std::string& device, const oci::RdmaLimit& limit) {
-  auto text = [](std::optional<std::uint32_t> n) { return n ? std::to_string(*n) : std::string("max"); };
+  auto text = [](std::optional<std::uint32_t> n) {
+    return n ? std::to_string(*n) : std::string("max");
+  };
   return device + " hca_handle=" + text(limit.handles) + " hca_object=" + text(limit.objects);
 }
 
@@ -66,7 +73,8 @@ CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& file
     if (type != "cgroup") continue;
     std::istringstream names("," + options);
     for (std::string option; std::getline(names, option, ',');)
-      if (std::find(used.begin(), used.end(), option) != used.end()) layout.v1.emplace(option, point);
+      if (std::find(used.begin(), used.end(), option) != used.end())
+        layout.v1.emplace(option, point);
   }
   if (!unified.empty() && layout.v1.empty()) {
     auto controllers = files.read(unified + "/cgroup.controllers");
@@ -79,7 +87,8 @@ CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& file
 Result<CgroupLayout> CgroupLayout::detect(const Files& files) {
   HOBBES_TRY(text, files.read("/proc/self/mountinfo"));
   CgroupLayout layout = parse(text, files);
-  // There a user may only move his processes between groups whose common ancestor is his, too; the tree limits nothing anyway.
+  // There a user may only move his processes between groups whose common ancestor is his, too; the
+  // tree limits nothing anyway.
   if (::geteuid() != 0) layout.v1.erase(hybrid_name);
   return layout;
 }
@@ -98,10 +107,12 @@ std::vector<std::string> Cgroup::directories() const {
   return out;
 }
 
-Result<void> Cgroup::write(const std::string& controller, const std::string& file, const std::string& value) const {
+Result<void> Cgroup::write(const std::string& controller, const std::string& file,
+                           const std::string& value) const {
   std::string folder = directory(controller);
   if (folder.empty())
-    return Error{Code::unavailable, "set " + file + " to " + value, "this node has no " + controller + " cgroup controller",
+    return Error{Code::unavailable, "set " + file + " to " + value,
+                 "this node has no " + controller + " cgroup controller",
                  "mount it, or take the setting out of the bundle"};
   auto written = files_->write(folder + "/" + file, value);
   if (!written) return std::move(written.error()).within("limit control group " + path_);
@@ -123,20 +134,23 @@ Result<void> Cgroup::inherit_cpuset(const std::string& mount, const std::string&
 
 Result<void> Cgroup::create() const {
   auto make = [&](const std::string& mount) -> Result<void> {
-    bool is_cpuset = layout_.v2.empty() && layout_.v1.count("cpuset") != 0 && layout_.v1.at("cpuset") == mount;
+    bool is_cpuset =
+        layout_.v2.empty() && layout_.v1.count("cpuset") != 0 && layout_.v1.at("cpuset") == mount;
     for (std::size_t at = 1; at != std::string::npos;) {
       at = path_.find('/', at);
       std::string prefix = path_.substr(0, at);
       if (at != std::string::npos) ++at;
       std::string folder = mount + prefix;
       auto made = files_->make_directory(folder);
-      if (!made && made.error().code != Code::exists) return std::move(made.error()).within("create control group " + path_);
+      if (!made && made.error().code != Code::exists)
+        return std::move(made.error()).within("create control group " + path_);
       if (is_cpuset) HOBBES_CHECK(inherit_cpuset(mount, folder));
       if (!layout_.v2.empty()) {
         std::string parent = folder.substr(0, folder.rfind('/'));
         HOBBES_TRY(available, files_->read(parent + "/cgroup.controllers"));
         std::istringstream names(available);
-        for (std::string name; names >> name;)  // one the parent cannot enable is reported when a limit needs it
+        for (std::string name;
+             names >> name;)  // one the parent cannot enable is reported when a limit needs it
           (void)files_->write(parent + "/cgroup.subtree_control", "+" + name);
       }
     }
@@ -147,7 +161,8 @@ Result<void> Cgroup::create() const {
     for (const auto& [controller, mount] : layout_.v1) HOBBES_CHECK(make(mount));
     return {};
   };
-  // A concurrent remove() may take an emptied parent away between two mkdirs: one retry makes it again.
+  // A concurrent remove() may take an emptied parent away between two mkdirs: one retry makes it
+  // again.
   auto made = all();
   if (!made && made.error().code == Code::not_found) made = all();
   if (!made) {
@@ -162,70 +177,91 @@ Result<Cgroup> Cgroup::make_subgroup(const std::string& name) const {
   Cgroup out(layout_, path_ + "/" + name, *files_);
   for (const std::string& folder : out.directories()) {
     auto made = files_->make_directory(folder);
-    if (!made && made.error().code != Code::exists) return std::move(made.error()).within("create control group " + out.path_);
+    if (!made && made.error().code != Code::exists)
+      return std::move(made.error()).within("create control group " + out.path_);
   }
   auto cpuset = layout_.v1.find("cpuset");
-  if (layout_.v2.empty() && cpuset != layout_.v1.end()) HOBBES_CHECK(inherit_cpuset(cpuset->second, cpuset->second + out.path_));
+  if (layout_.v2.empty() && cpuset != layout_.v1.end())
+    HOBBES_CHECK(inherit_cpuset(cpuset->second, cpuset->second + out.path_));
   return out;
 }
 
-Result<void> Cgroup::apply(const oci::Resources& resources) const { return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources); }
+Result<void> Cgroup::apply(const oci::Resources& resources) const {
+  return layout_.v2.empty() ? apply_v1(resources) : apply_v2(resources);
+}
 
 Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
   if (!r.cpus.empty()) HOBBES_CHECK(write("cpuset", "cpuset.cpus", r.cpus));
   if (!r.mems.empty()) HOBBES_CHECK(write("cpuset", "cpuset.mems", r.mems));
   if (r.memory_limit) {
-    // The kernel wants memory <= memory+swap at every moment, so growing and shrinking need opposite orders.
-    // A limit above the one of memory and swap takes that along.
+    // The kernel wants memory <= memory+swap at every moment, so growing and shrinking need
+    // opposite orders. A limit above the one of memory and swap takes that along.
     auto limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
     bool has_swap = files_->exists(directory("memory") + "/memory.memsw.limit_in_bytes");
     if (has_swap && (r.memory_swap || !limit)) {
-      HOBBES_CHECK(write("memory", "memory.memsw.limit_in_bytes", std::to_string(r.memory_swap.value_or(*r.memory_limit))));
+      HOBBES_CHECK(write("memory", "memory.memsw.limit_in_bytes",
+                         std::to_string(r.memory_swap.value_or(*r.memory_limit))));
       if (!limit) limit = write("memory", "memory.limit_in_bytes", std::to_string(*r.memory_limit));
     }
     HOBBES_CHECK(std::move(limit));
   }
-  if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
-  if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
+  if (r.memory_reservation)
+    HOBBES_CHECK(
+        write("memory", "memory.soft_limit_in_bytes", std::to_string(*r.memory_reservation)));
+  if (r.cpu_shares && *r.cpu_shares != 0)
+    HOBBES_CHECK(write("cpu", "cpu.shares", std::to_string(*r.cpu_shares)));
   {
-    // The kernel wants quota / period <= the parent's at every moment, so growing and shrinking need opposite orders.
+    // The kernel wants quota / period <= the parent's at every moment, so growing and shrinking
+    // need opposite orders.
     auto set_period = [&]() -> Result<void> {
       if (r.cpu_period.value_or(0) == 0) return {};
       return write("cpu", "cpu.cfs_period_us", std::to_string(*r.cpu_period));
     };
     auto period = set_period();
     if (!period && r.cpu_quota.value_or(0) == 0) return period;
-    if (r.cpu_quota.value_or(0) != 0) HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
+    if (r.cpu_quota.value_or(0) != 0)
+      HOBBES_CHECK(write("cpu", "cpu.cfs_quota_us", std::to_string(*r.cpu_quota)));
     if (!period) HOBBES_CHECK(set_period());
   }
-  if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+  if (r.pids_limit)
+    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   for (const oci::DeviceRule& rule : r.devices) {
-    auto number = [](std::optional<std::int64_t> n) { return n ? std::to_string(*n) : std::string("*"); };
-    std::string text = rule.type == 'a'
-                           ? "a *:* rwm"
-                           : std::string(1, rule.type) + " " + number(rule.major) + ":" + number(rule.minor) + " " + rule.access;
+    auto number = [](std::optional<std::int64_t> n) {
+      return n ? std::to_string(*n) : std::string("*");
+    };
+    std::string text = rule.type == 'a' ? "a *:* rwm"
+                                        : std::string(1, rule.type) + " " + number(rule.major) +
+                                              ":" + number(rule.minor) + " " + rule.access;
     HOBBES_CHECK(write("devices", rule.allow ? "devices.allow" : "devices.deny", text));
   }
-  if (r.swappiness) HOBBES_CHECK(write("memory", "memory.swappiness", std::to_string(*r.swappiness)));
+  if (r.swappiness)
+    HOBBES_CHECK(write("memory", "memory.swappiness", std::to_string(*r.swappiness)));
   if (r.disable_oom_killer) HOBBES_CHECK(write("memory", "memory.oom_control", "1"));
   if (r.cpu_idle) HOBBES_CHECK(write("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
   if (r.cpu_burst) HOBBES_CHECK(write("cpu", "cpu.cfs_burst_us", std::to_string(*r.cpu_burst)));
-  if (r.realtime_period && *r.realtime_period != 0) HOBBES_CHECK(write("cpu", "cpu.rt_period_us", std::to_string(*r.realtime_period)));
-  if (r.realtime_runtime && *r.realtime_runtime != 0) HOBBES_CHECK(write("cpu", "cpu.rt_runtime_us", std::to_string(*r.realtime_runtime)));
+  if (r.realtime_period && *r.realtime_period != 0)
+    HOBBES_CHECK(write("cpu", "cpu.rt_period_us", std::to_string(*r.realtime_period)));
+  if (r.realtime_runtime && *r.realtime_runtime != 0)
+    HOBBES_CHECK(write("cpu", "cpu.rt_runtime_us", std::to_string(*r.realtime_runtime)));
   for (const auto& [size, limit] : r.hugepages)
     HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".limit_in_bytes", std::to_string(limit)));
   if (r.block_weight) {
     // The file's name depends on the scheduler of the disks.
     bool bfq = files_->exists(directory("blkio") + "/blkio.bfq.weight");
-    HOBBES_CHECK(write("blkio", bfq ? "blkio.bfq.weight" : "blkio.weight", std::to_string(*r.block_weight)));
+    HOBBES_CHECK(
+        write("blkio", bfq ? "blkio.bfq.weight" : "blkio.weight", std::to_string(*r.block_weight)));
   }
   for (const oci::BlockWeight& one : r.block_weights)
-    HOBBES_CHECK(write("blkio", "blkio.bfq.weight_device", device_text(one.major, one.minor) + std::to_string(one.weight)));
+    HOBBES_CHECK(write("blkio", "blkio.bfq.weight_device",
+                       device_text(one.major, one.minor) + std::to_string(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
-    HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name, device_text(limit.major, limit.minor) + std::to_string(limit.rate)));
-  for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
+    HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name,
+                       device_text(limit.major, limit.minor) + std::to_string(limit.rate)));
+  for (const auto& [device, limit] : r.rdma)
+    HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, unused] : r.unified)
-    return Error{Code::unsupported, "set " + file + " of control group " + path_, "\"unified\" is for cgroup v2, and this node has v1",
+    return Error{Code::unsupported, "set " + file + " of control group " + path_,
+                 "\"unified\" is for cgroup v2, and this node has v1",
                  "use the properties of resources"};
   return {};
 }
@@ -235,42 +271,54 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
   if (!r.mems.empty()) HOBBES_CHECK(write("cpuset", "cpuset.mems", r.mems));
   if (r.memory_limit) HOBBES_CHECK(write("memory", "memory.max", number_text(*r.memory_limit)));
   if (r.memory_swap && r.memory_limit && files_->exists(directory("memory") + "/memory.swap.max")) {
-    std::int64_t swap = *r.memory_swap < 0 ? -1 : std::max<std::int64_t>(0, *r.memory_swap - *r.memory_limit);
+    std::int64_t swap =
+        *r.memory_swap < 0 ? -1 : std::max<std::int64_t>(0, *r.memory_swap - *r.memory_limit);
     HOBBES_CHECK(write("memory", "memory.swap.max", number_text(swap)));
   }
-  if (r.memory_reservation) HOBBES_CHECK(write("memory", "memory.low", number_text(*r.memory_reservation)));
-  if (r.cpu_shares && *r.cpu_shares != 0) HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
+  if (r.memory_reservation)
+    HOBBES_CHECK(write("memory", "memory.low", number_text(*r.memory_reservation)));
+  if (r.cpu_shares && *r.cpu_shares != 0)
+    HOBBES_CHECK(write("cpu", "cpu.weight", std::to_string(weight_of_shares(*r.cpu_shares))));
   if (r.cpu_quota.value_or(0) != 0 || r.cpu_period.value_or(0) != 0) {
     // What is not named stays: the kernel keeps the period by itself, the quota must be repeated.
     std::string quota = number_text(r.cpu_quota.value_or(-1));
     if (r.cpu_quota.value_or(0) == 0)
-      if (auto now = files_->read(directory("cpu") + "/cpu.max"); now) quota = now->substr(0, now->find(' '));
-    HOBBES_CHECK(write("cpu", "cpu.max", r.cpu_period.value_or(0) != 0 ? quota + " " + std::to_string(*r.cpu_period) : quota));
+      if (auto now = files_->read(directory("cpu") + "/cpu.max"); now)
+        quota = now->substr(0, now->find(' '));
+    HOBBES_CHECK(
+        write("cpu", "cpu.max",
+              r.cpu_period.value_or(0) != 0 ? quota + " " + std::to_string(*r.cpu_period) : quota));
   }
-  if (r.pids_limit) HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
+  if (r.pids_limit)
+    HOBBES_CHECK(write("pids", "pids.max", number_text(*r.pids_limit == 0 ? -1 : *r.pids_limit)));
   if (!r.devices.empty()) HOBBES_CHECK(attach_device_filter(layout_.v2 + path_, r.devices));
   for (const auto& [name, set] :
-       {std::pair{"memory.swappiness", r.swappiness.has_value()}, std::pair{"memory.disableOOMKiller", r.disable_oom_killer},
+       {std::pair{"memory.swappiness", r.swappiness.has_value()},
+        std::pair{"memory.disableOOMKiller", r.disable_oom_killer},
         std::pair{"cpu.realtimeRuntime", r.realtime_runtime.value_or(0) != 0},
         std::pair{"cpu.realtimePeriod", r.realtime_period.value_or(0) != 0}})
     if (set)
-      return Error{Code::unsupported, std::string("set linux.resources.") + name, "cgroup v2 has no such limit",
-                   "take it out of the bundle"};
+      return Error{Code::unsupported, std::string("set linux.resources.") + name,
+                   "cgroup v2 has no such limit", "take it out of the bundle"};
   if (r.cpu_idle) HOBBES_CHECK(write("cpu", "cpu.idle", std::to_string(*r.cpu_idle)));
   if (r.cpu_burst) HOBBES_CHECK(write("cpu", "cpu.max.burst", std::to_string(*r.cpu_burst)));
-  for (const auto& [size, limit] : r.hugepages) HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".max", std::to_string(limit)));
+  for (const auto& [size, limit] : r.hugepages)
+    HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".max", std::to_string(limit)));
   const bool bfq = files_->exists(directory("io") + "/io.bfq.weight");
   // v1's 10 .. 1000 as io.weight's 1 .. 10000.
-  auto scaled = [&](std::uint64_t weight) { return std::to_string(bfq || weight < 10 ? weight : 1 + (weight - 10) * 9999 / 990); };
+  auto scaled = [&](std::uint64_t weight) {
+    return std::to_string(bfq || weight < 10 ? weight : 1 + (weight - 10) * 9999 / 990);
+  };
   const std::string weights = bfq ? "io.bfq.weight" : "io.weight";
   if (r.block_weight) HOBBES_CHECK(write("io", weights, scaled(*r.block_weight)));
   for (const oci::BlockWeight& one : r.block_weights)
     HOBBES_CHECK(write("io", weights, device_text(one.major, one.minor) + scaled(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
-    HOBBES_CHECK(write(
-        "io", "io.max",
-        device_text(limit.major, limit.minor) + limit.v2 + "=" + (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
-  for (const auto& [device, limit] : r.rdma) HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
+    HOBBES_CHECK(write("io", "io.max",
+                       device_text(limit.major, limit.minor) + limit.v2 + "=" +
+                           (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
+  for (const auto& [device, limit] : r.rdma)
+    HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, value] : r.unified) HOBBES_CHECK(write("", file, value));
   return {};
 }
@@ -278,7 +326,9 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
 Result<void> Cgroup::enter(pid_t pid) const {
   for (const std::string& folder : directories()) {
     auto moved = files_->write(folder + "/cgroup.procs", std::to_string(pid));
-    if (!moved) return std::move(moved.error()).within("move process " + std::to_string(pid) + " into control group " + path_);
+    if (!moved)
+      return std::move(moved.error())
+          .within("move process " + std::to_string(pid) + " into control group " + path_);
   }
   return {};
 }
@@ -308,19 +358,22 @@ Result<std::vector<std::string>> Cgroup::subgroup_folders(const std::string& wor
     for (std::string name; std::getline(list, name, ',');) {
       std::string folder = group.directory(name);
       if (folder.empty()) return wrong("this node has no " + name + " cgroup controller");
-      if (std::find(folders.begin(), folders.end(), folder) == folders.end()) folders.push_back(folder);
+      if (std::find(folders.begin(), folders.end(), folder) == folders.end())
+        folders.push_back(folder);
     }
     if (folders.empty()) return wrong("no controller stands before the colon");
   }
   for (const std::string& folder : folders)
     if (!files_->exists(folder + "/cgroup.procs"))
-      return Error{Code::not_found, "enter control group '" + words + "' of the enclave", folder + " does not exist", "make it first"};
+      return Error{Code::not_found, "enter control group '" + words + "' of the enclave",
+                   folder + " does not exist", "make it first"};
   return folders;
 }
 
 Result<void> Cgroup::enter_subgroup(pid_t pid, const std::string& words) const {
   HOBBES_TRY(folders, subgroup_folders(words));
-  for (const std::string& folder : folders) HOBBES_CHECK(files_->write(folder + "/cgroup.procs", std::to_string(pid)));
+  for (const std::string& folder : folders)
+    HOBBES_CHECK(files_->write(folder + "/cgroup.procs", std::to_string(pid)));
   return {};
 }
 
@@ -332,8 +385,10 @@ Result<void> Cgroup::freeze(bool frozen_wanted, std::chrono::milliseconds deadli
   }
   for (auto end = Clock::now() + deadline; frozen() != frozen_wanted; pause_briefly()) {
     if (Clock::now() > end)
-      return Error{Code::timeout, (frozen_wanted ? "freeze control group " : "thaw control group ") + path_,
-                   "the kernel did not finish within " + std::to_string(deadline.count()) + " ms", "try again"};
+      return Error{Code::timeout,
+                   (frozen_wanted ? "freeze control group " : "thaw control group ") + path_,
+                   "the kernel did not finish within " + std::to_string(deadline.count()) + " ms",
+                   "try again"};
     // A v1 freezer stuck in FREEZING makes progress only when asked again.
     if (layout_.v2.empty() && frozen_wanted) (void)write("freezer", "freezer.state", "FROZEN");
   }
@@ -350,8 +405,8 @@ bool Cgroup::frozen() const {
 }
 
 Result<std::vector<pid_t>> Cgroup::processes() const {
-  // All hierarchies: on v1 one enters them one after the other, and what is born meanwhile is in some only. Groups an enclave made below
-  // its own are read too.
+  // All hierarchies: on v1 one enters them one after the other, and what is born meanwhile is in
+  // some only. Groups an enclave made below its own are read too.
   std::vector<pid_t> out;
   std::vector<std::string> pending = directories();
   while (!pending.empty()) {
@@ -366,19 +421,22 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
     for (pid_t pid = 0; numbers >> pid;) out.push_back(pid);
     if (auto names = files_->list(folder))
       for (const std::string& name : *names)
-        if (files_->exists(folder + "/" + name + "/cgroup.procs")) pending.push_back(folder + "/" + name);
+        if (files_->exists(folder + "/" + name + "/cgroup.procs"))
+          pending.push_back(folder + "/" + name);
   }
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 
-// A number may be somebody else's by the time it is used: the descriptor is taken first, then its group looked up.
+// A number may be somebody else's by the time it is used: the descriptor is taken first, then its
+// group looked up.
 void Cgroup::kill_member(pid_t pid) const {
   if (pid <= 0) return;
   Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   auto groups = files_->read("/proc/" + std::to_string(pid) + "/cgroup");
-  bool member = groups && (groups->find(":" + path_ + "\n") != std::string::npos || groups->find(":" + path_ + "/") != std::string::npos);
+  bool member = groups && (groups->find(":" + path_ + "\n") != std::string::npos ||
+                           groups->find(":" + path_ + "/") != std::string::npos);
   if (process && member) (void)::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
 }
 
@@ -386,18 +444,21 @@ Result<void> Cgroup::kill_all(std::chrono::milliseconds deadline) const {
   for (auto end = Clock::now() + deadline;; pause_briefly()) {
     HOBBES_TRY(pids, processes());
     if (pids.empty()) return {};
-    // Linux 5.14 and newer kill a group whole; else one by one, each seen to be the one that is meant.
+    // Linux 5.14 and newer kill a group whole; else one by one, each seen to be the one that is
+    // meant.
     bool whole = !layout_.v2.empty() && files_->exists(layout_.v2 + path_ + "/cgroup.kill") &&
                  files_->write(layout_.v2 + path_ + "/cgroup.kill", "1");
     if (!whole)
       for (pid_t pid : pids) kill_member(pid);
     // A v1 frozen task, or one on its way there, dies only when thawed.
-    if (layout_.v2.empty() && files_->exists(directory("freezer") + "/freezer.state")) (void)write("freezer", "freezer.state", "THAWED");
+    if (layout_.v2.empty() && files_->exists(directory("freezer") + "/freezer.state"))
+      (void)write("freezer", "freezer.state", "THAWED");
     if (frozen()) (void)freeze(false, std::chrono::milliseconds(0));
     if (Clock::now() > end)
-      return Error{Code::timeout, "kill the processes of control group " + path_,
-                   std::to_string(pids.size()) + " still run, the first is " + std::to_string(pids[0]),
-                   "see its state in /proc/" + std::to_string(pids[0]) + "/stack"};
+      return Error{
+          Code::timeout, "kill the processes of control group " + path_,
+          std::to_string(pids.size()) + " still run, the first is " + std::to_string(pids[0]),
+          "see its state in /proc/" + std::to_string(pids[0]) + "/stack"};
   }
 }
 
@@ -410,7 +471,8 @@ Result<void> Cgroup::remove(std::chrono::milliseconds deadline) const {
       auto names = files_->list(order[i]);
       if (!names) continue;
       for (const std::string& name : *names)
-        if (files_->exists(order[i] + "/" + name + "/cgroup.procs")) order.push_back(order[i] + "/" + name);
+        if (files_->exists(order[i] + "/" + name + "/cgroup.procs"))
+          order.push_back(order[i] + "/" + name);
     }
     for (auto at = order.rbegin(); at != order.rend(); ++at) {
       for (;;) {  // a dying process keeps its group busy for a moment
@@ -423,7 +485,8 @@ Result<void> Cgroup::remove(std::chrono::milliseconds deadline) const {
     }
     // The shared parent of default paths goes with its last child.
     std::string parent = folder.substr(0, folder.rfind('/'));
-    if (parent.size() > 7 && parent.substr(parent.size() - 7) == "/hobbes") (void)files_->remove_directory(parent);
+    if (parent.size() > 7 && parent.substr(parent.size() - 7) == "/hobbes")
+      (void)files_->remove_directory(parent);
   }
   return {};
 }
@@ -432,7 +495,8 @@ std::vector<std::string> Cgroup::subgroups() const {
   std::vector<std::string> out;
   for (const std::string& folder : directories())
     for (const std::string& name : files_->list(folder).value_or({}))
-      if (files_->exists(folder + "/" + name + "/cgroup.procs") && std::find(out.begin(), out.end(), name) == out.end())
+      if (files_->exists(folder + "/" + name + "/cgroup.procs") &&
+          std::find(out.begin(), out.end(), name) == out.end())
         out.push_back(name);
   return out;
 }
@@ -449,7 +513,8 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     auto text = files_->read(directory(controller) + "/" + file);
     if (text) out[name] = std::strtoull(text->c_str(), nullptr, 10);
   };
-  auto take_field = [&](const std::string& name, const std::string& controller, const std::string& file, const std::string& field) {
+  auto take_field = [&](const std::string& name, const std::string& controller,
+                        const std::string& file, const std::string& field) {
     auto text = files_->read(directory(controller) + "/" + file);
     if (!text) return;
     std::istringstream words(*text);
@@ -471,7 +536,8 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     take_field("cpu.usage_us", "cpu", "cpu.stat", "usage_usec");
     take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
     take_field("memory.oom_kills", "memory", "memory.events", "oom_kill");
-    if (auto used = out.find("cpu.usage_us"); used != out.end()) out["cpu.usage_ns"] = used->second * 1000;
+    if (auto used = out.find("cpu.usage_us"); used != out.end())
+      out["cpu.usage_ns"] = used->second * 1000;
   }
   return out;
 }

@@ -26,22 +26,35 @@ bpf_insn instruction(int code, int destination, int source, int offset, int imme
 bpf_insn load_word(int destination, int source, int offset) {
   return instruction(BPF_LDX | BPF_MEM | BPF_W, destination, source, offset, 0);
 }
-bpf_insn set(int destination, int value) { return instruction(BPF_ALU64 | BPF_MOV | BPF_K, destination, 0, 0, value); }
-bpf_insn copy(int destination, int source) { return instruction(BPF_ALU64 | BPF_MOV | BPF_X, destination, source, 0, 0); }
-bpf_insn mask(int destination, int value) { return instruction(BPF_ALU64 | BPF_AND | BPF_K, destination, 0, 0, value); }
-bpf_insn shift_right(int destination, int bits) { return instruction(BPF_ALU64 | BPF_RSH | BPF_K, destination, 0, 0, bits); }
-bpf_insn skip_unless_equal(int reg, int value) { return instruction(BPF_JMP | BPF_JNE | BPF_K, reg, 0, 0, value); }
+bpf_insn set(int destination, int value) {
+  return instruction(BPF_ALU64 | BPF_MOV | BPF_K, destination, 0, 0, value);
+}
+bpf_insn copy(int destination, int source) {
+  return instruction(BPF_ALU64 | BPF_MOV | BPF_X, destination, source, 0, 0);
+}
+bpf_insn mask(int destination, int value) {
+  return instruction(BPF_ALU64 | BPF_AND | BPF_K, destination, 0, 0, value);
+}
+bpf_insn shift_right(int destination, int bits) {
+  return instruction(BPF_ALU64 | BPF_RSH | BPF_K, destination, 0, 0, bits);
+}
+bpf_insn skip_unless_equal(int reg, int value) {
+  return instruction(BPF_JMP | BPF_JNE | BPF_K, reg, 0, 0, value);
+}
 bpf_insn leave() { return instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
 int bits_of(const std::string& access) {
   int bits = 0;
-  for (char c : access) bits |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
+  for (char c : access)
+    bits |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
   return bits;
 }
 
-constexpr int type_register = 2, access_register = 3, major_register = 4, minor_register = 5, scratch = 6;
+constexpr int type_register = 2, access_register = 3, major_register = 4, minor_register = 5,
+              scratch = 6;
 
-// One rule as a block that either exits with its verdict or falls through to the next (jump targets patched at the end).
+// One rule as a block that either exits with its verdict or falls through to the next (jump targets
+// patched at the end).
 std::vector<bpf_insn> block(const oci::DeviceRule& rule) {
   std::vector<bpf_insn> out;
   std::vector<std::size_t> skips;
@@ -73,8 +86,10 @@ std::vector<bpf_insn> block(const oci::DeviceRule& rule) {
 }  // namespace
 
 std::vector<bpf_insn> device_program(const std::vector<oci::DeviceRule>& rules) {
-  std::vector<bpf_insn> out = {load_word(type_register, 1, 0),   copy(access_register, type_register), mask(type_register, 0xffff),
-                               shift_right(access_register, 16), load_word(major_register, 1, 4),      load_word(minor_register, 1, 8)};
+  std::vector<bpf_insn> out = {
+      load_word(type_register, 1, 0),  copy(access_register, type_register),
+      mask(type_register, 0xffff),     shift_right(access_register, 16),
+      load_word(major_register, 1, 4), load_word(minor_register, 1, 8)};
   // The last matching rule decides, so blocks are tried from the last to the first.
   for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) {
     auto body = block(*rule);
@@ -86,7 +101,8 @@ std::vector<bpf_insn> device_program(const std::vector<oci::DeviceRule>& rules) 
   return out;
 }
 
-Result<void> attach_device_filter(const std::string& directory, const std::vector<oci::DeviceRule>& rules) {
+Result<void> attach_device_filter(const std::string& directory,
+                                  const std::vector<oci::DeviceRule>& rules) {
   std::string attempt = "limit devices of control group " + directory;
   Fd group(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!group) return os_error(attempt, errno);
@@ -104,13 +120,15 @@ Result<void> attach_device_filter(const std::string& directory, const std::vecto
   attach.target_fd = static_cast<__u32>(group.get());
   attach.attach_bpf_fd = static_cast<__u32>(loaded.get());
   attach.attach_type = BPF_CGROUP_DEVICE;
-  if (::syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach) != 0) return os_error(attempt, errno);
+  if (::syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach) != 0)
+    return os_error(attempt, errno);
   return {};
 }
 
 std::vector<oci::DeviceRule> device_rules(const std::vector<oci::DeviceRule>& own) {
   std::vector<oci::DeviceRule> out = {{false, 'a', {}, {}, "rwm"}};
-  auto allow = [&](char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor, const char* access) {
+  auto allow = [&](char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor,
+                   const char* access) {
     out.push_back({true, type, major, minor, access});
   };
   for (oci::DeviceRule rule : own) {

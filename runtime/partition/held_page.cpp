@@ -26,7 +26,8 @@ std::optional<Number> number(std::string_view text, int base) {
   return out;
 }
 
-bool maps(const std::string& process, std::uint64_t frame, std::chrono::steady_clock::time_point until) {
+bool maps(const std::string& process, std::uint64_t frame,
+          std::chrono::steady_clock::time_point until) {
   auto ranges = Files::system().read(process + "/maps", 64 << 20);
   if (!ranges || ranges->empty()) return false;
   Fd pagemap(::open((process + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
@@ -36,7 +37,9 @@ bool maps(const std::string& process, std::uint64_t frame, std::chrono::steady_c
   for (std::string line; std::getline(lines, line);) {
     auto begin = number<std::uint64_t>(line, 16);
     auto dash = line.find('-');
-    auto end = dash == std::string::npos ? std::nullopt : number<std::uint64_t>(std::string_view(line).substr(dash + 1), 16);
+    auto end = dash == std::string::npos
+                   ? std::nullopt
+                   : number<std::uint64_t>(std::string_view(line).substr(dash + 1), 16);
     if (!begin || !end) continue;
     for (std::uint64_t page = *begin / page_bytes; page < *end / page_bytes;) {
       if (std::chrono::steady_clock::now() > until) return false;
@@ -63,7 +66,8 @@ std::string KernelLog::since() {
   char record[8192];
   while (log_) {
     ssize_t n = ::read(log_.get(), record, sizeof record);
-    if (n < 0 && (errno == EINTR || errno == EPIPE)) continue;  // EPIPE: older records are overwritten, the next read goes on
+    if (n < 0 && (errno == EINTR || errno == EPIPE))
+      continue;  // EPIPE: older records are overwritten, the next read goes on
     if (n <= 0) break;
     std::string_view text(record, static_cast<std::size_t>(n));
     out += text.substr(std::min(text.find(';') + 1, text.size()));
@@ -79,7 +83,8 @@ std::optional<HeldPage> held_page(std::string_view log, std::uint64_t address, s
     std::string_view line = log.substr(at, log.find('\n', at) - at);
     at += line.size() + 1;
     constexpr std::string_view frame_is = " pfn:0x", because = "page dumped because: ";
-    if (auto found = line.find(frame_is); line.substr(0, 5) == "page:" && found != std::string_view::npos)
+    if (auto found = line.find(frame_is);
+        line.substr(0, 5) == "page:" && found != std::string_view::npos)
       frame = number<std::uint64_t>(line.substr(found + frame_is.size()), 16).value_or(0);
     if (frame == 0 || line.substr(0, because.size()) != because) continue;
     if (frame >= address / page_bytes && frame < (address + size) / page_bytes)
@@ -111,7 +116,8 @@ std::string describe(const HeldPage& page, const std::vector<Process>& mappers) 
   out << "page 0x" << std::hex << page.address << std::dec << " (" << page.reason << "), which ";
   if (mappers.empty()) out << "no process is seen to map: perhaps the kernel or a device has it";
   for (std::size_t i = 0; i < mappers.size(); ++i)
-    out << (i == 0 ? mappers.size() == 1 ? "process " : "processes " : ", ") << mappers[i].pid << " (" << mappers[i].name << ")";
+    out << (i == 0 ? mappers.size() == 1 ? "process " : "processes " : ", ") << mappers[i].pid
+        << " (" << mappers[i].name << ")";
   if (!mappers.empty()) out << (mappers.size() == 1 ? " maps" : " map");
   return out.str();
 }

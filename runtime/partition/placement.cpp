@@ -10,14 +10,17 @@ namespace {
 std::string holders(const std::vector<Lease>& leases, const Limits& limits) {
   std::string out;
   for (const Lease& lease : leases)
-    if (!lease.cpus.empty()) out += (out.empty() ? "" : ", ") + ("'" + lease.holder + "' holds " + lease.cpus.text());
-  if (!limits.reserved.empty()) out += (out.empty() ? "" : ", ") + ("the host keeps " + limits.reserved.text());
+    if (!lease.cpus.empty())
+      out += (out.empty() ? "" : ", ") + ("'" + lease.holder + "' holds " + lease.cpus.text());
+  if (!limits.reserved.empty())
+    out += (out.empty() ? "" : ", ") + ("the host keeps " + limits.reserved.text());
   return out.empty() ? "nothing is held" : out;
 }
 
 std::string quoted(const CpuSet& cpus) { return cpus.empty() ? "none" : cpus.text(); }
 
-CpuSet candidates(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits, bool shared) {
+CpuSet candidates(const Inventory& inventory, const std::vector<Lease>& leases,
+                  const Limits& limits, bool shared) {
   CpuSet cpus = inventory.usable - limits.reserved;
   if (!limits.permitted.empty()) cpus = cpus & limits.permitted;
   for (const Lease& lease : leases)
@@ -30,7 +33,8 @@ template <class Key>
 std::vector<std::vector<const Core*>> grouped(const std::vector<const Core*>& cores, Key key) {
   std::vector<std::pair<unsigned, std::vector<const Core*>>> groups;
   for (const Core* core : cores) {
-    auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == key(core); });
+    auto at = std::find_if(groups.begin(), groups.end(),
+                           [&](const auto& g) { return g.first == key(core); });
     if (at == groups.end()) at = groups.insert(groups.end(), {key(core), {}});
     at->second.push_back(core);
   }
@@ -54,7 +58,8 @@ std::vector<const Core*> pack(const std::vector<const Core*>& cores, unsigned co
   for (const auto& group : groups) {
     auto wanted = static_cast<unsigned>(std::min<std::size_t>(count - out.size(), group.size()));
     if (wanted == 0) break;
-    auto chosen = by_node ? pack(group, wanted, false) : std::vector<const Core*>(group.begin(), group.begin() + wanted);
+    auto chosen = by_node ? pack(group, wanted, false)
+                          : std::vector<const Core*>(group.begin(), group.begin() + wanted);
     out.insert(out.end(), chosen.begin(), chosen.end());
   }
   return out;
@@ -82,12 +87,12 @@ std::vector<const Core*> spread(const std::vector<const Core*>& cores, unsigned 
   return order;
 }
 
-Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const CpuSet& wanted, const std::vector<Lease>& leases,
-                           const Limits& limits) {
+Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const CpuSet& wanted,
+                           const std::vector<Lease>& leases, const Limits& limits) {
   CpuSet unknown = wanted - inventory.all_cpus();
   if (!unknown.empty())
-    return Error{Code::invalid, "place cores " + wanted.text(), "this node has no CPU " + unknown.text(),
-                 "it has " + inventory.all_cpus().text()};
+    return Error{Code::invalid, "place cores " + wanted.text(),
+                 "this node has no CPU " + unknown.text(), "it has " + inventory.all_cpus().text()};
   CpuSet taken = wanted - free;
   if (!taken.empty())
     return Error{Code::exhausted, "place cores " + wanted.text(), taken.text() + " are not free",
@@ -95,7 +100,8 @@ Result<CpuSet> choose_list(const Inventory& inventory, const CpuSet& free, const
   return wanted;
 }
 
-Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free, const CoreRequest& request, std::optional<unsigned> only_node,
+Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free,
+                            const CoreRequest& request, std::optional<unsigned> only_node,
                             const std::vector<Lease>& leases, const Limits& limits) {
   std::vector<const Core*> available;
   for (const Core& core : inventory.cores) {
@@ -105,24 +111,31 @@ Result<CpuSet> choose_count(const Inventory& inventory, const CpuSet& free, cons
   if (available.size() < request.count) {
     std::string where = only_node ? " on NUMA node " + std::to_string(*only_node) : "";
     return Error{Code::exhausted, "place " + std::to_string(request.count) + " core(s)" + where,
-                 std::to_string(available.size()) + " whole core(s) free" + where + " (CPUs " + quoted(free) + ")",
+                 std::to_string(available.size()) + " whole core(s) free" + where + " (CPUs " +
+                     quoted(free) + ")",
                  holders(leases, limits) + "; ask for fewer or delete an enclave"};
   }
-  auto chosen = request.policy == Policy::spread ? spread(available, request.count) : pack(available, request.count, true);
+  auto chosen = request.policy == Policy::spread ? spread(available, request.count)
+                                                 : pack(available, request.count, true);
   CpuSet cpus;
   for (const Core* core : chosen) cpus = cpus | core->threads;
   return cpus;
 }
 
-Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits,
-                                                        const MemoryRequest& request, const CpuSet& near, bool single) {
+Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& inventory,
+                                                        const std::vector<Lease>& leases,
+                                                        const Limits& limits,
+                                                        const MemoryRequest& request,
+                                                        const CpuSet& near, bool single) {
   std::map<unsigned, std::uint64_t> out;
   if (request.size == 0) return out;
   // Rounded up to whole pages of the size asked for.
-  std::uint64_t size = (request.size + request.page_size - 1) / request.page_size * request.page_size;
+  std::uint64_t size =
+      (request.size + request.page_size - 1) / request.page_size * request.page_size;
   std::vector<std::pair<const NumaNode*, std::uint64_t>> order;  // preferred nodes first
   for (const NumaNode& node : inventory.nodes)
-    if (!request.numa || node.id == *request.numa) order.emplace_back(&node, free_memory(node, leases, limits, request.detached));
+    if (!request.numa || node.id == *request.numa)
+      order.emplace_back(&node, free_memory(node, leases, limits, request.detached));
   std::stable_sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
     bool a_near = near.has(a.first->id), b_near = near.has(b.first->id);
     if (a_near != b_near) return a_near;
@@ -140,17 +153,19 @@ Result<std::map<unsigned, std::uint64_t>> choose_memory(const Inventory& invento
   if (missing == 0) return out;
   std::string free_text;
   for (const auto& [node, available] : order)
-    free_text += (free_text.empty() ? "" : ", ") + format_size(available) + " on NUMA node " + std::to_string(node->id);
+    free_text += (free_text.empty() ? "" : ", ") + format_size(available) + " on NUMA node " +
+                 std::to_string(node->id);
   std::string held;
   for (const Lease& lease : leases) {
     std::uint64_t sum = 0;
     for (const auto& [node, bytes] : lease.memory) sum += bytes;
     if (sum > 0) held += "'" + lease.holder + "' holds " + format_size(sum) + "; ";
   }
-  return Error{
-      Code::exhausted, "place " + format_size(size) + " of memory", (request.detached ? "Linux can give up " : "free are ") + free_text,
-      held + (request.detached ? "ask for less, or keep memory removable (movable_node) or from Linux (memmap=) at boot: docs/KMOD.md"
-                               : "ask for less or delete an enclave")};
+  return Error{Code::exhausted, "place " + format_size(size) + " of memory",
+               (request.detached ? "Linux can give up " : "free are ") + free_text,
+               held + (request.detached ? "ask for less, or keep memory removable (movable_node) "
+                                          "or from Linux (memmap=) at boot: docs/KMOD.md"
+                                        : "ask for less or delete an enclave")};
 }
 
 }  // namespace
@@ -161,9 +176,12 @@ CpuSet Placement::nodes() const {
   return out.empty() ? cpu_nodes : out;
 }
 
-std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases, const Limits& limits, bool detached) {
-  std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent, offline = node.detached, removable = node.removable;
-  if (auto set_aside = limits.set_aside.find(node.id); set_aside != limits.set_aside.end()) offline += set_aside->second;
+std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases,
+                          const Limits& limits, bool detached) {
+  std::uint64_t online = node.memory - node.memory / 100 * limits.host_memory_percent,
+                offline = node.detached, removable = node.removable;
+  if (auto set_aside = limits.set_aside.find(node.id); set_aside != limits.set_aside.end())
+    offline += set_aside->second;
   for (const Lease& lease : leases) {
     auto at = lease.memory.find(node.id);
     if (at == lease.memory.end()) continue;
@@ -175,16 +193,20 @@ std::uint64_t free_memory(const NumaNode& node, const std::vector<Lease>& leases
   return detached ? offline + std::min(online, removable) : online;
 }
 
-CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits) {
+CpuSet free_cpus(const Inventory& inventory, const std::vector<Lease>& leases,
+                 const Limits& limits) {
   return candidates(inventory, leases, limits, false);
 }
 
-Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases, const Limits& limits, const CoreRequest& cores,
+Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& leases,
+                        const Limits& limits, const CoreRequest& cores,
                         const MemoryRequest& memory) {
   for (const auto& numa : {cores.numa, memory.numa})
     if (numa && inventory.node(*numa) == nullptr)
-      return Error{Code::invalid, "place on NUMA node " + std::to_string(*numa), "this node has no such NUMA node",
-                   "it has " + std::to_string(inventory.nodes.size()) + " of them; see `hobbes topology`"};
+      return Error{
+          Code::invalid, "place on NUMA node " + std::to_string(*numa),
+          "this node has no such NUMA node",
+          "it has " + std::to_string(inventory.nodes.size()) + " of them; see `hobbes topology`"};
 
   CpuSet free = candidates(inventory, leases, limits, cores.shared);
   auto finish = [&](const CpuSet& cpus, bool single) -> Result<Placement> {
@@ -206,7 +228,8 @@ Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& le
     HOBBES_TRY(cpus, choose_count(inventory, free, cores, cores.numa, leases, limits));
     return finish(cpus, cores.policy == Policy::local);
   }
-  // local without a node named: the first node that has everything, else the refusal of the best one.
+  // local without a node named: the first node that has everything, else the refusal of the best
+  // one.
   std::optional<Error> refusal;
   for (const NumaNode& node : inventory.nodes) {
     if (node.cpus.empty()) continue;
@@ -219,7 +242,8 @@ Result<Placement> place(const Inventory& inventory, const std::vector<Lease>& le
     if (whole) return whole;
     refusal = std::move(whole).error();
   }
-  return refusal.value_or(Error{Code::exhausted, "place cores", "no NUMA node has cores", "see `hobbes topology`"});
+  return refusal.value_or(
+      Error{Code::exhausted, "place cores", "no NUMA node has cores", "see `hobbes topology`"});
 }
 
 }  // namespace hobbes

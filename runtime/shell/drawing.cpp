@@ -22,7 +22,8 @@ std::string owner_of(NisReader& nis, const hobbes_record& core) {
   hobbes_record owner;
   if (core.state == HOBBES_CORE_RESERVED) return "(host)";
   if (core.state == HOBBES_CORE_OFFLINE) return "(offline)";
-  if (core.enclave == 0 || nis.by_id(core.enclave, &owner) != NisReader::Status::good) return "free";
+  if (core.enclave == 0 || nis.by_id(core.enclave, &owner) != NisReader::Status::good)
+    return "free";
   return owner.name;
 }
 
@@ -30,10 +31,12 @@ std::string painted(const std::string& text, const std::string& owner, bool colo
   if (!colour) return text;
   if (owner == "free") return "\033[32m" + text + "\033[0m";
   if (owner.front() == '(') return "\033[2m" + text + "\033[0m";
-  return "\033[1;" + std::to_string(33 + static_cast<int>(std::hash<std::string>()(owner) % 4)) + "m" + text + "\033[0m";
+  return "\033[1;" + std::to_string(33 + static_cast<int>(std::hash<std::string>()(owner) % 4)) +
+         "m" + text + "\033[0m";
 }
 
-std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cores, const Style& style) {
+std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cores,
+                    const Style& style) {
   std::string out;
   for (std::size_t begin = 0; begin < cores.size(); begin += row_cells) {
     std::string names = "  |", owners = "  |";
@@ -45,15 +48,17 @@ std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cor
         continue;
       }
       std::string owner = owner_of(nis, *cores[i]);
-      names +=
-          fitted(" core " + std::to_string(cores[i]->body.core.number) + " cpu " + cpus_of(cores[i]->body.core.cpus).text(), cell_width) +
-          "|";
+      names += fitted(" core " + std::to_string(cores[i]->body.core.number) + " cpu " +
+                          cpus_of(cores[i]->body.core.cpus).text(),
+                      cell_width) +
+               "|";
       // Double marks: Linux does not have it any more.
       std::string shown = cores[i]->state == HOBBES_CORE_DETACHED ? "[" + owner + "]" : " " + owner;
       owners += painted(fitted(shown, cell_width), owner, style.colour) + "|";
     }
     out += names + "\n" + owners + "\n";
-    if (begin + row_cells < cores.size()) out += "  |" + std::string(row_cells * (cell_width + 1) - 1, '-') + "|\n";
+    if (begin + row_cells < cores.size())
+      out += "  |" + std::string(row_cells * (cell_width + 1) - 1, '-') + "|\n";
   }
   return out;
 }
@@ -63,8 +68,10 @@ std::string rows_of(NisReader& nis, const std::vector<const hobbes_record*>& cor
 std::string topology_view(NisReader& nis, const Style& style) {
   auto cores = nis.all(HOBBES_CORE);
   auto nodes = nis.all(HOBBES_NUMA);
-  std::sort(cores.begin(), cores.end(), [](const auto& a, const auto& b) { return a.body.core.number < b.body.core.number; });
-  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) { return a.body.numa.number < b.body.numa.number; });
+  std::sort(cores.begin(), cores.end(),
+            [](const auto& a, const auto& b) { return a.body.core.number < b.body.core.number; });
+  std::sort(nodes.begin(), nodes.end(),
+            [](const auto& a, const auto& b) { return a.body.numa.number < b.body.numa.number; });
   if (style.json) {
     Json out = {{"cores", Json::array()}, {"nodes", Json::array()}};
     for (const auto& core : cores) {
@@ -84,13 +91,15 @@ std::string topology_view(NisReader& nis, const Style& style) {
     for (const auto& node : nodes) {
       std::vector<const hobbes_record*> inside;
       for (const auto& core : cores)
-        if (core.body.core.package == package && core.body.core.numa == node.body.numa.number) inside.push_back(&core);
+        if (core.body.core.package == package && core.body.core.numa == node.body.numa.number)
+          inside.push_back(&core);
       const hobbes_numa& body = node.body.numa;
       bool memory_only = inside.empty() && cpus_of(body.cpus).empty() && body.package == package;
       if (inside.empty() && !memory_only) continue;
       out += line + "  | " +
-             fitted("NUMA node " + std::to_string(body.number) + ": " + format_size(body.total) + " memory, " + format_size(body.leased) +
-                        " leased" + (memory_only ? ", no cores" : ""),
+             fitted("NUMA node " + std::to_string(body.number) + ": " + format_size(body.total) +
+                        " memory, " + format_size(body.leased) + " leased" +
+                        (memory_only ? ", no cores" : ""),
                     row_cells * (cell_width + 1) - 2) +
              "|\n";
       if (!memory_only) out += line + rows_of(nis, inside, style);

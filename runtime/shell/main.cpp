@@ -1,4 +1,5 @@
-// hobbes: the node's shell. Shows what is there; with a command once, without one as an interactive prompt.
+// hobbes: the node's shell. Shows what is there; with a command once, without one as an interactive
+// prompt.
 #include <histedit.h>
 #include <unistd.h>
 
@@ -28,8 +29,9 @@
 namespace hobbes {
 namespace {
 
-const std::vector<std::string> words = {"apps", "compositions", "console", "doctor", "enclaves", "events",  "exit",
-                                        "help", "logs",         "node",    "ping",   "segments", "topology"};
+const std::vector<std::string> words = {"apps",   "compositions", "console", "doctor", "enclaves",
+                                        "events", "exit",         "help",    "logs",   "node",
+                                        "ping",   "segments",     "topology"};
 
 struct Request {
   std::string command, id, label;
@@ -49,16 +51,19 @@ Result<int> events(const Request& request, const Style& style) {
       HOBBES_TRY(again, NisReader::open(mirror_path()));
       nis = std::move(again);
     } else if (status == NisReader::Status::stale) {
-      sequence = nis->sequence();  // too slow: what was overwritten is lost, what is there now is shown by the other commands
+      sequence = nis->sequence();  // too slow: what was overwritten is lost, what is there now is
+                                   // shown by the other commands
     } else if (!request.follow) {
       return 0;
     }
   }
 }
 
-// What an enclave made through the REST API has printed; other enclaves' terminals belong to whoever made them.
+// What an enclave made through the REST API has printed; other enclaves' terminals belong to
+// whoever made them.
 Result<int> console(const Request& request) {
-  // A co-kernel's console is kept beside its record, the output of what the REST API has made in the log folder.
+  // A co-kernel's console is kept beside its record, the output of what the REST API has made in
+  // the log folder.
   HOBBES_CHECK(check_id(request.id));
   std::string path = default_root() + "/" + request.id + "/console.log";
   if (!Files::system().exists(path)) path = enclave_log(::geteuid(), default_root(), request.id);
@@ -66,7 +71,8 @@ Result<int> console(const Request& request) {
   if (!log) {
     HOBBES_TRY(record, EnclaveRecord::load(default_root(), request.id));
     (void)record;
-    return Error{Code::not_found, "show the console of '" + request.id + "'", "no output of it is kept here",
+    return Error{Code::not_found, "show the console of '" + request.id + "'",
+                 "no output of it is kept here",
                  "its creator has it: look at the terminal or log of the program that made it"};
   }
   for (;;) {
@@ -84,17 +90,23 @@ Result<int> ping(const Request& request) {
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), request.id));
   auto begin = std::chrono::steady_clock::now();
   HOBBES_TRY(answer, driver_for(record.kind).ping(record));
-  auto us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+  auto us = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
+                                                                  begin)
+                .count();
   answer["id"] = request.id;
   answer["microseconds"] = us;
   if (request.json) {
     std::cout << to_text(answer, 2) << "\n";
     return 0;
   }
-  std::cout << "enclave '" << request.id << "' (" << name_of(record.kind) << ") answered in " << us << " us";
+  std::cout << "enclave '" << request.id << "' (" << name_of(record.kind) << ") answered in " << us
+            << " us";
   if (answer.contains("cores")) std::cout << ": " << number_at(answer, "cores") << " cores";
-  if (answer.contains("memory")) std::cout << ", " << format_size(static_cast<std::uint64_t>(number_at(answer, "memory"))) << " of memory";
-  if (answer.contains("uptimeNs")) std::cout << ", up " << number_at(answer, "uptimeNs") / 1'000'000'000 << " s";
+  if (answer.contains("memory"))
+    std::cout << ", " << format_size(static_cast<std::uint64_t>(number_at(answer, "memory")))
+              << " of memory";
+  if (answer.contains("uptimeNs"))
+    std::cout << ", up " << number_at(answer, "uptimeNs") / 1'000'000'000 << " s";
   std::cout << "\n";
   return 0;
 }
@@ -103,17 +115,21 @@ Result<int> ping(const Request& request) {
 Result<std::set<std::uint64_t>> with_label(NisReader& nis, const std::string& label) {
   std::size_t equals = label.find('=');
   if (equals == std::string::npos || equals == 0)
-    return Error{Code::invalid, "choose enclaves by the label '" + label + "'", "it is not KEY=VALUE", "see `hobbes enclaves --help`"};
+    return Error{Code::invalid, "choose enclaves by the label '" + label + "'",
+                 "it is not KEY=VALUE", "see `hobbes enclaves --help`"};
   std::string key = label.substr(0, equals), value = label.substr(equals + 1);
   HOBBES_TRY(client, Client::connect(false));
   std::set<std::uint64_t> chosen;
   for (const hobbes_record& record : nis.all(HOBBES_ENCLAVE)) {
-    auto described = client.call("enclave.describe", {{"handle", record.id}}, {}, std::chrono::seconds(5));
-    if (!described && described.error().code != Code::not_found && described.error().code != Code::denied)
+    auto described =
+        client.call("enclave.describe", {{"handle", record.id}}, {}, std::chrono::seconds(5));
+    if (!described && described.error().code != Code::not_found &&
+        described.error().code != Code::denied)
       return std::move(described.error()).within("choose enclaves by the label '" + label + "'");
     if (!described || !described->body.contains("labels")) continue;
     const Json& labels = described->body["labels"];
-    if (labels.is_object() && labels.contains(key) && text_at(labels, key.c_str()) == value) chosen.insert(record.id);
+    if (labels.is_object() && labels.contains(key) && text_at(labels, key.c_str()) == value)
+      chosen.insert(record.id);
   }
   return chosen;
 }
@@ -126,14 +142,19 @@ Result<int> act(const Request& request) {
   if (request.command == "doctor") {
     auto findings = examine_node();
     std::cout << findings_view(findings, style) << std::flush;
-    return std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.level == Finding::Level::wrong; }) ? 1 : 0;
+    return std::any_of(findings.begin(), findings.end(),
+                       [](const Finding& f) { return f.level == Finding::Level::wrong; })
+               ? 1
+               : 0;
   }
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   if (request.command == "node") std::cout << node_view(*nis, style);
   if (request.command == "topology") std::cout << topology_view(*nis, style);
   if (request.command == "enclaves" && !request.label.empty()) {
     HOBBES_TRY(chosen, with_label(*nis, request.label));
-    std::cout << table_view(*nis, HOBBES_ENCLAVE, style, [&](const hobbes_record& record) { return chosen.count(record.id) != 0; });
+    std::cout << table_view(*nis, HOBBES_ENCLAVE, style, [&](const hobbes_record& record) {
+      return chosen.count(record.id) != 0;
+    });
   } else if (request.command == "enclaves") {
     std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
   }
@@ -155,7 +176,8 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   app.set_version_flag("-v,--version", std::string("hobbes version ") + HOBBES_VERSION);
   app.add_flag("--json", request.json, "machine-readable output");
   app.require_subcommand(0, 1);
-  app.footer("Without a command: an interactive prompt with completion and history. Manual: man hobbes");
+  app.footer(
+      "Without a command: an interactive prompt with completion and history. Manual: man hobbes");
   auto add = [&](const char* name, const char* help) {
     auto* sub = app.add_subcommand(name, help);
     sub->fallthrough();
@@ -165,12 +187,16 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("doctor", "what this node can host, what is misconfigured, and what to do");
   add("node", "cores, memory and what is going on");
   add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them");
-  add("enclaves", "the enclaves")->add_option("--label", request.label, "KEY=VALUE: only those that have it");
+  add("enclaves", "the enclaves")
+      ->add_option("--label", request.label, "KEY=VALUE: only those that have it");
   add("segments", "the shared segments");
   add("apps", "the apps of running compositions");
   add("compositions", "the running compositions");
-  add("events", "the last changes, or all that come")->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
-  add("ping", "ask an enclave for a sign of life")->add_option("id", request.id, "the enclave's id")->required();
+  add("events", "the last changes, or all that come")
+      ->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  add("ping", "ask an enclave for a sign of life")
+      ->add_option("id", request.id, "the enclave's id")
+      ->required();
   auto* console_verb = add("console", "what an enclave has printed");
   console_verb->alias("logs");
   console_verb->add_option("id", request.id, "the enclave's id")->required();
@@ -188,7 +214,8 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
     return 0;
   }
   auto result = act(request);
-  if (auto written = flush_standard_output(); !written && result) result = std::move(written).error();
+  if (auto written = flush_standard_output(); !written && result)
+    result = std::move(written).error();
   if (result) return *result;
   report(request, result.error());
   return 1;
@@ -205,17 +232,22 @@ unsigned char complete(EditLine* line, int) {
   std::vector<std::string> candidates = words;
   if (start > 0) {
     candidates = {"--json", "--follow"};
-    if (before.rfind("console", 0) == 0 || before.rfind("logs", 0) == 0 || before.rfind("ping", 0) == 0)
-      for (const EnclaveRecord& record : EnclaveRecord::list(default_root())) candidates.push_back(record.id);
+    if (before.rfind("console", 0) == 0 || before.rfind("logs", 0) == 0 ||
+        before.rfind("ping", 0) == 0)
+      for (const EnclaveRecord& record : EnclaveRecord::list(default_root()))
+        candidates.push_back(record.id);
   }
   std::erase_if(candidates, [&](const std::string& word) { return word.rfind(part, 0) != 0; });
   if (candidates.empty()) return CC_ERROR;
   std::string common = candidates[0];
   for (const std::string& word : candidates)
     common = common.substr(
-        0, static_cast<std::size_t>(std::mismatch(common.begin(), common.end(), word.begin(), word.end()).first - common.begin()));
+        0, static_cast<std::size_t>(
+               std::mismatch(common.begin(), common.end(), word.begin(), word.end()).first -
+               common.begin()));
   if (candidates.size() == 1) common += ' ';
-  if (common.size() > part.size()) return el_insertstr(line, common.c_str() + part.size()) == 0 ? CC_REFRESH : CC_ERROR;
+  if (common.size() > part.size())
+    return el_insertstr(line, common.c_str() + part.size()) == 0 ? CC_REFRESH : CC_ERROR;
   std::cout << "\n";
   for (const std::string& word : candidates) std::cout << word << "  ";
   std::cout << "\n" << std::flush;
@@ -227,7 +259,8 @@ int prompt_loop() {
   History* history = history_init();
   HistEvent event;
   ::history(history, &event, H_SETSIZE, 1000);
-  std::string file = std::string(std::getenv("HOME") != nullptr ? std::getenv("HOME") : "/tmp") + "/.hobbes_history";
+  std::string file = std::string(std::getenv("HOME") != nullptr ? std::getenv("HOME") : "/tmp") +
+                     "/.hobbes_history";
   ::history(history, &event, H_LOAD, file.c_str());
   el_set(line, EL_HIST, ::history, history);
   el_set(line, EL_PROMPT, prompt);

@@ -20,16 +20,22 @@ struct Column {
 };
 
 const std::vector<Column>& columns_of(std::uint16_t type) {
-  static const std::vector<Column> enclaves = {{"ID", "id"},     {"KIND", "kind"},     {"STATE", "state"}, {"PID", "pid"},
-                                               {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"},    {"ROOT", "root"}};
-  static const std::vector<Column> segments = {{"NAME", "name"},        {"SIZE", "size"},
-                                               {"OWNER", "owner"},      {"ATTACHED", "attachments"},
-                                               {"LISTEN", "listeners"}, {"PERSISTENT", "persistent"},
-                                               {"USER", "uid"}};
-  static const std::vector<Column> apps = {
-      {"NAME", "name"}, {"STATE", "state"}, {"RANKS", "ranks"}, {"FIRST", "firstRank"}, {"ENCLAVE", "enclave"}};
-  static const std::vector<Column> compositions = {{"NAME", "name"}, {"STATE", "state"},       {"RANKS", "ranks"},
-                                                   {"APPS", "apps"}, {"LAUNCHER", "launcher"}, {"USER", "uid"}};
+  static const std::vector<Column> enclaves = {
+      {"ID", "id"},     {"KIND", "kind"},     {"STATE", "state"}, {"PID", "pid"},
+      {"CPUS", "cpus"}, {"MEMORY", "memory"}, {"USER", "uid"},    {"ROOT", "root"}};
+  static const std::vector<Column> segments = {
+      {"NAME", "name"},        {"SIZE", "size"},
+      {"OWNER", "owner"},      {"ATTACHED", "attachments"},
+      {"LISTEN", "listeners"}, {"PERSISTENT", "persistent"},
+      {"USER", "uid"}};
+  static const std::vector<Column> apps = {{"NAME", "name"},
+                                           {"STATE", "state"},
+                                           {"RANKS", "ranks"},
+                                           {"FIRST", "firstRank"},
+                                           {"ENCLAVE", "enclave"}};
+  static const std::vector<Column> compositions = {{"NAME", "name"},         {"STATE", "state"},
+                                                   {"RANKS", "ranks"},       {"APPS", "apps"},
+                                                   {"LAUNCHER", "launcher"}, {"USER", "uid"}};
   switch (type) {
     case HOBBES_ENCLAVE:
       return enclaves;
@@ -53,20 +59,23 @@ std::string cell(const Json& row, const char* key) {
 
 constexpr std::chrono::seconds manager_patience(2);
 
-// The state root that scopes its id. The mirror has its hash only: of another than the default hobbesd knows the path.
+// The state root that scopes its id. The mirror has its hash only: of another than the default
+// hobbesd knows the path.
 std::string root_of(const hobbes_record& record, std::optional<Client>& manager) {
   std::string standard = default_root(record.uid);
   if (record.scope == enclave_scope(record.uid, standard)) return standard;
   if (!manager) return "";
   auto described = manager->call("enclave.describe", {{"handle", record.id}}, {}, manager_patience);
   if (described) return text_at(described->body, "root");
-  if (described.error().code == Code::timeout || described.error().code == Code::unavailable) manager.reset();  // not once for each
+  if (described.error().code == Code::timeout || described.error().code == Code::unavailable)
+    manager.reset();  // not once for each
   return "";
 }
 
 }  // namespace
 
-std::string table_view(NisReader& nis, std::uint16_t type, const Style& style, const std::function<bool(const hobbes_record&)>& wanted) {
+std::string table_view(NisReader& nis, std::uint16_t type, const Style& style,
+                       const std::function<bool(const hobbes_record&)>& wanted) {
   Json rows = Json::array();
   std::optional<Client> manager;
   if (auto client = Client::connect(false)) manager.emplace(std::move(*client));
@@ -74,7 +83,8 @@ std::string table_view(NisReader& nis, std::uint16_t type, const Style& style, c
     if (!wanted(record)) continue;
     Json row = describe(record);
     hobbes_record enclave;
-    if (type != HOBBES_ENCLAVE && record.enclave != 0 && nis.by_id(record.enclave, &enclave) == NisReader::Status::good)
+    if (type != HOBBES_ENCLAVE && record.enclave != 0 &&
+        nis.by_id(record.enclave, &enclave) == NisReader::Status::good)
       row["enclave"] = enclave.name;
     if (type == HOBBES_ENCLAVE) row["root"] = root_of(record, manager);
     rows.push_back(row);
@@ -97,7 +107,8 @@ std::string table_view(NisReader& nis, std::uint16_t type, const Style& style, c
   };
   std::string head = line([](const Column& column) { return std::string(column.title); });
   std::string out = style.colour ? "\033[1m" + head + "\033[0m" : head;
-  for (const Json& row : rows) out += line([&](const Column& column) { return cell(row, column.key); });
+  for (const Json& row : rows)
+    out += line([&](const Column& column) { return cell(row, column.key); });
   return out;
 }
 
@@ -105,7 +116,8 @@ std::string node_view(NisReader& nis, const Style& style) {
   Json counts = Json::object();
   hobbes_record record;
   Json node = Json::object();
-  for (std::uint64_t cursor = 0; nis.next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
+  for (std::uint64_t cursor = 0;
+       nis.next(HOBBES_FREE, &cursor, &record) == NisReader::Status::good;) {
     std::string type = name_of_type(record.type);
     counts[type] = counts.value(type, 0) + 1;
     if (record.type == HOBBES_NODE) node = describe(record);
@@ -116,7 +128,8 @@ std::string node_view(NisReader& nis, const Style& style) {
     total += numa.body.numa.total;
     leased += numa.body.numa.leased;
   }
-  for (const hobbes_record& core : nis.all(HOBBES_CORE)) free_cores += core.state == HOBBES_CORE_FREE ? 1 : 0;
+  for (const hobbes_record& core : nis.all(HOBBES_CORE))
+    free_cores += core.state == HOBBES_CORE_FREE ? 1 : 0;
   double silence = static_cast<double>(nis.writer_silence_ns()) / 1e9;
   bool alive = silence < 3;
   if (style.json)
@@ -134,7 +147,8 @@ std::string node_view(NisReader& nis, const Style& style) {
   std::string out;
   out += "hobbesd       " +
          std::string(alive ? "running, pid " + std::to_string(number_at(node, "daemon"))
-                           : "silent for " + std::to_string(static_cast<long>(silence)) + " s; enclaves keep running") +
+                           : "silent for " + std::to_string(static_cast<long>(silence)) +
+                                 " s; enclaves keep running") +
          "\n";
   out += "cores         " + count("core") + ", " + std::to_string(free_cores) + " free\n";
   out += "memory        " + format_size(total) + ", " + format_size(leased) + " leased\n";
@@ -147,7 +161,8 @@ std::string node_view(NisReader& nis, const Style& style) {
 std::string change_view(NisReader& nis, const hobbes_change& change, const Style& style) {
   Json json = describe(change);
   hobbes_record enclave;
-  if (change.enclave != 0 && nis.by_id(change.enclave, &enclave) == NisReader::Status::good) json["enclaveName"] = enclave.name;
+  if (change.enclave != 0 && nis.by_id(change.enclave, &enclave) == NisReader::Status::good)
+    json["enclaveName"] = enclave.name;
   if (style.json) return to_text(json) + "\n";
   char when[16];
   auto seconds = static_cast<std::time_t>(change.time_ns / 1'000'000'000U);
@@ -159,10 +174,13 @@ std::string change_view(NisReader& nis, const hobbes_change& change, const Style
     return text + std::string(width > text.size() ? width - text.size() : 0, ' ');
   };
   std::string state = text_at(json, "state"), of = text_at(json, "enclaveName");
-  if (!of.empty() && of != text_at(json, "name")) state += (state.empty() ? "of '" : "  of '") + of + "'";
-  if (json.contains("exitStatus")) state += ", " + describe_exit_code(static_cast<int>(number_at(json, "exitStatus")));
-  return std::string(when) + "  " + padded("kind", 8) + "  " + padded("type", 11) + "  " + text_at(json, "name", text_at(json, "handle")) +
-         (state.empty() ? "" : "  " + state) + "\n";
+  if (!of.empty() && of != text_at(json, "name"))
+    state += (state.empty() ? "of '" : "  of '") + of + "'";
+  if (json.contains("exitStatus"))
+    state += ", " + describe_exit_code(static_cast<int>(number_at(json, "exitStatus")));
+  return std::string(when) + "  " + padded("kind", 8) + "  " + padded("type", 11) + "  " +
+         text_at(json, "name", text_at(json, "handle")) + (state.empty() ? "" : "  " + state) +
+         "\n";
 }
 
 }  // namespace hobbes

@@ -6,8 +6,9 @@
 
 namespace hobbes {
 
-/// Discovers a machine. `source` is "" for this one, "synthetic:<hwloc synthetic description>" or "xml:<file>" for another
-/// (tests, planning). Errors: Code::invalid for a bad source, Code::unavailable when hwloc finds no cores.
+/// Discovers a machine. `source` is "" for this one, "synthetic:<hwloc synthetic description>" or
+/// "xml:<file>" for another (tests, planning). Errors: Code::invalid for a bad source,
+/// Code::unavailable when hwloc finds no cores.
 Result<Inventory> discover(const std::string& source = {});
 
 }  // namespace hobbes

@@ -23,13 +23,24 @@ const NumaNode* Inventory::node(unsigned id) const {
 Json to_json(const Inventory& inventory) {
   Json cores = Json::array(), nodes = Json::array(), caches = Json::array();
   for (const Core& core : inventory.cores)
-    cores.push_back({{"core", core.id}, {"package", core.package}, {"numa", core.numa}, {"l3", core.l3}, {"cpus", core.threads.text()}});
+    cores.push_back({{"core", core.id},
+                     {"package", core.package},
+                     {"numa", core.numa},
+                     {"l3", core.l3},
+                     {"cpus", core.threads.text()}});
   for (const NumaNode& node : inventory.nodes)
-    nodes.push_back({{"numa", node.id}, {"package", node.package}, {"memory", node.memory}, {"cpus", node.cpus.text()}});
-  for (const Cache& cache : inventory.caches) caches.push_back({{"level", cache.level}, {"size", cache.size}, {"cpus", cache.cpus.text()}});
-  return {
-      {"name", inventory.name}, {"packages", inventory.packages}, {"usable", inventory.usable.text()}, {"cores", cores}, {"nodes", nodes},
-      {"caches", caches}};
+    nodes.push_back({{"numa", node.id},
+                     {"package", node.package},
+                     {"memory", node.memory},
+                     {"cpus", node.cpus.text()}});
+  for (const Cache& cache : inventory.caches)
+    caches.push_back({{"level", cache.level}, {"size", cache.size}, {"cpus", cache.cpus.text()}});
+  return {{"name", inventory.name},
+          {"packages", inventory.packages},
+          {"usable", inventory.usable.text()},
+          {"cores", cores},
+          {"nodes", nodes},
+          {"caches", caches}};
 }
 
 }  // namespace hobbes

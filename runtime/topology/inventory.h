@@ -1,5 +1,5 @@
-// What the node has: packages, cores with their hardware threads, NUMA nodes with their memory. Plain values, no hwloc,
-// so that programs which only read an inventory do not link it.
+// What the node has: packages, cores with their hardware threads, NUMA nodes with their memory.
+// Plain values, no hwloc, so that programs which only read an inventory do not link it.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -23,8 +23,9 @@ struct NumaNode {
   unsigned package = 0;
   std::uint64_t memory = 0;     ///< bytes that Linux has
   std::uint64_t removable = 0;  ///< of these, bytes that Linux can give up: blocks of movable zones
-  std::uint64_t detached = 0;   ///< bytes of blocks that are offline for Linux: only for kinds that own their memory
-  CpuSet cpus;                  ///< empty for a memory-only node
+  std::uint64_t detached =
+      0;  ///< bytes of blocks that are offline for Linux: only for kinds that own their memory
+  CpuSet cpus;  ///< empty for a memory-only node
 };
 
 struct Cache {

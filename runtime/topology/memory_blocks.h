@@ -1,4 +1,5 @@
-// Memory in the blocks by which Linux can give it up (Documentation/admin-guide/mm/memory-hotplug.rst).
+// Memory in the blocks by which Linux can give it up
+// (Documentation/admin-guide/mm/memory-hotplug.rst).
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,10 +13,12 @@ namespace hobbes {
 struct MemoryBlock {
   unsigned number = 0, node = 0;
   bool online = false;
-  bool movable = false;  ///< in a movable zone, or free to be put in one: it can be offlined in practice
+  bool movable =
+      false;  ///< in a movable zone, or free to be put in one: it can be offlined in practice
 };
 
-/// Every block of this node. `root`: "/sys" or a copy of it for tests. Empty where memory cannot be hotplugged.
+/// Every block of this node. `root`: "/sys" or a copy of it for tests. Empty where memory cannot be
+/// hotplugged.
 std::vector<MemoryBlock> memory_blocks(const Files& files, const std::string& root = "/sys");
 /// Bytes of one block, 0: unknown.
 std::uint64_t memory_block_size(const Files& files, const std::string& root = "/sys");

@@ -16,7 +16,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A listener that has ended is no reason for its ringer to get SIGPIPE, whatever the program has made of that signal.
+// A listener that has ended is no reason for its ringer to get SIGPIPE, whatever the program has
+// made of that signal.
 class WithoutPipeSignal {
  public:
   WithoutPipeSignal() {
@@ -24,7 +25,8 @@ class WithoutPipeSignal {
     sigaddset(&set_, SIGPIPE);
     ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
     sigset_t pending;
-    if (sigismember(&before_, SIGPIPE) == 1 && ::sigpending(&pending) == 0) was_pending_ = sigismember(&pending, SIGPIPE) == 1;
+    if (sigismember(&before_, SIGPIPE) == 1 && ::sigpending(&pending) == 0)
+      was_pending_ = sigismember(&pending, SIGPIPE) == 1;
   }
   ~WithoutPipeSignal() {
     timespec now{};
@@ -47,9 +49,14 @@ class WithoutPipeSignal {
 Result<int> Doorbell::listen(milliseconds deadline) {
   if (hears_) return hears_.get();
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(answer, client.call("segment.listen", {{"attachment", attachment_}, {"handle", segment_}, {"access", writable_ ? "rw" : "ro"}},
+  HOBBES_TRY(answer, client.call("segment.listen",
+                                 {{"attachment", attachment_},
+                                  {"handle", segment_},
+                                  {"access", writable_ ? "rw" : "ro"}},
                                  {}, deadline));
-  if (answer.fds.size() != 1) return Error{Code::corrupt, "listen to a segment's doorbell", "no descriptor came with the answer", ""};
+  if (answer.fds.size() != 1)
+    return Error{Code::corrupt, "listen to a segment's doorbell",
+                 "no descriptor came with the answer", ""};
   hears_ = std::move(answer.fds[0]);
   return hears_.get();
 }
@@ -61,13 +68,19 @@ Result<void> Doorbell::wait(int hears, milliseconds patience) {
     char said[4096];
     ssize_t n = ::read(hears, said, sizeof said);
     if (n > 0) return {};
-    if (n == 0) return Error{Code::unavailable, attempt, "nobody will ring any more", "get the segment again"};
+    if (n == 0)
+      return Error{Code::unavailable, attempt, "nobody will ring any more",
+                   "get the segment again"};
     if (errno != EAGAIN && errno != EINTR) return os_error(attempt, errno);
     auto left = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
     pollfd ready{hears, POLLIN, 0};
-    int found = ::poll(&ready, 1, patience.count() < 0 ? -1 : static_cast<int>(std::max(left, milliseconds(0)).count()));
+    int found = ::poll(
+        &ready, 1,
+        patience.count() < 0 ? -1 : static_cast<int>(std::max(left, milliseconds(0)).count()));
     if (found < 0 && errno != EINTR) return os_error(attempt, errno);
-    if (found == 0) return Error{Code::timeout, attempt, "it did not ring within " + std::to_string(patience.count()) + " ms", ""};
+    if (found == 0)
+      return Error{Code::timeout, attempt,
+                   "it did not ring within " + std::to_string(patience.count()) + " ms", ""};
   }
 }
 
@@ -77,12 +90,17 @@ Result<void> Doorbell::find_listeners(milliseconds deadline) {
     mirror_ = std::move(mirror);
   }
   hobbes_record segment{};
-  if (mirror_->by_id(segment_, &segment) != NisReader::Status::good || segment.type != HOBBES_SEGMENT)
-    return Error{Code::not_found, "ring a segment's doorbell", "the segment was removed", "see `hobbes segments`"};
+  if (mirror_->by_id(segment_, &segment) != NisReader::Status::good ||
+      segment.type != HOBBES_SEGMENT)
+    return Error{Code::not_found, "ring a segment's doorbell", "the segment was removed",
+                 "see `hobbes segments`"};
   if (segment.body.segment.listeners_version == version_) return {};
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(answer, client.call("segment.listeners",
-                                 {{"attachment", attachment_}, {"handle", segment_}, {"access", writable_ ? "rw" : "ro"}}, {}, deadline));
+                                 {{"attachment", attachment_},
+                                  {"handle", segment_},
+                                  {"access", writable_ ? "rw" : "ro"}},
+                                 {}, deadline));
   listeners_ = std::move(answer.fds);
   version_ = static_cast<std::uint64_t>(number_at(answer.body, "version"));
   return {};

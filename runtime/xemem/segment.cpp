@@ -23,22 +23,28 @@ Result<Fd> make_memory(const std::string& name, std::uint64_t size, std::uint64_
   if (page_size == 1U << 30U) flags |= MFD_HUGETLB | MFD_HUGE_1GB;
   Fd fd(::memfd_create(("hobbes:" + name).c_str(), flags));
   std::string attempt = "make segment '" + name + "'";
-  if (!fd) return os_error(attempt, errno, "huge pages of that size may be missing: see /sys/kernel/mm/hugepages");
+  if (!fd)
+    return os_error(attempt, errno,
+                    "huge pages of that size may be missing: see /sys/kernel/mm/hugepages");
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return os_error(attempt, errno);
   // Nobody who attaches may pull the memory away from under the others.
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return os_error(attempt, errno);
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_error(attempt, errno);
   return fd;
 }
 
 // Whether [start, start+size) is plain private anonymous memory, from proc(5) smaps.
-Result<void> check_convertible(const std::string& attempt, std::uintptr_t start, std::uint64_t size) {
+Result<void> check_convertible(const std::string& attempt, std::uintptr_t start,
+                               std::uint64_t size) {
   HOBBES_TRY(tasks, Files::system().list("/proc/self/task"));
   if (tasks.size() != 1)
-    return Error{Code::busy, attempt, std::to_string(tasks.size()) + " threads run and could write meanwhile",
+    return Error{Code::busy, attempt,
+                 std::to_string(tasks.size()) + " threads run and could write meanwhile",
                  "make it before starting threads"};
   HOBBES_TRY(text, Files::system().read("/proc/self/smaps", 64 << 20));
   auto unsupported = [&](const std::string& why) {
-    return Error{Code::unsupported, attempt, why, "use memory from malloc or mmap(MAP_PRIVATE | MAP_ANONYMOUS)"};
+    return Error{Code::unsupported, attempt, why,
+                 "use memory from malloc or mmap(MAP_PRIVATE | MAP_ANONYMOUS)"};
   };
   std::istringstream lines(text);
   std::uintptr_t covered = start;
@@ -46,33 +52,44 @@ Result<void> check_convertible(const std::string& attempt, std::uintptr_t start,
   for (std::string line; std::getline(lines, line);) {
     std::uintptr_t first = 0, last = 0;
     char permissions[8] = {}, path[256] = {};
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %255s", &first, &last, permissions, path) >= 3) {
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %*s %*s %*s %255s", &first, &last,
+                    permissions, path) >= 3) {
       inside = first <= covered && covered < last;
       if (!inside) continue;
-      bool anonymous = path[0] == '\0' || std::strcmp(path, "[heap]") == 0 || std::strncmp(path, "[anon", 5) == 0;
-      if (permissions[3] != 'p' || !anonymous) return unsupported("a part of it is not private anonymous memory");
-      if (permissions[0] != 'r' || permissions[1] != 'w') return unsupported("a part of it is not readable and writable");
+      bool anonymous = path[0] == '\0' || std::strcmp(path, "[heap]") == 0 ||
+                       std::strncmp(path, "[anon", 5) == 0;
+      if (permissions[3] != 'p' || !anonymous)
+        return unsupported("a part of it is not private anonymous memory");
+      if (permissions[0] != 'r' || permissions[1] != 'w')
+        return unsupported("a part of it is not readable and writable");
       covered = last;
     } else if (inside && line.rfind("VmFlags:", 0) == 0) {
       for (const char* flag : {" lo ", " ht ", " io ", " pf "})
-        if ((line + " ").find(flag) != std::string::npos) return unsupported("a part of it is locked, huge or a device's");
+        if ((line + " ").find(flag) != std::string::npos)
+          return unsupported("a part of it is locked, huge or a device's");
     }
     if (covered >= start + size && inside && line.rfind("VmFlags:", 0) == 0) return {};
   }
   return covered >= start + size ? Result<void>() : unsupported("a part of it is not mapped");
 }
 
-std::uint64_t rounded(std::uint64_t size, std::uint64_t page) { return (size + page - 1) / page * page; }
+std::uint64_t rounded(std::uint64_t size, std::uint64_t page) {
+  return (size + page - 1) / page * page;
+}
 
 }  // namespace
 
-Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size, const SegmentOptions& options) {
+Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
+                                 const SegmentOptions& options) {
   Segment out;
   out.memory_ = std::move(memory);
   out.base_ = base;
   out.size_ = size;
   HOBBES_TRY(client, Client::connect());
-  Json request = {{"name", name}, {"mode", options.mode}, {"persistent", options.persistent}, {"fd", out.memory_.get()}};
+  Json request = {{"name", name},
+                  {"mode", options.mode},
+                  {"persistent", options.persistent},
+                  {"fd", out.memory_.get()}};
   if (!options.enclaves.empty()) request["enclaves"] = options.enclaves;
   HOBBES_TRY(made, client.call("segment.make", request));
   out.handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
@@ -80,22 +97,28 @@ Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base,
   return out;
 }
 
-Result<Segment> Segment::make(const std::string& name, std::uint64_t size, const SegmentOptions& options) {
+Result<Segment> Segment::make(const std::string& name, std::uint64_t size,
+                              const SegmentOptions& options) {
   size = rounded(size, options.page_size != 0 ? options.page_size : 4096);
   HOBBES_TRY(memory, make_memory(name, size, options.page_size));
   void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
-  if (base == MAP_FAILED) return os_error("map segment '" + name + "'", errno, "it may need more huge pages than are free");
+  if (base == MAP_FAILED)
+    return os_error("map segment '" + name + "'", errno,
+                    "it may need more huge pages than are free");
   return publish(name, std::move(memory), base, size, options);
 }
 
-Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint64_t size, const SegmentOptions& options) {
+Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint64_t size,
+                                 const SegmentOptions& options) {
   std::string attempt = "make existing memory segment '" + name + "'";
   auto address = reinterpret_cast<std::uintptr_t>(start);
   if (address % 4096 != 0 || size % 4096 != 0 || size == 0 || options.page_size != 0)
-    return Error{Code::invalid, attempt, "it does not start and end on normal page borders", "align it to 4096 bytes"};
+    return Error{Code::invalid, attempt, "it does not start and end on normal page borders",
+                 "align it to 4096 bytes"};
   HOBBES_CHECK(check_convertible(attempt, address, size));
   HOBBES_TRY(memory, make_memory(name, size, 0));
-  // The copy, then the swap: with one thread nobody writes in between, and addresses stay as they are.
+  // The copy, then the swap: with one thread nobody writes in between, and addresses stay as they
+  // are.
   HOBBES_CHECK([&]() -> Result<void> {
     const char* from = static_cast<const char*>(start);
     for (std::uint64_t done = 0; done < size;) {
@@ -107,7 +130,8 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
   }());
   auto published = publish(name, std::move(memory), nullptr, size, options);
   if (!published) return published;
-  void* base = ::mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, published->memory_.get(), 0);
+  void* base = ::mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                      published->memory_.get(), 0);
   if (base == MAP_FAILED) return os_error(attempt, errno);
   published->base_ = base;
   published->unmap_ = false;  // the memory stays the program's own
@@ -125,35 +149,45 @@ Segment::Segment(Segment&& other) noexcept
 Segment::~Segment() {
   if (base_ != nullptr && unmap_) ::munmap(base_, size_);
   if (!remove_ || handle_ == 0) return;
-  if (auto client = Client::connect(false)) (void)client->call("segment.remove", {{"handle", handle_}});
+  if (auto client = Client::connect(false))
+    (void)client->call("segment.remove", {{"handle", handle_}});
 }
 
-Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size, mode_t mode, std::uint64_t enclave) {
+Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size,
+                             mode_t mode, std::uint64_t enclave) {
   HOBBES_TRY(memory, make_memory(name, rounded(size, 4096), 0));
-  HOBBES_TRY(made, client.call("segment.make", {{"name", name}, {"mode", mode}, {"declaredBy", enclave}, {"fd", memory.get()}}));
+  HOBBES_TRY(
+      made,
+      client.call("segment.make",
+                  {{"name", name}, {"mode", mode}, {"declaredBy", enclave}, {"fd", memory.get()}}));
   (void)made;
   return {};
 }
 
-Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable, std::chrono::milliseconds deadline) {
+Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable,
+                                         std::chrono::milliseconds deadline) {
   SegmentAccess out;
   request["access"] = writable ? "rw" : "ro";
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(answer, client.call("segment.attach", std::move(request), {}, deadline));
-  if (answer.fds.size() != 1) return Error{Code::corrupt, "get a segment", "no memory came with the answer", ""};
+  if (answer.fds.size() != 1)
+    return Error{Code::corrupt, "get a segment", "no memory came with the answer", ""};
   out.memory_ = std::move(answer.fds[0]);
   out.size_ = static_cast<std::uint64_t>(number_at(answer.body, "size"));
   out.offset_ = static_cast<std::uint64_t>(number_at(answer.body, "offset"));
   out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
   out.writable_ = writable;
-  out.doorbell_ = std::make_unique<Doorbell>(static_cast<std::uint64_t>(number_at(answer.body, "handle")), out.attachment_, writable);
+  out.doorbell_ = std::make_unique<Doorbell>(
+      static_cast<std::uint64_t>(number_at(answer.body, "handle")), out.attachment_, writable);
   return out;
 }
 
-Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable, std::chrono::milliseconds deadline) {
+Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable,
+                                         std::chrono::milliseconds deadline) {
   return ask({{"handle", handle}}, writable, deadline);
 }
-Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable, std::chrono::milliseconds deadline) {
+Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable,
+                                         std::chrono::milliseconds deadline) {
   return ask({{"name", name}}, writable, deadline);
 }
 
@@ -167,17 +201,19 @@ SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
 
 SegmentAccess::~SegmentAccess() {
   if (attachment_ == 0) return;
-  if (auto client = Client::connect(false)) (void)client->call("segment.detach", {{"attachment", attachment_}});
+  if (auto client = Client::connect(false))
+    (void)client->call("segment.detach", {{"attachment", attachment_}});
 }
 
 Result<void*> SegmentAccess::map(std::uint64_t offset, std::uint64_t size) const {
   if (offset % 4096 != 0 || size == 0 || offset > size_ || size > size_ - offset)
     return Error{Code::invalid, "attach a segment",
-                 "[" + std::to_string(offset) + ", +" + std::to_string(size) + ") is not inside its " + std::to_string(size_) +
+                 "[" + std::to_string(offset) + ", +" + std::to_string(size) +
+                     ") is not inside its " + std::to_string(size_) +
                      " bytes, from a page border on",
                  ""};
-  void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, memory_.get(),
-                      static_cast<off_t>(offset_ + offset));
+  void* base = ::mmap(nullptr, size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                      memory_.get(), static_cast<off_t>(offset_ + offset));
   if (base == MAP_FAILED) return os_error("attach a segment", errno);
   return base;
 }

@@ -1,4 +1,5 @@
-// XEMEM segments as their users see them: memory with a name that any enclave may attach, without a copy.
+// XEMEM segments as their users see them: memory with a name that any enclave may attach, without a
+// copy.
 #pragma once
 #include <sys/types.h>
 
@@ -21,15 +22,19 @@ struct SegmentOptions {
   std::vector<std::string> enclaves;  ///< only for programs of these enclaves; empty: any
 };
 
-/// A segment made by this process, mapped here. Move-only; destruction removes a segment that is not persistent.
-/// The memory may be used by many threads; the object by one.
+/// A segment made by this process, mapped here. Move-only; destruction removes a segment that is
+/// not persistent. The memory may be used by many threads; the object by one.
 class Segment {
  public:
-  /// Makes and maps a segment of at least `size` bytes, zero-filled. Errors: Code::exists, Code::exhausted (no huge pages).
-  static Result<Segment> make(const std::string& name, std::uint64_t size, const SegmentOptions& options = {});
-  /// Turns existing private anonymous memory of this process into a segment, in place: [start, start+size) must be whole pages.
-  /// Errors: Code::busy unless this is the only thread; Code::unsupported for memory that is shared, locked or a file's.
-  static Result<Segment> make_of(const std::string& name, void* start, std::uint64_t size, const SegmentOptions& options = {});
+  /// Makes and maps a segment of at least `size` bytes, zero-filled. Errors: Code::exists,
+  /// Code::exhausted (no huge pages).
+  static Result<Segment> make(const std::string& name, std::uint64_t size,
+                              const SegmentOptions& options = {});
+  /// Turns existing private anonymous memory of this process into a segment, in place: [start,
+  /// start+size) must be whole pages. Errors: Code::busy unless this is the only thread;
+  /// Code::unsupported for memory that is shared, locked or a file's.
+  static Result<Segment> make_of(const std::string& name, void* start, std::uint64_t size,
+                                 const SegmentOptions& options = {});
 
   Segment(Segment&& other) noexcept;
   Segment& operator=(Segment&& other) = delete;
@@ -41,7 +46,8 @@ class Segment {
 
  private:
   Segment() = default;
-  static Result<Segment> publish(const std::string& name, Fd memory, void* base, std::uint64_t size, const SegmentOptions& options);
+  static Result<Segment> publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
+                                 const SegmentOptions& options);
 
   Fd memory_;  // kept open: a restarted hobbesd finds the memory through it
   void* base_ = nullptr;
@@ -51,22 +57,28 @@ class Segment {
   bool unmap_ = true;
 };
 
-/// Makes a segment that a bundle declares, over the connection that holds the enclave's reservation: it lives as long as the enclave.
-Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size, mode_t mode, std::uint64_t enclave);
+/// Makes a segment that a bundle declares, over the connection that holds the enclave's
+/// reservation: it lives as long as the enclave.
+Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size,
+                             mode_t mode, std::uint64_t enclave);
 
-/// The right to map a segment. Move-only; destruction gives the right back, mappings made with it stay.
+/// The right to map a segment. Move-only; destruction gives the right back, mappings made with it
+/// stay.
 class SegmentAccess {
  public:
   /// Errors: Code::not_found, Code::denied, Code::unavailable (no hobbesd).
   /// `deadline`: how long hobbesd may take.
-  static Result<SegmentAccess> get(std::uint64_t handle, bool writable, std::chrono::milliseconds deadline = std::chrono::seconds(30));
-  static Result<SegmentAccess> get(const std::string& name, bool writable, std::chrono::milliseconds deadline = std::chrono::seconds(30));
+  static Result<SegmentAccess> get(std::uint64_t handle, bool writable,
+                                   std::chrono::milliseconds deadline = std::chrono::seconds(30));
+  static Result<SegmentAccess> get(const std::string& name, bool writable,
+                                   std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
   SegmentAccess(SegmentAccess&& other) noexcept;
   SegmentAccess& operator=(SegmentAccess&& other) = delete;
   ~SegmentAccess();
 
-  /// Maps whole pages of it; the caller unmaps with munmap(2). Errors: Code::invalid outside the segment or off page borders.
+  /// Maps whole pages of it; the caller unmaps with munmap(2). Errors: Code::invalid outside the
+  /// segment or off page borders.
   Result<void*> map(std::uint64_t offset, std::uint64_t size) const;
   [[nodiscard]] std::uint64_t size() const { return size_; }
   /// Its part in the segment's doorbell; ends with this.

@@ -1,4 +1,5 @@
-// A round trip between two processes: by the doorbell of a segment, against two eventfds inherited over fork. Interleaved rounds, medians.
+// A round trip between two processes: by the doorbell of a segment, against two eventfds inherited
+// over fork. Interleaved rounds, medians.
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -28,7 +29,9 @@ double round_trip(const std::function<bool()>& ring, const std::function<bool()>
   auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < trips; ++i)
     if (!ring() || !hear()) return -1;
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count() / trips;
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
+             .count() /
+         trips;
 }
 
 double by_doorbell() {
@@ -41,14 +44,18 @@ double by_doorbell() {
     auto theirs = hobbes::SegmentAccess::get("bell", false);
     bool good = theirs && theirs->doorbell().listen() && ::write(ready[1], "r", 1) == 1;
     for (int i = 0; good && i < trips; ++i)
-      good = hobbes::Doorbell::wait(theirs->doorbell().hears(), patience) && theirs->doorbell().ring();
+      good =
+          hobbes::Doorbell::wait(theirs->doorbell().hears(), patience) && theirs->doorbell().ring();
     ::_exit(good ? 0 : 1);
   }
   char word = 0;
   double out = ::read(ready[0], &word, 1) != 1
                    ? -1
                    : round_trip([&] { return static_cast<bool>(mine->doorbell().ring()); },
-                                [&] { return static_cast<bool>(hobbes::Doorbell::wait(mine->doorbell().hears(), patience)); });
+                                [&] {
+                                  return static_cast<bool>(
+                                      hobbes::Doorbell::wait(mine->doorbell().hears(), patience));
+                                });
   ::close(ready[0]);
   ::close(ready[1]);
   ::waitpid(child, nullptr, 0);
@@ -92,6 +99,7 @@ int main() {
     plain.push_back(by_eventfd());
     if (ours.back() < 0 || plain.back() < 0) return 1;
   }
-  std::printf("round trip: doorbell %.1f us, eventfd %.1f us, ratio %.2f\n", median(ours), median(plain), median(ours) / median(plain));
+  std::printf("round trip: doorbell %.1f us, eventfd %.1f us, ratio %.2f\n", median(ours),
+              median(plain), median(ours) / median(plain));
   return 0;
 }

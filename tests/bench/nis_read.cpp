@@ -71,7 +71,8 @@ void rocksdb_get(benchmark::State& state) {
   std::unique_ptr<rocksdb::DB> db(raw);
   for (std::uint64_t i = 0; i < records; ++i) {
     hobbes_record r = record(i);
-    (void)db->Put({}, {reinterpret_cast<const char*>(&r.id), 8}, {reinterpret_cast<const char*>(&r), sizeof r});
+    (void)db->Put({}, {reinterpret_cast<const char*>(&r.id), 8},
+                  {reinterpret_cast<const char*>(&r), sizeof r});
   }
   std::string value;
   std::uint64_t i = 0;
@@ -107,7 +108,8 @@ void lmdb_get(benchmark::State& state) {
     std::uint64_t id = 1ULL << 32U | (i++ * 7919 % records);
     mdb_txn_renew(transaction);
     MDB_val key{8, &id}, value{};
-    if (mdb_get(transaction, table, &key, &value) == 0) std::memcpy(&out, value.mv_data, sizeof out);
+    if (mdb_get(transaction, table, &key, &value) == 0)
+      std::memcpy(&out, value.mv_data, sizeof out);
     mdb_txn_reset(transaction);
     benchmark::ClobberMemory();
   }

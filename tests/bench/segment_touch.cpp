@@ -1,4 +1,5 @@
-// First touch of 1 GiB: a segment attached by name, against a plain shared mapping of a memfd. Interleaved rounds, medians.
+// First touch of 1 GiB: a segment attached by name, against a plain shared mapping of a memfd.
+// Interleaved rounds, medians.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,7 +52,8 @@ int main() {
     ::munmap(memory, size);
     ::close(fd);
   }
-  std::printf("attach %.0f us; first touch: segment %.2f GB/s, plain %.2f GB/s, ratio %.2f\n", median(attach) * 1e6,
-              1.0 / median(ours) * size * 1e-9, 1.0 / median(plain) * size * 1e-9, median(plain) / median(ours));
+  std::printf("attach %.0f us; first touch: segment %.2f GB/s, plain %.2f GB/s, ratio %.2f\n",
+              median(attach) * 1e6, 1.0 / median(ours) * size * 1e-9,
+              1.0 / median(plain) * size * 1e-9, median(plain) / median(ours));
   return 0;
 }

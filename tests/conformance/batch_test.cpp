@@ -9,66 +9,88 @@ namespace {
 class Slurm : public ::testing::Test {
  protected:
   Slurm() {
-    bundle = node.busybox_bundle("b", "true", {{"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "64MiB"}}}}}});
+    bundle = node.busybox_bundle(
+        "b", "true", {{"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "64MiB"}}}}}});
     node.good({"chown", "-R", "nobody", bundle});
   }
   Outcome as_user(const std::string& commands) const {
-    return node.run({HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(), HOBBES_BUILD_DIR, "cd /; " + commands}, 120);
+    return node.run({HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(), HOBBES_BUILD_DIR,
+                     "cd /; " + commands},
+                    120);
   }
-  // The user's enclaves have a folder and control groups of their own, which Node knows nothing of. Slurm's node has ended, and its hobbesd
-  // with it, perhaps before that had taken the last group away: the next one does.
+  // The user's enclaves have a folder and control groups of their own, which Node knows nothing of.
+  // Slurm's node has ended, and its hobbesd with it, perhaps before that had taken the last group
+  // away: the next one does.
   void expect_clean() const {
-    EXPECT_EQ(Files::system().list(node.run_folder() + "/users/65534").value_or({}), std::vector<std::string>()) << "enclaves are left";
+    EXPECT_EQ(Files::system().list(node.run_folder() + "/users/65534").value_or({}),
+              std::vector<std::string>())
+        << "enclaves are left";
     node.wake_daemon();
     EXPECT_TRUE(eventually([&] {
-      return node.good({"find", "/sys/fs/cgroup", "-type", "d", "-name", "user-" + hex(hash_of(node.run_folder()), 8) + "-*"}).empty();
+      return node
+          .good({"find", "/sys/fs/cgroup", "-type", "d", "-name",
+                 "user-" + hex(hash_of(node.run_folder()), 8) + "-*"})
+          .empty();
     })) << "control groups are left";
     node.expect_clean();
   }
   std::string bundle_that_stays() const {
-    std::string out = node.busybox_bundle("stays", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}}}});
+    std::string out = node.busybox_bundle("stays", "exec sleep 1000",
+                                          {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}}}});
     node.good({"chown", "-R", "nobody", out});
     return out;
   }
-  std::string log() const { return Files::system().read(node.folder() + "/slurm/slurmd.log", 1 << 20).value_or(""); }
+  std::string log() const {
+    return Files::system().read(node.folder() + "/slurm/slurmd.log", 1 << 20).value_or("");
+  }
   Node node;
   std::string bundle;
 };
 
 TEST_F(Slurm, AStepInAContainerRunsInAnEnclaveOfItsUserAndItsStatusIsTheSteps) {
-  Outcome outcome = as_user("srun --container=" + bundle + " sh -c 'echo in $(hostname); nproc; exit 7'");
+  Outcome outcome =
+      as_user("srun --container=" + bundle + " sh -c 'echo in $(hostname); nproc; exit 7'");
   EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err << log();
   EXPECT_NE(outcome.out.find("\n1\n"), std::string::npos) << outcome.out;
   expect_clean();
 }
 
-// Its program is process 1 of its namespace and hears no SIGTERM; Slurm asks for its state and kills it as root.
+// Its program is process 1 of its namespace and hears no SIGTERM; Slurm asks for its state and
+// kills it as root.
 TEST_F(Slurm, ACancelledStepLeavesNothingAlthoughItsProgramDoesNotHear) {
   Outcome outcome = as_user("srun --quiet --container=" + bundle +
-                            " sleep 1000 & while ! hobbes --json enclaves | grep -q running; do sleep 0.2; done; echo it runs; "
-                            "scancel --user nobody; wait; for i in $(seq 300); do [ \"$(hobbes --json enclaves)\" = '[]' ] && "
+                            " sleep 1000 & while ! hobbes --json enclaves | grep -q running; do "
+                            "sleep 0.2; done; echo it runs; "
+                            "scancel --user nobody; wait; for i in $(seq 300); do [ \"$(hobbes "
+                            "--json enclaves)\" = '[]' ] && "
                             "break; sleep 0.1; done; hobbes --json enclaves");
   EXPECT_EQ(outcome.out, "it runs\n[]\n") << outcome.err << log();
   EXPECT_NE(log().find("RunTimeKill rc:0"), std::string::npos) << log();
   expect_clean();
 }
 
-// Two jobs of one user, each with an enclave that its program made in a state root of its own and did not delete.
+// Two jobs of one user, each with an enclave that its program made in a state root of its own and
+// did not delete.
 TEST_F(Slurm, TheEpilogTakesAwayWhatItsJobLeftAndNothingElse) {
   std::string mine = node.folder() + "/mine";
   ASSERT_TRUE(make_directories(mine));
   node.good({"chown", "nobody", mine});
-  auto make = [run = "hobbes-run --root " + mine + " run --detach --bundle " + bundle_that_stays() + " "](const std::string& id) {
+  auto make = [run = "hobbes-run --root " + mine + " run --detach --bundle " + bundle_that_stays() +
+                     " "](const std::string& id) {
     return run + id + " </dev/null >/dev/null 2>&1; ";
   };
   std::string count = "hobbes --json enclaves | grep -c '\"id\"'";
-  Outcome outcome = as_user(make("outside") + "srun --quiet sh -c '" + make("inside") +
-                            "echo made $(hobbes --json enclaves | grep -c id.*inside)'; for i in $(seq 100); do [ \"$(" + count +
-                            ")\" = 1 ] && break; sleep 0.1; done; " + "hobbes --json enclaves | grep '\"id\"'; hobbes-run --root " + mine +
-                            " delete --force outside");
+  Outcome outcome = as_user(
+      make("outside") + "srun --quiet sh -c '" + make("inside") +
+      "echo made $(hobbes --json enclaves | grep -c id.*inside)'; for i in $(seq 100); do [ \"$(" +
+      count + ")\" = 1 ] && break; sleep 0.1; done; " +
+      "hobbes --json enclaves | grep '\"id\"'; hobbes-run --root " + mine +
+      " delete --force outside");
   EXPECT_NE(outcome.out.find("made 1\n"), std::string::npos) << outcome.out << outcome.err;
-  EXPECT_NE(outcome.out.find("\"outside\""), std::string::npos) << "of no job: " << outcome.out << outcome.err << log();
-  EXPECT_EQ(outcome.out.find("\"inside\""), std::string::npos) << "its job has ended: " << outcome.out;
+  EXPECT_NE(outcome.out.find("\"outside\""), std::string::npos)
+      << "of no job: " << outcome.out << outcome.err << log();
+  EXPECT_EQ(outcome.out.find("\"inside\""), std::string::npos)
+      << "its job has ended: " << outcome.out;
   expect_clean();
 }
 

@@ -16,8 +16,9 @@ class Image : public ::testing::Test {
           {"mkdir", "-p", work + "/rootfs/bin"},
           {"cp", "/bin/busybox", work + "/rootfs/bin/busybox"},
           {"umoci", "repack", "--image", layout + ":one", work},
-          {"umoci", "config", "--image", layout + ":one", "--config.cmd", "/bin/busybox", "--config.cmd", "echo", "--config.cmd",
-           "hello from an image", "--config.env", "GREETED=yes"}})
+          {"umoci", "config", "--image", layout + ":one", "--config.cmd", "/bin/busybox",
+           "--config.cmd", "echo", "--config.cmd", "hello from an image", "--config.env",
+           "GREETED=yes"}})
       node.good(words);
     image = "oci:" + layout + ":one";
   }
@@ -27,12 +28,15 @@ class Image : public ::testing::Test {
 
 TEST_F(Image, BecomesABundleThatRuns) {
   std::string folder = node.folder() + "/bundle";
-  Outcome outcome = node.run({"hobbes-run", "bundle", "--cores", "1", "--memory", "64MiB", image, folder});
+  Outcome outcome =
+      node.run({"hobbes-run", "bundle", "--cores", "1", "--memory", "64MiB", image, folder});
   ASSERT_EQ(outcome.wait_status, 0) << outcome.err;
-  EXPECT_NE(outcome.err.find("unpacking"), std::string::npos) << "what takes long says what it does: " << outcome.err;
+  EXPECT_NE(outcome.err.find("unpacking"), std::string::npos)
+      << "what takes long says what it does: " << outcome.err;
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", folder, "a"}), "hello from an image\n");
   EXPECT_EQ(node.good({"ls", folder}), "config.json\nrootfs\n");
-  Json config = parse_json(Files::system().read(folder + "/config.json").value_or(""), "config").value_or(Json());
+  Json config = parse_json(Files::system().read(folder + "/config.json").value_or(""), "config")
+                    .value_or(Json());
   EXPECT_EQ(number_at(config["hobbes"]["cores"], "count"), 1);
 }
 
@@ -41,7 +45,8 @@ TEST_F(Image, ThatIsNotThereLeavesNothing) {
   Outcome outcome = node.run({"hobbes-run", "bundle", image + "-nosuch", folder});
   EXPECT_NE(outcome.wait_status, 0);
   EXPECT_NE(outcome.err.find("skopeo says"), std::string::npos) << outcome.err;
-  for (const std::string& name : Files::system().list(node.folder()).value_or(std::vector<std::string>()))
+  for (const std::string& name :
+       Files::system().list(node.folder()).value_or(std::vector<std::string>()))
     EXPECT_NE(name.rfind("bundle", 0), 0U) << name << " is left";
 }
 
@@ -54,7 +59,8 @@ TEST_F(Image, NeverReplacesWhatIsThere) {
 }
 
 TEST_F(Image, NeedsProgramsThatAreNamed) {
-  Outcome outcome = node.run({"env", "PATH=/nowhere", HOBBES_BUILD_DIR "/bin/hobbes-run", "bundle", image, node.folder() + "/bundle"});
+  Outcome outcome = node.run({"env", "PATH=/nowhere", HOBBES_BUILD_DIR "/bin/hobbes-run", "bundle",
+                              image, node.folder() + "/bundle"});
   EXPECT_NE(outcome.wait_status, 0);
   EXPECT_NE(outcome.err.find("skopeo is not installed"), std::string::npos) << outcome.err;
 }

@@ -11,8 +11,11 @@ TEST(TypeScript, AGeneratedClientMakesUsesAndDeletesAnEnclave) {
   node.wake_daemon();
   const std::string source = HOBBES_SOURCE_DIR, bundle = node.bundle("b", "exec sleep 1000");
   Outcome outcome =
-      node.run({source + "/tests/conformance/typescript/run", source + "/api/openapi.yaml", node.run_folder() + "/api.sock", bundle}, 180);
-  if (WIFEXITED(outcome.wait_status) && WEXITSTATUS(outcome.wait_status) == 77) GTEST_SKIP() << outcome.err;
+      node.run({source + "/tests/conformance/typescript/run", source + "/api/openapi.yaml",
+                node.run_folder() + "/api.sock", bundle},
+               180);
+  if (WIFEXITED(outcome.wait_status) && WEXITSTATUS(outcome.wait_status) == 77)
+    GTEST_SKIP() << outcome.err;
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
   node.expect_clean();
 }

@@ -1,4 +1,5 @@
-// Kills programs at every system call they make (strace's injection) and looks whether the node recovers.
+// Kills programs at every system call they make (strace's injection) and looks whether the node
+// recovers.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,11 +18,13 @@ int calls_of(const Node& node, const std::string& command) {
   return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
 }
 
-// Only the command's own process is traced, so that the kill falls on it and not on the enclave it makes.
+// Only the command's own process is traced, so that the kill falls on it and not on the enclave it
+// makes.
 void kill_at(const Node& node, const std::string& command, int call) {
-  (void)node.run(
-      {"sh", "-c", "strace -o /dev/null -e inject=all:signal=SIGKILL:when=" + std::to_string(call) + " " + command + " >/dev/null 2>&1"},
-      20);
+  (void)node.run({"sh", "-c",
+                  "strace -o /dev/null -e inject=all:signal=SIGKILL:when=" + std::to_string(call) +
+                      " " + command + " >/dev/null 2>&1"},
+                 20);
 }
 
 const std::string hobbes_run = HOBBES_BUILD_DIR "/bin/hobbes-run ";
@@ -29,13 +32,15 @@ const std::string hobbes_run = HOBBES_BUILD_DIR "/bin/hobbes-run ";
 TEST(Kill, CreateKilledAtAnySystemCallLeavesNothing) {
   Node node;
   node.wake_daemon();
-  std::string command = hobbes_run + "create --bundle " + node.bundle("b", "exec sleep 1000") + " a";
+  std::string command =
+      hobbes_run + "create --bundle " + node.bundle("b", "exec sleep 1000") + " a";
   int calls = calls_of(node, command);
   node.good({"hobbes-run", "delete", "--force", "a"});
   ASSERT_GT(calls, 50);
   for (int call = 1; call <= calls; call += 1 + call / 60) {
     kill_at(node, command, call);
-    // Either it was complete, or hobbesd undoes it; in both cases a forced delete and a new create work.
+    // Either it was complete, or hobbesd undoes it; in both cases a forced delete and a new create
+    // work.
     (void)eventually(
         [&] {
           return node.run({"hobbes-run", "list", "--quiet"}).out.empty() ||
@@ -69,8 +74,11 @@ TEST(Kill, TheEnclaveProcessKilledDuringCreateIsAFailedCreate) {
   Node node;
   node.wake_daemon();
   // A hook that kills the enclave process: between its birth and its readiness.
-  Json hooks = {{"createRuntime", {{{"path", "/bin/sh"}, {"args", {"sh", "-c", "kill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')"}}}}}};
-  Outcome outcome = node.run({"hobbes-run", "create", "--bundle", node.bundle("b", "true", {{"hooks", hooks}}), "a"});
+  Json hooks = {{"createRuntime",
+                 {{{"path", "/bin/sh"},
+                   {"args", {"sh", "-c", "kill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')"}}}}}};
+  Outcome outcome = node.run(
+      {"hobbes-run", "create", "--bundle", node.bundle("b", "true", {{"hooks", hooks}}), "a"});
   EXPECT_EQ(exit_code_of(outcome.wait_status), 1);
   EXPECT_NE(outcome.err.find("ended before it was"), std::string::npos) << outcome.err;
   node.expect_clean();
@@ -81,7 +89,8 @@ TEST(Kill, HobbesdKilledAtAnyMomentOfACreateLosesNothing) {
   std::string bundle = node.bundle("b", "exec sleep 1000");
   for (int round = 0; round < 25; ++round) {
     node.wake_daemon();
-    std::string script = hobbes_run + "create --bundle " + bundle + " a >/dev/null 2>&1 & sleep 0.00" + std::to_string(round % 10) +
+    std::string script = hobbes_run + "create --bundle " + bundle +
+                         " a >/dev/null 2>&1 & sleep 0.00" + std::to_string(round % 10) +
                          "; kill -9 " + std::to_string(node.daemon()) + "; wait";
     (void)node.run({"bash", "-c", script});
     node.wake_daemon();
@@ -94,10 +103,10 @@ TEST(Kill, HobbesdKilledInItsOwnStartIsNoObstacleToTheNext) {
   Node node;
   std::string daemon = HOBBES_BUILD_DIR "/bin/hobbesd";
   for (int call : {50, 200, 400, 800, 1200, 1600, 2000, 2400, 2800}) {
-    (void)node.run(
-        {"sh", "-c",
-         "timeout 5 strace -f -o /dev/null -e inject=all:signal=SIGKILL:when=" + std::to_string(call) + " " + daemon + " >/dev/null 2>&1"},
-        20);
+    (void)node.run({"sh", "-c",
+                    "timeout 5 strace -f -o /dev/null -e inject=all:signal=SIGKILL:when=" +
+                        std::to_string(call) + " " + daemon + " >/dev/null 2>&1"},
+                   20);
     node.kill_daemon();
   }
   node.wake_daemon();
@@ -110,12 +119,13 @@ TEST(Errors, CreateUndoesEverythingWhenASystemCallFails) {
   Node node;
   node.wake_daemon();
   std::string command = hobbes_run + "run --bundle " + node.bundle("b", "true") + " a";
-  for (const std::string call :
-       {"mkdir", "write", "mount", "clone3", "openat", "socketpair", "rename", "sendmsg", "recvmsg", "pivot_root", "bind"})
+  for (const std::string call : {"mkdir", "write", "mount", "clone3", "openat", "socketpair",
+                                 "rename", "sendmsg", "recvmsg", "pivot_root", "bind"})
     for (int when : {1, 2, 3, 5, 8, 13, 21}) {
-      Outcome outcome = node.run(
-          {"sh", "-c", "strace -f -o /dev/null -e inject=" + call + ":error=EIO:when=" + std::to_string(when) + " " + command + " 2>&1"},
-          20);
+      Outcome outcome = node.run({"sh", "-c",
+                                  "strace -f -o /dev/null -e inject=" + call + ":error=EIO:when=" +
+                                      std::to_string(when) + " " + command + " 2>&1"},
+                                 20);
       EXPECT_TRUE(outcome.wait_status == 0 || outcome.out.find("cannot ") != std::string::npos)
           << call << " " << when << ": " << outcome.out;
       node.good({"hobbes-run", "delete", "--force", "a"});
@@ -126,16 +136,18 @@ TEST(Errors, CreateUndoesEverythingWhenASystemCallFails) {
 TEST(Errors, AStateDirectoryThatIsLockedOrFullIsNamed) {
   Node node;
   node.wake_daemon();
-  Outcome second = node.run({"sh", "-c", "HOBBES_RUN_DIR=" + node.folder() + "/run2 " HOBBES_BUILD_DIR "/bin/hobbesd --foreground"});
+  Outcome second = node.run(
+      {"sh", "-c",
+       "HOBBES_RUN_DIR=" + node.folder() + "/run2 " HOBBES_BUILD_DIR "/bin/hobbesd --foreground"});
   EXPECT_NE(second.err.find("another process holds it"), std::string::npos) << second.err;
   Outcome same = node.run({HOBBES_BUILD_DIR "/bin/hobbesd", "--foreground"});
   EXPECT_NE(same.err.find("another process listens there"), std::string::npos) << same.err;
   // A full file system: a tiny one, mounted for this test.
   std::string small = node.folder() + "/small";
   node.good({"sh", "-c", "mkdir -p " + small + " && mount -t tmpfs -o size=16k tmpfs " + small});
-  Outcome full = node.run(
-      {"sh", "-c",
-       "HOBBES_RUN_DIR=" + node.folder() + "/run3 HOBBES_STATE_DIR=" + small + " timeout 3 " HOBBES_BUILD_DIR "/bin/hobbesd --foreground"});
+  Outcome full = node.run({"sh", "-c",
+                           "HOBBES_RUN_DIR=" + node.folder() + "/run3 HOBBES_STATE_DIR=" + small +
+                               " timeout 3 " HOBBES_BUILD_DIR "/bin/hobbesd --foreground"});
   node.good({"umount", small});
   EXPECT_NE(full.err.find("No space left"), std::string::npos) << full.err;
 }

@@ -15,7 +15,9 @@ class Rollback : public ::testing::Test {
     (void)node.run({"sh", "-c", find + " | xargs -r rmdir"});
     return found;
   }
-  [[nodiscard]] std::string bundle() const { return node.bundle("b", "true", {{"hobbes", {{"cores", nullptr}}}}); }
+  [[nodiscard]] std::string bundle() const {
+    return node.bundle("b", "true", {{"hobbes", {{"cores", nullptr}}}});
+  }
   Node node;
 };
 
@@ -23,7 +25,9 @@ TEST_F(Rollback, OfAnEnclaveWhoseSocketHasNoRoomForItsPath) {
   std::string root = node.folder() + "/" + std::string(90, 'r');
   for (const char* id : {"rollback-one", "rollback-two"}) {
     Outcome outcome = node.run({"hobbes-run", "--root", root, "create", "--bundle", bundle(), id});
-    if (outcome.wait_status == 0) node.good({"hobbes-run", "--root", root, "delete", "--force", id});  // there is no need to fail
+    if (outcome.wait_status == 0)
+      node.good(
+          {"hobbes-run", "--root", root, "delete", "--force", id});  // there is no need to fail
     EXPECT_EQ(groups_of(id), "") << outcome.err;
     EXPECT_FALSE(Files::system().exists(root + "/" + id));
     EXPECT_TRUE(node.enclave(id).empty());
@@ -37,7 +41,8 @@ TEST_F(Rollback, OfAnEnclaveThatRunsOutOfDescriptors) {
     std::string id = "rollback-" + std::to_string(limit);
     Outcome outcome = node.run({"bash", "-c",
                                 "exec </dev/null >/dev/null; ulimit -n " + std::to_string(limit) +
-                                    "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " + bundle() + " " + id});
+                                    "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " +
+                                    bundle() + " " + id});
     if (outcome.wait_status == 0) node.good({"hobbes-run", "delete", "--force", id});
     if (outcome.wait_status != 0) ++failed;
     EXPECT_EQ(groups_of(id), "") << "with a limit of " << limit << ": " << outcome.err;

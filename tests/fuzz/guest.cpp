@@ -1,5 +1,5 @@
-// A hostile guest: arbitrary memory, then register accesses and notifications in any order, on every virtio device; and arbitrary images
-// for the loader. The first byte chooses.
+// A hostile guest: arbitrary memory, then register accesses and notifications in any order, on
+// every virtio device; and arbitrary images for the loader. The first byte chooses.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -37,13 +37,17 @@ Fd file_of(const std::uint8_t* data, std::size_t size) {
   return out;
 }
 
-// The rings lie in the first 16 KiB, which the input fills; queues are set up soundly, so that noise gets beyond the first check.
+// The rings lie in the first 16 KiB, which the input fills; queues are set up soundly, so that
+// noise gets beyond the first check.
 void drive(
-    VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std::size_t size, const std::function<void()>& after_reset = [] {}) {
+    VirtioDevice& device, EventLoop& loop, const std::uint8_t* data, std::size_t size,
+    const std::function<void()>& after_reset = [] {}) {
   int again = 0;
   VirtioTransport transport(
       memory(), device, [] {}, [&](unsigned) { ++again; });
-  auto set = [&](std::uint64_t at, std::uint32_t value) { transport.write(at, std::as_bytes(std::span(&value, 1))); };
+  auto set = [&](std::uint64_t at, std::uint32_t value) {
+    transport.write(at, std::as_bytes(std::span(&value, 1)));
+  };
   std::size_t noise = std::min<std::size_t>(size, 16384);
   auto place = memory().at(0, 16384);
   std::fill(place.begin(), place.end(), std::byte{0});
@@ -68,7 +72,8 @@ void drive(
     else
       transport.notify(data[at + 1] % 4);
     std::uint32_t read = 0;
-    transport.read(data[at + 1], std::as_writable_bytes(std::span(&read, 1)).first(1U << (data[at] % 3)));
+    transport.read(data[at + 1],
+                   std::as_writable_bytes(std::span(&read, 1)).first(1U << (data[at] % 3)));
     loop.run_once(0);
   }
   set(0x70, 0);
@@ -83,21 +88,26 @@ struct Shared {
     inside = top + "/inside";
     (void)::mkdir(inside.c_str(), 0755);
     (void)!::symlink("../outside", (inside + "/l").c_str());
-    for (const std::string& file : {top + "/outside", inside + "/a"}) Fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    for (const std::string& file : {top + "/outside", inside + "/a"})
+      Fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   }
   void check() const {
     struct stat info {};
-    if (::stat((top + "/outside").c_str(), &info) != 0 || info.st_size != 0 || info.st_mode != (S_IFREG | 0600)) __builtin_trap();
+    if (::stat((top + "/outside").c_str(), &info) != 0 || info.st_size != 0 ||
+        info.st_mode != (S_IFREG | 0600))
+      __builtin_trap();
   }
   ~Shared() { (void)hobbes::remove_tree(top); }
   std::string top, inside;
 };
 
-// One request as it comes, its length in the second and third byte: what follows is room for the answer.
+// One request as it comes, its length in the second and third byte: what follows is room for the
+// answer.
 void ask_folder(Folder& folder, const std::uint8_t* data, std::size_t size) {
   auto bytes = std::as_bytes(std::span(data, size));
   while (bytes.size() > 2) {
-    std::size_t length = std::to_integer<std::size_t>(bytes[0]) + 256 * (std::to_integer<std::size_t>(bytes[1]) % 8);
+    std::size_t length =
+        std::to_integer<std::size_t>(bytes[0]) + 256 * (std::to_integer<std::size_t>(bytes[1]) % 8);
     bytes = bytes.subspan(2);
     length = std::min(length, bytes.size());
     std::byte room[2048];
@@ -123,7 +133,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     case 1: {
       static const std::string empty(8192, '\0');
-      auto block = Block::make(file_of(reinterpret_cast<const std::uint8_t*>(empty.data()), empty.size()), (data[1] & 1U) != 0);
+      auto block =
+          Block::make(file_of(reinterpret_cast<const std::uint8_t*>(empty.data()), empty.size()),
+                      (data[1] & 1U) != 0);
       drive(*block, *loop, data + 1, size - 1);
       break;
     }
@@ -143,11 +155,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 4:
     case 5: {
       Shared shared;
-      Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100);
+      Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)),
+                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100);
       if (data[0] % 8 == 4) {
         ask_folder(folder, data + 1, size - 1);
       } else {
-        Fd bell(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));  // never emptied: it is asked after each step
+        Fd bell(::eventfd(
+            1, EFD_CLOEXEC | EFD_NONBLOCK));  // never emptied: it is asked after each step
         FileSystem files(std::move(folder), "fuzz", [] {});
         (void)loop->watch(bell.get(), EPOLLIN, [&](auto) { files.serve(); });
         drive(files, *loop, data + 1, size - 1);

@@ -37,7 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       bool whole = frame.state == RequestFrame::State::whole;
       if (whole && (frame.size == 0 || frame.size > text.size())) __builtin_trap();
       // More bytes never change what the first ones were.
-      if (whole && frame_request(text.substr(0, frame.size), 1000).size != frame.size) __builtin_trap();
+      if (whole && frame_request(text.substr(0, frame.size), 1000).size != frame.size)
+        __builtin_trap();
       if ((frame.state == RequestFrame::State::refused) != (frame.status >= 400)) __builtin_trap();
       break;
     }
@@ -50,7 +51,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       hobbes_record record;
       hobbes_change change;
       std::uint64_t cursor = 0;
-      for (int i = 0; i < 100 && view.next(HOBBES_FREE, &cursor, &record) == NisView::Status::good; ++i) {
+      for (int i = 0; i < 100 && view.next(HOBBES_FREE, &cursor, &record) == NisView::Status::good;
+           ++i) {
       }
       (void)view.by_name(HOBBES_ENCLAVE, 0, "a", &record);
       (void)view.change(1, &change);

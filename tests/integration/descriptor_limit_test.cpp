@@ -11,7 +11,10 @@ class DescriptorLimit : public ::testing::TestWithParam<int> {
   DescriptorLimit() { node.wake_daemon(); }
   [[nodiscard]] Outcome limited(const std::string& words, int limit = 0) const {
     std::string number = std::to_string(limit != 0 ? limit : GetParam());
-    return node.run({"bash", "-c", "ulimit -n " + number + "; cd " HOBBES_BUILD_DIR "/bin; exec 2>&1 </dev/null; " + words}, 60);
+    return node.run(
+        {"bash", "-c",
+         "ulimit -n " + number + "; cd " HOBBES_BUILD_DIR "/bin; exec 2>&1 </dev/null; " + words},
+        60);
   }
   Node node;
 };
@@ -32,22 +35,29 @@ TEST_P(DescriptorLimit, ProgramsAreExecutedInThem) {
 }
 
 TEST_P(DescriptorLimit, TerminalsWork) {
-  std::string bundle = node.bundle("b", "tty -s && echo terminal", {{"hobbes", {{"cores", nullptr}}}, {"process", {{"terminal", true}}}});
-  std::string out = limited("script -qec './hobbes-run run --bundle " + bundle + " a' /dev/null").out;
+  std::string bundle =
+      node.bundle("b", "tty -s && echo terminal",
+                  {{"hobbes", {{"cores", nullptr}}}, {"process", {{"terminal", true}}}});
+  std::string out =
+      limited("script -qec './hobbes-run run --bundle " + bundle + " a' /dev/null").out;
   EXPECT_NE(out.find("terminal"), std::string::npos) << out;
   (void)node.run({"hobbes-run", "delete", "--force", "a"});
 }
 
 TEST_P(DescriptorLimit, DescriptorsArePassedOn) {
   std::string bundle = node.bundle("b", "cat <&3; cat <&4", {{"hobbes", {{"cores", nullptr}}}});
-  EXPECT_EQ(limited("./hobbes-run run --preserve-fds 2 --bundle " + bundle + " a 3< <(echo three) 4< <(echo four)").out, "three\nfour\n");
+  EXPECT_EQ(limited("./hobbes-run run --preserve-fds 2 --bundle " + bundle +
+                    " a 3< <(echo three) 4< <(echo four)")
+                .out,
+            "three\nfour\n");
   node.expect_clean();
 }
 
 TEST_P(DescriptorLimit, CompositionsRun) {
   node.bundle(
       "one", "true",
-      {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}}, {"process", {{"capabilities", nullptr}}}});
+      {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+       {"process", {{"capabilities", nullptr}}}});
   std::string path = node.folder() + "/c.xml";
   ASSERT_TRUE(replace_file(path,
                            "<composition name=\"limited\"><enclave name=\"one\" "
@@ -69,10 +79,12 @@ TEST(DescriptorLimitOf, NextToNothingIsNamedAsWhatItIs) {
   for (int limit = 8; limit < 24; ++limit) {
     Outcome outcome = node.run({"bash", "-c",
                                 "exec 2>&1 </dev/null; ulimit -n " + std::to_string(limit) +
-                                    "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + bundle + " a" + std::to_string(limit)});
+                                    "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
+                                    bundle + " a" + std::to_string(limit)});
     if (outcome.out == "ran\n") break;
     EXPECT_EQ(outcome.out.find("out-of-memory"), std::string::npos) << limit << ": " << outcome.out;
-    EXPECT_NE(outcome.out.find("oo many open files"), std::string::npos) << limit << ": " << outcome.out;
+    EXPECT_NE(outcome.out.find("oo many open files"), std::string::npos)
+        << limit << ": " << outcome.out;
   }
   node.expect_clean();
 }

@@ -47,7 +47,9 @@ class DoorbellTest : public ::testing::Test {
     return child;
   }
   std::string file_of(const std::string& name) const { return node.folder() + "/" + name; }
-  std::string said_by(const std::string& name) const { return Files::system().read(file_of(name)).value_or(""); }
+  std::string said_by(const std::string& name) const {
+    return Files::system().read(file_of(name)).value_or("");
+  }
   std::int64_t listeners() const {
     auto all = parse_json(node.good({"hobbes", "segments", "--json"}), "segments");
     return all && all->size() == 1 ? number_at((*all)[0], "listeners") : -1;
@@ -67,12 +69,15 @@ TEST_F(DoorbellTest, ARingIsHeardByAllWhoListenInOtherProcesses) {
   int hears = *mine.doorbell().listen();
   EXPECT_EQ(listeners(), 3);
   ASSERT_TRUE(mine.doorbell().ring());
-  EXPECT_TRUE(eventually([&] { return said_by("one") == "listens\nrang\n" && said_by("two") == "listens\nrang\n"; }));
-  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout) << "one's own ring is not heard";
+  EXPECT_TRUE(eventually(
+      [&] { return said_by("one") == "listens\nrang\n" && said_by("two") == "listens\nrang\n"; }));
+  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout)
+      << "one's own ring is not heard";
   node.good({peer, "ring", "s", "5"});
   EXPECT_TRUE(eventually([&] { return said_by("one") == "listens\nrang\nrang\n"; }));
   EXPECT_TRUE(Doorbell::wait(hears, soon));
-  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout) << "five rings were taken as one";
+  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout)
+      << "five rings were taken as one";
   ::waitpid(one, nullptr, 0);
   ::waitpid(two, nullptr, 0);
   EXPECT_TRUE(eventually([&] { return listeners() == 1; })) << "whoever ends listens no more";
@@ -81,9 +86,12 @@ TEST_F(DoorbellTest, ARingIsHeardByAllWhoListenInOtherProcesses) {
 }
 
 TEST_F(DoorbellTest, TwoEnclavesAnswerEachOther) {
-  const Json patch = {{"process", {{"capabilities", nullptr}}}, {"linux", {{"namespaces", {{{"type", "mount"}}}}}}};
+  const Json patch = {{"process", {{"capabilities", nullptr}}},
+                      {"linux", {{"namespaces", {{{"type", "mount"}}}}}}};
   auto bounce = [&](const std::string& id, const char* first) {
-    return node.bundle(id, "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " bounce s 2000 " + first, patch);
+    return node.bundle(
+        id, "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " bounce s 2000 " + first,
+        patch);
   };
   node.good({"hobbes-run", "run", "--detach", "--bundle", bounce("a", "0"), "a"});
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bounce("b", "1"), "b"}), "2000\n");
@@ -100,7 +108,10 @@ TEST_F(DoorbellTest, AListenerThatDiesOrDoesNotListenAfterAllHoldsNobodyUp) {
   ::kill(node.daemon(), SIGSTOP);  // nobody has noticed yet
   end(dies);
   int rung = 0;
-  for (int i = 0; i < 100'000; ++i) rung += mine.doorbell().ring() ? 1 : 0;  // more than fits, and to nobody: SIGPIPE would end this test
+  for (int i = 0; i < 100'000; ++i)
+    rung += mine.doorbell().ring()
+                ? 1
+                : 0;  // more than fits, and to nobody: SIGPIPE would end this test
   ::kill(node.daemon(), SIGCONT);
   end(stops);
   EXPECT_EQ(rung, 100'000);
@@ -155,19 +166,25 @@ TEST_F(DoorbellTest, AnothersAttachmentIsNotOnesOwn) {
   std::string attachment;
   auto mirror = NisReader::open(node.run_folder() + "/nis");
   ASSERT_TRUE(mirror);
-  for (const hobbes_record& record : (*mirror)->all(HOBBES_ATTACHMENT)) attachment = std::to_string(record.id);
+  for (const hobbes_record& record : (*mirror)->all(HOBBES_ATTACHMENT))
+    attachment = std::to_string(record.id);
   for (const char* op : {"segment.listen", "segment.listeners"}) {
     std::string request = std::string("{\"op\":\"") + op + "\",\"attachment\":" + attachment + "}";
-    std::string script = "import socket,array;s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET);s.connect('" + node.run_folder() +
-                         "/control.sock');s.send(b'" + request + "');a=s.recvmsg(65536,1024);print(a[0].decode(),len(a[1]))";
-    std::string said = node.good({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script});
+    std::string script =
+        "import socket,array;s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET);s.connect('" +
+        node.run_folder() + "/control.sock');s.send(b'" + request +
+        "');a=s.recvmsg(65536,1024);print(a[0].decode(),len(a[1]))";
+    std::string said = node.good({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                  "/usr/bin/python3", "-c", script});
     EXPECT_NE(said.find("another user's"), std::string::npos) << said;
     EXPECT_NE(said.find("} 0\n"), std::string::npos) << "and no descriptor: " << said;
   }
-  EXPECT_EQ(mine.doorbell().listen().value_or(-1), mine.doorbell().hears()) << "asking again is not an error";
+  EXPECT_EQ(mine.doorbell().listen().value_or(-1), mine.doorbell().hears())
+      << "asking again is not an error";
 }
 
-// What a monitor does for the programs of its guest, without a guest: their streams are socket pairs.
+// What a monitor does for the programs of its guest, without a guest: their streams are socket
+// pairs.
 class BellsTest : public DoorbellTest {
  protected:
   void SetUp() override {
@@ -184,9 +201,12 @@ class BellsTest : public DoorbellTest {
     HOBBES_CHECK(bells->connect("s", true, Fd(ends[1]), number, listens));
     return inside;
   }
-  void say(const Fd& stream, const std::string& what = "!") const { EXPECT_GT(::write(stream.get(), what.data(), what.size()), 0); }
+  void say(const Fd& stream, const std::string& what = "!") const {
+    EXPECT_GT(::write(stream.get(), what.data(), what.size()), 0);
+  }
   bool heard(const Fd& stream) {
-    return eventually([&] { return loop->run_once(0), static_cast<bool>(Doorbell::wait(stream.get(), now)); }, 2);
+    return eventually(
+        [&] { return loop->run_once(0), static_cast<bool>(Doorbell::wait(stream.get(), now)); }, 2);
   }
   bool silent(const Fd& stream) {
     for (int i = 0; i < 20; ++i) loop->run_once(5);
@@ -207,7 +227,8 @@ class BellsTest : public DoorbellTest {
 };
 
 TEST_F(BellsTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves) {
-  auto one = program(1, true), same = program(1, true), two = program(2, true), ringer = program(3, false);
+  auto one = program(1, true), same = program(1, true), two = program(2, true),
+       ringer = program(3, false);
   ASSERT_TRUE(one && same && two && ringer);
   EXPECT_EQ(listeners(), 1) << "for the node the whole guest is one";
   node.good({peer, "ring", "s", "1"});
@@ -234,7 +255,8 @@ TEST_F(BellsTest, WhatAGuestMaySayIsLimitedAndItsStreamsEndWithTheSegment) {
   others.pop_back();  // a program that ends
   EXPECT_TRUE(silent(*hears));
   EXPECT_TRUE(program(2, false)) << "there is room again";
-  say(others.front(), std::string(100'000, 'x'));  // more than one look takes, and nothing but a ring
+  say(others.front(),
+      std::string(100'000, 'x'));  // more than one look takes, and nothing but a ring
   EXPECT_TRUE(heard(*hears));
   { Segment removed = std::move(*segment); }
   say(others.front());

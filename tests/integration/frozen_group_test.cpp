@@ -13,7 +13,8 @@ TEST(FrozenGroup, TakesNoEnclaveUntilItIsThawed) {
   Cgroup group(*layout, path);
   ASSERT_TRUE(group.create());
   ASSERT_TRUE(group.freeze(true));
-  std::string bundle = node.bundle("b", "echo ran", {{"hobbes", {{"cores", nullptr}}}, {"linux", {{"cgroupsPath", path}}}});
+  std::string bundle = node.bundle(
+      "b", "echo ran", {{"hobbes", {{"cores", nullptr}}}, {"linux", {{"cgroupsPath", path}}}});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a"}, 20);
   EXPECT_FALSE(outcome.timed_out);
   EXPECT_NE(outcome.wait_status, 0);

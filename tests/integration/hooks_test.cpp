@@ -4,7 +4,9 @@
 namespace hobbes::test {
 namespace {
 
-Json hook(const std::string& script) { return {{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}; }
+Json hook(const std::string& script) {
+  return {{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}};
+}
 
 Json no_lease_with(const std::string& stage, const Json& hooks) {
   Json patch = {{"hobbes", {{"cores", nullptr}}}};
@@ -16,13 +18,16 @@ TEST(Hooks, OneThatFailsWhenNothingCanBeTakenBackHindersNoOther) {
   Node node;
   for (const char* stage : {"poststart", "poststop"}) {
     std::string seen = node.folder() + "/" + stage;
-    std::string bundle =
-        node.bundle("b", "sleep 0.1", no_lease_with(stage, {hook("echo first >&2; exit 3"), hook("exit 4"), hook("echo ran > " + seen)}));
+    std::string bundle = node.bundle(
+        "b", "sleep 0.1",
+        no_lease_with(
+            stage, {hook("echo first >&2; exit 3"), hook("exit 4"), hook("echo ran > " + seen)}));
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a"});
     EXPECT_EQ(outcome.wait_status, 0) << stage << ": " << outcome.err;
     EXPECT_EQ(Files::system().read(seen).value_or(""), "ran\n") << stage;
     EXPECT_NE(outcome.err.find("first"), std::string::npos) << stage << " warns: " << outcome.err;
-    EXPECT_NE(outcome.err.find("code 4"), std::string::npos) << stage << " warns of each: " << outcome.err;
+    EXPECT_NE(outcome.err.find("code 4"), std::string::npos)
+        << stage << " warns of each: " << outcome.err;
     node.expect_clean();
   }
 }
@@ -30,7 +35,8 @@ TEST(Hooks, OneThatFailsWhenNothingCanBeTakenBackHindersNoOther) {
 TEST(Hooks, PoststartIsToldOfARunningProgramHoweverShort) {
   Node node;
   std::string seen = node.folder() + "/seen";
-  std::string bundle = node.bundle("b", "true", no_lease_with("poststart", {hook("sleep 0.5"), hook("cat > " + seen)}));
+  std::string bundle = node.bundle(
+      "b", "true", no_lease_with("poststart", {hook("sleep 0.5"), hook("cat > " + seen)}));
   node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   auto state = parse_json(Files::system().read(seen).value_or(""), "state");
   ASSERT_TRUE(state);
@@ -40,13 +46,18 @@ TEST(Hooks, PoststartIsToldOfARunningProgramHoweverShort) {
 
 TEST(Hooks, StartContainerHasTheRightsOfTheProgram) {
   Node node;
-  std::string tell = "grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status > /tmp/rights; id -u >> /tmp/rights";
+  std::string tell =
+      "grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status > /tmp/rights; id -u >> "
+      "/tmp/rights";
   Json patch = no_lease_with("startContainer", Json::array({hook(tell)}));
   patch["process"] = {{"user", {{"uid", 65534}, {"gid", 65534}}}, {"noNewPrivileges", true}};
-  patch["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"},
-                               {"syscalls", Json::array({{{"names", {"acct"}}, {"action", "SCMP_ACT_ERRNO"}}})}};
-  std::string bundle =
-      node.bundle("b", "grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status; id -u; echo hook; cat /tmp/rights", patch);
+  patch["linux"]["seccomp"] = {
+      {"defaultAction", "SCMP_ACT_ALLOW"},
+      {"syscalls", Json::array({{{"names", {"acct"}}, {"action", "SCMP_ACT_ERRNO"}}})}};
+  std::string bundle = node.bundle("b",
+                                   "grep -E '^(Seccomp|NoNewPrivs|CapEff):' /proc/self/status; id "
+                                   "-u; echo hook; cat /tmp/rights",
+                                   patch);
   std::string out = node.good({"hobbes-run", "run", "--bundle", bundle, "a"});
   std::size_t at = out.find("hook\n");
   ASSERT_NE(at, std::string::npos) << out;

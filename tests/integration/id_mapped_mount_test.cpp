@@ -1,4 +1,5 @@
-// Bind mounts whose files appear with other owners (runtime-spec config.md, "mounts": uidMappings, gidMappings, idmap, ridmap).
+// Bind mounts whose files appear with other owners (runtime-spec config.md, "mounts": uidMappings,
+// gidMappings, idmap, ridmap).
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -11,16 +12,21 @@ namespace {
 class IdMappedMount : public ::testing::Test {
  protected:
   IdMappedMount() {
-    // A file system of the test's own, of a type that can map ids on every kernel that Hobbes runs on.
-    for (const char* folder : {"/source", "/source/below"}) EXPECT_TRUE(make_directories(node.folder() + folder));
+    // A file system of the test's own, of a type that can map ids on every kernel that Hobbes runs
+    // on.
+    for (const char* folder : {"/source", "/source/below"})
+      EXPECT_TRUE(make_directories(node.folder() + folder));
     EXPECT_TRUE(replace_file(node.folder() + "/source/file", "x"));
     EXPECT_EQ(::chown((node.folder() + "/source/file").c_str(), 5, 6), 0);
   }
   // What `stat` says of the owner of /mapped/file.
-  [[nodiscard]] Outcome owner(const std::string& id, Json mount, const Json& patch = Json::object()) const {
-    mount.update({{"destination", "/mapped"}, {"type", "bind"}, {"source", node.folder() + "/source"}});
+  [[nodiscard]] Outcome owner(const std::string& id, Json mount,
+                              const Json& patch = Json::object()) const {
+    mount.update(
+        {{"destination", "/mapped"}, {"type", "bind"}, {"source", node.folder() + "/source"}});
     Json config = patch;
-    config["mounts"] = Json::array({{{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}}, mount});
+    config["mounts"] =
+        Json::array({{{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}}, mount});
     std::string bundle = node.busybox_bundle(id, "busybox stat -c %u:%g /mapped/file", config);
     return node.run({"hobbes-run", "run", "--bundle", bundle, id});
   }
@@ -31,7 +37,8 @@ class IdMappedMount : public ::testing::Test {
 };
 
 TEST_F(IdMappedMount, ShowsItsFilesWithTheOwnersOfItsMappings) {
-  Outcome outcome = owner("m", {{"options", {"bind"}}, {"uidMappings", maps(0, 1000)}, {"gidMappings", maps(0, 2000)}});
+  Outcome outcome = owner(
+      "m", {{"options", {"bind"}}, {"uidMappings", maps(0, 1000)}, {"gidMappings", maps(0, 2000)}});
   EXPECT_EQ(outcome.out, "1005:2006\n") << outcome.err;
   struct stat info {};
   ASSERT_EQ(::stat((node.folder() + "/source/file").c_str(), &info), 0);
@@ -39,12 +46,14 @@ TEST_F(IdMappedMount, ShowsItsFilesWithTheOwnersOfItsMappings) {
 }
 
 TEST_F(IdMappedMount, TakesTheUserNamespacesMappingsWhereItHasNone) {
-  Json users = {{"linux",
-                 {{"namespaces", {{{"type", "mount"}}, {{"type", "user"}}, {{"type", "pid"}}, {{"type", "uts"}}}},
-                  {"uidMappings",
-                   Json::array({{{"containerID", 0}, {"hostID", 0}, {"size", 1}}, {{"containerID", 1}, {"hostID", 100001}, {"size", 99}}})},
-                  {"gidMappings", Json::array({{{"containerID", 0}, {"hostID", 0}, {"size", 1}},
-                                               {{"containerID", 1}, {"hostID", 100001}, {"size", 99}}})}}}};
+  Json users = {
+      {"linux",
+       {{"namespaces",
+         {{{"type", "mount"}}, {{"type", "user"}}, {{"type", "pid"}}, {{"type", "uts"}}}},
+        {"uidMappings", Json::array({{{"containerID", 0}, {"hostID", 0}, {"size", 1}},
+                                     {{"containerID", 1}, {"hostID", 100001}, {"size", 99}}})},
+        {"gidMappings", Json::array({{{"containerID", 0}, {"hostID", 0}, {"size", 1}},
+                                     {{"containerID", 1}, {"hostID", 100001}, {"size", 99}}})}}}};
   Outcome mapped = owner("m", {{"options", {"bind", "idmap"}}}, users);
   EXPECT_EQ(mapped.out, "5:6\n") << mapped.err;
   Outcome plain = owner("p", {{"options", {"bind"}}}, users);

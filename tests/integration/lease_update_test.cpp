@@ -10,7 +10,9 @@ class LeaseUpdate : public ::testing::Test {
   LeaseUpdate() {
     node.good({"hobbes-run", "run", "--detach", "--bundle",
                node.bundle("b", "exec sleep 1000",
-                           {{"hobbes", {{"cores", {{"count", nullptr}, {"list", "0"}}}, {"memory", {{"size", "64MiB"}}}}}}),
+                           {{"hobbes",
+                             {{"cores", {{"count", nullptr}, {"list", "0"}}},
+                              {"memory", {{"size", "64MiB"}}}}}}),
                "a"});
   }
   ~LeaseUpdate() override { (void)node.run({"hobbes-run", "delete", "--force", "a"}); }
@@ -26,7 +28,8 @@ class LeaseUpdate : public ::testing::Test {
     return list.substr(list.find('\t') + 1);
   }
   [[nodiscard]] std::int64_t limit() const {
-    return number_at(parse_json(node.good({"hobbes-run", "events", "--stats", "a"}), "stats").value_or(Json::object())["data"],
+    return number_at(parse_json(node.good({"hobbes-run", "events", "--stats", "a"}), "stats")
+                         .value_or(Json::object())["data"],
                      "memory.limit");
   }
   Node node;
@@ -35,10 +38,12 @@ class LeaseUpdate : public ::testing::Test {
 TEST_F(LeaseUpdate, LeasedCoresAreNotLeftForOthers) {
   Outcome outcome = update({"--cpuset-cpus", "1"});
   EXPECT_NE(outcome.wait_status, 0) << "its cores are leased: " << cpus();
-  EXPECT_NE(outcome.err.find("--cores"), std::string::npos) << "what to do instead is said: " << outcome.err;
+  EXPECT_NE(outcome.err.find("--cores"), std::string::npos)
+      << "what to do instead is said: " << outcome.err;
   EXPECT_EQ(cpus(), "0\n");
   // Nobody runs where somebody else has a lease.
-  std::string other = node.bundle("c", "grep Cpus_allowed_list /proc/self/status", {{"hobbes", {{"cores", {{"count", 1}}}}}});
+  std::string other = node.bundle("c", "grep Cpus_allowed_list /proc/self/status",
+                                  {{"hobbes", {{"cores", {{"count", 1}}}}}});
   std::string said = node.good({"hobbes-run", "run", "--bundle", other, "other"});
   EXPECT_NE(said.substr(said.find('\t') + 1), cpus()) << "two enclaves have leased one core";
 }
@@ -62,7 +67,8 @@ TEST_F(LeaseUpdate, NoMemoryAtAllIsNoSize) {
   Outcome outcome = update({"--memory-size", "0"});
   EXPECT_NE(outcome.wait_status, 0);
   EXPECT_NE(outcome.err.find("memory"), std::string::npos) << outcome.err;
-  EXPECT_EQ(number_at(node.enclave("a"), "memory"), 64 << 20) << "the lease is gone and the limit stays at " << limit();
+  EXPECT_EQ(number_at(node.enclave("a"), "memory"), 64 << 20)
+      << "the lease is gone and the limit stays at " << limit();
   EXPECT_EQ(limit(), 64 << 20);
 }
 

@@ -9,14 +9,17 @@ namespace {
 class PhasePipe : public ::testing::Test {
  protected:
   // Runs one rank of `program` in a wrapper's words and returns what remora said.
-  [[nodiscard]] Outcome wrapped(const std::string& words, const std::string& program = "universe", const std::string& argument = {}) const {
-    std::string folder = node.bundle("one", "true",
-                                     {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
-                                      {"process", {{"capabilities", nullptr}}}});
+  [[nodiscard]] Outcome wrapped(const std::string& words, const std::string& program = "universe",
+                                const std::string& argument = {}) const {
+    std::string folder = node.bundle(
+        "one", "true",
+        {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+         {"process", {{"capabilities", nullptr}}}});
     std::string wrapper = folder + "/wrapper";
     std::string rank = HOBBES_BUILD_DIR "/tests/programs/" + program + " " + argument;
     std::string text = words;
-    for (std::size_t at = text.find("RANK"); at != std::string::npos; at = text.find("RANK")) text.replace(at, 4, rank);
+    for (std::size_t at = text.find("RANK"); at != std::string::npos; at = text.find("RANK"))
+      text.replace(at, 4, rank);
     EXPECT_TRUE(replace_file(wrapper, text, 0755));
     std::string path = node.folder() + "/c.xml";
     EXPECT_TRUE(make_directories(share()));
@@ -24,20 +27,23 @@ class PhasePipe : public ::testing::Test {
                              "<composition name=\"wrapped\"><enclave name=\"one\" "
                              "bundle=\"one\"><app name=\"a\" path=\"" +
                                  wrapper + "\" ranks=\"1\"/></enclave></composition>"));
-    return node.run({"remora", "run", "--timeout", "30", "--init-timeout", "2", "--share", share(), path}, 60);
+    return node.run(
+        {"remora", "run", "--timeout", "30", "--init-timeout", "2", "--share", share(), path}, 60);
   }
   [[nodiscard]] std::string share() const { return node.folder() + "/share"; }
   Node node;
 };
 
 TEST_F(PhasePipe, AFileThatAWrapperOpensAtThatNumberIsItsOwn) {
-  Outcome outcome = wrapped("#!/bin/sh\nexec 3> $REMORA_SHARE/data\necho first >&3\nRANK\necho last >&3\n");
+  Outcome outcome =
+      wrapped("#!/bin/sh\nexec 3> $REMORA_SHARE/data\necho first >&3\nRANK\necho last >&3\n");
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   EXPECT_EQ(Files::system().read(share() + "/data").value_or(""), "first\nlast\n");
 }
 
 TEST_F(PhasePipe, APipeThatAWrapperOpensAtThatNumberIsItsOwn) {
-  Outcome outcome = wrapped("#!/bin/bash\nexec 3> >(cat > $REMORA_SHARE/data)\nRANK\nexec 3>&-\nwait\n");
+  Outcome outcome =
+      wrapped("#!/bin/bash\nexec 3> >(cat > $REMORA_SHARE/data)\nRANK\nexec 3>&-\nwait\n");
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   EXPECT_EQ(Files::system().read(share() + "/data").value_or("?"), "");
 }

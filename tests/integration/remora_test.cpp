@@ -15,23 +15,30 @@ namespace {
 
 const std::string programs = HOBBES_BUILD_DIR "/tests/programs/";
 
-// Two sibling enclaves of one core each; `inner` are the apps of the second, `outer` those of the first.
-std::string composition(const Node& node, const std::string& outer, const std::string& inner, const Json& patch = {}) {
-  Json base = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
-               {"process", {{"capabilities", nullptr}}}};
+// Two sibling enclaves of one core each; `inner` are the apps of the second, `outer` those of the
+// first.
+std::string composition(const Node& node, const std::string& outer, const std::string& inner,
+                        const Json& patch = {}) {
+  Json base = {
+      {"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+      {"process", {{"capabilities", nullptr}}}};
   if (!patch.is_null()) base.merge_patch(patch);
   node.bundle("one", "true", base);
   node.bundle("two", "true", base);
   std::string path = node.folder() + "/c.xml";
   EXPECT_TRUE(replace_file(
-      path, "<composition name=\"test\" mpiComm=\"universe\">\n<enclave name=\"one\" bundle=\"one\" mpiComm=\"first\">" + outer +
-                "</enclave>\n<enclave name=\"two\" bundle=\"two\" mpiComm=\"second\">" + inner + "</enclave>\n</composition>\n"));
+      path,
+      "<composition name=\"test\" mpiComm=\"universe\">\n<enclave name=\"one\" bundle=\"one\" "
+      "mpiComm=\"first\">" +
+          outer + "</enclave>\n<enclave name=\"two\" bundle=\"two\" mpiComm=\"second\">" + inner +
+          "</enclave>\n</composition>\n"));
   return path;
 }
 
-std::string app(const std::string& name, const std::string& program, int ranks, const std::string& arguments = {}) {
-  return "<app name=\"" + name + "\" path=\"" + programs + program + "\" ranks=\"" + std::to_string(ranks) + "\" argv=\"" + arguments +
-         "\"/>";
+std::string app(const std::string& name, const std::string& program, int ranks,
+                const std::string& arguments = {}) {
+  return "<app name=\"" + name + "\" path=\"" + programs + program + "\" ranks=\"" +
+         std::to_string(ranks) + "\" argv=\"" + arguments + "\"/>";
 }
 
 int count(const std::string& text, const std::string& part) {
@@ -50,7 +57,8 @@ TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
   Node node;
   std::string out = node.good({"remora", "run",
                                composition(node, app("a", "universe", 2, "first=2 second=0"),
-                                           app("b", "universe", 1, "first=0 second=2") + app("c", "universe", 1, "first=0 second=2"))});
+                                           app("b", "universe", 1, "first=0 second=2") +
+                                               app("c", "universe", 1, "first=0 second=2"))});
   EXPECT_EQ(count(out, "ok "), 4) << out;
   EXPECT_NE(out.find("[a:1] ok 1/4"), std::string::npos) << out;
   expect_nothing_left(node);
@@ -58,17 +66,25 @@ TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
 
 TEST(Remora, UnmodifiedProgramsInCAndCxxAndFortranSeeTheirOwnWorld) {
   Node node;
-  std::string out = node.good(
-      {"remora", "run", composition(node, app("c", "plain-c", 2) + app("cxx", "plain-cxx", 2), app("fortran", "plain-fortran", 2))});
-  for (const char* line : {"C rank 1 of 2", "C++ rank 1 of 2", "Fortran rank 1 of 2", "Fortran rank 0 of 2"})
+  std::string out =
+      node.good({"remora", "run",
+                 composition(node, app("c", "plain-c", 2) + app("cxx", "plain-cxx", 2),
+                             app("fortran", "plain-fortran", 2))});
+  for (const char* line :
+       {"C rank 1 of 2", "C++ rank 1 of 2", "Fortran rank 1 of 2", "Fortran rank 0 of 2"})
     EXPECT_NE(out.find(line), std::string::npos) << line << "\n" << out;
   expect_nothing_left(node);
 }
 
 TEST(Remora, EnclavesWithPidNamespacesOfTheirOwnExchangeLargeMessages) {
   Node node;
-  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "pid"}}}}}}};
-  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 2), app("b", "universe", 2), patch)});
+  Json patch = {
+      {"linux",
+       {{"namespaces",
+         {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "pid"}}}}}}};
+  std::string out =
+      node.good({"remora", "run",
+                 composition(node, app("a", "universe", 2), app("b", "universe", 2), patch)});
   EXPECT_EQ(count(out, "ok "), 4) << out;
   expect_nothing_left(node);
 }
@@ -78,15 +94,18 @@ TEST(Remora, EnclavesWithUserNamespacesOfTheirOwnExchangeLargeMessages) {
   Json spaces = Json::array();
   for (const char* type : {"mount", "ipc", "uts", "user"}) spaces.push_back({{"type", type}});
   Json map = {{{"containerID", 0}, {"hostID", 0}, {"size", 65536}}};
-  node.good({"remora", "run",
-             composition(node, app("a", "pingpong", 1), app("b", "pingpong", 1),
-                         {{"linux", {{"namespaces", spaces}, {"uidMappings", map}, {"gidMappings", map}}}})});
+  node.good(
+      {"remora", "run",
+       composition(
+           node, app("a", "pingpong", 1), app("b", "pingpong", 1),
+           {{"linux", {{"namespaces", spaces}, {"uidMappings", map}, {"gidMappings", map}}}})});
   expect_nothing_left(node);
 }
 
 TEST(Remora, EightRanksOnTwoCoresYieldToEachOther) {
   Node node;
-  std::string out = node.good({"remora", "run", composition(node, app("a", "universe", 4), app("b", "universe", 4))});
+  std::string out = node.good(
+      {"remora", "run", composition(node, app("a", "universe", 4), app("b", "universe", 4))});
   EXPECT_EQ(count(out, "ok "), 8) << out;
 }
 
@@ -94,7 +113,8 @@ TEST(Remora, InstancesOfAnEnclaveAreEnclavesOfTheirOwn) {
   Node node;
   std::string path = composition(node, app("a", "universe", 1), app("b", "universe", 1));
   std::string text = *Files::system().read(path);
-  text = text.substr(0, text.find("<enclave name=\"one\"")) + "<enclave name=\"many\" num=\"2\" bundle=\"one\" mpiComm=\"many\">" +
+  text = text.substr(0, text.find("<enclave name=\"one\"")) +
+         "<enclave name=\"many\" num=\"2\" bundle=\"one\" mpiComm=\"many\">" +
          app("x", "universe", 2, "many=4") + "</enclave></composition>";
   ASSERT_TRUE(replace_file(path, text));
   EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 4);
@@ -103,12 +123,14 @@ TEST(Remora, InstancesOfAnEnclaveAreEnclavesOfTheirOwn) {
 
 TEST(Remora, AnExistingEnclaveIsUsedAndLeftAsItWas) {
   Node node;
-  Json patch = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
-                {"process", {{"capabilities", nullptr}}}};
-  node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("old", "exec sleep 1000", patch), "old"});
+  Json patch = {
+      {"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+      {"process", {{"capabilities", nullptr}}}};
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("old", "exec sleep 1000", patch), "old"});
   std::string path = node.folder() + "/c.xml";
-  ASSERT_TRUE(replace_file(
-      path, "<composition name=\"test\"><enclave name=\"e\" use=\"old\">" + app("x", "universe", 2) + "</enclave></composition>"));
+  ASSERT_TRUE(replace_file(path, "<composition name=\"test\"><enclave name=\"e\" use=\"old\">" +
+                                     app("x", "universe", 2) + "</enclave></composition>"));
   EXPECT_EQ(count(node.good({"remora", "run", path}), "ok "), 2);
   EXPECT_EQ(text_at(node.enclave("old"), "state"), "running");
   node.good({"hobbes-run", "delete", "--force", "old"});
@@ -128,7 +150,8 @@ class RemoraFailure : public ::testing::TestWithParam<Failure> {};
 TEST_P(RemoraFailure, EndsWithinTenSecondsWithTheCulpritNamed) {
   Node node;
   Failure failure = GetParam();
-  std::string path = composition(node, app("good", "misbehave", 2, failure.how), app("bad", "misbehave", 1, failure.how));
+  std::string path = composition(node, app("good", "misbehave", 2, failure.how),
+                                 app("bad", "misbehave", 1, failure.how));
   auto begin = std::chrono::steady_clock::now();
   Outcome outcome = node.run({"remora", "run", path}, 30);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -139,27 +162,33 @@ TEST_P(RemoraFailure, EndsWithinTenSecondsWithTheCulpritNamed) {
   expect_nothing_left(node);
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, RemoraFailure,
-                         ::testing::Values(Failure{"abort", 42, "called MPI_Abort with code 42"}, Failure{"kill", 137, "signal 9"},
-                                           Failure{"segv", 139, "signal 11"}, Failure{"exit3", 3, "exit code 3"},
-                                           Failure{"exit0", 1, "without MPI_Finalize"}, Failure{"never-init-exit", 1, "without MPI_Init"},
-                                           Failure{"never-init-hang", 1, "has not reached MPI_Init"},
-                                           Failure{"finalize-early", 1, "is in MPI_Finalize while"}),
-                         [](const auto& test) {
-                           std::string name = test.param.how;
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Every, RemoraFailure,
+    ::testing::Values(Failure{"abort", 42, "called MPI_Abort with code 42"},
+                      Failure{"kill", 137, "signal 9"}, Failure{"segv", 139, "signal 11"},
+                      Failure{"exit3", 3, "exit code 3"},
+                      Failure{"exit0", 1, "without MPI_Finalize"},
+                      Failure{"never-init-exit", 1, "without MPI_Init"},
+                      Failure{"never-init-hang", 1, "has not reached MPI_Init"},
+                      Failure{"finalize-early", 1, "is in MPI_Finalize while"}),
+    [](const auto& test) {
+      std::string name = test.param.how;
+      std::erase(name, '-');
+      return name;
+    });
 
 TEST(Remora, ALongWaitInFinalizeIsNoDeadlock) {
   Node node;
-  node.good({"remora", "run", composition(node, app("a", "misbehave", 2, "late"), app("b", "misbehave", 1, "late"))}, 40);
+  node.good({"remora", "run",
+             composition(node, app("a", "misbehave", 2, "late"), app("b", "misbehave", 1, "late"))},
+            40);
 }
 
 TEST(Remora, ATimeLimitEndsItWithStatus124) {
   Node node;
-  Outcome outcome =
-      node.run({"remora", "run", "--timeout", "2", composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"))});
+  Outcome outcome = node.run(
+      {"remora", "run", "--timeout", "2",
+       composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"))});
   EXPECT_EQ(exit_code_of(outcome.wait_status), 124);
   EXPECT_NE(outcome.err.find("time limit of 2 s"), std::string::npos) << outcome.err;
   expect_nothing_left(node);
@@ -167,24 +196,30 @@ TEST(Remora, ATimeLimitEndsItWithStatus124) {
 
 TEST(Remora, StandardInputGoesToTheRankThatIsNamed) {
   Node node;
-  std::string path = composition(node, app("a", "misbehave", 1, "stdin"), app("b", "misbehave", 1, "stdin"));
-  Outcome outcome = node.run({"sh", "-c", "echo a line | " HOBBES_BUILD_DIR "/bin/remora run --stdin 1 " + path});
+  std::string path =
+      composition(node, app("a", "misbehave", 1, "stdin"), app("b", "misbehave", 1, "stdin"));
+  Outcome outcome =
+      node.run({"sh", "-c", "echo a line | " HOBBES_BUILD_DIR "/bin/remora run --stdin 1 " + path});
   EXPECT_NE(outcome.out.find("[b:0] read a line"), std::string::npos) << outcome.out << outcome.err;
   EXPECT_EQ(outcome.out.find("[a:0] read"), std::string::npos);
 }
 
 TEST(Remora, SignalsEndItAndAKilledLauncherLeavesNothing) {
   Node node;
-  std::string path = composition(node, app("a", "misbehave", 2, "term"), app("b", "misbehave", 1, "term"));
+  std::string path =
+      composition(node, app("a", "misbehave", 2, "term"), app("b", "misbehave", 1, "term"));
   for (int number : {SIGTERM, SIGINT, SIGKILL}) {
     std::string out = node.folder() + "/out";
     pid_t child = ::fork();
     if (child == 0) {
-      if (std::freopen(out.c_str(), "w", stdout) == nullptr || std::freopen("/dev/null", "w", stderr) == nullptr) ::_exit(1);
+      if (std::freopen(out.c_str(), "w", stdout) == nullptr ||
+          std::freopen("/dev/null", "w", stderr) == nullptr)
+        ::_exit(1);
       ::execl(HOBBES_BUILD_DIR "/bin/remora", "remora", "run", path.c_str(), nullptr);
       ::_exit(1);
     }
-    EXPECT_TRUE(eventually([&] { return count(Files::system().read(out).value_or(""), "ready") == 3; }, 20));
+    EXPECT_TRUE(eventually(
+        [&] { return count(Files::system().read(out).value_or(""), "ready") == 3; }, 20));
     EXPECT_TRUE(eventually([&] { return count(node.run({"remora", "ps"}).out, "in MPI") >= 3; }));
     ::kill(child, number);
     int status = 0;
@@ -199,7 +234,9 @@ TEST(Remora, SignalsEndItAndAKilledLauncherLeavesNothing) {
     }
     EXPECT_TRUE(eventually(over)) << "a killed launcher leaves this to hobbesd";
     EXPECT_TRUE(eventually(gone)) << "ranks are left";
-    EXPECT_TRUE(eventually([&] { return node.run({"hobbes", "enclaves", "--json"}).out == "[]\n"; })) << "enclaves go with their launcher";
+    EXPECT_TRUE(eventually([&] {
+      return node.run({"hobbes", "enclaves", "--json"}).out == "[]\n";
+    })) << "enclaves go with their launcher";
     node.good({"remora", "run", composition(node, app("a", "plain-c", 1), app("b", "plain-c", 1))});
   }
   expect_nothing_left(node);
@@ -207,7 +244,8 @@ TEST(Remora, SignalsEndItAndAKilledLauncherLeavesNothing) {
 
 TEST(Remora, WhereShowsTheStacksOfARunningComposition) {
   Node node;
-  std::string path = composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"));
+  std::string path =
+      composition(node, app("a", "misbehave", 1, "term"), app("b", "misbehave", 1, "term"));
   pid_t child = ::fork();
   if (child == 0) {
     if (std::freopen("/dev/null", "w", stdout) == nullptr) ::_exit(1);
@@ -224,26 +262,35 @@ TEST(Remora, WhereShowsTheStacksOfARunningComposition) {
   ::waitpid(child, nullptr, 0);
 }
 
-// Bundles that others start: each takes its rank from the host when it is created, and they find each other.
+// Bundles that others start: each takes its rank from the host when it is created, and they find
+// each other.
 TEST(LaunchHook, BundlesStartedOneByOneFormTheHostedComposition) {
   Node node;
   std::string path = node.folder() + "/open.xml";
   ASSERT_TRUE(replace_file(path,
-                           "<composition name=\"open\"><enclave name=\"e\" mpiComm=\"e\"><app name=\"x\" ranks=\"2\"/></enclave><enclave "
+                           "<composition name=\"open\"><enclave name=\"e\" mpiComm=\"e\"><app "
+                           "name=\"x\" ranks=\"2\"/></enclave><enclave "
                            "name=\"f\"><app name=\"y\"/></enclave></composition>"));
   auto member = [&](const std::string& name, const std::string& app_name) {
-    return node.bundle(name, "exec " + programs + "universe",
-                       {{"process", {{"capabilities", nullptr}}},
-                        {"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}}}}},
-                        {"hobbes", {{"cores", nullptr}, {"remora", {{"composition", "open"}, {"app", app_name}, {"timeout", 10}}}}}});
+    return node.bundle(
+        name, "exec " + programs + "universe",
+        {{"process", {{"capabilities", nullptr}}},
+         {"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}}}}},
+         {"hobbes",
+          {{"cores", nullptr},
+           {"remora", {{"composition", "open"}, {"app", app_name}, {"timeout", 10}}}}}});
   };
   // The first member comes before its host: it waits for it.
-  std::string script = "(" HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m0", "x") + " m0 > " + node.folder() +
-                       "/m0.out 2>&1 &); sleep 0.5; " HOBBES_BUILD_DIR "/bin/remora host --timeout 30 " + path + " 2>&1 & " +
-                       "sleep 1; " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m1", "x") +
-                       " m1 & " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m2", "y") + " m2; wait";
+  std::string script =
+      "(" HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + member("m0", "x") + " m0 > " +
+      node.folder() +
+      "/m0.out 2>&1 &); sleep 0.5; " HOBBES_BUILD_DIR "/bin/remora host --timeout 30 " + path +
+      " 2>&1 & " + "sleep 1; " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
+      member("m1", "x") + " m1 & " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
+      member("m2", "y") + " m2; wait";
   Outcome outcome = node.run({"bash", "-c", script}, 60);
-  std::string all = outcome.out + outcome.err + Files::system().read(node.folder() + "/m0.out").value_or("");
+  std::string all =
+      outcome.out + outcome.err + Files::system().read(node.folder() + "/m0.out").value_or("");
   EXPECT_EQ(count(all, "ok "), 3) << all;
   EXPECT_NE(all.find("composition \"open\" finished"), std::string::npos) << all;
   expect_nothing_left(node);
@@ -251,35 +298,48 @@ TEST(LaunchHook, BundlesStartedOneByOneFormTheHostedComposition) {
 
 TEST(LaunchHook, AMissingHostOrPeerIsNamedWithinItsTime) {
   Node node;
-  Json patch = {{"hobbes", {{"cores", nullptr}, {"remora", {{"composition", "nowhere"}, {"app", "x"}, {"timeout", 1}}}}}};
-  EXPECT_NE(node.run({"hobbes-run", "create", "--bundle", node.bundle("b", "true", patch), "a"}).err.find("nobody hosted it within 1 s"),
+  Json patch = {{"hobbes",
+                 {{"cores", nullptr},
+                  {"remora", {{"composition", "nowhere"}, {"app", "x"}, {"timeout", 1}}}}}};
+  EXPECT_NE(node.run({"hobbes-run", "create", "--bundle", node.bundle("b", "true", patch), "a"})
+                .err.find("nobody hosted it within 1 s"),
             std::string::npos);
   std::string path = node.folder() + "/open.xml";
-  ASSERT_TRUE(replace_file(path, "<composition name=\"open\"><enclave name=\"e\"><app name=\"x\" ranks=\"2\"/></enclave></composition>"));
-  Outcome outcome = node.run({"bash", "-c",
-                              HOBBES_BUILD_DIR "/bin/remora host --peer-timeout 2 " + path +
-                                  " & sleep 0.7; " HOBBES_BUILD_DIR "/bin/remora env open x > /dev/null; wait $!"},
-                             30);
+  ASSERT_TRUE(replace_file(path,
+                           "<composition name=\"open\"><enclave name=\"e\"><app name=\"x\" "
+                           "ranks=\"2\"/></enclave></composition>"));
+  Outcome outcome = node.run(
+      {"bash", "-c",
+       HOBBES_BUILD_DIR "/bin/remora host --peer-timeout 2 " + path +
+           " & sleep 0.7; " HOBBES_BUILD_DIR "/bin/remora env open x > /dev/null; wait $!"},
+      30);
   EXPECT_EQ(exit_code_of(outcome.wait_status), 1);
-  EXPECT_NE(outcome.err.find("of app \"x\" has not joined within 2 s"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("of app \"x\" has not joined within 2 s"), std::string::npos)
+      << outcome.err;
   expect_nothing_left(node);
 }
 
 TEST(Remora, ThePosterIsRefusedAsPrintedAndValidWhenMended) {
   Node node;
   const std::string fixtures = HOBBES_SOURCE_DIR "/tests/fixtures/";
-  Outcome printed = node.run({"remora", "validate", fixtures + "poster-composition-as-printed.xml"});
+  Outcome printed =
+      node.run({"remora", "validate", fixtures + "poster-composition-as-printed.xml"});
   EXPECT_EQ(exit_code_of(printed.wait_status), 1);
   EXPECT_NE(printed.out.find(":7: found </app>"), std::string::npos) << printed.out;
-  std::string mended = node.good({"remora", "validate", fixtures + "poster-composition-mended.xml"});
+  std::string mended =
+      node.good({"remora", "validate", fixtures + "poster-composition-mended.xml"});
   for (const char* space : {"universe", "simulation", "analysis", "tool"})
     EXPECT_NE(mended.find("  " + std::string(space)), std::string::npos) << mended;
   EXPECT_NE(mended.find("`remora run` would still need"), std::string::npos);
-  EXPECT_EQ(exit_code_of(node.run({"remora", "run", fixtures + "poster-composition-mended.xml"}).wait_status), 1);
+  EXPECT_EQ(
+      exit_code_of(
+          node.run({"remora", "run", fixtures + "poster-composition-mended.xml"}).wait_status),
+      1);
 }
 
-// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps. Tolerance: LAMMPS counts pairs of its neighbour
-// list, which may be up to 20 steps old at its outer edge; inside, both count the same pairs in the same bins.
+// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps.
+// Tolerance: LAMMPS counts pairs of its neighbour list, which may be up to 20 steps old at its
+// outer edge; inside, both count the same pairs in the same bins.
 TEST(Melt, TheRdfAgreesWithLammpsOwn) {
   Node node;
   std::string share = node.folder() + "/share";
@@ -287,11 +347,14 @@ TEST(Melt, TheRdfAgreesWithLammpsOwn) {
   std::string folder = HOBBES_BUILD_DIR "/share/hobbes/melt";
   std::string xml = *Files::system().read(folder + "/composition.xml");
   auto replace = [&](const std::string& from, const std::string& to) {
-    for (std::size_t at = xml.find(from); at != std::string::npos; at = xml.find(from, at + to.size())) xml.replace(at, from.size(), to);
+    for (std::size_t at = xml.find(from); at != std::string::npos;
+         at = xml.find(from, at + to.size()))
+      xml.replace(at, from.size(), to);
   };
   replace("../../../libexec", HOBBES_BUILD_DIR "/libexec");
   replace("bundle=\"", "bundle=\"" + folder + "/");
-  replace("argv=\"20000 100\"", "argv=\"400 100 /usr/share/lammps/examples/melt/in.melt " + share + "/lammps.rdf\"");
+  replace("argv=\"20000 100\"",
+          "argv=\"400 100 /usr/share/lammps/examples/melt/in.melt " + share + "/lammps.rdf\"");
   ASSERT_TRUE(replace_file(node.folder() + "/melt.xml", xml));
   node.good({"remora", "run", "--share", share, node.folder() + "/melt.xml"}, 90);
 
@@ -322,12 +385,14 @@ TEST(Melt, TheRdfAgreesWithLammpsOwn) {
     if (at == reference.end() || at->first == 0) continue;
     ASSERT_EQ(at->second.size(), fields.size() - 3);
     for (std::size_t bin = 0; bin + 3 < fields.size(); ++bin)
-      EXPECT_NEAR(fields[bin + 3], at->second[bin], 0.002 + 0.005 * at->second[bin]) << "step " << at->first << " bin " << bin;
+      EXPECT_NEAR(fields[bin + 3], at->second[bin], 0.002 + 0.005 * at->second[bin])
+          << "step " << at->first << " bin " << bin;
     ++compared;
   }
   EXPECT_EQ(compared, 4);
   for (const char* file : {"rdf.png", "atoms.png"})
-    EXPECT_GT(Files::system().read(share + "/" + file, 16 << 20).value_or("").size(), 10000U) << file;
+    EXPECT_GT(Files::system().read(share + "/" + file, 16 << 20).value_or("").size(), 10000U)
+        << file;
   node.expect_clean();
 }
 

@@ -21,27 +21,40 @@ TEST(Rest, AnEnclaveLivesThroughTheApi) {
   Node node;
   node.wake_daemon();
   std::string bundle = node.bundle("b", "echo from inside; exec sleep 1000");
-  auto [planned, placement] = node.rest("POST", "/v1/enclaves?dryRun=true", body(node, "a", bundle));
+  auto [planned, placement] =
+      node.rest("POST", "/v1/enclaves?dryRun=true", body(node, "a", bundle));
   EXPECT_EQ(planned, 200);
   EXPECT_EQ(text_at(placement, "cpus"), "0");
   auto [created, operation] = node.rest("POST", "/v1/enclaves", body(node, "a", bundle));
   EXPECT_EQ(created, 202);
   EXPECT_EQ(text_at(node.finished(operation), "state"), "succeeded");
   EXPECT_EQ(text_at(node.rest("GET", "/v1/enclaves/a").second, "state"), "created");
-  EXPECT_EQ(text_at(node.finished(node.rest("POST", "/v1/enclaves/a/start").second), "state"), "succeeded");
-  EXPECT_TRUE(eventually([&] { return node.rest("GET", "/v1/enclaves/a/logs").second == Json("from inside\n"); }));
+  EXPECT_EQ(text_at(node.finished(node.rest("POST", "/v1/enclaves/a/start").second), "state"),
+            "succeeded");
+  EXPECT_TRUE(eventually(
+      [&] { return node.rest("GET", "/v1/enclaves/a/logs").second == Json("from inside\n"); }));
   EXPECT_EQ(node.rest("GET", "/v1/enclaves?label=job%3D7").second["items"].size(), 1U);
   EXPECT_EQ(node.rest("GET", "/v1/enclaves?label=job%3D8").second["items"].size(), 0U);
-  EXPECT_EQ(text_at(node.finished(node.rest("POST", "/v1/enclaves/a/exec", R"({"args":["sh","-c","exit 4"]})").second), "state"), "failed");
-  EXPECT_EQ(text_at(node.finished(node.rest("PATCH", "/v1/enclaves/a", R"({"cores":{"count":2}})").second), "state"), "succeeded");
+  EXPECT_EQ(
+      text_at(
+          node.finished(
+              node.rest("POST", "/v1/enclaves/a/exec", R"({"args":["sh","-c","exit 4"]})").second),
+          "state"),
+      "failed");
+  EXPECT_EQ(text_at(node.finished(
+                        node.rest("PATCH", "/v1/enclaves/a", R"({"cores":{"count":2}})").second),
+                    "state"),
+            "succeeded");
   EXPECT_EQ(text_at(node.rest("GET", "/v1/enclaves/a").second, "cpus"), "0-1");
   node.finished(node.rest("POST", "/v1/enclaves/a/pause").second);
   EXPECT_EQ(text_at(node.rest("GET", "/v1/enclaves/a").second, "state"), "paused");
   node.finished(node.rest("POST", "/v1/enclaves/a/resume").second);
   node.finished(node.rest("POST", "/v1/enclaves/a/kill", R"({"signal":"KILL"})").second);
-  EXPECT_TRUE(eventually([&] { return text_at(node.rest("GET", "/v1/enclaves/a").second, "state") == "stopped"; }));
+  EXPECT_TRUE(eventually(
+      [&] { return text_at(node.rest("GET", "/v1/enclaves/a").second, "state") == "stopped"; }));
   EXPECT_EQ(node.rest("GET", "/v1/enclaves/a").second["exitStatus"], 137);
-  EXPECT_EQ(text_at(node.finished(node.rest("DELETE", "/v1/enclaves/a").second), "state"), "succeeded");
+  EXPECT_EQ(text_at(node.finished(node.rest("DELETE", "/v1/enclaves/a").second), "state"),
+            "succeeded");
   EXPECT_EQ(node.rest("GET", "/v1/enclaves/a").first, 404);
   node.expect_clean();
 }
@@ -49,9 +62,11 @@ TEST(Rest, AnEnclaveLivesThroughTheApi) {
 TEST(Rest, FailuresOfOperationsSayWhatHobbesRunSaid) {
   Node node;
   node.wake_daemon();
-  Json ended = node.finished(node.rest("POST", "/v1/enclaves", body(node, "a", "/no/such/bundle")).second);
+  Json ended =
+      node.finished(node.rest("POST", "/v1/enclaves", body(node, "a", "/no/such/bundle")).second);
   EXPECT_EQ(text_at(ended, "state"), "failed");
-  EXPECT_NE(text_at(ended["error"], "cause").find("no such file or directory"), std::string::npos) << to_text(ended);
+  EXPECT_NE(text_at(ended["error"], "cause").find("no such file or directory"), std::string::npos)
+      << to_text(ended);
   node.expect_clean();
 }
 
@@ -59,10 +74,14 @@ TEST(Rest, TheSameIdempotencyKeyIsTheSameOperation) {
   Node node;
   node.wake_daemon();
   std::string bundle = node.bundle("b", "exec sleep 1000");
-  auto first = node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
-  auto second = node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
+  auto first =
+      node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
+  auto second =
+      node.rest("POST", "/v1/enclaves", body(node, "a", bundle), {"Idempotency-Key: k1"}).second;
   EXPECT_EQ(text_at(first, "operation"), text_at(second, "operation"));
-  EXPECT_EQ(node.rest("POST", "/v1/enclaves", body(node, "b", bundle), {"Idempotency-Key: k1"}).first, 400)
+  EXPECT_EQ(
+      node.rest("POST", "/v1/enclaves", body(node, "b", bundle), {"Idempotency-Key: k1"}).first,
+      400)
       << "another request under the same key";
   EXPECT_EQ(text_at(node.finished(first), "state"), "succeeded");
 }
@@ -70,9 +89,13 @@ TEST(Rest, TheSameIdempotencyKeyIsTheSameOperation) {
 TEST(Rest, AChangeUnderAnOldETagIsRefused) {
   Node node;
   node.wake_daemon();
-  node.finished(node.rest("POST", "/v1/enclaves", body(node, "a", node.bundle("b", "exec sleep 1000"))).second);
-  std::string headers =
-      node.run({"sh", "-c", "curl -s -D - -o /dev/null --unix-socket " + node.run_folder() + "/api.sock http://n/v1/enclaves/a"}).out;
+  node.finished(
+      node.rest("POST", "/v1/enclaves", body(node, "a", node.bundle("b", "exec sleep 1000")))
+          .second);
+  std::string headers = node.run({"sh", "-c",
+                                  "curl -s -D - -o /dev/null --unix-socket " + node.run_folder() +
+                                      "/api.sock http://n/v1/enclaves/a"})
+                            .out;
   std::size_t at = headers.find("ETag: ");
   ASSERT_NE(at, std::string::npos) << headers;
   std::string etag = headers.substr(at + 6, headers.find('\r', at) - at - 6);
@@ -87,7 +110,8 @@ TEST(Rest, AChangeUnderAnOldETagIsRefused) {
 TEST(Rest, BadRequestsAreAnsweredAsProblems) {
   Node node;
   node.wake_daemon();
-  for (const auto& [method, path, text, status] : std::vector<std::tuple<std::string, std::string, std::string, int>>{
+  for (const auto& [method, path, text, status] :
+       std::vector<std::tuple<std::string, std::string, std::string, int>>{
            {"POST", "/v1/enclaves", "nonsense", 400},
            {"POST", "/v1/enclaves", "[1]", 400},
            {"POST", "/v1/enclaves", R"({"id":"a/b","bundle":"/x"})", 400},
@@ -116,12 +140,14 @@ TEST(Rest, SlowAndSilentClientsDelayNobody) {
     int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, (node.run_folder() + "/api.sock").c_str(), sizeof address.sun_path - 1);
+    std::strncpy(address.sun_path, (node.run_folder() + "/api.sock").c_str(),
+                 sizeof address.sun_path - 1);
     ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     ASSERT_GT(::send(fd, "POST /v1/enc", 12, MSG_NOSIGNAL), 0);
     slow.push_back(fd);
   }
-  // Launches do not pass through REST at all; REST itself is free again when the half-sent requests have timed out.
+  // Launches do not pass through REST at all; REST itself is free again when the half-sent requests
+  // have timed out.
   node.good({"hobbes-run", "run", "--bundle", node.bundle("b", "true"), "a"}, 5);
   EXPECT_TRUE(eventually([&] { return node.rest("GET", "/v1/node").first == 200; }, 40));
   for (int fd : slow) ::close(fd);
@@ -134,8 +160,10 @@ TEST(Rest, EventsStreamAndResumeAfterTheLastSeen) {
   node.good({"hobbes-run", "run", "--bundle", node.bundle("b", "true"), "a"});
   Json now = *parse_json(node.good({"hobbes", "node", "--json"}), "node");
   std::string from = std::to_string(number_at(now, "sequence") - 3);
-  std::string out = node.run({"sh", "-c", curl + "-H 'Last-Event-ID: " + from + "' http://n/v1/events"}).out;
-  EXPECT_NE(out.find("id: " + std::to_string(number_at(now, "sequence") - 2)), std::string::npos) << out;
+  std::string out =
+      node.run({"sh", "-c", curl + "-H 'Last-Event-ID: " + from + "' http://n/v1/events"}).out;
+  EXPECT_NE(out.find("id: " + std::to_string(number_at(now, "sequence") - 2)), std::string::npos)
+      << out;
   EXPECT_NE(out.find("\"type\":\"enclave\""), std::string::npos) << out;
   EXPECT_EQ(node.rest("GET", "/v1/events", "", {"Last-Event-ID: 999999999"}).first, 410);
 }
@@ -143,15 +171,20 @@ TEST(Rest, EventsStreamAndResumeAfterTheLastSeen) {
 TEST(Rest, MetricsAndPagesAndTopology) {
   Node node;
   node.wake_daemon();
-  EXPECT_NE(node.rest("GET", "/metrics").second.get<std::string>().find("hobbes_cores{state=\"free\"} 2"), std::string::npos);
+  EXPECT_NE(
+      node.rest("GET", "/metrics").second.get<std::string>().find("hobbes_cores{state=\"free\"} 2"),
+      std::string::npos);
   EXPECT_EQ(node.rest("GET", "/v1/topology").second["cores"].size(), 2U);
   EXPECT_TRUE(node.rest("GET", "/v1/node").second.contains("inventory"));
   for (const char* id : {"a", "b", "c"})
-    node.good({"hobbes-run", "create", "--bundle", node.bundle(id, "true", {{"hobbes", {{"cores", nullptr}}}}), id});
+    node.good({"hobbes-run", "create", "--bundle",
+               node.bundle(id, "true", {{"hobbes", {{"cores", nullptr}}}}), id});
   std::set<std::string> seen;
   std::string cursor;
   for (int page = 0; page < 4; ++page) {
-    Json got = node.rest("GET", "/v1/enclaves?limit=1" + (cursor.empty() ? "" : "&cursor=" + cursor)).second;
+    Json got =
+        node.rest("GET", "/v1/enclaves?limit=1" + (cursor.empty() ? "" : "&cursor=" + cursor))
+            .second;
     for (const Json& item : got["items"]) seen.insert(text_at(item, "id"));
     cursor = text_at(got, "next");
     if (cursor.empty()) break;
@@ -184,14 +217,21 @@ TEST(Rest, TcpNeedsTlsAndAKnownToken) {
   EXPECT_NE(refused.err.find("TCP needs TLS and tokens"), std::string::npos) << refused.err;
   node.good({"sh", "-c",
              "cd " + node.folder() +
-                 " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost 2>/dev/null"});
-  std::string digest = node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
+                 " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
+                 "-days 1 -subj /CN=localhost 2>/dev/null"});
+  std::string digest =
+      node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
   ASSERT_TRUE(replace_file(node.folder() + "/config.json", to_text({{"tokens", {{digest, "0"}}}})));
   node.good({"sh", "-c",
-             daemon + " --config " + node.folder() + "/config.json --listen 127.0.0.1:18443 --tls-certificate " + node.folder() +
+             daemon + " --config " + node.folder() +
+                 "/config.json --listen 127.0.0.1:18443 --tls-certificate " + node.folder() +
                  "/cert.pem --tls-key " + node.folder() + "/key.pem >/dev/null 2>&1 &"});
   auto status = [&](const std::string& header) {
-    return node.run({"sh", "-c", "curl -sk -o /dev/null -w '%{http_code}' " + header + " https://127.0.0.1:18443/v1/node"}).out;
+    return node
+        .run({"sh", "-c",
+              "curl -sk -o /dev/null -w '%{http_code}' " + header +
+                  " https://127.0.0.1:18443/v1/node"})
+        .out;
   };
   EXPECT_TRUE(eventually([&] { return status("-H 'Authorization: Bearer secret'") == "200"; }));
   EXPECT_EQ(status("-H 'Authorization: Bearer wrong'"), "401");

@@ -9,19 +9,25 @@ class RestValidation : public ::testing::Test {
  protected:
   RestValidation() { node.wake_daemon(); }
   ~RestValidation() override {
-    for (const char* id : {"a", "b", "labelled"}) (void)node.run({"hobbes-run", "delete", "--force", id});
+    for (const char* id : {"a", "b", "labelled"})
+      (void)node.run({"hobbes-run", "delete", "--force", id});
   }
   void start(const std::string& id, const Json& labels = Json::object()) const {
-    std::string bundle = node.bundle(id, "exec sleep 1000", {{"hobbes", {{"cores", {{"count", 1}}}}}});
+    std::string bundle =
+        node.bundle(id, "exec sleep 1000", {{"hobbes", {{"cores", {{"count", 1}}}}}});
     Json ended = node.finished(
-        node.rest("POST", "/v1/enclaves", to_text({{"id", id}, {"bundle", bundle}, {"labels", labels}, {"start", true}})).second);
+        node.rest("POST", "/v1/enclaves",
+                  to_text({{"id", id}, {"bundle", bundle}, {"labels", labels}, {"start", true}}))
+            .second);
     ASSERT_EQ(text_at(ended, "state"), "succeeded") << to_text(ended);
   }
   // The request is refused, and the answer names what was wrong with it.
-  void expect_refused(const std::string& method, const std::string& path, const std::string& body, const std::string& named) const {
+  void expect_refused(const std::string& method, const std::string& path, const std::string& body,
+                      const std::string& named) const {
     auto [status, problem] = node.rest(method, path, body);
     EXPECT_EQ(status, 400) << method << " " << path << " " << body << ": " << to_text(problem);
-    EXPECT_NE(to_text(problem).find(named), std::string::npos) << method << " " << path << " " << body << ": " << to_text(problem);
+    EXPECT_NE(to_text(problem).find(named), std::string::npos)
+        << method << " " << path << " " << body << ": " << to_text(problem);
   }
   Node node;
 };
@@ -29,9 +35,12 @@ class RestValidation : public ::testing::Test {
 TEST_F(RestValidation, UnknownKeysAreRefusedByName) {
   std::string bundle = node.bundle("b", "true", {{"hobbes", {{"cores", nullptr}}}});
   start("a");
-  expect_refused("POST", "/v1/enclaves", to_text({{"id", "b"}, {"bundle", bundle}, {"strat", true}}), "strat");
-  expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":{"count":1,"policyy":"spread"}})", "policyy");
-  expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":{"count":1},"memroy":{"size":"1GiB"}})", "memroy");
+  expect_refused("POST", "/v1/enclaves",
+                 to_text({{"id", "b"}, {"bundle", bundle}, {"strat", true}}), "strat");
+  expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":{"count":1,"policyy":"spread"}})",
+                 "policyy");
+  expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":{"count":1},"memroy":{"size":"1GiB"}})",
+                 "memroy");
   expect_refused("POST", "/v1/enclaves/a/kill", R"({"signl":"HUP"})", "signl");
   expect_refused("POST", "/v1/enclaves/a/exec", R"({"args":["true"],"user":"nobody"})", "user");
   expect_refused("POST", "/v1/enclaves/a/pause", R"({"force":true})", "force");
@@ -42,9 +51,13 @@ TEST_F(RestValidation, UnknownKeysAreRefusedByName) {
 TEST_F(RestValidation, ValuesOfAnotherTypeAreRefusedByName) {
   std::string bundle = node.bundle("b", "true", {{"hobbes", {{"cores", nullptr}}}});
   start("a");
-  expect_refused("POST", "/v1/enclaves", to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"job", 7}}}}), "job");
-  expect_refused("POST", "/v1/enclaves", to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"job", {{"deep", "7"}}}}}}), "job");
-  expect_refused("POST", "/v1/enclaves", to_text({{"id", "b"}, {"bundle", bundle}, {"start", "yes"}}), "start");
+  expect_refused("POST", "/v1/enclaves",
+                 to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"job", 7}}}}), "job");
+  expect_refused("POST", "/v1/enclaves",
+                 to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"job", {{"deep", "7"}}}}}}),
+                 "job");
+  expect_refused("POST", "/v1/enclaves",
+                 to_text({{"id", "b"}, {"bundle", bundle}, {"start", "yes"}}), "start");
   expect_refused("POST", "/v1/enclaves", to_text({{"id", 7}, {"bundle", bundle}}), "id");
   expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":"2"})", "cores");
   expect_refused("PATCH", "/v1/enclaves/a", R"({"cores":{"count":1.5}})", "count");
@@ -84,7 +97,8 @@ TEST_F(RestValidation, FiltersByLabelsFindValuesWithAnEqualsSign) {
   EXPECT_EQ(node.rest("GET", "/v1/enclaves?label=command=a").second["items"].size(), 0U);
   EXPECT_EQ(node.rest("GET", "/v1/enclaves?label=plus%3D1%2B1").second["items"].size(), 1U);
   std::string bundle = node.bundle("b", "true", {{"hobbes", {{"cores", nullptr}}}});
-  expect_refused("POST", "/v1/enclaves", to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"a=b", "c"}}}}), "a=b");
+  expect_refused("POST", "/v1/enclaves",
+                 to_text({{"id", "b"}, {"bundle", bundle}, {"labels", {{"a=b", "c"}}}}), "a=b");
 }
 
 TEST_F(RestValidation, TheRootOfAListIsThatOfItsEnclaves) {
@@ -111,21 +125,26 @@ TEST_F(RestValidation, ActingOnNothingIsNotFound) {
 }
 
 TEST_F(RestValidation, AMethodThatAResourceDoesNotHaveIsNotAllowed) {
-  for (const auto& [method, path] :
-       {std::pair{"PUT", "/v1/enclaves"}, {"DELETE", "/v1/node"}, {"POST", "/v1/topology"}, {"GET", "/v1/enclaves/a/start"}})
+  for (const auto& [method, path] : {std::pair{"PUT", "/v1/enclaves"},
+                                     {"DELETE", "/v1/node"},
+                                     {"POST", "/v1/topology"},
+                                     {"GET", "/v1/enclaves/a/start"}})
     EXPECT_EQ(node.rest(method, path).first, 405) << method << " " << path;
 }
 
 TEST_F(RestValidation, TheOutputOfAProgramIsThere) {
   start("a");
-  Json begun = node.rest("POST", "/v1/enclaves/a/exec", R"({"args":["sh","-c","echo to one; echo to two >&2; exit 4"]})").second;
+  Json begun = node.rest("POST", "/v1/enclaves/a/exec",
+                         R"({"args":["sh","-c","echo to one; echo to two >&2; exit 4"]})")
+                   .second;
   Json ended = node.finished(begun);
   EXPECT_EQ(ended["exitCode"], 4);
   auto [status, text] = node.rest("GET", "/v1/operations/" + text_at(begun, "operation") + "/logs");
   EXPECT_EQ(status, 200);
   EXPECT_NE(to_text(text).find("to one"), std::string::npos) << to_text(text);
   EXPECT_NE(to_text(text).find("to two"), std::string::npos) << to_text(text);
-  EXPECT_TRUE(!ended.contains("log") || Files::system().exists(text_at(ended, "log"))) << "it names a file that is not there";
+  EXPECT_TRUE(!ended.contains("log") || Files::system().exists(text_at(ended, "log")))
+      << "it names a file that is not there";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// System calls that a profile hands to an agent (SCMP_ACT_NOTIFY): the agent here is as small as one
-// can be, and answers every call with the error of an empty drive.
+// System calls that a profile hands to an agent (SCMP_ACT_NOTIFY): the agent here is as small as
+// one can be, and answers every call with the error of an empty drive.
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -33,13 +33,20 @@ class SeccompAgent : public ::testing::TestWithParam<bool> {
     if (thread_.joinable()) thread_.join();
   }
 
-  [[nodiscard]] std::string bundle(const std::string& script, const Json& rule, const std::string& listener) const {
-    Json seccomp = {{"defaultAction", "SCMP_ACT_ALLOW"}, {"syscalls", Json::array({rule})}, {"listenerMetadata", "an empty drive"}};
+  [[nodiscard]] std::string bundle(const std::string& script, const Json& rule,
+                                   const std::string& listener) const {
+    Json seccomp = {{"defaultAction", "SCMP_ACT_ALLOW"},
+                    {"syscalls", Json::array({rule})},
+                    {"listenerMetadata", "an empty drive"}};
     if (!listener.empty()) seccomp["listenerPath"] = listener;
-    return node.bundle(
-        "b", script, {{"hobbes", {{"cores", nullptr}}}, {"process", {{"noNewPrivileges", GetParam()}}}, {"linux", {{"seccomp", seccomp}}}});
+    return node.bundle("b", script,
+                       {{"hobbes", {{"cores", nullptr}}},
+                        {"process", {{"noNewPrivileges", GetParam()}}},
+                        {"linux", {{"seccomp", seccomp}}}});
   }
-  [[nodiscard]] static Json mkdir_rule() { return {{"names", {"mkdir", "mkdirat"}}, {"action", "SCMP_ACT_NOTIFY"}}; }
+  [[nodiscard]] static Json mkdir_rule() {
+    return {{"names", {"mkdir", "mkdirat"}}, {"action", "SCMP_ACT_NOTIFY"}};
+  }
 
   Node node;
   std::string path_;
@@ -59,7 +66,8 @@ class SeccompAgent : public ::testing::TestWithParam<bool> {
     }
   }
   void take(std::vector<Fd>& listeners) {
-    auto received = receive_descriptor(socket_, std::chrono::seconds(5), "the listener of a filter");
+    auto received =
+        receive_descriptor(socket_, std::chrono::seconds(5), "the listener of a filter");
     if (!received) return;
     listeners.push_back(std::move(received->fd));
     told_.push_back(parse_json(received->text, "state").value_or(Json()));
@@ -108,14 +116,18 @@ TEST_P(SeccompAgent, ThatCannotBeAskedIsAnErrorBeforeAnythingRuns) {
     Json rule;
     std::string listener, words;
   };
-  const std::vector<Case> cases = {
-      {mkdir_rule(), "", "listenerPath"},
-      {mkdir_rule(), "@abstract", "absolute path"},
-      {mkdir_rule(), node.folder() + "/nobody", "seccomp agent"},
-      {{{"names", {"write"}}, {"action", "SCMP_ACT_NOTIFY"}}, path_, "SCMP_ACT_NOTIFY cannot be used for the write syscall"},
-      {{{"names", {"sendmsg"}}, {"action", "SCMP_ACT_NOTIFY"}}, path_, "SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall"}};
+  const std::vector<Case> cases = {{mkdir_rule(), "", "listenerPath"},
+                                   {mkdir_rule(), "@abstract", "absolute path"},
+                                   {mkdir_rule(), node.folder() + "/nobody", "seccomp agent"},
+                                   {{{"names", {"write"}}, {"action", "SCMP_ACT_NOTIFY"}},
+                                    path_,
+                                    "SCMP_ACT_NOTIFY cannot be used for the write syscall"},
+                                   {{{"names", {"sendmsg"}}, {"action", "SCMP_ACT_NOTIFY"}},
+                                    path_,
+                                    "SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall"}};
   for (const Case& c : cases) {
-    Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle("echo ran", c.rule, c.listener), "a"});
+    Outcome outcome =
+        node.run({"hobbes-run", "run", "--bundle", bundle("echo ran", c.rule, c.listener), "a"});
     EXPECT_NE(outcome.wait_status, 0) << c.words;
     EXPECT_EQ(outcome.out, "") << c.words;
     EXPECT_NE(outcome.err.find(c.words), std::string::npos) << outcome.err;
@@ -123,8 +135,9 @@ TEST_P(SeccompAgent, ThatCannotBeAskedIsAnErrorBeforeAnythingRuns) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(NoNewPrivileges, SeccompAgent, ::testing::Bool(),
-                         [](const auto& test) { return test.param ? std::string("Set") : std::string("Unset"); });
+INSTANTIATE_TEST_SUITE_P(NoNewPrivileges, SeccompAgent, ::testing::Bool(), [](const auto& test) {
+  return test.param ? std::string("Set") : std::string("Unset");
+});
 
 }  // namespace
 }  // namespace hobbes::test

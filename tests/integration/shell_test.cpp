@@ -1,4 +1,5 @@
-// What people meet first: suggestions, the doctor, events that say who and how, and a manager that rests when nothing happens.
+// What people meet first: suggestions, the doctor, events that say who and how, and a manager that
+// rests when nothing happens.
 #include "security/attacker.h"
 
 namespace hobbes::test {
@@ -6,25 +7,28 @@ namespace {
 
 TEST(Suggestions, AreMadeForCommandsOptionsAndIds) {
   Node node;
-  node.good(
-      {"hobbes-run", "run", "--detach", "--bundle", node.bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), "simulation"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}),
+             "simulation"});
   struct Case {
     std::vector<std::string> words;
     const char* meant;
     int status;
   };
-  const std::vector<Case> all = {{{"hobbes-run", "strat", "simulation"}, "'start'", 2},
-                                 {{"hobbes-run", "lits"}, "'list'", 2},
-                                 {{"hobbes-run", "create", "--bundel", "/tmp", "x"}, "'--bundle'", 2},
-                                 {{"hobbes-run", "state", "simulatoin"}, "'simulation'", 1},
-                                 {{"hobbes", "enclave"}, "'enclaves'", 2},
-                                 {{"hobbes", "logs", "simulatio"}, "'simulation'", 1},
-                                 {{"remora", "rnu", "x.xml"}, "'run'", 2},
-                                 {{"remora", "run", "--tiemout", "5", "x.xml"}, "'--timeout'", 2}};
+  const std::vector<Case> all = {
+      {{"hobbes-run", "strat", "simulation"}, "'start'", 2},
+      {{"hobbes-run", "lits"}, "'list'", 2},
+      {{"hobbes-run", "create", "--bundel", "/tmp", "x"}, "'--bundle'", 2},
+      {{"hobbes-run", "state", "simulatoin"}, "'simulation'", 1},
+      {{"hobbes", "enclave"}, "'enclaves'", 2},
+      {{"hobbes", "logs", "simulatio"}, "'simulation'", 1},
+      {{"remora", "rnu", "x.xml"}, "'run'", 2},
+      {{"remora", "run", "--tiemout", "5", "x.xml"}, "'--timeout'", 2}};
   for (const Case& one : all) {
     Outcome outcome = node.run(one.words);
     EXPECT_EQ(exit_code_of(outcome.wait_status), one.status) << one.words[1] << ": " << outcome.err;
-    EXPECT_NE(outcome.err.find(std::string("did you mean ") + one.meant), std::string::npos) << one.words[1] << ": " << outcome.err;
+    EXPECT_NE(outcome.err.find(std::string("did you mean ") + one.meant), std::string::npos)
+        << one.words[1] << ": " << outcome.err;
   }
   Outcome far = node.run({"hobbes-run", "completely-different"});
   EXPECT_EQ(far.err.find("did you mean"), std::string::npos) << far.err;
@@ -34,10 +38,11 @@ TEST(Suggestions, AreMadeForCommandsOptionsAndIds) {
 TEST(Shell, ErrorsAreJsonWhereOutputIs) {
   Node node;
   node.wake_daemon();
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"hobbes", "--json", "logs", "nobody"},
-                                                {"remora", "--json", "ps", "nobody"},
-                                                {"remora", "ps", "--json", "nobody"},
-                                                {"hobbes", "--json", "nosuch"}}) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"hobbes", "--json", "logs", "nobody"},
+        {"remora", "--json", "ps", "nobody"},
+        {"remora", "ps", "--json", "nobody"},
+        {"hobbes", "--json", "nosuch"}}) {
     Outcome outcome = node.run(words);
     EXPECT_NE(outcome.wait_status, 0);
     Json said = parse_json(outcome.err, "standard error").value_or(Json::object());
@@ -55,7 +60,8 @@ TEST(Doctor, SaysWhatTheNodeCanHostAndWhatToDo) {
     topics.insert(text_at(one, "topic"));
     EXPECT_TRUE(text_at(one, "level") == "ok" || !text_at(one, "remedy").empty()) << to_text(one);
   }
-  for (const char* topic : {"kind linux", "kind kitten", "kind palacios", "control groups", "hobbesd", "run directory", "policy", "users"})
+  for (const char* topic : {"kind linux", "kind kitten", "kind palacios", "control groups",
+                            "hobbesd", "run directory", "policy", "users"})
     EXPECT_EQ(topics.count(topic), 1U) << topic << " in " << outcome.out;
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out;
   EXPECT_NE(node.good({"hobbes", "doctor"}).find("runs and answers"), std::string::npos);
@@ -74,7 +80,10 @@ TEST(Doctor, APolicyIsCheckedWithoutServing) {
   std::string policy = node.folder() + "/policy.json";
   ASSERT_TRUE(replace_file(policy, R"({"reservedCores": "0"})"));
   EXPECT_EQ(node.run({"hobbesd", "--check", "--config", policy}).wait_status, 0);
-  EXPECT_EQ(node.run({"hobbesd", "--check", "--config", HOBBES_SOURCE_DIR "/packaging/hobbesd.json.sample"}).wait_status, 0)
+  EXPECT_EQ(node.run({"hobbesd", "--check", "--config",
+                      HOBBES_SOURCE_DIR "/packaging/hobbesd.json.sample"})
+                .wait_status,
+            0)
       << "comments and all";
   ASSERT_TRUE(replace_file(policy, R"({"reservedCors": "0"})"));
   Outcome wrong = node.run({"hobbesd", "--check", "--config", policy});
@@ -87,7 +96,9 @@ TEST(Events, NameAnEnclaveThatIsGoneAndSayHowItEnded) {
   Node node;
   node.wake_daemon();
   std::string bundle = node.bundle("b", "exit 7", {{"hobbes", {{"cores", nullptr}}}});
-  EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "run", "--bundle", bundle, "short-lived"}).wait_status), 7);
+  EXPECT_EQ(
+      exit_code_of(node.run({"hobbes-run", "run", "--bundle", bundle, "short-lived"}).wait_status),
+      7);
   std::string said = node.good({"hobbes", "events"});
   std::size_t gone = said.find("gone");
   ASSERT_NE(gone, std::string::npos) << said;
@@ -97,13 +108,15 @@ TEST(Events, NameAnEnclaveThatIsGoneAndSayHowItEnded) {
 
 TEST(Events, AnEnclaveWhoseMemoryRanOutSaysSo) {
   Node node;
-  std::string bundle = node.bundle("b", "x=$(head -c 200M /dev/zero | tr '\\0' x); echo ${#x}",
-                                   {{"hobbes", {{"cores", nullptr}, {"memory", {{"size", "32MiB"}}}}}});
+  std::string bundle =
+      node.bundle("b", "x=$(head -c 200M /dev/zero | tr '\\0' x); echo ${#x}",
+                  {{"hobbes", {{"cores", nullptr}, {"memory", {{"size", "32MiB"}}}}}});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "hungry"});
   EXPECT_EQ(exit_code_of(outcome.wait_status), 137) << outcome.err;
   EXPECT_NE(outcome.err.find("ran out"), std::string::npos) << outcome.err;
   node.good({"hobbes-run", "run", "--detach", "--bundle", bundle, "detached"});
-  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("detached"), "state") == "crashed"; })) << to_text(node.enclave("detached"));
+  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("detached"), "state") == "crashed"; }))
+      << to_text(node.enclave("detached"));
   node.good({"hobbes-run", "delete", "detached"});
 }
 
@@ -114,8 +127,10 @@ TEST(Manager, RestsWhenNothingHappens) {
   std::string pid = std::to_string(node.daemon());
   auto waits = [&] {
     long sum = 0;
-    for (const std::string& thread : Files::system().list("/proc/" + pid + "/task").value_or(std::vector<std::string>())) {
-      std::string status = Files::system().read("/proc/" + pid + "/task/" + thread + "/status").value_or("");
+    for (const std::string& thread :
+         Files::system().list("/proc/" + pid + "/task").value_or(std::vector<std::string>())) {
+      std::string status =
+          Files::system().read("/proc/" + pid + "/task/" + thread + "/status").value_or("");
       std::size_t at = status.find("\nvoluntary_ctxt_switches:");
       if (at != std::string::npos) sum += std::atol(status.c_str() + at + 25);
     }
@@ -123,13 +138,15 @@ TEST(Manager, RestsWhenNothingHappens) {
   };
   ::usleep(1'500'000);  // what its start has left is done
   long before = waits();
-  for (int i = 0; i < 40; ++i) {  // other processes of the node are born and end, which is not its concern
+  for (int i = 0; i < 40;
+       ++i) {  // other processes of the node are born and end, which is not its concern
     if (::fork() == 0) ::_exit(0);
     ::usleep(100'000);
   }
   while (::waitpid(-1, nullptr, WNOHANG) > 0) continue;
   EXPECT_LE(waits() - before, 20) << "in some 4 s";
-  std::size_t threads = Files::system().list("/proc/" + pid + "/task").value_or(std::vector<std::string>()).size();
+  std::size_t threads =
+      Files::system().list("/proc/" + pid + "/task").value_or(std::vector<std::string>()).size();
   EXPECT_LE(threads, 8U);
 }
 
@@ -141,18 +158,22 @@ TEST(Manuals, HaveEveryCommandAndNoPathOfTheBuild) {
     std::string text = Files::system().read(folder + "/man/" + page).value_or("");
     EXPECT_EQ(text.find(HOBBES_BUILD_DIR), std::string::npos) << page;
     EXPECT_EQ(text.find("@OPTIONS@"), std::string::npos) << page;
-    for (const char* section : {".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS", ".SH EXIT STATUS", ".SH SEE ALSO"})
+    for (const char* section : {".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS",
+                                ".SH EXIT STATUS", ".SH SEE ALSO"})
       EXPECT_NE(text.find(section), std::string::npos) << page << " " << section;
   }
-  EXPECT_NE(Files::system().read(folder + "/man/hobbes-run.1").value_or("").find(".SS update ID"), std::string::npos);
+  EXPECT_NE(Files::system().read(folder + "/man/hobbes-run.1").value_or("").find(".SS update ID"),
+            std::string::npos);
   // The shell itself says what it would complete.
   auto completed = [&](const std::string& program, const std::string& words) {
     return node.good({"bash", "-c",
-                      "source " + folder + "/completions/" + program + "; COMP_WORDS=(" + program + " " + words +
-                          "); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _" + (program == "hobbes-run" ? std::string("hobbes_run") : program) +
+                      "source " + folder + "/completions/" + program + "; COMP_WORDS=(" + program +
+                          " " + words + "); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _" +
+                          (program == "hobbes-run" ? std::string("hobbes_run") : program) +
                           "; echo \" ${COMPREPLY[*]} \""});
   };
-  EXPECT_NE(completed("hobbes-run", "l").find(" list ls "), std::string::npos) << completed("hobbes-run", "l");
+  EXPECT_NE(completed("hobbes-run", "l").find(" list ls "), std::string::npos)
+      << completed("hobbes-run", "l");
   EXPECT_NE(completed("hobbes-run", "update --cpu-").find(" --cpu-burst "), std::string::npos);
   EXPECT_NE(completed("remora", "run --out").find(" --output-filename "), std::string::npos);
 }

@@ -1,4 +1,5 @@
-// Commands that a test image of Kitten has on top of the shipped ones: every way in which a kernel can go wrong, on demand.
+// Commands that a test image of Kitten has on top of the shipped ones: every way in which a kernel
+// can go wrong, on demand.
 #include "faults.h"
 
 #include <cerrno>
@@ -125,7 +126,8 @@ int work(Exchange& exchange) {
 }
 KITTEN_COMMAND(HOBBES_KITTEN_OWN + 1, work);
 
-// Takes frames until only the reserve of an extent is left, so that it is not wholly free; returns one address of each call.
+// Takes frames until only the reserve of an extent is left, so that it is not wholly free; returns
+// one address of each call.
 int hold_memory(Exchange& exchange) {
   std::uint64_t count;
   if (!exchange.get(&count)) return EINVAL;

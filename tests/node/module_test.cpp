@@ -1,4 +1,5 @@
-// hobbes.ko against its users, inside the virtual node: nothing a descriptor's holder asks may hurt Linux or anybody else.
+// hobbes.ko against its users, inside the virtual node: nothing a descriptor's holder asks may hurt
+// Linux or anybody else.
 #include "partition/module.h"
 
 #include <fcntl.h>
@@ -24,7 +25,8 @@ class Module : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* named = std::getenv("HOBBES_MODULE");
-    if (::access("/dev/hobbes", F_OK) != 0) node.good({"/sbin/insmod", named != nullptr ? named : HOBBES_BUILD_DIR "/kmod/hobbes.ko"});
+    if (::access("/dev/hobbes", F_OK) != 0)
+      node.good({"/sbin/insmod", named != nullptr ? named : HOBBES_BUILD_DIR "/kmod/hobbes.ko"});
     block = memory_block_size(Files::system());
     for (const MemoryBlock& one : memory_blocks(Files::system()))
       if (!one.online) offline.push_back(one);
@@ -60,7 +62,8 @@ class Module : public ::testing::Test {
 TEST_F(Module, ANameIsOneWordOfItsReport) {
   auto module = ModuleEnclave::open();
   ASSERT_TRUE(module);
-  for (const char* forged : {"a\nbusy enclave b", "a b", "", "\x01", "\xe4"}) EXPECT_FALSE(module->name(forged)) << forged;
+  for (const char* forged : {"a\nbusy enclave b", "a b", "", "\x01", "\xe4"})
+    EXPECT_FALSE(module->name(forged)) << forged;
   EXPECT_TRUE(module->name("a#0123"));
 }
 
@@ -69,8 +72,10 @@ TEST_F(Module, TakingNeedsTheRightEvenWithTheDescriptor) {
   pid_t child = ::fork();
   if (child == 0) {
     if (::setgroups(0, nullptr) != 0 || ::setuid(1234) != 0) ::_exit(2);
-    bool refused = !module.take_core(1) && !module.take_extent(offline[0].node, HOBBES_FRAME_SIZE) &&
-                   !module.pool_add(offline[1].number * block, block, offline[1].node) && ::open("/dev/hobbes", O_RDWR) < 0;
+    bool refused = !module.take_core(1) &&
+                   !module.take_extent(offline[0].node, HOBBES_FRAME_SIZE) &&
+                   !module.pool_add(offline[1].number * block, block, offline[1].node) &&
+                   ::open("/dev/hobbes", O_RDWR) < 0;
     ::_exit(refused && module.state() ? 0 : 1);
   }
   int status = 0;
@@ -147,14 +152,16 @@ TEST_F(Module, PinsAreCountedAndShowTheFramesOfTheMemory) {
     return std::atoll(text.c_str() + text.find("VmLck:") + 6);
   };
   Fd pagemap(::open("/proc/self/pagemap", O_RDONLY));
-  for (const auto& [kind, flags] : {std::pair{"anonymous", 0U}, std::pair{"memfd", 0U}, std::pair{"hugetlb", unsigned{MFD_HUGETLB}}}) {
+  for (const auto& [kind, flags] : {std::pair{"anonymous", 0U}, std::pair{"memfd", 0U},
+                                    std::pair{"hugetlb", unsigned{MFD_HUGETLB}}}) {
     SCOPED_TRACE(kind);
     bool anonymous = kind == std::string("anonymous");
     std::size_t size = flags != 0 ? 4 << 20 : 64 * 4096;
     Fd file(anonymous ? -1 : static_cast<int>(::memfd_create("pinned", flags)));
     ASSERT_TRUE(anonymous || ::ftruncate(file.get(), static_cast<off_t>(size)) == 0);
-    void* memory =
-        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, (anonymous ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_POPULATE, file.get(), 0);
+    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                          (anonymous ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_POPULATE,
+                          file.get(), 0);
     ASSERT_NE(memory, MAP_FAILED);
     std::int64_t before = locked();
     unsigned slot = 0;
@@ -168,7 +175,9 @@ TEST_F(Module, PinsAreCountedAndShowTheFramesOfTheMemory) {
     EXPECT_EQ(total, size);
     EXPECT_EQ(locked() - before, static_cast<std::int64_t>(size / 1024));
     std::uint64_t entry = 0;
-    ASSERT_EQ(::pread(pagemap.get(), &entry, 8, static_cast<off_t>(reinterpret_cast<std::uint64_t>(memory) / 4096 * 8)), 8);
+    ASSERT_EQ(::pread(pagemap.get(), &entry, 8,
+                      static_cast<off_t>(reinterpret_cast<std::uint64_t>(memory) / 4096 * 8)),
+              8);
     EXPECT_EQ((entry & ((1ULL << 55U) - 1)) * 4096, runs->front().address);
     EXPECT_TRUE(module->unpin(slot));
     EXPECT_EQ(locked(), before);
@@ -178,8 +187,9 @@ TEST_F(Module, PinsAreCountedAndShowTheFramesOfTheMemory) {
   ASSERT_TRUE(Files::system().write("/proc/sys/vm/nr_hugepages", "0"));
 }
 
-// Random requests with random and almost right contents, from several processes at once, some of which are killed. A boot is only ever
-// asked for where it must be refused: a core that executes noise owns the node, as any hostile co-kernel does.
+// Random requests with random and almost right contents, from several processes at once, some of
+// which are killed. A boot is only ever asked for where it must be refused: a core that executes
+// noise owns the node, as any hostile co-kernel does.
 TEST_F(Module, RandomRequestsHurtNobody) {
   ModuleEnclave keeper = open_with_pool();
   std::vector<pid_t> children;
@@ -208,11 +218,13 @@ TEST_F(Module, RandomRequestsHurtNobody) {
       auto number = static_cast<unsigned long>(random() % 18);
       if (random() % 2 == 0) {  // almost right
         if (number == 1 || number == 2)
-          body.chunk = {offline[random() % offline.size()].number * block, random() % 4 == 0 ? block : block / 2, offline[0].node, 0};
+          body.chunk = {offline[random() % offline.size()].number * block,
+                        random() % 4 == 0 ? block : block / 2, offline[0].node, 0};
         if (number == 6) body.extent = {(random() % 8) * HOBBES_FRAME_SIZE, 0, offline[0].node, 0};
         if (number == 7) body.extent.slot = static_cast<std::uint32_t>(random() % 4);
         if (number == 8 || number == 9) body.core.cpu = static_cast<std::uint32_t>(random() % 5);
-        if (number == 13) body.doorbell = {::eventfd(0, EFD_CLOEXEC), static_cast<std::uint32_t>(random() % 5)};
+        if (number == 13)
+          body.doorbell = {::eventfd(0, EFD_CLOEXEC), static_cast<std::uint32_t>(random() % 5)};
         static char page[8192] __attribute__((aligned(4096)));
         static hobbes_kmod_run runs[8];
         if (number == 14)
@@ -229,15 +241,20 @@ TEST_F(Module, RandomRequestsHurtNobody) {
                            : number == 14 || number == 15 ? sizeof body.pin
                            : number == 10                 ? sizeof body.boot
                                                           : 24;
-      static const unsigned long known[] = {HOBBES_IOC_VERSION,   HOBBES_IOC_POOL_ADD,    HOBBES_IOC_POOL_REMOVE, HOBBES_IOC_SETTLE,
-                                            HOBBES_IOC_NAME,      HOBBES_IOC_STATE,       HOBBES_IOC_EXTENT_TAKE, HOBBES_IOC_EXTENT_RETURN,
-                                            HOBBES_IOC_CORE_TAKE, HOBBES_IOC_CORE_RETURN, HOBBES_IOC_BOOT,        HOBBES_IOC_STOP,
-                                            HOBBES_IOC_SIGNAL,    HOBBES_IOC_DOORBELL,    HOBBES_IOC_PIN,         HOBBES_IOC_UNPIN};
-      unsigned long request =
-          number < 16 && random() % 8 != 0 ? known[number] : _IOC(_IOC_READ | _IOC_WRITE, HOBBES_KMOD_MAGIC, number, size);
+      static const unsigned long known[] = {
+          HOBBES_IOC_VERSION,     HOBBES_IOC_POOL_ADD,      HOBBES_IOC_POOL_REMOVE,
+          HOBBES_IOC_SETTLE,      HOBBES_IOC_NAME,          HOBBES_IOC_STATE,
+          HOBBES_IOC_EXTENT_TAKE, HOBBES_IOC_EXTENT_RETURN, HOBBES_IOC_CORE_TAKE,
+          HOBBES_IOC_CORE_RETURN, HOBBES_IOC_BOOT,          HOBBES_IOC_STOP,
+          HOBBES_IOC_SIGNAL,      HOBBES_IOC_DOORBELL,      HOBBES_IOC_PIN,
+          HOBBES_IOC_UNPIN};
+      unsigned long request = number < 16 && random() % 8 != 0
+                                  ? known[number]
+                                  : _IOC(_IOC_READ | _IOC_WRITE, HOBBES_KMOD_MAGIC, number, size);
       void* argument = random() % 20 == 0 ? reinterpret_cast<void*>(random()) : &body;
       (void)::ioctl(fd.get(), request, argument);
-      if (number == 13 && body.doorbell.eventfd > 2 && body.doorbell.eventfd < 1000) ::close(body.doorbell.eventfd);
+      if (number == 13 && body.doorbell.eventfd > 2 && body.doorbell.eventfd < 1000)
+        ::close(body.doorbell.eventfd);
       if (random() % 40 == 0) {
         void* at = ::mmap(nullptr, 4096 * (1 + random() % 600), PROT_READ, MAP_SHARED, fd.get(),
                           static_cast<off_t>((random() % (1U << 22U)) * 4096));

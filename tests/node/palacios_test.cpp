@@ -1,4 +1,5 @@
-// Virtual machines on a real KVM, inside the virtual node: its processors have nested virtualisation.
+// Virtual machines on a real KVM, inside the virtual node: its processors have nested
+// virtualisation.
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <signal.h>
@@ -19,7 +20,9 @@ namespace {
 const std::string guest = HOBBES_BUILD_DIR "/share/hobbes/linux-vm";
 const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
 
-std::string file(const std::string& path) { return Files::system().read(path, 4 << 20).value_or(""); }
+std::string file(const std::string& path) {
+  return Files::system().read(path, 4 << 20).value_or("");
+}
 
 class Palacios : public ::testing::Test {
  protected:
@@ -30,8 +33,11 @@ class Palacios : public ::testing::Test {
     ASSERT_TRUE(machine_) << "the virtual node has no nested virtualisation";
   }
   void TearDown() override {
-    for (const std::string& id : Files::system().list(node.run_folder() + "/enclaves").value_or({})) {
-      if (HasFailure()) std::printf("enclave %s: %s\n%s\n", id.c_str(), to_text(node.enclave(id), 2).c_str(), console(id).c_str());
+    for (const std::string& id :
+         Files::system().list(node.run_folder() + "/enclaves").value_or({})) {
+      if (HasFailure())
+        std::printf("enclave %s: %s\n%s\n", id.c_str(), to_text(node.enclave(id), 2).c_str(),
+                    console(id).c_str());
       node.good({"hobbes-run", "delete", "--force", id});
     }
     node.expect_clean();
@@ -50,7 +56,8 @@ class Palacios : public ::testing::Test {
     return path;
   }
   // A guest that stays, for tests that talk to it.
-  void boot(const std::string& id, const Json& patch = {}, const std::string& script = "exec sleep 1000") {
+  void boot(const std::string& id, const Json& patch = {},
+            const std::string& script = "exec sleep 1000") {
     for (bool last : {false, true}) {
       Outcome made = node.create(id, bundle(id, script, patch));
       ASSERT_EQ(made.wait_status, 0) << made.err;
@@ -63,86 +70,114 @@ class Palacios : public ::testing::Test {
   // `run`, to its end.
   Outcome run_to_end(const std::string& path) {
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100);
-    return emulation_hiccup(outcome.err) ? node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100) : outcome;
+    return emulation_hiccup(outcome.err)
+               ? node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100)
+               : outcome;
   }
-  // Of some fifty guests booted on emulated nested processors one met a triple fault in its first instructions. No test is about that,
-  // and two in a row are one too many.
+  // Of some fifty guests booted on emulated nested processors one met a triple fault in its first
+  // instructions. No test is about that, and two in a row are one too many.
   static bool emulation_hiccup(const std::string& error) {
-    bool met = error.find("start the guest: triple fault") != std::string::npos || error.find("crashed: triple fault") != std::string::npos;
+    bool met = error.find("start the guest: triple fault") != std::string::npos ||
+               error.find("crashed: triple fault") != std::string::npos;
     if (met) std::printf("a guest met a triple fault while it booted; once more\n");
     return met;
   }
-  // What a bundle is patched with whose guest is busybox, some drivers and what its first process does.
+  // What a bundle is patched with whose guest is busybox, some drivers and what its first process
+  // does.
   Json small_guest(const std::string& drivers, const std::string& script) {
     std::string folder = node.folder() + "/small";
     node.good({"sh", "-c",
-               "mkdir -p " + folder + "/bin " + folder + "/dev " + folder + "/proc && cd " + folder +
-                   " && cp /bin/busybox bin/ && for t in sh mount setsid poweroff insmod sleep head; do ln -sf busybox bin/$t; done && "
-                   "release=$(ls -v /boot/vmlinuz-*-amd64 | tail -1) && release=${release##*/vmlinuz-} && n=100 && for d in " +
+               "mkdir -p " + folder + "/bin " + folder + "/dev " + folder + "/proc && cd " +
+                   folder +
+                   " && cp /bin/busybox bin/ && for t in sh mount setsid poweroff insmod sleep "
+                   "head; do ln -sf busybox bin/$t; done && "
+                   "release=$(ls -v /boot/vmlinuz-*-amd64 | tail -1) && "
+                   "release=${release##*/vmlinuz-} && n=100 && for d in " +
                    drivers +
-                   "; do modprobe -S $release --show-depends $d; done | sed -n 's/^insmod \\([^ ]*\\).*/\\1/p' | awk '!seen[$0]++' | "
-                   "while read m; do n=$((n+1)); cp $m $n.ko; done && printf '%s\n' '#!/bin/sh' 'mount -t devtmpfs dev /dev' "
+                   "; do modprobe -S $release --show-depends $d; done | sed -n 's/^insmod \\([^ "
+                   "]*\\).*/\\1/p' | awk '!seen[$0]++' | "
+                   "while read m; do n=$((n+1)); cp $m $n.ko; done && printf '%s\n' '#!/bin/sh' "
+                   "'mount -t devtmpfs dev /dev' "
                    "'mount -t proc proc /proc' 'for m in /*.ko; do insmod $m; done' '" +
-                   script + "' >init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
-    return {{"process", nullptr}, {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"cmdline", "console=ttyS0"}}}}}};
+                   script +
+                   "' >init && chmod +x init && find . | cpio -o -H newc --quiet >../small.cpio"});
+    return {{"process", nullptr},
+            {"hobbes", {{"image", {{"initrd", folder + ".cpio"}, {"cmdline", "console=ttyS0"}}}}}};
   }
   // What is typed before the shell reads is lost, so it is typed until somebody answers.
   void expect_shell_on_terminal(const std::string& drivers, const std::string& script) {
     Json guest_alone = small_guest(drivers, script);
     guest_alone["hobbes"]["image"]["terminal"] = true;
-    std::string command = "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) | " HOBBES_BUILD_DIR
-                          "/bin/hobbes-run run --bundle " +
-                          bundle("b", "", guest_alone) + " a";
+    std::string command =
+        "(for i in $(seq 60); do echo 'echo $((6*7)) && poweroff -f'; sleep 1; done) "
+        "| " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
+        bundle("b", "", guest_alone) + " a";
     Outcome outcome = node.run({"sh", "-c", command}, 100);
     if (emulation_hiccup(outcome.err)) outcome = node.run({"sh", "-c", command}, 100);
     EXPECT_EQ(outcome.wait_status, 0) << outcome.err << outcome.out;
     EXPECT_NE(outcome.out.find("\n42\r\n"), std::string::npos) << outcome.out;
   }
-  // A disk with busybox, thinner than it says; and a bundle that has it, without hobbes.kind: the vm object says that.
+  // A disk with busybox, thinner than it says; and a bundle that has it, without hobbes.kind: the
+  // vm object says that.
   std::string make_disk(const std::string& folder) {
     std::string disk = folder + "/disk.img", tree = node.folder() + "/tree";
     node.good({"sh", "-c",
                "mkdir -p " + tree + "/bin " + tree + "/proc && cp /bin/busybox " + tree +
-                   "/bin/ && for t in sh sync dd; do ln -s busybox " + tree + "/bin/$t; done && truncate -s 24M " + disk +
-                   " && /sbin/mke2fs -q -t ext4 -d " + tree + " " + disk});
+                   "/bin/ && for t in sh sync dd; do ln -s busybox " + tree +
+                   "/bin/$t; done && truncate -s 24M " + disk + " && /sbin/mke2fs -q -t ext4 -d " +
+                   tree + " " + disk});
     return disk;
   }
   std::string disk_bundle(const std::string& disk, const std::string& script) {
-    Json kernel = {{"path", guest + "/vmlinux"}, {"initrd", guest + "/initrd.cpio"}, {"parameters", {"console=ttyS0", "quiet"}}};
+    Json kernel = {{"path", guest + "/vmlinux"},
+                   {"initrd", guest + "/initrd.cpio"},
+                   {"parameters", {"console=ttyS0", "quiet"}}};
     return bundle("b", script,
                   {{"vm", {{"kernel", kernel}, {"image", {{"path", disk}, {"format", "raw"}}}}},
                    {"hobbes", {{"kind", nullptr}, {"image", nullptr}}}});
   }
   std::string inside(const std::string& id, const std::string& script) {
     Outcome outcome = node.run({"hobbes-run", "exec", id, "sh", "-c", script});
-    EXPECT_EQ(outcome.wait_status, 0) << script << "\n" << outcome.err << "its console:\n" << console(id);
+    EXPECT_EQ(outcome.wait_status, 0) << script << "\n"
+                                      << outcome.err << "its console:\n"
+                                      << console(id);
     return outcome.out;
   }
   void carry_peer(const std::string& id) {
-    node.good({"sh", "-c", HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id + " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
+    node.good({"sh", "-c",
+               HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id +
+                   " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
   }
-  std::string console(const std::string& id) { return file(node.run_folder() + "/enclaves/" + id + "/console.log"); }
+  std::string console(const std::string& id) {
+    return file(node.run_folder() + "/enclaves/" + id + "/console.log");
+  }
   std::uint64_t statistic(const std::string& id, const std::string& name) {
     auto json = parse_json(node.good({"hobbes-run", "events", "--stats", id}), "stats");
     return json ? static_cast<std::uint64_t>(number_at((*json)["data"], name.c_str())) : 0;
   }
-  std::string cause(const std::string& id) { return text_at(node.rest("GET", "/v1/enclaves/" + id).second, "cause"); }
+  std::string cause(const std::string& id) {
+    return text_at(node.rest("GET", "/v1/enclaves/" + id).second, "cause");
+  }
   std::string state(const std::string& id) { return text_at(node.enclave(id), "state"); }
   Node node;
-  // The kernel patches itself when its first machine is made and when its last is gone, which emulated processors survive less often than
-  // real ones (stale_code.py): one that does nothing is there all the time.
+  // The kernel patches itself when its first machine is made and when its last is gone, which
+  // emulated processors survive less often than real ones (stale_code.py): one that does nothing is
+  // there all the time.
   Fd kvm_, machine_;
 };
 
 TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
-  std::string path = bundle("b", "id -u; id -g; pwd; echo $WHAT; ulimit -n; umask; nproc; hostname; echo to stderr >&2; exit 42",
-                            {{"hostname", "inside"},
-                             {"process",
-                              {{"cwd", "/tmp"},
-                               {"env", {"PATH=/bin", "WHAT=a b"}},
-                               {"user", {{"uid", 12}, {"gid", 34}, {"umask", 63}}},
-                               {"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 99}, {"hard", 100}}}}}},
-                             {"hobbes", {{"cores", {{"count", 2}}}}}});
+  std::string path =
+      bundle("b",
+             "id -u; id -g; pwd; echo $WHAT; ulimit -n; umask; nproc; hostname; echo to stderr "
+             ">&2; exit 42",
+             {{"hostname", "inside"},
+              {"process",
+               {{"cwd", "/tmp"},
+                {"env", {"PATH=/bin", "WHAT=a b"}},
+                {"user", {{"uid", 12}, {"gid", 34}, {"umask", 63}}},
+                {"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"soft", 99}, {"hard", 100}}}}}},
+              {"hobbes", {{"cores", {{"count", 2}}}}}});
   Outcome outcome = run_to_end(path);
   EXPECT_EQ(outcome.out, "12\n34\n/tmp\na b\n99\n0077\n2\ninside\n") << outcome.err;
   EXPECT_EQ(outcome.err, "to stderr\n");
@@ -150,20 +185,27 @@ TEST_F(Palacios, TheProgramRunsAsItsBundleSaysAndItsStatusIsTheEnclaves) {
 }
 
 TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
-  boot("a", {{"hobbes", {{"cores", {{"list", "0-1"}, {"count", nullptr}}}}}}, "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
+  boot("a", {{"hobbes", {{"cores", {{"list", "0-1"}, {"count", nullptr}}}}}},
+       "trap 'echo told; exit 5' TERM; while :; do sleep 1; done");
   EXPECT_EQ(state("a"), "running");
   EXPECT_EQ(inside("a", "echo $((6 * 7))"), "42\n");
-  Outcome failing = node.run({"sh", "-c", "echo text | " HOBBES_BUILD_DIR "/bin/hobbes-run exec a sh -c 'cat; echo err >&2; exit 9'"});
+  Outcome failing = node.run({"sh", "-c",
+                              "echo text | " HOBBES_BUILD_DIR
+                              "/bin/hobbes-run exec a sh -c 'cat; echo err >&2; exit 9'"});
   EXPECT_EQ(failing.out, "text\n");
   EXPECT_EQ(failing.err, "err\n");
   EXPECT_EQ(exit_code_of(failing.wait_status), 9);
   EXPECT_EQ(exit_code_of(node.run({"hobbes-run", "exec", "a", "/no/such"}).wait_status), 127);
   // More than every buffer on the way, in both directions at once.
-  EXPECT_EQ(node.good({"sh", "-c",
-                       "head -c 3000000 /dev/urandom >" + node.folder() + "/data; " HOBBES_BUILD_DIR "/bin/hobbes-run exec a cat <" +
-                           node.folder() + "/data | cmp - " + node.folder() + "/data && echo same"}),
-            "same\n");
-  EXPECT_NE(node.good({"script", "-qec", HOBBES_BUILD_DIR "/bin/hobbes-run exec --tty a tty", "/dev/null"}).find("/dev/pts/"),
+  EXPECT_EQ(
+      node.good({"sh", "-c",
+                 "head -c 3000000 /dev/urandom >" + node.folder() +
+                     "/data; " HOBBES_BUILD_DIR "/bin/hobbes-run exec a cat <" + node.folder() +
+                     "/data | cmp - " + node.folder() + "/data && echo same"}),
+      "same\n");
+  EXPECT_NE(node.good({"script", "-qec", HOBBES_BUILD_DIR "/bin/hobbes-run exec --tty a tty",
+                       "/dev/null"})
+                .find("/dev/pts/"),
             std::string::npos);
 
   EXPECT_NE(node.good({"hobbes", "ping", "a"}).find("192 MiB"), std::string::npos);
@@ -180,9 +222,10 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
 
   std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
   auto bound = [&] {
-    return node.good(
-        {"sh", "-c",
-         "for t in /proc/" + pid + "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' $t/status; done; true"});
+    return node.good({"sh", "-c",
+                      "for t in /proc/" + pid +
+                          "/task/*; do grep -q vcpu $t/comm && sed -n 's/Cpus_allowed_list:.//p' "
+                          "$t/status; done; true"});
   };
   EXPECT_EQ(bound(), "0\n1\n") << "each vCPU has a core to itself";
   node.good({"hobbes-run", "update", "--cores", "1", "a"});
@@ -191,64 +234,96 @@ TEST_F(Palacios, ItHasTheVerbsOfOtherKinds) {
 
   // Memory comes and goes, by the guest's own doing; what it booted with stays.
   auto has = [&] {
-    return std::strtoull(inside("a", "sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo").c_str(), nullptr, 10) / 1024;
+    return std::strtoull(
+               inside("a", "sed -n 's/MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo").c_str(),
+               nullptr, 10) /
+           1024;
   };
   std::uint64_t first = has();
   node.good({"hobbes-run", "update", "--memory-size", "448MiB", "a"});
   EXPECT_EQ(has(), first + 256);
   EXPECT_EQ(inside("a",
-                   "mkdir /m; mount -t tmpfs -o size=300m tmpfs /m; dd if=/dev/zero of=/m/big bs=1M count=240 2>/dev/null; stat -c %s "
+                   "mkdir /m; mount -t tmpfs -o size=300m tmpfs /m; dd if=/dev/zero of=/m/big "
+                   "bs=1M count=240 2>/dev/null; stat -c %s "
                    "/m/big; umount /m"),
             "251658240\n")
       << "more than it had before";
   EXPECT_NE(node.good({"hobbes", "enclaves"}).find("448 MiB"), std::string::npos);
-  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "449MiB", "a"}).err.find("in steps of 2 MiB"), std::string::npos);
-  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "320MiB", "--cores", "2", "a"}).err.find("make two updates"),
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "449MiB", "a"})
+                .err.find("in steps of 2 MiB"),
+            std::string::npos);
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "320MiB", "--cores", "2", "a"})
+                .err.find("make two updates"),
             std::string::npos);
   node.good({"hobbes-run", "update", "--memory-size", "320MiB", "a"});
   EXPECT_EQ(has(), first + 128);
   node.good({"hobbes-run", "update", "--memory-size", "192MiB", "a"});
   EXPECT_EQ(has(), first);
-  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "128MiB", "a"}).err.find("keeps the memory it booted with"),
+  EXPECT_NE(node.run({"hobbes-run", "update", "--memory-size", "128MiB", "a"})
+                .err.find("keeps the memory it booted with"),
             std::string::npos);
-  EXPECT_NE(node.good({"hobbes", "enclaves"}).find("192 MiB"), std::string::npos) << "a refused change changes no lease";
+  EXPECT_NE(node.good({"hobbes", "enclaves"}).find("192 MiB"), std::string::npos)
+      << "a refused change changes no lease";
 
   node.good({"hobbes-run", "kill", "a", "TERM"});
   EXPECT_TRUE(eventually([&] { return state("a") == "stopped"; })) << to_text(node.enclave("a"));
   EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), 5);
-  EXPECT_NE(file(node.folder() + "/a/out").find("told"), std::string::npos) << "its output goes where its creator's does";
+  EXPECT_NE(file(node.folder() + "/a/out").find("told"), std::string::npos)
+      << "its output goes where its creator's does";
   node.good({"hobbes-run", "delete", "a"});
 }
 
 TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
-  boot("a", {{"hobbes", {{"segments", {{{"name", "counter"}, {"size", "1MiB"}}, {{"name", "offered"}, {"access", "ro"}}}}}}});
+  boot("a",
+       {{"hobbes",
+         {{"segments",
+           {{{"name", "counter"}, {"size", "1MiB"}}, {{"name", "offered"}, {"access", "ro"}}}}}}});
   carry_peer("a");
   // The same library inside and outside.
-  EXPECT_TRUE(eventually([&] { return node.run({"hobbes-run", "exec", "a", "/tmp/peer", "find", "a"}).out == "a kind 3 state 3\n"; }));
+  EXPECT_TRUE(eventually([&] {
+    return node.run({"hobbes-run", "exec", "a", "/tmp/peer", "find", "a"}).out ==
+           "a kind 3 state 3\n";
+  }));
   EXPECT_EQ(node.good({peer, "count", "counter", "1000"}), "1000\n");
-  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}), "1010\n");
-  std::thread other([&] { node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "500000"}); });
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}),
+            "1010\n");
+  std::thread other([&] {
+    node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "500000"});
+  });
   node.good({peer, "count", "counter", "500000"});
   other.join();
-  EXPECT_EQ(node.good({peer, "count", "counter", "0"}), "1001010\n") << "both sides counted in the same memory";
+  EXPECT_EQ(node.good({peer, "count", "counter", "0"}), "1001010\n")
+      << "both sides counted in the same memory";
   // Only what its bundle lists, and as it lists it.
   node.good({"sh", "-c",
-             "{ sleep 8 | " + peer + " make offered 4096 0666; } >/dev/null 2>&1 & { sleep 8 | " + peer +
-                 " make hidden 4096 0666; } >/dev/null 2>&1 & sleep 1"});
-  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "ro"}).substr(0, 5), "hello");
-  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"}).err.find("lists it as \"ro\""),
+             "{ sleep 8 | " + peer + " make offered 4096 0666; } >/dev/null 2>&1 & { sleep 8 | " +
+                 peer + " make hidden 4096 0666; } >/dev/null 2>&1 & sleep 1"});
+  EXPECT_EQ(
+      node.good({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "ro"}).substr(0, 5),
+      "hello");
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "offered", "rw"})
+                .err.find("lists it as \"ro\""),
             std::string::npos);
-  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "hidden", "ro"}).err.find("does not list it"), std::string::npos);
-  // What is used by nobody any more is hidden, but not what somebody could still map; and it is shown again to whoever asks.
-  EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30)) << statistic("a", "palacios.segments");
-  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}), "1001020\n");
-  std::thread holder([&] { node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 16"}); });
+  EXPECT_NE(node.run({"hobbes-run", "exec", "a", "/tmp/peer", "attach", "hidden", "ro"})
+                .err.find("does not list it"),
+            std::string::npos);
+  // What is used by nobody any more is hidden, but not what somebody could still map; and it is
+  // shown again to whoever asks.
+  EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30))
+      << statistic("a", "palacios.segments");
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}),
+            "1001020\n");
+  std::thread holder([&] {
+    node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 16"});
+  });
   ::sleep(14);
   EXPECT_EQ(statistic("a", "palacios.segments"), 1U) << "somebody has the device open";
   holder.join();
   EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30));
-  // The mirror is read-only for the guest's kernel, too: what it writes there is lost, or ends it, but is never in the mirror.
-  (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", "dd if=/dev/zero of=/dev/mem bs=4096 seek=67108864 count=1 2>&1"});
+  // The mirror is read-only for the guest's kernel, too: what it writes there is lost, or ends it,
+  // but is never in the mirror.
+  (void)node.run({"hobbes-run", "exec", "a", "sh", "-c",
+                  "dd if=/dev/zero of=/dev/mem bs=4096 seek=67108864 count=1 2>&1"});
   EXPECT_NE(node.run({"hobbes", "enclaves", "--json"}).out.find("\"a\""), std::string::npos);
 }
 
@@ -258,9 +333,12 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
   auto file_of = [&](const std::string& name) { return node.folder() + "/" + name; };
   auto listen = [&](const std::string& name, const std::string& where) {
     node.good({"sh", "-c", where + " hear s 1 >" + "'" + file_of(name) + "' 2>&1 </dev/null &"});
-    EXPECT_TRUE(eventually([&] { return file(file_of(name)) == "listens\n"; }, 30)) << file(file_of(name));
+    EXPECT_TRUE(eventually([&] { return file(file_of(name)) == "listens\n"; }, 30))
+        << file(file_of(name));
   };
-  auto heard = [&](const std::string& name) { return eventually([&] { return file(file_of(name)) == "listens\nrang\n"; }, 30); };
+  auto heard = [&](const std::string& name) {
+    return eventually([&] { return file(file_of(name)) == "listens\nrang\n"; }, 30);
+  };
   const std::string in_guest = HOBBES_BUILD_DIR "/bin/hobbes-run exec a /tmp/peer";
   // Whoever rings, on the node or in the guest, is heard by whoever listens, there or here.
   for (const std::string& from : {peer, in_guest}) {
@@ -268,12 +346,17 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
     listen("there", in_guest);
     listen("there too", in_guest);
     node.good({"sh", "-c", from + " ring s 1"});
-    for (const char* name : {"here", "there", "there too"}) EXPECT_TRUE(heard(name)) << name << ": " << file(file_of(name));
+    for (const char* name : {"here", "there", "there too"})
+      EXPECT_TRUE(heard(name)) << name << ": " << file(file_of(name));
   }
-  std::thread other([&] { EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 200 1"}), "200\n"); });
+  std::thread other([&] {
+    EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 200 1"}), "200\n");
+  });
   EXPECT_EQ(node.good({peer, "bounce", "s", "200", "0"}), "200\n");
   other.join();
-  EXPECT_EQ(node.good({"sh", "-c", in_guest + " bounce s 300 0 & " + in_guest + " bounce s 300 1; wait"}), "300\n300\n");
+  EXPECT_EQ(
+      node.good({"sh", "-c", in_guest + " bounce s 300 0 & " + in_guest + " bounce s 300 1; wait"}),
+      "300\n300\n");
   // A program that does nothing but ring.
   listen("hears the storm", peer);
   node.good({"sh", "-c", in_guest + " ring s 20000 >/dev/null 2>&1 </dev/null &"});
@@ -281,7 +364,8 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
   EXPECT_TRUE(heard("hears the storm"));
   EXPECT_TRUE(eventually(
       [&] {
-        return node.good({"hobbes", "segments", "--json"}).find("\"attachments\": 0") != std::string::npos;
+        return node.good({"hobbes", "segments", "--json"}).find("\"attachments\": 0") !=
+               std::string::npos;
       },
       40))
       << "nobody uses it any more: " << node.good({"hobbes", "segments", "--json"});
@@ -299,27 +383,33 @@ class PalaciosEnd : public Palacios, public ::testing::WithParamInterface<EndCas
 
 TEST_P(PalaciosEnd, IsToldFromOthers) {
   const EndCase& c = GetParam();
-  Json image = {{"hobbes", {{"image", {{"cmdline", std::string("console=ttyS0 quiet ") + c.append}}}}}};
+  Json image = {
+      {"hobbes", {{"image", {{"cmdline", std::string("console=ttyS0 quiet ") + c.append}}}}}};
   boot("a", image);
   (void)node.run({"hobbes-run", "exec", "a", "sh", "-c", c.script});
-  EXPECT_TRUE(eventually([&] { return state("a") == c.state; }, 20)) << to_text(node.enclave("a")) << console("a");
+  EXPECT_TRUE(eventually([&] { return state("a") == c.state; }, 20))
+      << to_text(node.enclave("a")) << console("a");
   if (c.status >= 0) {
     EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), c.status);
   }
-  EXPECT_NE((cause("a") + console("a")).find(c.cause), std::string::npos) << cause("a") << "\n" << console("a");
+  EXPECT_NE((cause("a") + console("a")).find(c.cause), std::string::npos) << cause("a") << "\n"
+                                                                          << console("a");
 }
-INSTANTIATE_TEST_SUITE_P(Every, PalaciosEnd,
-                         ::testing::Values(EndCase{"poweroff", "poweroff -f", "", "stopped", 0, "powered off"},
-                                           EndCase{"reboot", "reboot -f", "", "stopped", 75, "rebooted"},
-                                           EndCase{"panic", "echo c >/proc/sysrq-trigger", "", "crashed", -1, "Kernel panic - not syncing"},
-                                           EndCase{"triplefault", "echo b >/proc/sysrq-trigger", "reboot=t", "crashed", -1,
-                                                   "triple fault"}),
-                         [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Every, PalaciosEnd,
+    ::testing::Values(EndCase{"poweroff", "poweroff -f", "", "stopped", 0, "powered off"},
+                      EndCase{"reboot", "reboot -f", "", "stopped", 75, "rebooted"},
+                      EndCase{"panic", "echo c >/proc/sysrq-trigger", "", "crashed", -1,
+                              "Kernel panic - not syncing"},
+                      EndCase{"triplefault", "echo b >/proc/sysrq-trigger", "reboot=t", "crashed",
+                              -1, "triple fault"}),
+    [](const auto& one) { return std::string(one.param.name); });
 
 TEST_F(Palacios, RunTellsWhyTheGuestCrashed) {
   Outcome outcome = run_to_end(bundle("b", "echo c >/proc/sysrq-trigger"));
   EXPECT_EQ(exit_code_of(outcome.wait_status), 134);
-  EXPECT_NE(outcome.err.find("hobbes-run: enclave 'a' crashed: "), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("hobbes-run: enclave 'a' crashed: "), std::string::npos)
+      << outcome.err;
   EXPECT_NE(outcome.err.find("Kernel panic - not syncing"), std::string::npos) << outcome.err;
 }
 
@@ -336,19 +426,32 @@ TEST_F(Palacios, BadImagesAreRefusedClearly) {
     node.good({"hobbes-run", "delete", "--force", "bad"});
     return said;
   };
-  auto image = [](const std::string& key, const std::string& value) { return Json{{"hobbes", {{"image", {{key, value}}}}}}; };
-  std::string cut = node.folder() + "/cut", text = node.folder() + "/text", small = node.folder() + "/disk";
-  node.good({"sh", "-c", "head -c 3000000 " + guest + "/vmlinux >" + cut + "; echo words >" + text + "; head -c 1000 /dev/zero >" + small});
+  auto image = [](const std::string& key, const std::string& value) {
+    return Json{{"hobbes", {{"image", {{key, value}}}}}};
+  };
+  std::string cut = node.folder() + "/cut", text = node.folder() + "/text",
+              small = node.folder() + "/disk";
+  node.good({"sh", "-c",
+             "head -c 3000000 " + guest + "/vmlinux >" + cut + "; echo words >" + text +
+                 "; head -c 1000 /dev/zero >" + small});
   EXPECT_NE(refusal(image("kernel", "/no/such")).find("no such file"), std::string::npos);
   EXPECT_NE(refusal(image("kernel", cut)).find("truncated"), std::string::npos);
   EXPECT_NE(refusal(image("kernel", text)).find("truncated"), std::string::npos);
   EXPECT_NE(refusal(image("kernel", "/bin/busybox")).find("no PVH entry note"), std::string::npos);
-  EXPECT_NE(refusal(image("kernel", guest + "/initrd.cpio")).find("neither an ELF image nor a bzImage"), std::string::npos);
+  EXPECT_NE(
+      refusal(image("kernel", guest + "/initrd.cpio")).find("neither an ELF image nor a bzImage"),
+      std::string::npos);
   EXPECT_NE(refusal(image("initrd", "/no/such")).find("no such file"), std::string::npos);
-  EXPECT_NE(refusal({{"hobbes", {{"memory", {{"size", "32MiB"}}}}}}).find("does not fit"), std::string::npos);
-  EXPECT_NE(refusal({{"vm", {{"image", {{"path", small}, {"format", "raw"}}}}}}).find("whole sectors"), std::string::npos);
-  EXPECT_NE(refusal({{"vm", {{"image", {{"path", small}, {"format", "qcow2"}}}}}}).find("qemu-img"), std::string::npos);
-  EXPECT_NE(refusal({{"process", {{"args", {"/no/such/program"}}}}}).find("no such file"), std::string::npos) << "the agent's word";
+  EXPECT_NE(refusal({{"hobbes", {{"memory", {{"size", "32MiB"}}}}}}).find("does not fit"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal({{"vm", {{"image", {{"path", small}, {"format", "raw"}}}}}}).find("whole sectors"),
+      std::string::npos);
+  EXPECT_NE(refusal({{"vm", {{"image", {{"path", small}, {"format", "qcow2"}}}}}}).find("qemu-img"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"process", {{"args", {"/no/such/program"}}}}}).find("no such file"),
+            std::string::npos)
+      << "the agent's word";
   // A guest without an agent, asked to run a program.
   Json never = image("kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img");
   never["hobbes"]["image"]["bootSeconds"] = 2;
@@ -356,38 +459,47 @@ TEST_F(Palacios, BadImagesAreRefusedClearly) {
 }
 
 TEST_F(Palacios, KittenIsAGuestLikeAnyOther) {
-  Json alone = {
-      {"process", nullptr},
-      {"hobbes", {{"image", {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"}, {"initrd", nullptr}, {"cmdline", "exit"}}}}}};
+  Json alone = {{"process", nullptr},
+                {"hobbes",
+                 {{"image",
+                   {{"kernel", HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img"},
+                    {"initrd", nullptr},
+                    {"cmdline", "exit"}}}}}};
   Outcome outcome = run_to_end(bundle("b", "", alone));
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("alone on this machine"), std::string::npos) << outcome.out;
 }
 
 TEST_F(Palacios, TheSerialPortOfAGuestWithoutAnAgentIsATerminal) {
-  expect_shell_on_terminal("virtio_mmio", "exec setsid sh -c \"exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1\"");
+  expect_shell_on_terminal("virtio_mmio",
+                           "exec setsid sh -c \"exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1\"");
 }
 
 TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
   expect_shell_on_terminal("virtio_mmio virtio_console",
-                           "until [ -c /dev/hvc0 ]; do sleep 0.1; done; exec setsid sh -c \"exec sh -i </dev/hvc0 >/dev/hvc0 2>&1\"");
+                           "until [ -c /dev/hvc0 ]; do sleep 0.1; done; exec setsid sh -c \"exec "
+                           "sh -i </dev/hvc0 >/dev/hvc0 2>&1\"");
 }
 
 TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
   for (bool listens : {true, false}) {
     Json alone =
-        small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; done; exec 3</dev/input/event0; sleep 1; ") +
+        small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; "
+                                                "done; exec 3</dev/input/event0; sleep 1; ") +
                                         "echo waiting; head -c 24 <&3 >/dev/null; echo pressed; " +
                                         (listens ? "poweroff -f" : "while :; do sleep 1; done"));
     boot("a", alone);
-    ASSERT_TRUE(eventually([&] { return console("a").find("waiting") != std::string::npos; }, 60)) << console("a");
+    ASSERT_TRUE(eventually([&] { return console("a").find("waiting") != std::string::npos; }, 60))
+        << console("a");
     node.good({"hobbes-run", "kill", "a", "TERM"});
-    EXPECT_TRUE(eventually([&] { return console("a").find("pressed") != std::string::npos; }, 20)) << console("a");
+    EXPECT_TRUE(eventually([&] { return console("a").find("pressed") != std::string::npos; }, 20))
+        << console("a");
     if (!listens) {
       EXPECT_EQ(state("a"), "running");
       node.good({"hobbes-run", "kill", "a", "TERM"});
     }
-    EXPECT_TRUE(eventually([&] { return state("a") == "stopped"; }, 20)) << to_text(node.enclave("a")) << console("a");
+    EXPECT_TRUE(eventually([&] { return state("a") == "stopped"; }, 20))
+        << to_text(node.enclave("a")) << console("a");
     EXPECT_EQ(number_at(node.enclave("a"), "exitStatus"), listens ? 0 : 128 + SIGTERM);
     node.good({"hobbes-run", "delete", "a"});
   }
@@ -395,8 +507,14 @@ TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
 
 TEST_F(Palacios, TheBundlesProgramHasATerminalWhenItSaysSo) {
   std::string path =
-      bundle("b", "test -t 0 && test -t 1 && echo terminal; read line; echo got $line; exit 4", {{"process", {{"terminal", true}}}});
-  auto typed = [&] { return node.run({"sh", "-c", "echo words | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + path + " a"}, 100); };
+      bundle("b", "test -t 0 && test -t 1 && echo terminal; read line; echo got $line; exit 4",
+             {{"process", {{"terminal", true}}}});
+  auto typed = [&] {
+    return node.run(
+        {"sh", "-c",
+         "echo words | " HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " + path + " a"},
+        100);
+  };
   Outcome outcome = typed();
   if (emulation_hiccup(outcome.err)) outcome = typed();
   EXPECT_EQ(exit_code_of(outcome.wait_status), 4) << outcome.err;
@@ -416,8 +534,9 @@ TEST_F(Palacios, AFullDiskUnderAWriteIsTheGuestsErrorAndNoMore) {
   node.good({"sh", "-c", "mkdir " + small + " && mount -t tmpfs -o size=3m tmpfs " + small});
   // The image is larger than what its file system can hold.
   std::string disk = make_disk(small);
-  Outcome outcome =
-      run_to_end(disk_bundle(disk, "dd if=/dev/zero of=/file bs=64k count=200 conv=fsync 2>/dev/null || echo refused; echo lives"));
+  Outcome outcome = run_to_end(disk_bundle(disk,
+                                           "dd if=/dev/zero of=/file bs=64k count=200 conv=fsync "
+                                           "2>/dev/null || echo refused; echo lives"));
   EXPECT_EQ(outcome.out, "refused\nlives\n") << outcome.err;
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   EXPECT_NE(node.good({"df", small}).find("100%"), std::string::npos);
@@ -425,18 +544,26 @@ TEST_F(Palacios, AFullDiskUnderAWriteIsTheGuestsErrorAndNoMore) {
 }
 
 TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
-  const std::string look = "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link; ls /linked; ";
+  const std::string look =
+      "cat /etc/name; ls -d /modules 2>/dev/null; readlink /etc/link; ls /linked; ";
   std::string shared = node.folder() + "/shared";
-  // The program's own links lead to where it will look, also absolute ones; and mount points need not be there.
-  const Json mounts = {{{"destination", "/linked/here"}, {"type", "bind"}, {"source", shared}, {"options", {"bind"}}}};
+  // The program's own links lead to where it will look, also absolute ones; and mount points need
+  // not be there.
+  const Json mounts = {{{"destination", "/linked/here"},
+                        {"type", "bind"},
+                        {"source", shared},
+                        {"options", {"bind"}}}};
   auto root = [&](bool read_only) {
-    std::string path =
-        bundle("b", look + (read_only ? "mount -o remount,rw /; touch /etc/new 2>/dev/null || echo refused" : "echo x >/etc/new"),
-               {{"root", {{"path", "rootfs"}, {"readonly", read_only}}}, {"mounts", mounts}});
+    std::string path = bundle(
+        "b",
+        look + (read_only ? "mount -o remount,rw /; touch /etc/new 2>/dev/null || echo refused"
+                          : "echo x >/etc/new"),
+        {{"root", {{"path", "rootfs"}, {"readonly", read_only}}}, {"mounts", mounts}});
     node.good(
         {"sh", "-c",
          "mkdir -p " + shared + "; cd " + path +
-             " && rm -rf rootfs && mkdir -p rootfs/bin rootfs/etc rootfs/srv && cp /bin/busybox rootfs/bin/ && for t in sh cat ls readlink "
+             " && rm -rf rootfs && mkdir -p rootfs/bin rootfs/etc rootfs/srv && cp /bin/busybox "
+             "rootfs/bin/ && for t in sh cat ls readlink "
              "mount touch; do ln -s busybox rootfs/bin/$t; done; "
              "echo image >rootfs/etc/name; ln -s name rootfs/etc/link; ln -s /srv rootfs/linked"});
     return path;
@@ -451,19 +578,27 @@ TEST_F(Palacios, ABundlesRootFileSystemIsWhatItsProgramSees) {
 
 TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   std::string data = node.folder() + "/data", fixed = node.folder() + "/fixed";
-  node.good({"sh", "-c", "mkdir -p " + data + "/sub " + fixed + " && echo input >" + data + "/sub/in && echo constant >" + fixed + "/c"});
   node.good({"sh", "-c",
-             "mkdir " + data + "/one && mount -t tmpfs one " + data + "/one && mkdir " + data + "/one/two && mount -t tmpfs two " + data +
-                 "/one/two && echo below >" + data + "/one/two/deep"});
-  const Json mounts = {{{"destination", "/data"}, {"type", "bind"}, {"source", data}, {"options", {"rbind", "rw"}}},
-                       {{"destination", "/fixed"}, {"source", fixed}, {"options", {"bind", "ro"}}},
-                       {{"destination", "/scratch"}, {"type", "tmpfs"}, {"source", "tmpfs"}, {"options", {"nosuid", "size=1m"}}},
-                       {{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}}};
+             "mkdir -p " + data + "/sub " + fixed + " && echo input >" + data +
+                 "/sub/in && echo constant >" + fixed + "/c"});
+  node.good({"sh", "-c",
+             "mkdir " + data + "/one && mount -t tmpfs one " + data + "/one && mkdir " + data +
+                 "/one/two && mount -t tmpfs two " + data + "/one/two && echo below >" + data +
+                 "/one/two/deep"});
+  const Json mounts = {
+      {{"destination", "/data"}, {"type", "bind"}, {"source", data}, {"options", {"rbind", "rw"}}},
+      {{"destination", "/fixed"}, {"source", fixed}, {"options", {"bind", "ro"}}},
+      {{"destination", "/scratch"},
+       {"type", "tmpfs"},
+       {"source", "tmpfs"},
+       {"options", {"nosuid", "size=1m"}}},
+      {{"destination", "/proc"}, {"type", "proc"}, {"source", "proc"}}};
   boot("a", {{"mounts", mounts}});
   EXPECT_EQ(inside("a", "cat /data/sub/in /fixed/c"), "input\nconstant\n");
   EXPECT_EQ(inside("a", "df -k /scratch | tail -1 | awk '{print $2}'"), "1024\n");
   inside("a",
-         "echo output >/data/out && mkdir /data/made && chmod 700 /data/made && ln -s out /data/link && cat /data/link && mv /data/out "
+         "echo output >/data/out && mkdir /data/made && chmod 700 /data/made && ln -s out "
+         "/data/link && cat /data/link && mv /data/out "
          "/data/moved && mv /data/moved /data/out");
   EXPECT_EQ(file(data + "/out"), "output\n");
   EXPECT_EQ(node.run({"stat", "-c", "%a", data + "/made"}).out, "700\n");
@@ -474,16 +609,22 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   inside("a", "echo and more >>/data/out");
   EXPECT_EQ(file(data + "/out"), "output\nmore\nand more\n");
   // Not because the guest's kernel says so.
-  EXPECT_EQ(
-      inside("a", "mount -o remount,rw /fixed && grep -c '/fixed virtiofs rw' /proc/mounts; touch /fixed/new 2>/dev/null || echo refused"),
-      "1\nrefused\n");
+  EXPECT_EQ(inside("a",
+                   "mount -o remount,rw /fixed && grep -c '/fixed virtiofs rw' /proc/mounts; touch "
+                   "/fixed/new 2>/dev/null || echo refused"),
+            "1\nrefused\n");
   // Two file systems of the node, with the same inode numbers.
-  EXPECT_EQ(inside("a", "find /data/one | sort; [ $(stat -c %d /data/one) != $(stat -c %d /data/one/two) ] && cat /data/one/two/deep"),
+  EXPECT_EQ(inside("a",
+                   "find /data/one | sort; [ $(stat -c %d /data/one) != $(stat -c %d "
+                   "/data/one/two) ] && cat /data/one/two/deep"),
             "/data/one\n/data/one/two\n/data/one/two/deep\nbelow\n");
   // Much at once, through pages of the guest: the same bytes on both sides.
-  std::string sum = inside("a", "dd if=/dev/urandom of=/data/big bs=64k count=64 2>/dev/null; md5sum </data/big");
+  std::string sum =
+      inside("a", "dd if=/dev/urandom of=/data/big bs=64k count=64 2>/dev/null; md5sum </data/big");
   EXPECT_EQ(node.run({"sh", "-c", "md5sum <" + data + "/big"}).out, sum);
-  inside("a", "cd /data; for i in $(seq 200); do echo $i >n$i; done; cat n* | wc -l | grep -qx 200 && rm n* big && sync");
+  inside("a",
+         "cd /data; for i in $(seq 200); do echo $i >n$i; done; cat n* | wc -l | grep -qx 200 && "
+         "rm n* big && sync");
   EXPECT_EQ(node.run({"ls", data}).out, "link\nmade\none\nout\nsub\n");
   node.good({"hobbes-run", "delete", "--force", "a"});
   node.good({"umount", data + "/one/two", data + "/one"});
@@ -499,34 +640,50 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
 
 TEST_F(Palacios, SingleFilesOfTheNodeAreSharedAndNothingBesideThem) {
   std::string data = node.folder() + "/data";
-  node.good({"sh", "-c", "mkdir " + data + " && cd " + data + " && echo one >rw && echo two >ro && echo secret >beside"});
-  const Json mounts = {{{"destination", "/etc/rw"}, {"type", "bind"}, {"source", data + "/rw"}, {"options", {"bind", "rw"}}},
-                       {{"destination", "/etc/ro"}, {"type", "bind"}, {"source", data + "/ro"}, {"options", {"bind", "ro"}}}};
+  node.good({"sh", "-c",
+             "mkdir " + data + " && cd " + data +
+                 " && echo one >rw && echo two >ro && echo secret >beside"});
+  const Json mounts = {{{"destination", "/etc/rw"},
+                        {"type", "bind"},
+                        {"source", data + "/rw"},
+                        {"options", {"bind", "rw"}}},
+                       {{"destination", "/etc/ro"},
+                        {"type", "bind"},
+                        {"source", data + "/ro"},
+                        {"options", {"bind", "ro"}}}};
   boot("a", {{"mounts", mounts}});
-  EXPECT_EQ(
-      inside("a", "cat /etc/rw /etc/ro; echo three >>/etc/rw; mount -o remount,rw /etc/ro 2>/dev/null; echo x >/etc/ro || echo refused"),
-      "one\ntwo\nrefused\n");
+  EXPECT_EQ(inside("a",
+                   "cat /etc/rw /etc/ro; echo three >>/etc/rw; mount -o remount,rw /etc/ro "
+                   "2>/dev/null; echo x >/etc/ro || echo refused"),
+            "one\ntwo\nrefused\n");
   EXPECT_EQ(file(data + "/rw"), "one\nthree\n");
   EXPECT_EQ(file(data + "/ro"), "two\n");
-  EXPECT_EQ(inside("a", "ls /files; touch /files/new 2>/dev/null || echo fixed; rm -f /files/0 2>/dev/null; ls /files"),
+  EXPECT_EQ(inside("a",
+                   "ls /files; touch /files/new 2>/dev/null || echo fixed; rm -f /files/0 "
+                   "2>/dev/null; ls /files"),
             "0\n1\nfixed\n0\n1\n");
   node.good({"sh", "-c", "echo changed >" + data + "/rw"});
   EXPECT_EQ(inside("a", "cat /etc/rw"), "changed\n");
 }
 
-// An image of podman's, with all that podman wants to see in it: name resolution, host name, secrets, its own mounts.
+// An image of podman's, with all that podman wants to see in it: name resolution, host name,
+// secrets, its own mounts.
 TEST_F(Palacios, PodmanRunsAnImageInAVirtualMachine) {
   Podman podman(node);
   std::string as = " --network=none";
-  for (const std::string word : {"kind=palacios", "cores.count=1", "memory.size=192MiB", "image.cmdline=quiet"})
+  for (const std::string word :
+       {"kind=palacios", "cores.count=1", "memory.size=192MiB", "image.cmdline=quiet"})
     as += " --annotation org.hobbes." + word;
-  as += " --annotation org.hobbes.image.kernel=" + guest + "/vmlinux --annotation org.hobbes.image.initrd=" + guest + "/initrd.cpio ";
+  as += " --annotation org.hobbes.image.kernel=" + guest +
+        "/vmlinux --annotation org.hobbes.image.initrd=" + guest + "/initrd.cpio ";
   node.good({"sh", "-c", "echo of the node >" + node.folder() + "/note"});
-  Outcome outcome = podman.run("run --rm --hostname inside -v " + node.folder() + "/note:/etc/note" + as +
-                               "box:1 sh -c 'hostname; cat /etc/note; cat /etc/hostname; echo; cat /proc/cmdline; exit 7'");
+  Outcome outcome = podman.run(
+      "run --rm --hostname inside -v " + node.folder() + "/note:/etc/note" + as +
+      "box:1 sh -c 'hostname; cat /etc/note; cat /etc/hostname; echo; cat /proc/cmdline; exit 7'");
   EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err;
   EXPECT_EQ(outcome.out.rfind("inside\nof the node\ninside\n", 0), 0U) << outcome.out;
-  EXPECT_NE(outcome.out.find("reboot=acpi"), std::string::npos) << "a kernel of its own: " << outcome.out;
+  EXPECT_NE(outcome.out.find("reboot=acpi"), std::string::npos)
+      << "a kernel of its own: " << outcome.out;
   podman.good("run -d --name a" + as + "box:1 sh -c 'echo begun; exec sleep 1000'");
   EXPECT_EQ(podman.good("exec a sh -c 'echo $((6*7))'"), "42\n");
   EXPECT_EQ(exit_code_of(podman.run("exec a sh -c 'exit 6'").wait_status), 6);
@@ -543,13 +700,17 @@ TEST_F(Palacios, ACompositionNamesOneForAProgramWithoutMpi) {
   ASSERT_TRUE(make_directories(host));
   ASSERT_TRUE(replace_file(host + "/config.json", to_text(config)));
   std::string text =
-      "<composition name='pair'><enclave name='host' bundle='host'><app name='ranks' ranks='2' path='" HOBBES_BUILD_DIR
-      "/tests/programs/plain-c'/></enclave><enclave name='machine' bundle='vm'><app name='tool' ranks='2' mpi='no' path='sh'>"
-      "<arg>-c</arg><arg>echo $REMORA_APP_RANK of $REMORA_APP_SIZE on $(uname -n); exit $STATUS</arg>"
+      "<composition name='pair'><enclave name='host' bundle='host'><app name='ranks' ranks='2' "
+      "path='" HOBBES_BUILD_DIR
+      "/tests/programs/plain-c'/></enclave><enclave name='machine' bundle='vm'><app name='tool' "
+      "ranks='2' mpi='no' path='sh'>"
+      "<arg>-c</arg><arg>echo $REMORA_APP_RANK of $REMORA_APP_SIZE on $(uname -n); exit "
+      "$STATUS</arg>"
       "<env name='STATUS' value='0'/></app></enclave></composition>";
   ASSERT_TRUE(replace_file(node.folder() + "/pair.xml", text));
   Outcome outcome = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
-  if (emulation_hiccup(outcome.err)) outcome = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
+  if (emulation_hiccup(outcome.err))
+    outcome = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   for (const char* line : {"[tool:0] 0 of 2 on", "[tool:1] 1 of 2 on", "[ranks:0]"})
     EXPECT_NE(outcome.out.find(line), std::string::npos) << outcome.out << outcome.err;
@@ -559,9 +720,12 @@ TEST_F(Palacios, ACompositionNamesOneForAProgramWithoutMpi) {
     other.replace(other.find(from), std::string(from).size(), to);
     ASSERT_TRUE(replace_file(node.folder() + "/pair.xml", other));
     Outcome failed = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
-    if (emulation_hiccup(failed.err)) failed = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
+    if (emulation_hiccup(failed.err))
+      failed = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
     EXPECT_EQ(exit_code_of(failed.wait_status), *to == 0 ? 1 : 3) << failed.err;
-    EXPECT_NE(failed.err.find(*to == 0 ? "where MPI cannot reach" : "of app \"tool\" in enclave \"machine\""), std::string::npos)
+    EXPECT_NE(failed.err.find(*to == 0 ? "where MPI cannot reach"
+                                       : "of app \"tool\" in enclave \"machine\""),
+              std::string::npos)
         << failed.err;
   }
 }
@@ -587,12 +751,15 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
     std::string pid = std::to_string(number_at(node.enclave("a"), "pid"));
     // Attached before the monitor is executed, it fails the monitor's n-th request to KVM.
     node.good({"sh", "-c",
-               "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + std::to_string(call) + " -p " + pid +
-                   " >/dev/null 2>&1 & sleep 0.4"});
-    Outcome started = node.run({"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
-    // Once the machine is made its threads are confined: what strace makes of a call is none they may ask for.
+               "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" +
+                   std::to_string(call) + " -p " + pid + " >/dev/null 2>&1 & sleep 0.4"});
+    Outcome started = node.run(
+        {"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
+    // Once the machine is made its threads are confined: what strace makes of a call is none they
+    // may ask for.
     bool made = console("a").find("machine after") != std::string::npos;
-    bool told = started.err.find("memory") != std::string::npos || started.err.find("Cannot allocate") != std::string::npos;
+    bool told = started.err.find("memory") != std::string::npos ||
+                started.err.find("Cannot allocate") != std::string::npos;
     if (!made && WIFEXITED(started.wait_status) && WEXITSTATUS(started.wait_status) == 1) {
       EXPECT_TRUE(told) << "call " << call << ": " << started.err;
       ++refused;
@@ -608,8 +775,12 @@ TEST_F(Palacios, AnErrorOfKvmInTheTrialGuestIsToldAndForgotten) {
   auto features = [&](const std::string& injection) {
     ::unlink((node.run_folder() + "/kvm-trial.json").c_str());
     std::string strace =
-        injection.empty() ? "" : "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" + injection + " ";
-    std::string said = node.good({"sh", "-c", strace + HOBBES_BUILD_DIR "/bin/hobbes-run features"});
+        injection.empty()
+            ? ""
+            : "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" +
+                  injection + " ";
+    std::string said =
+        node.good({"sh", "-c", strace + HOBBES_BUILD_DIR "/bin/hobbes-run features"});
     return parse_json(said, "features").value_or(Json::object())["hobbes"]["kinds"]["palacios"];
   };
   auto kept = [&] { return ::access((node.run_folder() + "/kvm-trial.json").c_str(), F_OK) == 0; };
@@ -632,7 +803,9 @@ TEST_F(Palacios, WithoutKvmACreateFailsInOneClearSentence) {
   node.good({"/sbin/rmmod", "kvm_amd"});
   Outcome made = node.create("a", bundle("b", "true"));
   EXPECT_NE(made.wait_status, 0);
-  EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load kvm-intel or kvm-amd"), std::string::npos)
+  EXPECT_NE(made.err.find("there is no /dev/kvm; enable virtualisation in the firmware and load "
+                          "kvm-intel or kvm-amd"),
+            std::string::npos)
       << made.err;
   EXPECT_NE(node.good({"hobbes-run", "features"}).find("there is no /dev/kvm"), std::string::npos);
   node.good({"/sbin/modprobe", "kvm-amd"});

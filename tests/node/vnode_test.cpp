@@ -1,4 +1,5 @@
-// The test bed itself, from outside: what runs in the virtual node is told faithfully, and every way it can end is told apart.
+// The test bed itself, from outside: what runs in the virtual node is told faithfully, and every
+// way it can end is told apart.
 #include <gtest/gtest.h>
 
 #include <regex>
@@ -38,9 +39,12 @@ TEST_F(VirtualNode, OutputAndExitStatusAreTheCommands) {
 
 TEST_F(VirtualNode, ItHasTheShapeThatIsAskedFor) {
   Outcome outcome = in_guest(
-      "nproc; ls -d /sys/devices/system/node/node[0-9]* | wc -l; cat /sys/devices/system/cpu/cpu1/topology/thread_siblings_list; "
-      "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; stat -f -c %T /sys/fs/cgroup",
-      {"--cpus", "3", "--numa", "3", "--threads", "2", "--memory", "1536M", "--dimm", "2:256M", "--cgroups", "v2"});
+      "nproc; ls -d /sys/devices/system/node/node[0-9]* | wc -l; cat "
+      "/sys/devices/system/cpu/cpu1/topology/thread_siblings_list; "
+      "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; stat -f -c %T "
+      "/sys/fs/cgroup",
+      {"--cpus", "3", "--numa", "3", "--threads", "2", "--memory", "1536M", "--dimm", "2:256M",
+       "--cgroups", "v2"});
   EXPECT_EQ(code(outcome), 0) << outcome.err;
   EXPECT_EQ(outcome.out, "6\n3\n0-1\n2\ncgroup2fs\n");
 }
@@ -72,7 +76,8 @@ TEST_F(VirtualNode, AfterAHangTheNodeIsBootedAnewForWhoeverComesNext) {
   ::setenv("VNODE_DIR", node.folder().c_str(), 1);
   EXPECT_EQ(code(node.run({vnode, "up", "t"}, 60)), 0);
   const std::string hang = "kill -STOP -1; while :; do :; done", silence = "12";
-  Outcome hung = node.run({vnode, "exec", "--again", "--silence", silence, "t", "--", "sh", "-c", hang}, 150);
+  Outcome hung =
+      node.run({vnode, "exec", "--again", "--silence", silence, "t", "--", "sh", "-c", hang}, 150);
   EXPECT_EQ(code(hung), 122) << hung.err;
   EXPECT_EQ(hung.err.find("run once more") != std::string::npos, emulated()) << hung.err;
   Outcome next = node.run({vnode, "exec", "t", "--", "echo", "here again"}, 60);
@@ -83,21 +88,29 @@ TEST_F(VirtualNode, AfterAHangTheNodeIsBootedAnewForWhoeverComesNext) {
 
 TEST_F(VirtualNode, TranslatingTheCodeOfASilentGuestAnewDoesNotDisturbIt) {
   Outcome outcome = in_guest(
-      "beat=$(pgrep -P 1 | head -1); kill -STOP $beat; end=$(($(date +%s) + 14)); while [ $(date +%s) -lt $end ]; do "
+      "beat=$(pgrep -P 1 | head -1); kill -STOP $beat; end=$(($(date +%s) + 14)); while [ $(date "
+      "+%s) -lt $end ]; do "
       "seq 100000 | md5sum; done | sort -u; kill -CONT $beat; echo goes on");
   EXPECT_EQ(code(outcome), 0);
-  EXPECT_EQ(outcome.out.find("goes on"), outcome.out.find('\n') + 1) << "one and the same sum: " << outcome.out;
+  EXPECT_EQ(outcome.out.find("goes on"), outcome.out.find('\n') + 1)
+      << "one and the same sum: " << outcome.out;
   EXPECT_NE(outcome.err.find("translated anew"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.err.find("CPU 3 at 0x"), std::string::npos) << "every CPU was looked at: " << outcome.err;
+  EXPECT_NE(outcome.err.find("CPU 3 at 0x"), std::string::npos)
+      << "every CPU was looked at: " << outcome.err;
 }
 
 TEST_F(VirtualNode, WhoeverIsTerminatedTakesTheNodeAlong) {
   std::string shared = "VNODE_DIR=" + node.folder() + " TMPDIR=" + node.folder() + " ",
               of_mine = "; pgrep -fc '[q]emu.*" + node.folder() + "'";
-  auto left = [&](const std::string& script) { return node.run({"sh", "-c", shared + script + of_mine}, 150).out; };
+  auto left = [&](const std::string& script) {
+    return node.run({"sh", "-c", shared + script + of_mine}, 150).out;
+  };
   EXPECT_EQ(left("timeout 8 " + vnode + " run -- sleep 1000 2>/dev/null"), "0\n");
   EXPECT_EQ(left("timeout 2 " + vnode + " up t 2>/dev/null"), "0\n") << "while it boots";
-  EXPECT_EQ(left(vnode + " run -- sleep 1000 2>/dev/null & sleep 6; kill $!; sleep 0.2; kill $!; wait"), "0\n") << "told twice";
+  EXPECT_EQ(
+      left(vnode + " run -- sleep 1000 2>/dev/null & sleep 6; kill $!; sleep 0.2; kill $!; wait"),
+      "0\n")
+      << "told twice";
   EXPECT_EQ(left(vnode + " up t"), "1\n");
   EXPECT_EQ(left("timeout 3 " + vnode + " exec t -- sleep 1000 2>/dev/null; sleep 0.5"), "0\n");
 }
@@ -109,13 +122,16 @@ TEST_F(VirtualNode, AGuestThatHangsWhileBootingGetsOneMoreChance) {
 }
 
 TEST_F(VirtualNode, AComplaintOfTheKernelIsAFailureWhateverTheCommandSays) {
-  // What the console shows decides; a stock kernel has no way to be provoked that is not worse than a line of text.
+  // What the console shows decides; a stock kernel has no way to be provoked that is not worse than
+  // a line of text.
   Outcome outcome = in_guest("echo '<4>WARNING: CPU: 0 PID: 1 at the test' >/dev/kmsg; exit 0");
   EXPECT_EQ(code(outcome), 123) << outcome.err;
   EXPECT_NE(outcome.err.find("at the test"), std::string::npos) << outcome.err;
 }
 
-TEST_F(VirtualNode, ACommandThatIsNotThereIsToldAsShellsDo) { EXPECT_EQ(code(in_guest("/no/such/program")), 127); }
+TEST_F(VirtualNode, ACommandThatIsNotThereIsToldAsShellsDo) {
+  EXPECT_EQ(code(in_guest("/no/such/program")), 127);
+}
 
 // On some machines /dev/kvm claims every capability and runs nothing.
 TEST_F(VirtualNode, TheAcceleratorIsTheOneAskedForAndWithoutAWishOneThatBootsANode) {
@@ -125,21 +141,26 @@ TEST_F(VirtualNode, TheAcceleratorIsTheOneAskedForAndWithoutAWishOneThatBootsANo
   EXPECT_TRUE(emulated() || node.good({vnode, "accel"}) == "kvm\n");
   if (!emulated()) return;
   Outcome forced = in_guest("true", {"--accel", "kvm"});
-  EXPECT_EQ(code(forced), 125) << "a node that was asked for is not replaced by another kind: " << forced.err;
+  EXPECT_EQ(code(forced), 125) << "a node that was asked for is not replaced by another kind: "
+                               << forced.err;
 }
 
 // Two hardware threads of one core never serve two kernels.
 TEST_F(VirtualNode, ACoKernelGetsWholeCoresWhereCoresHaveThreads) {
-  Outcome outcome = in_guest(
-      "set -e; insmod " HOBBES_BUILD_DIR "/kmod/hobbes.ko; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; cp -r " HOBBES_BUILD_DIR
-      "/share/hobbes/kitten /root/one; sed 's/\"count\": 1/\"list\": \"3\"/' /root/one/config.json >/root/c; cp -r /root/one "
-      "/root/half; cp /root/c "
-      "/root/half/config.json; hobbes-run create --bundle /root/half h >/dev/null; if hobbes-run start h 2>&1; then exit 9; fi; hobbes-run "
-      "delete --force h; "
-      "hobbes-run create --bundle /root/one w >/dev/null; hobbes-run start w; cat /sys/devices/system/cpu/online; hobbes-run "
-      "delete --force w; cat "
-      "/sys/devices/system/cpu/online",
-      {"--threads", "2"});
+  Outcome outcome =
+      in_guest("set -e; insmod " HOBBES_BUILD_DIR "/kmod/hobbes.ko; PATH=" HOBBES_BUILD_DIR
+               "/bin:$PATH; cp -r " HOBBES_BUILD_DIR
+               "/share/hobbes/kitten /root/one; sed 's/\"count\": 1/\"list\": \"3\"/' "
+               "/root/one/config.json >/root/c; cp -r /root/one "
+               "/root/half; cp /root/c "
+               "/root/half/config.json; hobbes-run create --bundle /root/half h >/dev/null; if "
+               "hobbes-run start h 2>&1; then exit 9; fi; hobbes-run "
+               "delete --force h; "
+               "hobbes-run create --bundle /root/one w >/dev/null; hobbes-run start w; cat "
+               "/sys/devices/system/cpu/online; hobbes-run "
+               "delete --force w; cat "
+               "/sys/devices/system/cpu/online",
+               {"--threads", "2"});
   EXPECT_EQ(code(outcome), 0) << outcome.err;
   EXPECT_NE(outcome.out.find("other hardware thread"), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("0-3,6-7\n0-7\n"), std::string::npos) << outcome.out;
@@ -147,51 +168,67 @@ TEST_F(VirtualNode, ACoKernelGetsWholeCoresWhereCoresHaveThreads) {
 
 // Memory that cannot be taken away from a running Linux can be kept from it when it boots.
 TEST_F(VirtualNode, ACoKernelRunsInMemoryThatWasReservedAtBootWhereNoBlockCanGo) {
-  const std::string one = "cp -r " HOBBES_BUILD_DIR "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; ";
+  const std::string one = "cp -r " HOBBES_BUILD_DIR
+                          "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; ";
   const std::string load = "insmod " HOBBES_BUILD_DIR "/kmod/hobbes.ko";
   const std::vector<std::string> node_of_blocks_that_stay = {
       "--no-dimm", "--numa", "1", "--cpus", "2", "--append", "memmap=256M$0x30000000"};
-  Outcome outcome =
-      in_guest(one + "for wrong in 16M@0x10000000 256M@0x2ff00000 257M@0x30000000 1M@0x30000000 nonsense 2M@0xfee00000; do " + load +
-                   " reserved=$wrong 2>/dev/null && exit 9; done; " + load +
-                   "; hobbes-run create --bundle /root/one k 2>&1 && hobbes-run start k 2>&1 && exit 8; hobbes-run delete --force k; "
-                   "rmmod hobbes; set -e; " +
-                   load +
-                   " reserved=128M@0x30000000,128M@0x38000000; for round in 1 2; do hobbes-run create --bundle /root/one k >/dev/null; "
-                   "hobbes-run start k; hobbes-run state k | grep -o running; grep -c 'free 134217728 reserved' /dev/hobbes; "
-                   "grep -l offline /sys/devices/system/memory/memory*/state | wc -l; hobbes-run delete --force k; "
-                   "grep -c 'free 134217728 reserved' /dev/hobbes; done; rmmod hobbes; if grep hobbes /proc/iomem; then exit 7; fi",
-               node_of_blocks_that_stay);
+  Outcome outcome = in_guest(one +
+                                 "for wrong in 16M@0x10000000 256M@0x2ff00000 257M@0x30000000 "
+                                 "1M@0x30000000 nonsense 2M@0xfee00000; do " +
+                                 load + " reserved=$wrong 2>/dev/null && exit 9; done; " + load +
+                                 "; hobbes-run create --bundle /root/one k 2>&1 && hobbes-run "
+                                 "start k 2>&1 && exit 8; hobbes-run delete --force k; "
+                                 "rmmod hobbes; set -e; " +
+                                 load +
+                                 " reserved=128M@0x30000000,128M@0x38000000; for round in 1 2; do "
+                                 "hobbes-run create --bundle /root/one k >/dev/null; "
+                                 "hobbes-run start k; hobbes-run state k | grep -o running; grep "
+                                 "-c 'free 134217728 reserved' /dev/hobbes; "
+                                 "grep -l offline /sys/devices/system/memory/memory*/state | wc "
+                                 "-l; hobbes-run delete --force k; "
+                                 "grep -c 'free 134217728 reserved' /dev/hobbes; done; rmmod "
+                                 "hobbes; if grep hobbes /proc/iomem; then exit 7; fi",
+                             node_of_blocks_that_stay);
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   EXPECT_NE(outcome.out.find("Linux can give up 0 B"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("running\n1\n0\n2\nrunning\n1\n0\n2\n"), std::string::npos)
+      << outcome.out;
 }
 
 // Linux would try for ever to move such a page.
 TEST_F(VirtualNode, ARefusalNamesThePageAndTheProcessThatKeepMemory) {
   Outcome outcome =
-      in_guest("cp -r " HOBBES_BUILD_DIR "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR "/bin:$PATH; insmod " HOBBES_BUILD_DIR
-               "/kmod/hobbes.ko; cd /sys/devices/system/memory; for block in $(grep -l offline memory*/state); do echo online_movable "
+      in_guest("cp -r " HOBBES_BUILD_DIR "/share/hobbes/kitten /root/one; PATH=" HOBBES_BUILD_DIR
+               "/bin:$PATH; insmod " HOBBES_BUILD_DIR
+               "/kmod/hobbes.ko; cd /sys/devices/system/memory; for block in $(grep -l offline "
+               "memory*/state); do echo online_movable "
                ">$block; done; "
                "/usr/bin/python3 " HOBBES_SOURCE_DIR
-               "/tests/node/holdfast.py 250 >/root/held & holder=$!; until [ -s /root/held ]; do sleep 0.2; done; "
-               "hobbes-run create --bundle /root/one k 2>&1; echo \"status $?, holder $holder\"; hobbes-run delete --force k; "
+               "/tests/node/holdfast.py 250 >/root/held & holder=$!; until [ -s /root/held ]; do "
+               "sleep 0.2; done; "
+               "hobbes-run create --bundle /root/one k 2>&1; echo \"status $?, holder $holder\"; "
+               "hobbes-run delete --force k; "
                "grep -L online memory*/state | wc -l; kill $holder; wait $holder; "
-               "hobbes-run create --bundle /root/one k >/dev/null && hobbes-run start k && hobbes-run state k | grep -o running; "
+               "hobbes-run create --bundle /root/one k >/dev/null && hobbes-run start k && "
+               "hobbes-run state k | grep -o running; "
                "hobbes-run delete --force k",
                {"--numa", "1", "--cpus", "2", "--dimm", "0:256M"});
   std::smatch refusal;
-  ASSERT_TRUE(
-      std::regex_search(outcome.out, refusal,
-                        std::regex("could not be emptied within 6 s, because of page 0x[0-9a-f]+ \\(migration failure\\), which process "
-                                   "([0-9]+) \\(python3[^)]*\\) maps")))
+  ASSERT_TRUE(std::regex_search(outcome.out, refusal,
+                                std::regex("could not be emptied within 6 s, because of page "
+                                           "0x[0-9a-f]+ \\(migration failure\\), which process "
+                                           "([0-9]+) \\(python3[^)]*\\) maps")))
       << outcome.out << outcome.err;
-  EXPECT_NE(outcome.out.find("status 1, holder " + refusal[1].str() + "\n0\nrunning\n"), std::string::npos) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("status 1, holder " + refusal[1].str() + "\n0\nrunning\n"),
+            std::string::npos)
+      << outcome.out << outcome.err;
 }
 
 // The same image as the co-kernel's, without any Linux.
 TEST_F(VirtualNode, TheThreeKindsLiveTogether) {
-  Outcome outcome = node.run({vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 150);
+  Outcome outcome = node.run(
+      {vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 150);
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   // Both counted, and the last number is of both.
   EXPECT_NE(outcome.out.find("[partition] sees"), std::string::npos) << outcome.out;
@@ -224,7 +261,8 @@ TEST_F(VirtualNode, KittenBootsAloneByPvh) {
                               "isa-debug-exit,iobase=0xf4"},
                              60);
   EXPECT_EQ(code(outcome), 1) << "written 0 to the exit port: " << outcome.out;
-  EXPECT_NE(outcome.out.find("kitten: enclave 'alone', 1 cores, 238 MiB"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("kitten: enclave 'alone', 1 cores, 238 MiB"), std::string::npos)
+      << outcome.out;
   EXPECT_NE(outcome.out.find("command line: exit now"), std::string::npos);
   EXPECT_NE(outcome.out.find("nothing to do"), std::string::npos);
 }

@@ -31,7 +31,8 @@ int main(int argc, char** argv) {
       ::sleep(9);
     }
   }
-  if (how == "finalize-early") MPI_Recv(&x, 1, MPI_INT, size - 1, 9, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
+  if (how == "finalize-early")
+    MPI_Recv(&x, 1, MPI_INT, size - 1, 9, MPI_COMM_UNIVERSE, MPI_STATUS_IGNORE);
   if (how == "term") std::printf("ready\n"), std::fflush(stdout), ::pause();
   if (how == "stdin") {
     char line[100] = "";

@@ -1,5 +1,7 @@
-// Half round trip of small and large messages between two universe ranks. Prints "latency_us bandwidth_GBps".
-//   pingpong PEER [ROUNDS]   (rank 0 with universe rank PEER; 20000 small ones, and a fortieth of large ones)
+// Half round trip of small and large messages between two universe ranks. Prints "latency_us
+// bandwidth_GBps".
+//   pingpong PEER [ROUNDS]   (rank 0 with universe rank PEER; 20000 small ones, and a fortieth of
+//   large ones)
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -8,7 +10,8 @@
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
-  int rank = 0, peer = argc > 1 ? std::atoi(argv[1]) : 1, rounds = argc > 2 ? std::atoi(argv[2]) : 20000;
+  int rank = 0, peer = argc > 1 ? std::atoi(argv[1]) : 1,
+      rounds = argc > 2 ? std::atoi(argv[2]) : 20000;
   MPI_Comm all = MPI_COMM_UNIVERSE;
   MPI_Comm_rank(all, &rank);
   std::vector<char> buffer(1 << 20);

@@ -1,4 +1,5 @@
-// An ordinary MPI program with threads, duplicated communicators, one-sided communication and shared windows.
+// An ordinary MPI program with threads, duplicated communicators, one-sided communication and
+// shared windows.
 #include <mpi.h>
 
 #include <cstdio>
@@ -22,7 +23,8 @@ int main(int argc, char** argv) {
   bool good = *base == before;
   MPI_Win_free(&window);
   std::vector<char> large(1 << 20, static_cast<char>(rank));
-  MPI_Sendrecv_replace(large.data(), static_cast<int>(large.size()), MPI_BYTE, next, 1, before, 1, copy, MPI_STATUS_IGNORE);
+  MPI_Sendrecv_replace(large.data(), static_cast<int>(large.size()), MPI_BYTE, next, 1, before, 1,
+                       copy, MPI_STATUS_IGNORE);
   good = good && large[4711] == static_cast<char>(before);
   MPI_Comm_free(&copy);
   if (!good) MPI_Abort(MPI_COMM_WORLD, 4);

@@ -1,14 +1,15 @@
 /* The other side of the segment tests, in C through hobbes.h.
- *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits for a line, then ends
- *   segment-peer attach NAME ro|rw        attaches, prints the text, the frame number and a checksum, and with rw writes "seen"
- *   segment-peer convert NAME             makes existing memory a segment, in place
- *   segment-peer count NAME TIMES         adds 1 to the number in it, TIMES times, atomically, and prints what it is then
- *   segment-peer ring NAME TIMES          rings its doorbell
- *   segment-peer hear NAME TIMES          prints "listens", then "rang" each time it is rung, TIMES times; fails after 20 s of silence
- *   segment-peer bounce NAME TIMES FIRST  adds 1 and rings whenever the number is even (FIRST 0) or odd (1), until it is TIMES
- *   segment-peer find ENCLAVE             prints what the mirror says of an enclave
- *   segment-peer beat COUNT               gives COUNT signs of life, one a second, then is silent
- *   segment-peer manage BUNDLE            what a program inside an enclave may do: lists, makes, launches, resizes, ends
+ *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits
+ * for a line, then ends segment-peer attach NAME ro|rw        attaches, prints the text, the frame
+ * number and a checksum, and with rw writes "seen" segment-peer convert NAME             makes
+ * existing memory a segment, in place segment-peer count NAME TIMES         adds 1 to the number in
+ * it, TIMES times, atomically, and prints what it is then segment-peer ring NAME TIMES rings its
+ * doorbell segment-peer hear NAME TIMES          prints "listens", then "rang" each time it is
+ * rung, TIMES times; fails after 20 s of silence segment-peer bounce NAME TIMES FIRST  adds 1 and
+ * rings whenever the number is even (FIRST 0) or odd (1), until it is TIMES segment-peer find
+ * ENCLAVE             prints what the mirror says of an enclave segment-peer beat COUNT gives COUNT
+ * signs of life, one a second, then is silent segment-peer manage BUNDLE            what a program
+ * inside an enclave may do: lists, makes, launches, resizes, ends
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,11 +22,14 @@
 
 #include "hobbes.h"
 
-/* The physical frame behind an address (proc(5), pagemap; root only): the proof that nothing was copied. */
+/* The physical frame behind an address (proc(5), pagemap; root only): the proof that nothing was
+ * copied. */
 static uint64_t frame_of(const void* address) {
   uint64_t entry = 0;
   int fd = open("/proc/self/pagemap", O_RDONLY);
-  if (fd < 0 || pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)address / 4096 * 8)) != sizeof entry) return 0;
+  if (fd < 0 ||
+      pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)address / 4096 * 8)) != sizeof entry)
+    return 0;
   close(fd);
   return entry & ((UINT64_C(1) << 55) - 1);
 }
@@ -53,7 +57,8 @@ int main(int argc, char** argv) {
     fflush(stdout);
     if (hobbes_enclave_launch(hobbes_self(), program) != 11) return fail("launch in self");
     if (hobbes_enclave_create("child", name, 1) != 0) return fail("create");
-    if (hobbes_enclave_find("child", &record) != 0 || record.state != HOBBES_RUNNING) return fail("find");
+    if (hobbes_enclave_find("child", &record) != 0 || record.state != HOBBES_RUNNING)
+      return fail("find");
     if (hobbes_enclave_launch("child", program) != 11) return fail("launch");
     if (hobbes_enclave_resize("child", 0, 64 << 20) != 0) return fail("resize");
     if (hobbes_enclave_signal("child", 9) != 0) return fail("signal");
@@ -65,7 +70,9 @@ int main(int argc, char** argv) {
   if (strcmp(verb, "make") == 0) {
     void* place = NULL;
     unsigned flags = argc > 5 && strcmp(argv[5], "persistent") == 0 ? HOBBES_PERSISTENT : 0;
-    if (hobbes_segment_make(name, strtoul(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 8), flags, &place) < 0) return fail("make");
+    if (hobbes_segment_make(name, strtoul(argv[3], NULL, 0), (unsigned)strtoul(argv[4], NULL, 8),
+                            flags, &place) < 0)
+      return fail("make");
     strcpy(place, "hello");
     printf("made %" PRIu64 "\n", frame_of(place));
     return wait_for_line();
@@ -92,7 +99,8 @@ int main(int argc, char** argv) {
     hobbes_nis* nis = hobbes_nis_open(NULL);
     if (nis == NULL) return fail("open");
     while (hobbes_nis_next(nis, HOBBES_ENCLAVE, &cursor, &record) == 0)
-      if (strcmp(record.name, name) == 0) printf("%s kind %u state %u\n", record.name, record.body.enclave.kind, record.state);
+      if (strcmp(record.name, name) == 0)
+        printf("%s kind %u state %u\n", record.name, record.body.enclave.kind, record.state);
     hobbes_nis_close(nis);
     return 0;
   }
@@ -100,7 +108,8 @@ int main(int argc, char** argv) {
     hobbes_apid access = hobbes_segment_get(hobbes_segment_search(name), HOBBES_RDWR);
     uint64_t* number = access < 0 ? NULL : hobbes_segment_attach(access, 0, 0);
     if (number == NULL) return fail("attach");
-    for (long left = strtol(argv[3], NULL, 10); left > 0; --left) __atomic_add_fetch(number, 1, __ATOMIC_SEQ_CST);
+    for (long left = strtol(argv[3], NULL, 10); left > 0; --left)
+      __atomic_add_fetch(number, 1, __ATOMIC_SEQ_CST);
     printf("%" PRIu64 "\n", __atomic_load_n(number, __ATOMIC_SEQ_CST));
     return 0;
   }
@@ -152,9 +161,12 @@ int main(int argc, char** argv) {
     volatile char touched = *place; /* a page has a frame once it is touched */
     (void)touched;
     printf("%s %" PRIu64 " %" PRId64 "\n", place, frame_of(place), hobbes_segment_size(access));
-    if (hobbes_segment_attach(access, 4096 * 1000000ULL, 4096) != NULL || hobbes_segment_attach(access, 1, 10) != NULL) return 3;
+    if (hobbes_segment_attach(access, 4096 * 1000000ULL, 4096) != NULL ||
+        hobbes_segment_attach(access, 1, 10) != NULL)
+      return 3;
     if (write) strcpy(place, "seen");
-    if (hobbes_segment_release(access) != 0 || hobbes_segment_detach(place) != 0) return fail("detach");
+    if (hobbes_segment_release(access) != 0 || hobbes_segment_detach(place) != 0)
+      return fail("detach");
     if (hobbes_segment_detach(place) == 0) return 4;
     return 0;
   }

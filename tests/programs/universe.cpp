@@ -1,4 +1,5 @@
-// Checks the communicators of a composition from inside: sizes, ranks, isolation of traffic, 1 MiB messages, named spaces.
+// Checks the communicators of a composition from inside: sizes, ranks, isolation of traffic, 1 MiB
+// messages, named spaces.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -26,7 +27,8 @@ int main(int argc, char** argv) {
   CHECK(rank == number("REMORA_APP_RANK") && size == number("REMORA_APP_SIZE"));
   CHECK(global == number("REMORA_RANK") && total == number("REMORA_SIZE"));
   int app = 0, first = 0, ranks = 0;
-  CHECK(remora_app(std::getenv("REMORA_APP"), &app, &first, &ranks) == 0 && first + rank == global && ranks == size);
+  CHECK(remora_app(std::getenv("REMORA_APP"), &app, &first, &ranks) == 0 &&
+        first + rank == global && ranks == size);
   CHECK(remora_app("nobody", &app, &first, &ranks) == -1);
   CHECK(remora_comm("universe") == all && remora_comm("nobody") == MPI_COMM_NULL);
   if (argc > 1) {  // SPACE=SIZE: the named space has that many members, 0 when this rank is in none
@@ -41,10 +43,14 @@ int main(int argc, char** argv) {
   }
   // Equal tags from any source in world and universe must not mix.
   std::vector<MPI_Request> requests;
-  std::vector<int> to_all(static_cast<std::size_t>(total), global), to_world(static_cast<std::size_t>(size), 1000 + rank);
-  for (int p = 0; p < total; ++p) MPI_Isend(&to_all[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, all, &requests.emplace_back());
+  std::vector<int> to_all(static_cast<std::size_t>(total), global),
+      to_world(static_cast<std::size_t>(size), 1000 + rank);
+  for (int p = 0; p < total; ++p)
+    MPI_Isend(&to_all[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, all,
+              &requests.emplace_back());
   for (int p = 0; p < size; ++p)
-    MPI_Isend(&to_world[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, MPI_COMM_WORLD, &requests.emplace_back());
+    MPI_Isend(&to_world[static_cast<std::size_t>(p)], 1, MPI_INT, p, 5, MPI_COMM_WORLD,
+              &requests.emplace_back());
   for (int p = 0; p < size; ++p) {
     int x = 0;
     MPI_Status status;
@@ -60,7 +66,8 @@ int main(int argc, char** argv) {
   MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
   std::vector<char> large(1 << 20, static_cast<char>(global));
   for (int round = 0; round < 20; ++round)
-    MPI_Sendrecv_replace(large.data(), 1 << 20, MPI_BYTE, (global + 1) % total, 1, (global + total - 1) % total, 1, all, MPI_STATUS_IGNORE);
+    MPI_Sendrecv_replace(large.data(), 1 << 20, MPI_BYTE, (global + 1) % total, 1,
+                         (global + total - 1) % total, 1, all, MPI_STATUS_IGNORE);
   CHECK(large[777777] == static_cast<char>((global + 20 * (total - 1)) % total));
   MPI_Comm split;
   MPI_Comm_split(all, global % 2, global, &split);

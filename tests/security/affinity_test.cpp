@@ -1,5 +1,5 @@
-// The class of work that leaves its requester's limits because somebody else does it: what hobbesd does for a caller stays on the CPUs and
-// in the control group that the caller is confined to.
+// The class of work that leaves its requester's limits because somebody else does it: what hobbesd
+// does for a caller stays on the CPUs and in the control group that the caller is confined to.
 #include "attacker.h"
 
 namespace hobbes::test {
@@ -11,12 +11,15 @@ class Affinity : public ::testing::Test {
     ::chmod(node.folder().c_str(), 0755);
     node.wake_daemon();
   }
-  // Makes an enclave of one core through REST, as a program that may run on `cpus` only; the operation's end.
-  [[nodiscard]] std::string makes(const std::string& cpus, const std::string& id, const std::string& bundle, uid_t uid = 0) const {
-    std::vector<std::string> argv = {"/usr/bin/python3", "-c",
-                                     python(node, R"(
+  // Makes an enclave of one core through REST, as a program that may run on `cpus` only; the
+  // operation's end.
+  [[nodiscard]] std::string makes(const std::string& cpus, const std::string& id,
+                                  const std::string& bundle, uid_t uid = 0) const {
+    std::vector<std::string> argv = {
+        "/usr/bin/python3", "-c",
+        python(node, R"(
 status, text = http('POST', '/v1/enclaves', {'id': ')" +
-                                                      id + "', 'bundle': '" + bundle + R"(', 'start': True})
+                         id + "', 'bundle': '" + bundle + R"(', 'start': True})
 for _ in range(400):
   if status != 202 or json.loads(text)['state'] != 'running': break
   time.sleep(0.05)
@@ -37,10 +40,12 @@ print(status, text)
   Node node;
 };
 
-// A batch job has CPU 0 and somebody else leases it: there is nothing left for the job, though CPU 1 is free.
+// A batch job has CPU 0 and somebody else leases it: there is nothing left for the job, though CPU
+// 1 is free.
 TEST_F(Affinity, ACallerOfRestGetsNoCpuBeyondHisOwn) {
   Json list = {{"hobbes", {{"cores", {{"count", nullptr}, {"list", "0"}}}}}};
-  node.good({"hobbes-run", "run", "--detach", "--bundle", node.bundle("other", "exec sleep 1000", list), "other"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("other", "exec sleep 1000", list), "other"});
   std::string said = makes("0", "mine", one_core("b"));
   EXPECT_EQ(said.find("succeeded"), std::string::npos) << said;
   EXPECT_NE(text_at(node.enclave("mine"), "cpus"), "1") << "the caller was confined to CPU 0";
@@ -58,7 +63,8 @@ TEST_F(Affinity, ACallerOfRestGetsACpuOfHisOwn) {
 
 TEST_F(Affinity, WhatIsDoneForACallerStaysOnHisCpus) {
   std::string seen = node.folder() + "/seen";
-  Json hook = {{"path", "/bin/sh"}, {"args", {"sh", "-c", "grep Cpus_allowed_list /proc/self/status > " + seen}}};
+  Json hook = {{"path", "/bin/sh"},
+               {"args", {"sh", "-c", "grep Cpus_allowed_list /proc/self/status > " + seen}}};
   Json patch = {{"hobbes", {{"cores", nullptr}}}};
   patch["hooks"]["createRuntime"] = Json::array({hook});
   std::string said = makes("1", "mine", one_core("b", patch));
@@ -70,7 +76,8 @@ TEST_F(Affinity, WhatIsDoneForACallerStaysOnHisCpus) {
 
 // Growing is a request like making.
 TEST_F(Affinity, ACallerOfRestGrowsNoFurtherThanHisOwn) {
-  node.good({"taskset", "-c", "0", HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--detach", "--bundle", one_core("b"), "mine"});
+  node.good({"taskset", "-c", "0", HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--detach",
+             "--bundle", one_core("b"), "mine"});
   ASSERT_EQ(text_at(node.enclave("mine"), "cpus"), "0");
   std::string said = node.run({"taskset", "-c", "0", "/usr/bin/python3", "-c", python(node, R"(
 status, text = http('PATCH', '/v1/enclaves/mine', {'cores': {'count': 2}})
@@ -85,12 +92,14 @@ print(status, text)
   node.good({"hobbes-run", "delete", "--force", "mine"});
 }
 
-// A control group is a limit of memory, processes and time as well; the test's is one of a controller that every node has.
+// A control group is a limit of memory, processes and time as well; the test's is one of a
+// controller that every node has.
 TEST_F(Affinity, WhatIsDoneForACallerStaysInHisControlGroup) {
-  std::string group =
-      node.good({"sh", "-c",
-                 "for d in /sys/fs/cgroup/pids /sys/fs/cgroup; do test -w $d/cgroup.procs && mkdir $d/hobbes-affinity-test-$$ && "
-                 "chmod 755 $d/hobbes-affinity-test-$$ && printf %s $d/hobbes-affinity-test-$$ && break; done"});
+  std::string group = node.good({"sh", "-c",
+                                 "for d in /sys/fs/cgroup/pids /sys/fs/cgroup; do test -w "
+                                 "$d/cgroup.procs && mkdir $d/hobbes-affinity-test-$$ && "
+                                 "chmod 755 $d/hobbes-affinity-test-$$ && printf %s "
+                                 "$d/hobbes-affinity-test-$$ && break; done"});
   ASSERT_FALSE(group.empty());
   std::string seen = node.folder() + "/seen";
   Json hook = {{"path", "/bin/sh"}, {"args", {"sh", "-c", "cat /proc/self/cgroup > " + seen}}};

@@ -20,7 +20,9 @@
 
 namespace hobbes::test {
 
-inline bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 /// Changes a bundle's configuration where a merge patch is too weak (arrays).
 inline void edit(const std::string& bundle, const std::function<void(Json&)>& change) {
@@ -32,8 +34,12 @@ inline void edit(const std::string& bundle, const std::function<void(Json&)>& ch
   ASSERT_TRUE(replace_file(bundle + "/config.json", to_text(*config, 2)));
 }
 
-inline Json volume_at(const std::string& source, const std::string& destination, const char* access) {
-  return {{"destination", destination}, {"type", "bind"}, {"source", source}, {"options", {"bind", access}}};
+inline Json volume_at(const std::string& source, const std::string& destination,
+                      const char* access) {
+  return {{"destination", destination},
+          {"type", "bind"},
+          {"source", source},
+          {"options", {"bind", access}}};
 }
 
 inline void keep_mounts(Json& config, const std::function<bool(const std::string&)>& wanted) {
@@ -54,12 +60,15 @@ inline void set_namespace(Json& config, const std::string& type, const std::stri
 
 /// A bundle that leases nothing, so that many can live at once.
 inline Json no_lease() { return {{"hobbes", nullptr}}; }
-inline Json no_lease_writable() { return {{"hobbes", nullptr}, {"root", {{"path", "rootfs"}, {"readonly", false}}}}; }
+inline Json no_lease_writable() {
+  return {{"hobbes", nullptr}, {"root", {{"path", "rootfs"}, {"readonly", false}}}};
+}
 
 /// Prints "writable NAME" for each regular file that can be opened for writing.
 /// Nothing is written: what is opened may be the kernel's own.
 inline std::string tell_writable(const std::string& names) {
-  return "for f in " + names + "; do [ -f $f ] && (: >> $f) 2>/dev/null && echo writable $f; done; true";
+  return "for f in " + names +
+         "; do [ -f $f ] && (: >> $f) 2>/dev/null && echo writable $f; done; true";
 }
 
 /// Somebody who shares a volume with an enclave that is being made, and does `what` all the time.

@@ -23,14 +23,17 @@ class SharedNode : public Node {
   SharedNode() { ::chmod(folder().c_str(), 0755); }
   ~SharedNode() {
     for (const std::string& uid : Files::system().list(run_folder() + "/users").value_or({}))
-      for (const std::string& id : Files::system().list(run_folder() + "/users/" + uid).value_or({}))
-        (void)run(
-            {"setpriv", "--reuid=" + uid, "--regid=" + uid, "--clear-groups", HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id});
+      for (const std::string& id :
+           Files::system().list(run_folder() + "/users/" + uid).value_or({}))
+        (void)run({"setpriv", "--reuid=" + uid, "--regid=" + uid, "--clear-groups",
+                   HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id});
     kill_daemon();
-    (void)run({"sh", "-c",
-               "for d in $(find /sys/fs/cgroup -depth -type d -name 'user-" + hex(hash_of(run_folder()), 8) +
-                   "-*'); do for p in $(cat $d/cgroup.procs); do kill -9 $p; done; n=0; "
-                   "until rmdir $d || [ $n = 50 ]; do n=$((n+1)); sleep 0.02; done; done 2>/dev/null"});
+    (void)run(
+        {"sh", "-c",
+         "for d in $(find /sys/fs/cgroup -depth -type d -name 'user-" +
+             hex(hash_of(run_folder()), 8) +
+             "-*'); do for p in $(cat $d/cgroup.procs); do kill -9 $p; done; n=0; "
+             "until rmdir $d || [ $n = 50 ]; do n=$((n+1)); sleep 0.02; done; done 2>/dev/null"});
   }
   SharedNode(const SharedNode&) = delete;
   SharedNode& operator=(const SharedNode&) = delete;
@@ -39,14 +42,16 @@ class SharedNode : public Node {
 /// A command line that runs `argv` as a user without any privilege.
 inline std::vector<std::string> as_user(uid_t uid, std::vector<std::string> argv) {
   std::string id = std::to_string(uid);
-  argv.insert(argv.begin(), {"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--inh-caps=-all"});
+  argv.insert(argv.begin(),
+              {"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--inh-caps=-all"});
   return argv;
 }
 
 /// The words every attack in Python needs: a connection to hobbesd that says what it likes, and
 /// HTTP on the REST socket.
 inline std::string python(const Node& node, const std::string& text) {
-  return "import array, ctypes, json, os, signal, socket, struct, subprocess, sys, time\nRUN = '" + node.run_folder() + R"('
+  return "import array, ctypes, json, os, signal, socket, struct, subprocess, sys, time\nRUN = '" +
+         node.run_folder() + R"('
 class Control:
   def __init__(self, limit=20):
     self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,14 +97,16 @@ inline std::string script(const Node& node, const std::string& name, const std::
 /// object.
 class Background {
  public:
-  Background(const Node& node, const std::string& name, std::vector<std::string> argv) : output_(node.folder() + "/" + name + ".out") {
+  Background(const Node& node, const std::string& name, std::vector<std::string> argv)
+      : output_(node.folder() + "/" + name + ".out") {
     std::vector<char*> pointers;
     for (std::string& word : argv) pointers.push_back(word.data());
     pointers.push_back(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;
     ::setpgid(0, 0);
-    if (std::freopen("/dev/null", "r", stdin) == nullptr || std::freopen(output_.c_str(), "w", stdout) == nullptr ||
+    if (std::freopen("/dev/null", "r", stdin) == nullptr ||
+        std::freopen(output_.c_str(), "w", stdout) == nullptr ||
         std::freopen(output_.c_str(), "a", stderr) == nullptr)
       ::_exit(126);
     ::execvp(pointers[0], pointers.data());
@@ -139,7 +146,8 @@ class Background {
 
 /// Whether hobbesd answers at all, and soon.
 inline bool answers(const Node& node, int seconds = 10) {
-  std::string text = python(node, "print('answered' if Control(" + std::to_string(seconds) + ").ask(op='ping')['ok'] else 'refused')\n");
+  std::string text = python(node, "print('answered' if Control(" + std::to_string(seconds) +
+                                      ").ask(op='ping')['ok'] else 'refused')\n");
   return node.run({"/usr/bin/python3", "-c", text}, seconds + 20).out == "answered\n";
 }
 

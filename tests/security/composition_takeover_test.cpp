@@ -1,5 +1,6 @@
-// The class of credentials that are only said: PMIx's `native` security believes the user id that its TCP client sends. Who connects must
-// be looked up in the kernel, and who is refused must keep nobody waiting.
+// The class of credentials that are only said: PMIx's `native` security believes the user id that
+// its TCP client sends. Who connects must be looked up in the kernel, and who is refused must keep
+// nobody waiting.
 #include "attacker.h"
 
 namespace hobbes::test {
@@ -12,21 +13,29 @@ class CompositionTakeover : public ::testing::Test {
   CompositionTakeover() {
     ::chmod(node.folder().c_str(), 0755);
     node.wake_daemon();
-    node.bundle("one", "true",
-                {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
-                 {"process", {{"capabilities", nullptr}}}});
+    node.bundle(
+        "one", "true",
+        {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "ipc"}}, {{"type", "uts"}}}}}},
+         {"process", {{"capabilities", nullptr}}}});
     node.good({"chown", "-R", "1234:1234", node.folder() + "/one"});
   }
-  // A launcher that had to be killed leaves its folder; it is swept by the next one of its user, which the tests are not.
-  ~CompositionTakeover() override { (void)node.run({"sh", "-c", "rm -rf /dev/shm/remora-*-takenover"}); }
+  // A launcher that had to be killed leaves its folder; it is swept by the next one of its user,
+  // which the tests are not.
+  ~CompositionTakeover() override {
+    (void)node.run({"sh", "-c", "rm -rf /dev/shm/remora-*-takenover"});
+  }
   // Command line of a composition of the victim's with two ranks that run for a while and end well.
   [[nodiscard]] std::vector<std::string> composition(const std::string& how) const {
     std::string path = node.folder() + "/c.xml";
-    EXPECT_TRUE(replace_file(path, "<composition name=\"takenover\"><enclave name=\"one\" bundle=\"one\"><app name=\"a\" path=\"" +
-                                       programs + "misbehave\" ranks=\"2\" argv=\"" + how + "\"/></enclave></composition>"));
+    EXPECT_TRUE(replace_file(path,
+                             "<composition name=\"takenover\"><enclave name=\"one\" "
+                             "bundle=\"one\"><app name=\"a\" path=\"" +
+                                 programs + "misbehave\" ranks=\"2\" argv=\"" + how +
+                                 "\"/></enclave></composition>"));
     return as_user(victim, {HOBBES_BUILD_DIR "/bin/remora", "run", "--timeout", "40", path});
   }
-  // Finds the victim's job by what everybody may read, claims to be `claimed` and one of its ranks, and then does `deed`.
+  // Finds the victim's job by what everybody may read, claims to be `claimed` and one of its ranks,
+  // and then does `deed`.
   [[nodiscard]] std::string attack(uid_t claimed, const std::string& deed) const {
     return R"(
 def job():
@@ -75,13 +84,15 @@ print('done', flush=True)
 };
 
 TEST_F(CompositionTakeover, AnotherUserIsNoRankWhateverHeClaims) {
-  std::string path = script(
-      node, "attack",
-      attack(victim, "    if status == 0: print('abort', pmix.PMIx_Abort(77, b'taken over', None, ctypes.c_size_t(0)), flush=True)"));
+  std::string path = script(node, "attack",
+                            attack(victim,
+                                   "    if status == 0: print('abort', pmix.PMIx_Abort(77, b'taken "
+                                   "over', None, ctypes.c_size_t(0)), flush=True)"));
   Background target(node, "target", composition("late"));
   Background attacking(node, "attack", as_user(attacker, {"/usr/bin/python3", path}));
   EXPECT_TRUE(attacking.says("done", 40)) << attacking.output();
-  EXPECT_EQ(attacking.output().find("init 0"), std::string::npos) << "another user became a rank: " << attacking.output();
+  EXPECT_EQ(attacking.output().find("init 0"), std::string::npos)
+      << "another user became a rank: " << attacking.output();
   int status = -1;
   EXPECT_TRUE(target.ended(60, &status)) << target.output();
   EXPECT_EQ(status, 0) << "another user ended the composition: " << target.output();

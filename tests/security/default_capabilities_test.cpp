@@ -57,9 +57,11 @@ TEST(DefaultCapabilities, AProgramOfExecHasNoMoreThanItsProcessObjectSays) {
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "sh", "-c", ask}), none);
   Json process = {{"cwd", "/"}, {"args", {"/bin/sh", "-c", ask}}, {"env", {"PATH=/bin"}}};
   ASSERT_TRUE(replace_file(node.folder() + "/process.json", to_text(process)));
-  EXPECT_EQ(node.good({"hobbes-run", "exec", "--process", node.folder() + "/process.json", "a"}), none);
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "--process", node.folder() + "/process.json", "a"}),
+            none);
   // One that is asked for is one, and not one more.
-  EXPECT_TRUE(holds(node.good({"hobbes-run", "exec", "--cap", "CAP_KILL", "a", "sh", "-c", ask}), "CapBnd:\t0000000000000020\n"));
+  EXPECT_TRUE(holds(node.good({"hobbes-run", "exec", "--cap", "CAP_KILL", "a", "sh", "-c", ask}),
+                    "CapBnd:\t0000000000000020\n"));
   node.good({"hobbes-run", "delete", "--force", "a"});
 }
 

@@ -25,7 +25,8 @@ const std::string make_and_open =
 std::string bundle_of(const Node& node, const std::string& name) {
   std::string bundle = node.busybox_bundle(name, standard + make_and_open + "true", no_lease());
   edit(bundle, [](Json& config) {
-    for (const char* set : {"bounding", "effective", "permitted"}) config["process"]["capabilities"][set].push_back("CAP_MKNOD");
+    for (const char* set : {"bounding", "effective", "permitted"})
+      config["process"]["capabilities"][set].push_back("CAP_MKNOD");
   });
   return bundle;
 }
@@ -39,7 +40,8 @@ TEST(DefaultDevices, AnEnclaveWithoutRulesUsesTheStandardDevicesAndNoOther) {
   edit(bundle, [](Json& config) { config["linux"]["resources"]["devices"] = Json::array(); });
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "none"}), "");
   edit(bundle, [](Json& config) {
-    config["linux"]["resources"]["devices"] = {{{"allow", true}, {"type", "c"}, {"major", 10}, {"minor", 237}, {"access", "rw"}}};
+    config["linux"]["resources"]["devices"] = {
+        {{"allow", true}, {"type", "c"}, {"major", 10}, {"minor", 237}, {"access", "rw"}}};
   });
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "one"}), "opened c 10:237\n")
       << "a rule that allows one allows only that one";
@@ -48,10 +50,11 @@ TEST(DefaultDevices, AnEnclaveWithoutRulesUsesTheStandardDevicesAndNoOther) {
 
 TEST(DefaultDevices, AHostRootEnclaveUsesTheStandardDevicesAndNoOther) {
   Node node;
-  std::string script = standard +
-                       "for d in loop-control loop0 loop1 kvm fuse vda sda mem kmsg tty1 ttyS0 net/tun; do "
-                       "[ -e /dev/$d ] && (: < /dev/$d) 2>/dev/null && echo opened $d; done; "
-                       "(: <> /dev/loop0) 2>/dev/null && echo opened loop0 for writing; true";
+  std::string script =
+      standard +
+      "for d in loop-control loop0 loop1 kvm fuse vda sda mem kmsg tty1 ttyS0 net/tun; do "
+      "[ -e /dev/$d ] && (: < /dev/$d) 2>/dev/null && echo opened $d; done; "
+      "(: <> /dev/loop0) 2>/dev/null && echo opened loop0 for writing; true";
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", node.bundle("b", script), "a"}), "");
   node.expect_clean();
 }
@@ -60,7 +63,9 @@ TEST(DefaultDevices, AProgramOfExecUsesNoOtherEither) {
   Node node;
   ASSERT_EQ(node.create("a", node.bundle("b", "exec sleep 1000")).wait_status, 0);
   node.good({"hobbes-run", "start", "a"});
-  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "sh", "-c", "(: < /dev/loop-control) 2>/dev/null && echo opened; true"}), "");
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "sh", "-c",
+                       "(: < /dev/loop-control) 2>/dev/null && echo opened; true"}),
+            "");
   node.good({"hobbes-run", "delete", "--force", "a"});
 }
 
@@ -78,12 +83,15 @@ TEST(DefaultDevices, AHostRootEnclaveReachesNoSocketOfTheHost) {
         "python3 -c 'import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n"
         "print(\"connected\")' " +
         path + " 2>/dev/null; true";
-    EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", node.bundle("b", script), "a"}), "") << path;
+    EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", node.bundle("b", script), "a"}), "")
+        << path;
   }
   EXPECT_TRUE(remove_tree(folder));
   // hobbesd's own socket is there, for those who may manage.
-  std::string own = "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " HOBBES_BUILD_DIR "/bin/hobbes node --json";
-  EXPECT_TRUE(holds(node.good({"hobbes-run", "run", "--bundle", node.bundle("own", own), "own"}), "daemon"));
+  std::string own = "export HOBBES_RUN_DIR=" + node.run_folder() +
+                    "; exec " HOBBES_BUILD_DIR "/bin/hobbes node --json";
+  EXPECT_TRUE(holds(node.good({"hobbes-run", "run", "--bundle", node.bundle("own", own), "own"}),
+                    "daemon"));
 }
 
 TEST(DefaultDevices, TheManagersLogIsNotForOthers) {

@@ -19,7 +19,8 @@ std::string ask(const Node& node, const std::string& id, std::vector<std::string
   return node.good({"hobbes-run", "run", "--bundle", bundle, id});
 }
 
-std::string python(const Node& node, const std::string& id, const std::string& text, const Json& capabilities) {
+std::string python(const Node& node, const std::string& id, const std::string& text,
+                   const Json& capabilities) {
   std::string bundle = node.bundle(id, "");
   edit(bundle, [&](Json& config) {
     config["process"]["args"] = {"python3", "-c", text};
@@ -33,7 +34,8 @@ std::string python(const Node& node, const std::string& id, const std::string& t
 // libraries fall back to clone, and threads still work.
 TEST(DefaultSeccomp, Clone3IsAbsentAndMakesNoNamespace) {
   Node node;
-  EXPECT_EQ(ask(node, "absent", {"435"}), "435 435 " + std::to_string(ENOSYS) + " " + std::to_string(ENOSYS) + "\n");
+  EXPECT_EQ(ask(node, "absent", {"435"}),
+            "435 435 " + std::to_string(ENOSYS) + " " + std::to_string(ENOSYS) + "\n");
   std::string text = R"(import ctypes, os, threading
 call = ctypes.CDLL(None, use_errno=True).syscall
 before = os.readlink('/proc/self/ns/user')
@@ -57,12 +59,16 @@ TEST(DefaultSeccomp, ThereIsNoSecondWayAroundItsCalls) {
     const char *name, *numbers;
   };
   for (const Call& call :
-       {Call{"io_uring_setup", "425"}, Call{"io_uring_enter", "426"}, Call{"io_uring_register", "427"}, Call{"quotactl", "179:131"},
-        Call{"quotactl_fd", "443"}, Call{"open_tree", "428"}, Call{"move_mount", "429"}, Call{"fsopen", "430"}, Call{"fsconfig", "431"},
-        Call{"fsmount", "432"}, Call{"fspick", "433"}, Call{"mount_setattr", "442"}, Call{"open_tree_attr", "467"}, Call{"bpf", "321:357"},
-        Call{"perf_event_open", "298:336"}, Call{"userfaultfd", "323:374"}, Call{"setns", "308:346"}, Call{"umount2", "166:52"}}) {
+       {Call{"io_uring_setup", "425"}, Call{"io_uring_enter", "426"},
+        Call{"io_uring_register", "427"}, Call{"quotactl", "179:131"}, Call{"quotactl_fd", "443"},
+        Call{"open_tree", "428"}, Call{"move_mount", "429"}, Call{"fsopen", "430"},
+        Call{"fsconfig", "431"}, Call{"fsmount", "432"}, Call{"fspick", "433"},
+        Call{"mount_setattr", "442"}, Call{"open_tree_attr", "467"}, Call{"bpf", "321:357"},
+        Call{"perf_event_open", "298:336"}, Call{"userfaultfd", "323:374"},
+        Call{"setns", "308:346"}, Call{"umount2", "166:52"}}) {
     std::string said = ask(node, call.name, {call.numbers});
-    EXPECT_TRUE(said.size() > 5 && holds(said, " " + std::to_string(EPERM) + " " + std::to_string(EPERM) + "\n"))
+    EXPECT_TRUE(said.size() > 5 &&
+                holds(said, " " + std::to_string(EPERM) + " " + std::to_string(EPERM) + "\n"))
         << call.name << ": " << said;
   }
 }

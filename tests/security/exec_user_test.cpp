@@ -9,7 +9,9 @@ class ExecUser : public ::testing::Test {
  protected:
   ExecUser() {
     std::string bundle = node.busybox_bundle("b", "exec sleep 1000", no_lease());
-    edit(bundle, [](Json& config) { config["process"]["user"] = {{"uid", 0}, {"gid", 7}, {"additionalGids", {8, 9}}}; });
+    edit(bundle, [](Json& config) {
+      config["process"]["user"] = {{"uid", 0}, {"gid", 7}, {"additionalGids", {8, 9}}};
+    });
     std::string etc = bundle + "/rootfs/etc/";
     EXPECT_TRUE(replace_file(etc + "passwd",
                              "root:x:0:0:root:/root:/bin/sh\n"
@@ -19,7 +21,8 @@ class ExecUser : public ::testing::Test {
                              "12abc:x:79:79::/:/bin/sh\n"
                              "huge:x:4294967296:4294967296::/:/bin/sh\n",
                              0644));
-    EXPECT_TRUE(replace_file(etc + "group", "root:x:0:\nstaff:x:50:\nextra:x:51:app,other\n", 0644));
+    EXPECT_TRUE(
+        replace_file(etc + "group", "root:x:0:\nstaff:x:50:\nextra:x:51:app,other\n", 0644));
     EXPECT_EQ(node.create("a", bundle).wait_status, 0);
     node.good({"hobbes-run", "start", "a"});
   }
@@ -82,14 +85,16 @@ TEST_F(ExecUser, WhatCannotBeResolvedIsRefusedAndRunsNothing) {
 // The enclave's passwd is the enclave's to write: reading it neither waits for it nor leaves the
 // root.
 TEST_F(ExecUser, AHostilePasswdIsReadAsAFileOfTheEnclave) {
-  std::string passwd = node.folder() + "/b/rootfs/etc/passwd", host = node.folder() + "/host-passwd";
+  std::string passwd = node.folder() + "/b/rootfs/etc/passwd",
+              host = node.folder() + "/host-passwd";
   ASSERT_TRUE(replace_file(host, "fromhost:x:0:0::/:/bin/sh\n", 0644));
   ::unlink(passwd.c_str());
   ASSERT_EQ(::symlink(host.c_str(), passwd.c_str()), 0);
   EXPECT_EQ(exec_as("fromhost").out, "") << "the host's file was read";
   ::unlink(passwd.c_str());
   ASSERT_EQ(::mkfifo(passwd.c_str(), 0666), 0);
-  Outcome outcome = node.run({"hobbes-run", "exec", "--user", "app", "a", "sh", "-c", "echo ran"}, 15);
+  Outcome outcome =
+      node.run({"hobbes-run", "exec", "--user", "app", "a", "sh", "-c", "echo ran"}, 15);
   EXPECT_NE(outcome.wait_status, 0) << outcome.out;
 }
 

@@ -1,5 +1,6 @@
-// The class of writes into a hole: a mapped file whose blocks do not exist yet is written until the file system has no room, and the kernel
-// answers with SIGBUS. Whatever a user fills, hobbesd goes on and says so.
+// The class of writes into a hole: a mapped file whose blocks do not exist yet is written until the
+// file system has no room, and the kernel answers with SIGBUS. Whatever a user fills, hobbesd goes
+// on and says so.
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
@@ -21,13 +22,15 @@ class FullRunDirectory : public ::testing::Test {
   }
   ~FullRunDirectory() override {
     node.kill_daemon();
-    EXPECT_TRUE(!mounted || eventually([&] { return ::umount2(node.run_folder().c_str(), 0) == 0; }, 15));
+    EXPECT_TRUE(!mounted ||
+                eventually([&] { return ::umount2(node.run_folder().c_str(), 0) == 0; }, 15));
   }
   [[nodiscard]] std::string as(uid_t uid, const std::string& text) const {
     Outcome outcome = node.run(as_user(uid, {"/usr/bin/python3", "-c", python(node, text)}), 120);
     return outcome.out + outcome.err;
   }
-  // What is left is taken by a file of the test, but for `bytes`: so it does not matter how much hobbesd has of its own.
+  // What is left is taken by a file of the test, but for `bytes`: so it does not matter how much
+  // hobbesd has of its own.
   void leave(std::uint64_t bytes) const {
     struct statvfs info {};
     ASSERT_EQ(::statvfs(node.run_folder().c_str(), &info), 0);
@@ -107,7 +110,8 @@ print(http('GET', '/v1/compositions')[1])
                              60)
                         .out;
   EXPECT_NE(out.find("begun"), std::string::npos) << filled << out;
-  EXPECT_NE(out.find("\"name\":\"roots\""), std::string::npos) << "nobody can read it in the mirror: " << out;
+  EXPECT_NE(out.find("\"name\":\"roots\""), std::string::npos)
+      << "nobody can read it in the mirror: " << out;
   expect_served();
 }
 

@@ -21,7 +21,8 @@ namespace {
 // A parameter of the host, which must stay what it was.
 class Kept {
  public:
-  explicit Kept(std::string name) : path_("/proc/sys/" + name), before_(Files::system().read(path_).value_or("")) {}
+  explicit Kept(std::string name)
+      : path_("/proc/sys/" + name), before_(Files::system().read(path_).value_or("")) {}
   ~Kept() {
     if (now() != before_) (void)Files::system().write(path_, before_);
   }
@@ -93,8 +94,11 @@ TEST(HostParameters, AParameterOfANamespaceThatIsTheHostsIsRefused) {
     std::string name = "b" + std::to_string(++number);
     std::string file = space == "network" ? "net" : space;
     std::string bundle = bundle_of(node, name, parameter);
-    edit(bundle, [&](Json& config) { set_namespace(config, space, "/proc/" + std::to_string(::getpid()) + "/ns/" + file); });
-    EXPECT_NE(node.run({"hobbes-run", "run", "--bundle", bundle, name}).wait_status, 0) << parameter.name;
+    edit(bundle, [&](Json& config) {
+      set_namespace(config, space, "/proc/" + std::to_string(::getpid()) + "/ns/" + file);
+    });
+    EXPECT_NE(node.run({"hobbes-run", "run", "--bundle", bundle, name}).wait_status, 0)
+        << parameter.name;
     EXPECT_EQ(kept.now(), kept.before()) << parameter.name << " of the host was changed";
   }
   node.expect_clean();
@@ -105,15 +109,19 @@ TEST(HostParameters, AParameterOfTheBundlesOwnNamespaceIsSetThereOnly) {
   int number = 0;
   for (const Parameter& parameter : parameters) {
     Kept kept(parameter.file);
-    std::string name_of_host = "kernel.hostname";  // may also be refused for the property "hostname"
-    if (*parameter.space == '\0' || kept.before().empty() || name_of_host == parameter.name) continue;
+    std::string name_of_host =
+        "kernel.hostname";  // may also be refused for the property "hostname"
+    if (*parameter.space == '\0' || kept.before().empty() || name_of_host == parameter.name)
+      continue;
     std::string name = "b" + std::to_string(++number);
     std::string bundle = bundle_of(node, name, parameter);
     edit(bundle, [&](Json& config) {
-      config["process"]["args"] = {"sh", "-c", "cat /proc/sys/" + std::string(parameter.file) + " | busybox tr '\\t' ' '"};
+      config["process"]["args"] = {
+          "sh", "-c", "cat /proc/sys/" + std::string(parameter.file) + " | busybox tr '\\t' ' '"};
     });
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, name});
-    EXPECT_EQ(outcome.out, std::string(parameter.value) + "\n") << parameter.name << ": " << outcome.err;
+    EXPECT_EQ(outcome.out, std::string(parameter.value) + "\n")
+        << parameter.name << ": " << outcome.err;
     EXPECT_EQ(kept.now(), kept.before()) << parameter.name;
   }
 }
@@ -122,7 +130,8 @@ TEST(HostParameters, ANameOfTheHostIsRefusedWithoutAUtsNamespaceOfTheBundles) {
   Node node;
   int number = 0;
   for (const char* property : {"hostname", "domainname"})
-    for (const std::string& joined : {std::string(), "/proc/" + std::to_string(::getpid()) + "/ns/uts"}) {
+    for (const std::string& joined :
+         {std::string(), "/proc/" + std::to_string(::getpid()) + "/ns/uts"}) {
       Kept kept("kernel/" + std::string(property));
       std::string name = "b" + std::to_string(++number);
       std::string bundle = node.busybox_bundle(name, "true", no_lease());
@@ -133,7 +142,8 @@ TEST(HostParameters, ANameOfTheHostIsRefusedWithoutAUtsNamespaceOfTheBundles) {
       });
       Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, name});
       EXPECT_NE(outcome.wait_status, 0) << property;
-      EXPECT_TRUE(holds(outcome.err, "uts namespace") || holds(outcome.err, "UTS namespace")) << outcome.err;
+      EXPECT_TRUE(holds(outcome.err, "uts namespace") || holds(outcome.err, "UTS namespace"))
+          << outcome.err;
       EXPECT_EQ(kept.now(), kept.before()) << property << " of the host was changed";
     }
   node.expect_clean();
@@ -181,7 +191,8 @@ TEST(HostParameters, AnInterfaceWithADotInItsNameWorksInBothSpellings) {
   for (const char* name : {"net.ipv4.conf.eth0/7.forwarding", "net/ipv4/conf/eth0.7/forwarding"}) {
     Network network;
     std::string id = "b" + std::to_string(++number);
-    std::string bundle = node.busybox_bundle(id, "cat /proc/sys/net/ipv4/conf/eth0.7/forwarding", no_lease());
+    std::string bundle =
+        node.busybox_bundle(id, "cat /proc/sys/net/ipv4/conf/eth0.7/forwarding", no_lease());
     edit(bundle, [&](Json& config) {
       config["linux"]["sysctl"] = {{name, "1"}};
       set_namespace(config, "network", network.path());

@@ -19,7 +19,8 @@ TEST(HostRoot, AnEnclaveOfRootCannotChangeTheKernelsParameters) {
   std::string bundle = node.bundle("b", script);
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "own"}), "");
   edit(bundle, [](Json& config) { set_namespace(config, "pid", ""); });
-  EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "hosts"}), "") << "the host's pid namespace";
+  EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle, "hosts"}), "")
+      << "the host's pid namespace";
   ASSERT_EQ(node.create("a", node.bundle("c", "exec sleep 1000")).wait_status, 0);
   node.good({"hobbes-run", "start", "a"});
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "sh", "-c", script}), "");

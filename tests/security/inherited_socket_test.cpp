@@ -32,22 +32,27 @@ TEST(InheritedSocket, WhoMakesAnEnclaveHoldsNoConnectionOfWhoAsked) {
              "cd " + f +
                  " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
                  "-days 1 -subj /CN=localhost 2>/dev/null"});
-  std::string digest = node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
+  std::string digest =
+      node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
   ASSERT_TRUE(replace_file(f + "/config.json", to_text({{"tokens", {{digest, "0"}}}})));
   std::string bundle = node.bundle("b", "true");
   edit(bundle, [&](Json& config) {
-    config["hooks"]["createRuntime"] = {{{"path", "/bin/sh"},
-                                         {"args",
-                                          {"sh", "-c",
-                                           "for fd in /proc/self/fd/* /proc/$PPID/fd/*; do readlink $fd; done > " + f +
-                                               "/held; cat /proc/net/unix > " + f + "/unix; mv " + f + "/held " + f + "/seen"}}}};
+    config["hooks"]["createRuntime"] = {
+        {{"path", "/bin/sh"},
+         {"args",
+          {"sh", "-c",
+           "for fd in /proc/self/fd/* /proc/$PPID/fd/*; do readlink $fd; done > " + f +
+               "/held; cat /proc/net/unix > " + f + "/unix; mv " + f + "/held " + f + "/seen"}}}};
   });
   node.good({"sh", "-c",
-             HOBBES_BUILD_DIR "/bin/hobbesd --config " + f + "/config.json --listen 127.0.0.1:" + port + " --tls-certificate " + f +
+             HOBBES_BUILD_DIR "/bin/hobbesd --config " + f +
+                 "/config.json --listen 127.0.0.1:" + port + " --tls-certificate " + f +
                  "/cert.pem --tls-key " + f + "/key.pem >/dev/null 2>&1 &"});
-  std::string curl = "curl -sk --max-time 20 -H 'Authorization: Bearer secret' https://127.0.0.1:" + port + "/v1/";
+  std::string curl =
+      "curl -sk --max-time 20 -H 'Authorization: Bearer secret' https://127.0.0.1:" + port + "/v1/";
   ASSERT_TRUE(eventually([&] { return node.run({"sh", "-c", curl + "node"}).wait_status == 0; }));
-  node.good({"sh", "-c", curl + "enclaves -d '" + to_text({{"id", "a"}, {"bundle", bundle}}) + "'"});
+  node.good(
+      {"sh", "-c", curl + "enclaves -d '" + to_text({{"id", "a"}, {"bundle", bundle}}) + "'"});
   EXPECT_TRUE(eventually([&] { return Files::system().exists(f + "/seen"); }));
   std::istringstream held(Files::system().read(f + "/seen").value_or(""));
   std::string local = Files::system().read(f + "/unix").value_or(""), one;
@@ -55,7 +60,9 @@ TEST(InheritedSocket, WhoMakesAnEnclaveHoldsNoConnectionOfWhoAsked) {
   while (std::getline(held, one)) {
     if (one.rfind("socket:[", 0) != 0) continue;
     // Its connection to hobbesd, and to the new process, are local ones.
-    EXPECT_TRUE(holds(local, " " + one.substr(8, one.size() - 9))) << "a connection is held: " << one << "\n" << held.str();
+    EXPECT_TRUE(holds(local, " " + one.substr(8, one.size() - 9)))
+        << "a connection is held: " << one << "\n"
+        << held.str();
   }
   node.run({"hobbes-run", "delete", "--force", "a"});
 }

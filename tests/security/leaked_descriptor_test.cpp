@@ -16,7 +16,10 @@ class LeakedDescriptor : public ::testing::Test {
   }
   // A caller whose descriptor 9 is a folder of the host.
   Outcome leaking(const std::string& arguments, int seconds = 30) const {
-    return node.run({"sh", "-c", "exec 9<" + folder + "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run " + arguments}, seconds);
+    return node.run(
+        {"sh", "-c",
+         "exec 9<" + folder + "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run " + arguments},
+        seconds);
   }
   void begin(const std::string& bundle) const {
     ASSERT_EQ(node.create("a", bundle).wait_status, 0);
@@ -32,7 +35,8 @@ class LeakedDescriptor : public ::testing::Test {
 
 TEST_F(LeakedDescriptor, IsNoWorkingDirectoryOfANewEnclave) {
   std::string bundle = node.busybox_bundle("b", "cat word", no_lease());
-  for (const char* cwd : {"/proc/self/fd/9", "/proc/self/fd/9/.", "/proc/thread-self/fd/9", "/proc/1/fd/9", "/work"}) {
+  for (const char* cwd : {"/proc/self/fd/9", "/proc/self/fd/9/.", "/proc/thread-self/fd/9",
+                          "/proc/1/fd/9", "/work"}) {
     edit(bundle, [&](Json& config) { config["process"]["cwd"] = cwd; });
     if (std::string(cwd) == "/work") {
       ASSERT_EQ(::symlink("/proc/self/fd/9", (bundle + "/rootfs/work").c_str()), 0);
@@ -51,14 +55,18 @@ TEST_F(LeakedDescriptor, IsNoWorkingDirectoryOfAnExec) {
   // Not even one that is handed on: the program may use it, the runtime may not.
   expect_refused(
       node.run({"sh", "-c",
-                "exec 3<" + folder + "; exec " HOBBES_BUILD_DIR "/bin/hobbes-run exec --preserve-fds 1 --cwd /proc/self/fd/3 a cat word"}),
+                "exec 3<" + folder +
+                    "; exec " HOBBES_BUILD_DIR
+                    "/bin/hobbes-run exec --preserve-fds 1 --cwd /proc/self/fd/3 a cat word"}),
       "a descriptor that is handed on");
   node.good({"hobbes-run", "delete", "--force", "a"});
 }
 
 TEST_F(LeakedDescriptor, IsNoWayToAProgram) {
   std::string bundle = node.busybox_bundle("b", "", no_lease());
-  edit(bundle, [&](Json& config) { config["process"]["args"] = {"/proc/self/fd/9/cat", "/proc/self/comm"}; });
+  edit(bundle, [&](Json& config) {
+    config["process"]["args"] = {"/proc/self/fd/9/cat", "/proc/self/comm"};
+  });
   Outcome outcome = leaking("run --bundle " + bundle + " a");
   EXPECT_NE(outcome.wait_status, 0);
   EXPECT_EQ(outcome.out, "") << "it ran a program of the host";
@@ -74,7 +82,8 @@ TEST_F(LeakedDescriptor, IsNotInheritedByHooksThatRunInTheEnclave) {
   for (const char* stage : {"createContainer", "startContainer"}) {
     std::string bundle = node.busybox_bundle(stage, "true", no_lease());
     edit(bundle, [&](Json& config) {
-      config["hooks"][stage] = {{{"path", "/bin/sh"}, {"args", {"sh", "-c", "cat /proc/self/fd/9/word >&2; exit 1"}}}};
+      config["hooks"][stage] = {
+          {{"path", "/bin/sh"}, {"args", {"sh", "-c", "cat /proc/self/fd/9/word >&2; exit 1"}}}};
     });
     Outcome outcome = leaking("run --bundle " + bundle + " " + stage);
     EXPECT_FALSE(holds(outcome.err, "a secret of the host")) << stage;

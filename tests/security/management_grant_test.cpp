@@ -1,5 +1,5 @@
-// The class of the confused deputy: a program inside an enclave has hobbesd act for it on the host. A grant says what may be named; the
-// words of a command line are hobbesd's own.
+// The class of the confused deputy: a program inside an enclave has hobbesd act for it on the host.
+// A grant says what may be named; the words of a command line are hobbesd's own.
 #include "attacker.h"
 
 namespace hobbes::test {
@@ -21,14 +21,17 @@ class ManagementGrant : public ::testing::Test {
 
   // Runs a program in an enclave "inner" that has the grant, and returns what it printed.
   std::string inside(const std::string& grant, const std::string& program) const {
-    Json patch = {{"hobbes", {{"manage", grant}, {"cores", nullptr}}}, {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
+    Json patch = {{"hobbes", {{"manage", grant}, {"cores", nullptr}}},
+                  {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
     patch["process"]["args"] = {"/usr/bin/python3", "-c", python(node, program)};
-    Outcome outcome = node.run({"hobbes-run", "run", "--bundle", node.bundle("inner", "true", patch), "inner"});
+    Outcome outcome =
+        node.run({"hobbes-run", "run", "--bundle", node.bundle("inner", "true", patch), "inner"});
     EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
     return outcome.out + outcome.err;
   }
 
-  // Asks for verbs on the enclave itself, which the grant covers, with the words of another command.
+  // Asks for verbs on the enclave itself, which the grant covers, with the words of another
+  // command.
   [[nodiscard]] std::string asking(const Json& words) const {
     return "words = json.loads('''" + to_text(words) + R"(''')
 for verb in ('start', 'resume', 'update', 'exec'):
@@ -46,28 +49,31 @@ for verb in ('start', 'resume', 'update', 'exec'):
 
 TEST_F(ManagementGrant, ForItselfIsNoWayToRunABundleOnTheHost) {
   std::string out = inside("self", asking({"--root", root(), "run", "--bundle", evil(), "outer"}));
-  EXPECT_FALSE(Files::system().exists(trace())) << "a hook ran on the host as user " << Files::system().read(trace()).value_or("?") << out;
+  EXPECT_FALSE(Files::system().exists(trace()))
+      << "a hook ran on the host as user " << Files::system().read(trace()).value_or("?") << out;
   EXPECT_TRUE(node.enclave("outer").empty());
   node.expect_clean();
 }
 
 TEST_F(ManagementGrant, ForItselfIsNoWayToActOnAnotherEnclave) {
-  node.good(
-      {"hobbes-run", "run", "--detach", "--bundle", node.bundle("other", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), "other"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("other", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), "other"});
   std::string out = inside("self", asking({"--root", root(), "delete", "--force", "other"}));
   EXPECT_EQ(text_at(node.enclave("other"), "state"), "running") << out;
   node.good({"hobbes-run", "delete", "--force", "other"});
   node.expect_clean();
 }
 
-// A grant for the node lets others' enclaves be named, but the words of the command line stay hobbesd's: an option of a verb that writes
-// where it is told would write anywhere on the host.
-class ManagementGrantOf : public ManagementGrant, public ::testing::WithParamInterface<const char*> {};
+// A grant for the node lets others' enclaves be named, but the words of the command line stay
+// hobbesd's: an option of a verb that writes where it is told would write anywhere on the host.
+class ManagementGrantOf : public ManagementGrant,
+                          public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(ManagementGrantOf, AnyKindIsNoWayToWriteAFileOfTheHost) {
-  node.good(
-      {"hobbes-run", "run", "--detach", "--bundle", node.bundle("other", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), "other"});
-  std::string out = inside(GetParam(), asking({"--root", root(), "exec", "--pid-file", trace(), "other", "true"}));
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("other", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}}), "other"});
+  std::string out = inside(
+      GetParam(), asking({"--root", root(), "exec", "--pid-file", trace(), "other", "true"}));
   EXPECT_FALSE(Files::system().exists(trace())) << "root wrote a file of the host: " << out;
   node.good({"hobbes-run", "delete", "--force", "other"});
   node.expect_clean();

@@ -9,7 +9,8 @@ namespace {
 
 // Tells what became of a masked path: what it is, what can be read, and whether it can be changed.
 std::string look_at(const std::string& path) {
-  return "busybox stat -c '%F %t:%T' " + path + "; busybox timeout 5 head -c 60 " + path + "; " + tell_writable(path);
+  return "busybox stat -c '%F %t:%T' " + path + "; busybox timeout 5 head -c 60 " + path + "; " +
+         tell_writable(path);
 }
 
 // A mask is the null device, or something else that is empty and stays so.
@@ -22,7 +23,9 @@ void expect_masked(const Outcome& outcome, const std::string& what) {
 
 std::string bundle_without_dev(const Node& node, const std::string& name) {
   std::string bundle = node.busybox_bundle(name, look_at("/proc/timer_list"), no_lease_writable());
-  edit(bundle, [](Json& config) { keep_mounts(config, [](const std::string& at) { return at == "/proc"; }); });
+  edit(bundle, [](Json& config) {
+    keep_mounts(config, [](const std::string& at) { return at == "/proc"; });
+  });
   EXPECT_TRUE(make_directories(bundle + "/rootfs/dev"));
   return bundle;
 }
@@ -34,14 +37,20 @@ TEST(MaskDevice, AMaskIsTheNullDeviceWhateverTheImageHasUnderItsName) {
     std::string name;
     std::function<void(const std::string&)> plant;
   };
-  auto link_to = [](const char* target) { return [=](const std::string& path) { EXPECT_EQ(::symlink(target, path.c_str()), 0); }; };
-  for (const Case& c :
-       std::vector<Case>{{"file", [](const std::string& path) { EXPECT_TRUE(replace_file(path, "of the image\n")); }},
-                         {"link-to-file", link_to("/bin/busybox")},
-                         {"link-to-what-is-masked", link_to("/proc/timer_list")},
-                         {"link-to-kernel", link_to("/proc/self/environ")},
-                         {"random", [](const std::string& path) { EXPECT_EQ(::mknod(path.c_str(), S_IFCHR | 0666, makedev(1, 9)), 0); }},
-                         {"pipe", [](const std::string& path) { EXPECT_EQ(::mkfifo(path.c_str(), 0666), 0); }}}) {
+  auto link_to = [](const char* target) {
+    return [=](const std::string& path) { EXPECT_EQ(::symlink(target, path.c_str()), 0); };
+  };
+  for (const Case& c : std::vector<Case>{
+           {"file",
+            [](const std::string& path) { EXPECT_TRUE(replace_file(path, "of the image\n")); }},
+           {"link-to-file", link_to("/bin/busybox")},
+           {"link-to-what-is-masked", link_to("/proc/timer_list")},
+           {"link-to-kernel", link_to("/proc/self/environ")},
+           {"random",
+            [](const std::string& path) {
+              EXPECT_EQ(::mknod(path.c_str(), S_IFCHR | 0666, makedev(1, 9)), 0);
+            }},
+           {"pipe", [](const std::string& path) { EXPECT_EQ(::mkfifo(path.c_str(), 0666), 0); }}}) {
     std::string bundle = bundle_without_dev(node, c.name);
     c.plant(bundle + null);
     expect_masked(node.run({"hobbes-run", "run", "--bundle", bundle, c.name}, 30), c.name);

@@ -9,15 +9,18 @@ class NodeFolder : public ::testing::Test {
  protected:
   NodeFolder() {
     // Another enclave, whose configuration has a secret, and which waits to be started.
-    std::string other = node.busybox_bundle("other", "echo started > /tmp/started; exec sleep 1000", no_lease_writable());
-    edit(other, [](Json& config) { config["process"]["env"].push_back("SECRET=of-another-enclave"); });
+    std::string other = node.busybox_bundle("other", "echo started > /tmp/started; exec sleep 1000",
+                                            no_lease_writable());
+    edit(other,
+         [](Json& config) { config["process"]["env"].push_back("SECRET=of-another-enclave"); });
     EXPECT_EQ(node.create("other", other).wait_status, 0);
   }
   ~NodeFolder() override { node.run({"hobbes-run", "delete", "--force", "other"}); }
   // An enclave of root without any grant, with an image or with the host's tree.
   std::string bundle_of(bool host_root, const std::string& script) const {
     Json patch = {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}, {"manage", "none"}}}};
-    return host_root ? node.bundle("host-root", script, patch) : node.busybox_bundle("image", script, patch);
+    return host_root ? node.bundle("host-root", script, patch)
+                     : node.busybox_bundle("image", script, patch);
   }
   Node node;
 };
@@ -25,9 +28,10 @@ class NodeFolder : public ::testing::Test {
 TEST_F(NodeFolder, AnEnclaveReadsNothingOfOthers) {
   for (bool host_root : {false, true}) {
     std::string place = host_root ? node.run_folder() : "/run/hobbes";
-    std::string script =
-        "cat " + place + "/enclaves/other/* " + place + "/logs/* 2>/dev/null | " + (host_root ? "" : "busybox ") + "grep -c SECRE[T]; true";
-    EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle_of(host_root, script), "a"}), "0\n")
+    std::string script = "cat " + place + "/enclaves/other/* " + place + "/logs/* 2>/dev/null | " +
+                         (host_root ? "" : "busybox ") + "grep -c SECRE[T]; true";
+    EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bundle_of(host_root, script), "a"}),
+              "0\n")
         << (host_root ? "host-root" : "image");
   }
 }

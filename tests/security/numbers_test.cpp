@@ -9,11 +9,13 @@ namespace {
 
 TEST(Numbers, ASignalNumberThatIsTooLargeIsRefusedAndSendsNothing) {
   Node node;
-  ASSERT_EQ(node.create("a", node.busybox_bundle("b", "exec sleep 1000", no_lease())).wait_status, 0);
+  ASSERT_EQ(node.create("a", node.busybox_bundle("b", "exec sleep 1000", no_lease())).wait_status,
+            0);
   node.good({"hobbes-run", "start", "a"});
   for (const char* signal : {"4294967305", "18446744073709551625", "65", "99999999999999999999"}) {
     EXPECT_NE(node.run({"hobbes-run", "kill", "a", signal}).wait_status, 0) << signal;
-    EXPECT_TRUE(holds(node.good({"hobbes-run", "state", "a"}), "\"running\"")) << signal << " was sent";
+    EXPECT_TRUE(holds(node.good({"hobbes-run", "state", "a"}), "\"running\""))
+        << signal << " was sent";
   }
   node.good({"hobbes-run", "delete", "--force", "a"});
 }
@@ -21,15 +23,20 @@ TEST(Numbers, ASignalNumberThatIsTooLargeIsRefusedAndSendsNothing) {
 TEST(Numbers, ARankThatIsNoNumberIsNotRank0) {
   Node node;
   std::string document = node.folder() + "/c.xml", bundle = node.bundle("b", "true");
-  ASSERT_TRUE(replace_file(document, "<composition name=\"c\"><enclave name=\"e\" bundle=\"" + bundle +
-                                         "\"><app name=\"x\" path=\"/bin/cat\" mpi=\"no\"/></enclave></composition>"));
+  ASSERT_TRUE(replace_file(
+      document, "<composition name=\"c\"><enclave name=\"e\" bundle=\"" + bundle +
+                    "\"><app name=\"x\" path=\"/bin/cat\" mpi=\"no\"/></enclave></composition>"));
   for (const char* rank : {"x", "1x", "4294967296", "-1", "", "1"}) {
-    Outcome outcome =
-        node.run({"sh", "-c", "echo typed | " HOBBES_BUILD_DIR "/bin/remora run --stdin '" + std::string(rank) + "' " + document});
+    Outcome outcome = node.run({"sh", "-c",
+                                "echo typed | " HOBBES_BUILD_DIR "/bin/remora run --stdin '" +
+                                    std::string(rank) + "' " + document});
     EXPECT_NE(outcome.wait_status, 0) << "\"" << rank << "\"";
     EXPECT_FALSE(holds(outcome.out, "typed")) << "\"" << rank << "\" was taken for 0";
   }
-  EXPECT_TRUE(holds(node.good({"sh", "-c", "echo typed | " HOBBES_BUILD_DIR "/bin/remora run --stdin 0 " + document}), "typed"));
+  EXPECT_TRUE(
+      holds(node.good({"sh", "-c",
+                       "echo typed | " HOBBES_BUILD_DIR "/bin/remora run --stdin 0 " + document}),
+            "typed"));
 }
 
 TEST(Numbers, APageSizeOrCursorThatIsNoNumberIsRefused) {
@@ -45,11 +52,14 @@ TEST(Numbers, APortThatIsNoneIsRefused) {
              "cd " + node.folder() +
                  " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
                  "-days 1 -subj /CN=localhost 2>/dev/null"});
-  ASSERT_TRUE(replace_file(node.folder() + "/config.json", to_text({{"tokens", {{std::string(64, 'a'), "0"}}}})));
-  for (const char* address : {"127.0.0.1:x", "127.0.0.1:", "127.0.0.1:84977", "127.0.0.1:18443x", "127.0.0.1:-1"}) {
+  ASSERT_TRUE(replace_file(node.folder() + "/config.json",
+                           to_text({{"tokens", {{std::string(64, 'a'), "0"}}}})));
+  for (const char* address :
+       {"127.0.0.1:x", "127.0.0.1:", "127.0.0.1:84977", "127.0.0.1:18443x", "127.0.0.1:-1"}) {
     Outcome outcome =
-        node.run({"timeout", "3", HOBBES_BUILD_DIR "/bin/hobbesd", "--foreground", "--config", node.folder() + "/config.json", "--listen",
-                  address, "--tls-certificate", node.folder() + "/cert.pem", "--tls-key", node.folder() + "/key.pem"});
+        node.run({"timeout", "3", HOBBES_BUILD_DIR "/bin/hobbesd", "--foreground", "--config",
+                  node.folder() + "/config.json", "--listen", address, "--tls-certificate",
+                  node.folder() + "/cert.pem", "--tls-key", node.folder() + "/key.pem"});
     EXPECT_EQ(exit_code_of(outcome.wait_status), 1) << address << " is served: " << outcome.err;
   }
 }

@@ -1,5 +1,5 @@
-// The class of a policy that fails open: what an administrator has written and cannot be followed keeps hobbesd from serving, and what he
-// writes anew is followed when he says so.
+// The class of a policy that fails open: what an administrator has written and cannot be followed
+// keeps hobbesd from serving, and what he writes anew is followed when he says so.
 #include "attacker.h"
 
 namespace hobbes::test {
@@ -43,7 +43,9 @@ TEST_F(Policy, AFileThatIsNamedAndMissingIsFatal) {
 TEST_F(Policy, ReservedCoresThatTheNodeDoesNotHaveAreFatal) {
   long last = ::sysconf(_SC_NPROCESSORS_CONF);
   expect_refused(serves({"--reserve-cores", std::to_string(last + 7)}), "hobbesd: ");
-  expect_refused(serves({"--config", written({{"reservedCores", "0," + std::to_string(last + 7)}})}), "hobbesd: ");
+  expect_refused(
+      serves({"--config", written({{"reservedCores", "0," + std::to_string(last + 7)}})}),
+      "hobbesd: ");
 }
 
 TEST_F(Policy, AHangUpReadsItAnewAndEndsNobody) {
@@ -54,7 +56,8 @@ TEST_F(Policy, AHangUpReadsItAnewAndEndsNobody) {
   (void)written({{"quotas", {{"default", {{"enclaves", 0}}}}}});
   daemon.signal(SIGHUP);
   std::string said;
-  EXPECT_TRUE(eventually([&] { return (said = reserves("b")).find("quota") != std::string::npos; })) << said;
+  EXPECT_TRUE(eventually([&] { return (said = reserves("b")).find("quota") != std::string::npos; }))
+      << said;
   EXPECT_FALSE(daemon.ended(0)) << "SIGHUP has ended hobbesd";
 }
 

@@ -34,7 +34,8 @@ TEST(ProcLink, AnImageWhoseProcOrSysIsALinkIsRefused) {
       EXPECT_NE(outcome.wait_status, 0) << "/" << place << " -> " << target << ": " << outcome.out;
       EXPECT_EQ(outcome.out, "") << "the program must not run";
       EXPECT_TRUE(holds(outcome.err, "/" + std::string(place))) << outcome.err;
-      EXPECT_TRUE(holds(outcome.err, "link") || holds(outcome.err, "directory")) << "it says why: " << outcome.err;
+      EXPECT_TRUE(holds(outcome.err, "link") || holds(outcome.err, "directory"))
+          << "it says why: " << outcome.err;
     }
   node.expect_clean();
 }
@@ -46,7 +47,9 @@ TEST(ProcLink, AProcOnASharedVolumeWhoseFoldersAreSwappedIsNeverLeftOpen) {
   std::string bundle = node.busybox_bundle("b", doors, no_lease_writable());
   ::rmdir((bundle + "/rootfs/proc").c_str());
   ASSERT_EQ(::symlink("vol/a", (bundle + "/rootfs/proc").c_str()), 0);
-  edit(bundle, [&](Json& config) { config["mounts"].insert(config["mounts"].begin(), volume_at(volume, "/vol", "rw")); });
+  edit(bundle, [&](Json& config) {
+    config["mounts"].insert(config["mounts"].begin(), volume_at(volume, "/vol", "rw"));
+  });
   Racer racer([&] { swap_names(volume + "/a", volume + "/b"); });
   for (int i = 0; i < 200 && !HasFailure(); ++i) {
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a" + std::to_string(i)});
@@ -60,7 +63,9 @@ TEST(ProcLink, AProcThatMovesBeforeItIsSealedIsSealedOrRefused) {
   std::string bundle = node.busybox_bundle("b", doors, no_lease_writable());
   std::string root = bundle + "/rootfs";
   std::string script = "mv " + root + "/proc " + root + "/moved && mkdir " + root + "/proc";
-  edit(bundle, [&](Json& config) { config["hooks"]["createRuntime"] = {{{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}}; });
+  edit(bundle, [&](Json& config) {
+    config["hooks"]["createRuntime"] = {{{"path", "/bin/sh"}, {"args", {"sh", "-c", script}}}};
+  });
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a"});
   EXPECT_EQ(outcome.out, "") << outcome.err;
   node.expect_clean();
@@ -88,7 +93,8 @@ TEST(ProcLink, AParameterGoesToTheKernelAndNeverIntoAFileOfTheImage) {
       }
     });
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, name});
-    EXPECT_TRUE(outcome.wait_status == 0 || !outcome.err.empty()) << "it may be set in the kernel all the same: " << name;
+    EXPECT_TRUE(outcome.wait_status == 0 || !outcome.err.empty())
+        << "it may be set in the kernel all the same: " << name;
     EXPECT_EQ(Files::system().read(name == "link" ? target : file).value_or(""), "planted") << name;
   }
   node.expect_clean();
@@ -104,7 +110,8 @@ TEST(ProcLink, APipeOfTheImageInPlaceOfAParameterKeepsNobodyWaiting) {
     config["linux"]["sysctl"] = {{"net.ipv4.ip_default_ttl", "63"}};
     config["mounts"] = Json::array();
   });
-  (void)node.run({"hobbes-run", "run", "--bundle", bundle, "a"}, 15);  // which fails the test when it takes longer
+  (void)node.run({"hobbes-run", "run", "--bundle", bundle, "a"},
+                 15);  // which fails the test when it takes longer
 }
 
 TEST(ProcLink, AnOutOfMemoryScoreGoesToTheKernelAndNeverIntoAFileOfTheImage) {
@@ -135,7 +142,8 @@ class Consoles {
   explicit Consoles(const std::string& path) : listening_(*listen_at(path, 0600, SOCK_STREAM)) {}
   void drain() const {
     pollfd one{listening_.get(), POLLIN, 0};
-    while (::poll(&one, 1, 0) > 0) Fd taken(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    while (::poll(&one, 1, 0) > 0)
+      Fd taken(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   }
 
  private:
@@ -152,8 +160,9 @@ TEST(ProcLink, ATerminalIsTheOneThatWasMadeWhateverItsNameSaysLater) {
   ASSERT_EQ(::symlink("/dev/real/0", (pts + "/0").c_str()), 0);
   // A number: should words go there by mistake, the kernel refuses them.
   ASSERT_EQ(::symlink("/proc/sys/vm/admin_reserve_kbytes", (volume + "/other").c_str()), 0);
-  std::string bundle =
-      node.busybox_bundle("b", "(" + tell_writable("/dev/console") + ") > /tmp/new; busybox mv /tmp/new /tmp/found", no_lease_writable());
+  std::string bundle = node.busybox_bundle(
+      "b", "(" + tell_writable("/dev/console") + ") > /tmp/new; busybox mv /tmp/new /tmp/found",
+      no_lease_writable());
   edit(bundle, [&](Json& config) {
     keep_mounts(config, [](const std::string& at) { return at == "/proc"; });
     config["mounts"].push_back(volume_at(volume, "/dev", "rw"));
@@ -169,7 +178,8 @@ TEST(ProcLink, ATerminalIsTheOneThatWasMadeWhateverItsNameSaysLater) {
   for (int i = 0; i < 100 && !HasFailure(); ++i) {
     std::string id = "a" + std::to_string(i);
     ::unlink(found.c_str());
-    Outcome created = node.run({"hobbes-run", "create", "--bundle", bundle, "--console-socket", node.folder() + "/console", id});
+    Outcome created = node.run({"hobbes-run", "create", "--bundle", bundle, "--console-socket",
+                                node.folder() + "/console", id});
     if (created.wait_status == 0) {
       node.good({"hobbes-run", "start", id});
       EXPECT_TRUE(eventually([&] { return Files::system().exists(found); })) << id;

@@ -1,5 +1,6 @@
-// The class of identity by pid: a number outlives its process. Whoever connected, exited and had his number used again must not be taken
-// for the process that has it now, be that hobbesd itself, a program of an enclave or one outside of it.
+// The class of identity by pid: a number outlives its process. Whoever connected, exited and had
+// his number used again must not be taken for the process that has it now, be that hobbesd itself,
+// a program of an enclave or one outside of it.
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sys/socket.h>
@@ -11,7 +12,8 @@
 namespace hobbes::test {
 namespace {
 
-// fork() with a chosen number, as if all other numbers had been used meanwhile; -1 when it is not free. Only execve may follow.
+// fork() with a chosen number, as if all other numbers had been used meanwhile; -1 when it is not
+// free. Only execve may follow.
 pid_t fork_as(pid_t wanted) {
   pid_t number = -1;
   eventually([&] {
@@ -73,7 +75,8 @@ pid_t start_hobbesd(const Fd& control, const Fd& api, pid_t number) {
   ::_exit(127);
 }
 
-// With socket activation a user can connect before hobbesd is there, exit, and let numbers go round until hobbesd gets his.
+// With socket activation a user can connect before hobbesd is there, exit, and let numbers go round
+// until hobbesd gets his.
 TEST(QueuedConnection, IsNotHobbesdsOwnWhenItsNumberIs) {
   Node node;
   Fd control = listening(node.run_folder() + "/control.sock", SOCK_SEQPACKET);
@@ -83,16 +86,18 @@ TEST(QueuedConnection, IsNotHobbesdsOwnWhenItsNumberIs) {
   patch["hooks"]["createRuntime"] = Json::array({hook});
   std::string evil = node.bundle("evil", "true", patch);
   // He asks for one thing by the words of a command line and for one without.
-  std::string path = script(node, "queue",
-                            "who = dict(asUid=0, asGid=0, asPid=1)\nc = Control()\n"
-                            "c.send(op='operation.begin', verb='run', id='x', arguments=['--root', RUN + '/enclaves', 'run', "
-                            "'--bundle', '" +
-                                evil +
-                                "', 'x'], **who)\n"
-                                "m = os.memfd_create('m', os.MFD_ALLOW_SEALING)\nos.ftruncate(m, 4096)\nimport fcntl\n"
-                                "fcntl.fcntl(m, 1033, 7)\n"
-                                "c.send(op='segment.make', name='forged', mode=0o600, persistent=True, fd=m, **who)\n"
-                                "print(os.getpid())\n");
+  std::string path = script(
+      node, "queue",
+      "who = dict(asUid=0, asGid=0, asPid=1)\nc = Control()\n"
+      "c.send(op='operation.begin', verb='run', id='x', arguments=['--root', RUN + '/enclaves', "
+      "'run', "
+      "'--bundle', '" +
+          evil +
+          "', 'x'], **who)\n"
+          "m = os.memfd_create('m', os.MFD_ALLOW_SEALING)\nos.ftruncate(m, 4096)\nimport fcntl\n"
+          "fcntl.fcntl(m, 1033, 7)\n"
+          "c.send(op='segment.make', name='forged', mode=0o600, persistent=True, fd=m, **who)\n"
+          "print(os.getpid())\n");
   pid_t number = std::atoi(node.good(as_user(attacker, {"/usr/bin/python3", path})).c_str());
   ASSERT_GT(number, 1);
   pid_t daemon = start_hobbesd(control, api, number);
@@ -102,17 +107,21 @@ TEST(QueuedConnection, IsNotHobbesdsOwnWhenItsNumberIs) {
   std::string owners = node.good({"/usr/bin/python3", "-c",
                                   python(node,
                                          "for _ in range(200):\n"
-                                         "  if Control().ask(op='operation.get', operation='1').get('state') != 'running': break\n"
+                                         "  if Control().ask(op='operation.get', "
+                                         "operation='1').get('state') != 'running': break\n"
                                          "  time.sleep(0.05)\n"
                                          "print(http('GET', '/v1/segments')[1])\n")});
   EXPECT_FALSE(Files::system().exists(node.folder() + "/trace"))
-      << "a user's hook ran as user " << Files::system().read(node.folder() + "/trace").value_or("?");
-  EXPECT_EQ(owners.find("\"uid\":0"), std::string::npos) << "a user made a segment of root's: " << owners;
+      << "a user's hook ran as user "
+      << Files::system().read(node.folder() + "/trace").value_or("?");
+  EXPECT_EQ(owners.find("\"uid\":0"), std::string::npos)
+      << "a user made a segment of root's: " << owners;
   ::kill(daemon, SIGKILL);
   ::waitpid(daemon, nullptr, 0);
 }
 
-// A process connects, hands the connection to a child and ends; the child asks when it is told to, and says what it was answered.
+// A process connects, hands the connection to a child and ends; the child asks when it is told to,
+// and says what it was answered.
 std::string asks_later(const Node& node, const std::string& request) {
   return python(node, R"(
 if os.fork() == 0:
@@ -136,36 +145,48 @@ pid_t number_after(const std::string& text, const std::string& word) {
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + word.size());
 }
 
-// An enclave's own segments are for the processes inside, and which these are must not follow from a number alone.
+// An enclave's own segments are for the processes inside, and which these are must not follow from
+// a number alone.
 TEST(QueuedConnection, OfAnotherUserIsNotInsideWhenItsNumberIs) {
   Node node;
   ::chmod(node.folder().c_str(), 0755);
   Json segment = {{"name", "private"}, {"size", "4KiB"}};
   node.good({"hobbes-run", "run", "--detach", "--bundle",
-             node.bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", nullptr}, {"segments", Json::array({segment})}}}}), "e"});
+             node.bundle("b", "exec sleep 1000",
+                         {{"hobbes", {{"cores", nullptr}, {"segments", Json::array({segment})}}}}),
+             "e"});
   std::string request = "op='segment.attach', name='private', access='rw'";
-  Outcome honest = node.run(as_user(attacker, {"/usr/bin/python3", "-c", python(node, "print(Control().ask(" + request + ")['ok'])\n")}));
+  Outcome honest =
+      node.run(as_user(attacker, {"/usr/bin/python3", "-c",
+                                  python(node, "print(Control().ask(" + request + ")['ok'])\n")}));
   ASSERT_EQ(honest.out, "False\n") << honest.err;
-  Background later(node, "later", as_user(attacker, {"/usr/bin/python3", "-c", asks_later(node, request)}));
+  Background later(node, "later",
+                   as_user(attacker, {"/usr/bin/python3", "-c", asks_later(node, request)}));
   ASSERT_TRUE(later.says("reaped")) << later.output();
   pid_t number = number_after(later.output(), "pid ");
   Impostor impostor(number);
   ASSERT_EQ(impostor.pid(), number);
-  node.good(
-      {"sh", "-c", "for f in $(find /sys/fs/cgroup -path '*/hobbes/*-e/cgroup.procs'); do echo " + std::to_string(number) + " > $f; done"});
+  node.good({"sh", "-c",
+             "for f in $(find /sys/fs/cgroup -path '*/hobbes/*-e/cgroup.procs'); do echo " +
+                 std::to_string(number) + " > $f; done"});
   ASSERT_TRUE(replace_file(node.run_folder() + "/go", ""));
   EXPECT_TRUE(later.says("answer ", 40));
-  EXPECT_EQ(later.output().find("\"ok\": true"), std::string::npos) << "another user's private segment: " << later.output();
+  EXPECT_EQ(later.output().find("\"ok\": true"), std::string::npos)
+      << "another user's private segment: " << later.output();
   node.good({"hobbes-run", "delete", "--force", "e"});
 }
 
 // Nor is a process that connected from inside an enclave outside of it.
 TEST(QueuedConnection, FromInsideAnEnclaveIsNotOutsideWhenItsNumberIs) {
   Node node;
-  Json patch = {{"hobbes", {{"cores", nullptr}, {"manage", "none"}}}, {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
-  patch["process"]["args"] = {"/usr/bin/python3", "-c",
-                              asks_later(node, "op='enclave.reserve', root=RUN + '/enclaves', id='outer', kind='linux'")};
-  Background inside(node, "inside", {HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--bundle", node.bundle("b", "true", patch), "e"});
+  Json patch = {{"hobbes", {{"cores", nullptr}, {"manage", "none"}}},
+                {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
+  patch["process"]["args"] = {
+      "/usr/bin/python3", "-c",
+      asks_later(node, "op='enclave.reserve', root=RUN + '/enclaves', id='outer', kind='linux'")};
+  Background inside(node, "inside",
+                    {HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--bundle",
+                     node.bundle("b", "true", patch), "e"});
   ASSERT_TRUE(inside.says("reaped")) << inside.output();
   Impostor impostor(number_after(inside.output(), "pid "));
   ASSERT_GT(impostor.pid(), 0);

@@ -1,5 +1,5 @@
-// The class of what one user takes from all: everything that hobbesd keeps for somebody is counted by user, refused by name beyond a limit,
-// and leaves room for root.
+// The class of what one user takes from all: everything that hobbesd keeps for somebody is counted
+// by user, refused by name beyond a limit, and leaves room for root.
 #include "attacker.h"
 #include "nis/nis.h"
 
@@ -13,7 +13,8 @@ class Quota : public ::testing::Test {
     node.wake_daemon();
   }
   [[nodiscard]] std::string as(uid_t uid, const std::string& text, int seconds = 100) const {
-    Outcome outcome = node.run(as_user(uid, {"/usr/bin/python3", script(node, "quota", text)}), seconds);
+    Outcome outcome =
+        node.run(as_user(uid, {"/usr/bin/python3", script(node, "quota", text)}), seconds);
     return outcome.out + outcome.err;
   }
   [[nodiscard]] std::string as_root(const std::string& text) const {
@@ -47,7 +48,9 @@ for i in range(3000):
   if not said['ok']: print('refused', i, said); break
 )");
   expect_refused(out);
-  EXPECT_NE(as_root(std::string(make_segments) + "print(make('roots', persistent=True)['ok'])\n").find("True"), std::string::npos);
+  EXPECT_NE(as_root(std::string(make_segments) + "print(make('roots', persistent=True)['ok'])\n")
+                .find("True"),
+            std::string::npos);
 }
 
 TEST_F(Quota, SegmentsOfAUserHaveALimit) {
@@ -59,7 +62,8 @@ for i in range(3000):
   expect_refused(out);
 }
 
-// One segment is enough for many attachments, each of them a record, and with a doorbell a pipe of hobbesd's.
+// One segment is enough for many attachments, each of them a record, and with a doorbell a pipe of
+// hobbesd's.
 TEST_F(Quota, AttachmentsAndListenersOfAUserHaveALimit) {
   std::string out = as(attacker, std::string(make_segments) + R"(
 made = 0
@@ -90,7 +94,9 @@ for i in range(300):
   if not said['ok']: print('refused', i, said); break
 )");
   expect_refused(out);
-  EXPECT_NE(as_root("print(Control().ask(op='composition.begin', name='roots', apps=[])['ok'])\n").find("True"), std::string::npos);
+  EXPECT_NE(as_root("print(Control().ask(op='composition.begin', name='roots', apps=[])['ok'])\n")
+                .find("True"),
+            std::string::npos);
 }
 
 // Many small ones or few large ones: it is the ranks that fill the mirror.
@@ -130,7 +136,10 @@ for i in range(200):
 )");
   expect_refused(out);
   std::string bundle_of_root = node.bundle("b", "true");
-  EXPECT_EQ(node.rest("POST", "/v1/enclaves", to_text(Json{{"id", "roots"}, {"bundle", bundle_of_root}})).first, 202);
+  EXPECT_EQ(
+      node.rest("POST", "/v1/enclaves", to_text(Json{{"id", "roots"}, {"bundle", bundle_of_root}}))
+          .first,
+      202);
   node.good({"sh", "-c", "pkill -KILL -u 1235 sleep; true"});
 }
 
@@ -148,9 +157,10 @@ time.sleep(60)
 )");
   Background streams(node, "streams", as_user(attacker, {"/usr/bin/python3", path}));
   ASSERT_TRUE(streams.says("there"));
-  std::string head =
-      node.run({"sh", "-c", "timeout 3 curl -sN -D - -o /dev/null --unix-socket " + node.run_folder() + "/api.sock http://n/v1/events"})
-          .out;
+  std::string head = node.run({"sh", "-c",
+                               "timeout 3 curl -sN -D - -o /dev/null --unix-socket " +
+                                   node.run_folder() + "/api.sock http://n/v1/events"})
+                         .out;
   EXPECT_EQ(head.substr(0, 12), "HTTP/1.1 200") << head;
   EXPECT_EQ(node.rest("GET", "/v1/node").first, 200);
 }
@@ -171,7 +181,9 @@ time.sleep(60)
 )");
   Background half(node, "half", as_user(attacker, {"/usr/bin/python3", path}));
   ASSERT_TRUE(half.says("there", 40));
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(node.rest("GET", "/v1/node").first, 200) << "one user's half-sent requests stop the API";
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(node.rest("GET", "/v1/node").first, 200)
+        << "one user's half-sent requests stop the API";
 }
 
 // What remembers an idempotency key goes with the operation that it remembers.
@@ -189,7 +201,8 @@ print('asked')
   node.kill_daemon();
   auto nis = Nis::open(node.folder() + "/state", node.run_folder());
   ASSERT_TRUE(nis) << nis.error().text();
-  EXPECT_LE((*nis)->document_names("volatile/key/").size(), 1001U) << "keys of operations that nobody remembers";
+  EXPECT_LE((*nis)->document_names("volatile/key/").size(), 1001U)
+      << "keys of operations that nobody remembers";
   EXPECT_LE((*nis)->document_names("volatile/operation/").size(), 1001U);
 }
 

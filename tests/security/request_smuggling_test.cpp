@@ -28,7 +28,9 @@ sys.stdout.buffer.write(until_closed(s))
   }
   static int count(const std::string& text) {
     int n = 0;
-    for (std::size_t at = text.find("HTTP/1.1 "); at != std::string::npos; at = text.find("HTTP/1.1 ", at + 1)) ++n;
+    for (std::size_t at = text.find("HTTP/1.1 "); at != std::string::npos;
+         at = text.find("HTTP/1.1 ", at + 1))
+      ++n;
     return n;
   }
   // What is hidden in a body: a request that leaves a trace.
@@ -38,19 +40,23 @@ sys.stdout.buffer.write(until_closed(s))
   }
   void expect_one_answer(const std::string& answer) const {
     EXPECT_EQ(count(answer), 1) << answer;
-    Outcome begun = node.run({"/usr/bin/python3", "-c", python(node, "print(Control().ask(op='operation.get', operation='1')['ok'])\n")});
+    Outcome begun =
+        node.run({"/usr/bin/python3", "-c",
+                  python(node, "print(Control().ask(op='operation.get', operation='1')['ok'])\n")});
     EXPECT_EQ(begun.out, "False\n") << "the body was executed as a request";
   }
   SharedNode node;
 };
 
-class RequestSmugglingBy : public RequestSmuggling, public ::testing::WithParamInterface<const char*> {};
+class RequestSmugglingBy : public RequestSmuggling,
+                           public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(RequestSmugglingBy, TheBodyOfARequestIsNotTheNextOne) {
   std::string inner = hidden();
   std::string target = std::string(GetParam()) == "DELETE" ? "/v1/enclaves/none" : "/v1/node";
   expect_one_answer(answered(std::string(GetParam()) + " " + target +
-                             " HTTP/1.1\r\nHost: n\r\nContent-Length: " + std::to_string(inner.size()) + "\r\n\r\n" + inner));
+                             " HTTP/1.1\r\nHost: n\r\nContent-Length: " +
+                             std::to_string(inner.size()) + "\r\n\r\n" + inner));
 }
 
 INSTANTIATE_TEST_SUITE_P(AnyMethod, RequestSmugglingBy, ::testing::Values("GET", "HEAD", "OPTIONS"),
@@ -59,8 +65,8 @@ INSTANTIATE_TEST_SUITE_P(AnyMethod, RequestSmugglingBy, ::testing::Values("GET",
 TEST_F(RequestSmuggling, LengthsThatDifferAreRefused) {
   std::string inner = hidden();
   std::string answer =
-      answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\nContent-Length: " + std::to_string(inner.size() + 2) +
-               "\r\n\r\n{}" + inner);
+      answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\nContent-Length: " +
+               std::to_string(inner.size() + 2) + "\r\n\r\n{}" + inner);
   EXPECT_EQ(answer.substr(0, 13), "HTTP/1.1 400 ") << answer;
   expect_one_answer(answer);
 }
@@ -68,8 +74,10 @@ TEST_F(RequestSmuggling, LengthsThatDifferAreRefused) {
 TEST_F(RequestSmuggling, LengthsThatAreNoNumbersAreRefused) {
   for (const char* length : {"+2", "0x2", "-1", "2 2", "99999999999999999999", "2;", ""}) {
     std::string answer =
-        answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\nContent-Length: " + std::string(length) + "\r\n\r\n{}" + hidden());
-    EXPECT_TRUE(answer.substr(0, 13) == "HTTP/1.1 400 " || answer.substr(0, 13) == "HTTP/1.1 413 ") << length << ": " << answer;
+        answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\nContent-Length: " + std::string(length) +
+                 "\r\n\r\n{}" + hidden());
+    EXPECT_TRUE(answer.substr(0, 13) == "HTTP/1.1 400 " || answer.substr(0, 13) == "HTTP/1.1 413 ")
+        << length << ": " << answer;
     EXPECT_LE(count(answer), 1) << length << ": " << answer;
   }
 }
@@ -78,9 +86,12 @@ TEST_F(RequestSmuggling, LengthsThatAreNoNumbersAreRefused) {
 // is read differently by different programs.
 TEST_F(RequestSmuggling, HeadersThatCanBeReadInTwoWaysAreRefused) {
   std::string inner = hidden();
-  for (const std::string& line : {"Content-Length : " + std::to_string(inner.size()), std::string("Transfer-Encoding : chunked"),
-                                  "Content-Length: 0\nContent-Length: " + std::to_string(inner.size())}) {
-    std::string answer = answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\n" + line + "\r\n\r\n" + inner);
+  for (const std::string& line :
+       {"Content-Length : " + std::to_string(inner.size()),
+        std::string("Transfer-Encoding : chunked"),
+        "Content-Length: 0\nContent-Length: " + std::to_string(inner.size())}) {
+    std::string answer =
+        answered("POST /v1/enclaves HTTP/1.1\r\nHost: n\r\n" + line + "\r\n\r\n" + inner);
     EXPECT_LE(count(answer), 1) << line << ": " << answer;
     EXPECT_EQ(answer.find("HTTP/1.1 202"), std::string::npos) << line << ": " << answer;
   }
@@ -118,11 +129,13 @@ TEST(RequestSmugglingByTls, TheBodyOfARequestIsNotTheNextOne) {
              "cd " + node.folder() +
                  " && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
                  "-days 1 -subj /CN=localhost 2>/dev/null"});
-  std::string digest = node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
+  std::string digest =
+      node.good({"sh", "-c", "printf secret | sha256sum | cut -c1-64 | tr -d '\\n'"});
   ASSERT_TRUE(replace_file(node.folder() + "/config.json", to_text({{"tokens", {{digest, "0"}}}})));
   Background daemon(node, "daemon",
-                    {HOBBES_BUILD_DIR "/bin/hobbesd", "--config", node.folder() + "/config.json", "--listen", "127.0.0.1:18449",
-                     "--tls-certificate", node.folder() + "/cert.pem", "--tls-key", node.folder() + "/key.pem"});
+                    {HOBBES_BUILD_DIR "/bin/hobbesd", "--config", node.folder() + "/config.json",
+                     "--listen", "127.0.0.1:18449", "--tls-certificate",
+                     node.folder() + "/cert.pem", "--tls-key", node.folder() + "/key.pem"});
   ASSERT_TRUE(eventually([&] { return answers(node, 2); }));
   std::string said = node.run({"/usr/bin/python3", "-c", python(node, R"(
 import ssl

@@ -1,5 +1,5 @@
-// The class of a service that reads what its callers name with its own rights: it tells them what they may not read, and waits where they
-// want it to wait.
+// The class of a service that reads what its callers name with its own rights: it tells them what
+// they may not read, and waits where they want it to wait.
 #include <fcntl.h>
 
 #include "attacker.h"
@@ -16,22 +16,28 @@ class RestAsRoot : public ::testing::Test {
   // What a user without rights is answered when he asks what a bundle would get.
   [[nodiscard]] std::string planned(const std::string& bundle) const {
     return node
-        .run(as_user(attacker,
-                     {"/usr/bin/python3", "-c",
-                      python(node, "print(*http('POST', '/v1/enclaves?dryRun=true', {'id': 'x', 'bundle': '" + bundle + "'}))\n")}))
+        .run(as_user(
+            attacker,
+            {"/usr/bin/python3", "-c",
+             python(node,
+                    "print(*http('POST', '/v1/enclaves?dryRun=true', {'id': 'x', 'bundle': '" +
+                        bundle + "'}))\n")}))
         .out;
   }
   // A folder of the user's own with one entry, config.json.
   [[nodiscard]] std::string folder_with(const std::string& name, const std::string& command) const {
     std::string path = node.folder() + "/" + name;
-    node.good({"sh", "-c", "mkdir " + path + " && chown 1235:1235 " + path + " && cd " + path + " && " + command});
+    node.good(
+        {"sh", "-c",
+         "mkdir " + path + " && chown 1235:1235 " + path + " && cd " + path + " && " + command});
     return path;
   }
   Node node;
 };
 
 TEST_F(RestAsRoot, ABundleBelowAClosedFolderIsNotRead) {
-  std::string hidden = node.bundle("closed/bundle", "true", {{"hobbes", {{"cores", {{"count", 1}}}}}});
+  std::string hidden =
+      node.bundle("closed/bundle", "true", {{"hobbes", {{"cores", {{"count", 1}}}}}});
   ASSERT_EQ(::chmod((node.folder() + "/closed").c_str(), 0700), 0);
   std::string answer = planned(hidden), none = planned(node.folder() + "/closed/nothing");
   EXPECT_NE(answer.substr(0, 4), "200 ") << answer;
@@ -48,19 +54,21 @@ TEST_F(RestAsRoot, AFileOfOthersIsNotQuoted) {
   EXPECT_NE(answer.find("ermission denied"), std::string::npos) << answer;
 }
 
-// The folder may be the user's and what it names another's: a kernel that may be read or not is told apart as well.
+// The folder may be the user's and what it names another's: a kernel that may be read or not is
+// told apart as well.
 TEST_F(RestAsRoot, FilesThatABundleNamesAreLookedForWithItsUsersRights) {
   ASSERT_TRUE(make_directories(node.folder() + "/closed", 0700));
   ASSERT_EQ(::chmod((node.folder() + "/closed").c_str(), 0700), 0);
   ASSERT_TRUE(replace_file(node.folder() + "/closed/kernel", "x"));
   std::string answers[2];
   for (int i = 0; i < 2; ++i) {
-    Json config = {{"ociVersion", "1.3.0"},
-                   {"hobbes",
-                    {{"kind", "palacios"},
-                     {"cores", {{"count", 1}}},
-                     {"memory", {{"size", "64MiB"}}},
-                     {"image", {{"kernel", node.folder() + "/closed/" + (i == 0 ? "kernel" : "missing")}}}}}};
+    Json config = {
+        {"ociVersion", "1.3.0"},
+        {"hobbes",
+         {{"kind", "palacios"},
+          {"cores", {{"count", 1}}},
+          {"memory", {{"size", "64MiB"}}},
+          {"image", {{"kernel", node.folder() + "/closed/" + (i == 0 ? "kernel" : "missing")}}}}}};
     std::string path = folder_with("vm" + std::to_string(i), "true");
     ASSERT_TRUE(replace_file(path + "/config.json", to_text(config)));
     answers[i] = planned(path).substr(0, 4);
@@ -70,12 +78,14 @@ TEST_F(RestAsRoot, FilesThatABundleNamesAreLookedForWithItsUsersRights) {
 
 TEST_F(RestAsRoot, PipesInPlaceOfFilesStopNobodyElse) {
   std::string path = folder_with("pipe", "mkfifo -m 666 config.json");
-  std::string many = script(node, "many",
-                            "bodies = []\nfor i in range(40):\n  if os.fork() == 0:\n"
-                            "    try: print(http('POST', '/v1/enclaves?dryRun=true', {'id': 'x', 'bundle': '" +
-                                path +
-                                "'}, 60))\n"
-                                "    except OSError as e: print(e)\n    os._exit(0)\nprint('sent', flush=True)\ntime.sleep(60)\n");
+  std::string many =
+      script(node, "many",
+             "bodies = []\nfor i in range(40):\n  if os.fork() == 0:\n"
+             "    try: print(http('POST', '/v1/enclaves?dryRun=true', {'id': 'x', 'bundle': '" +
+                 path +
+                 "'}, 60))\n"
+                 "    except OSError as e: print(e)\n    os._exit(0)\nprint('sent', "
+                 "flush=True)\ntime.sleep(60)\n");
   Background asking(node, "many", as_user(attacker, {"/usr/bin/python3", many}));
   ASSERT_TRUE(asking.says("sent"));
   for (int i = 0; i < 3; ++i) {
@@ -83,7 +93,8 @@ TEST_F(RestAsRoot, PipesInPlaceOfFilesStopNobodyElse) {
     if (HasFailure()) break;
   }
   asking.end();
-  // A process that waits in a pipe is let go by a writer; else hobbesd could not even be asked to stop.
+  // A process that waits in a pipe is let go by a writer; else hobbesd could not even be asked to
+  // stop.
   for (int i = 0; i < 60; ++i) {
     Fd writer(::open((path + "/config.json").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
     if (!writer) break;
@@ -91,11 +102,13 @@ TEST_F(RestAsRoot, PipesInPlaceOfFilesStopNobodyElse) {
   }
 }
 
-// What is no regular file may have no end, or change by being read: the kernel's log is taken from whom it is for.
+// What is no regular file may have no end, or change by being read: the kernel's log is taken from
+// whom it is for.
 TEST_F(RestAsRoot, WhatIsNoRegularFileIsRefused) {
   int number = 0;
   for (const char* target : {"/dev/zero", "/proc/kmsg"}) {
-    std::string answer = planned(folder_with("other" + std::to_string(number++), std::string("ln -s ") + target + " config.json"));
+    std::string answer = planned(folder_with("other" + std::to_string(number++),
+                                             std::string("ln -s ") + target + " config.json"));
     EXPECT_EQ(answer.substr(0, 1), "4") << target << ": " << answer;
   }
 }

@@ -1,5 +1,5 @@
-// The class of a root that is none: user id 0 inside an enclave is a number its bundle chose. Without a grant it has no more rights over
-// what others have on the node than any other user.
+// The class of a root that is none: user id 0 inside an enclave is a number its bundle chose.
+// Without a grant it has no more rights over what others have on the node than any other user.
 #include <sys/mman.h>
 
 #include "attacker.h"
@@ -14,18 +14,23 @@ class RootInside : public ::testing::Test {
     node.wake_daemon();
   }
   ~RootInside() override {
-    for (const std::string& id : Files::system().list(node.run_folder() + "/users/1234").value_or({}))
-      (void)node.run(as_user(victim, {HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id}));
+    for (const std::string& id :
+         Files::system().list(node.run_folder() + "/users/1234").value_or({}))
+      (void)node.run(
+          as_user(victim, {HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id}));
   }
   // What a program says that runs as user 0 in an enclave whose bundle grants nothing.
   [[nodiscard]] std::string inside(const std::string& program) const {
-    Json patch = {{"hobbes", {{"manage", "none"}, {"cores", nullptr}}}, {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
+    Json patch = {{"hobbes", {{"manage", "none"}, {"cores", nullptr}}},
+                  {"linux", {{"namespaces", Json::array({{{"type", "mount"}}})}}}};
     patch["process"]["args"] = {"/usr/bin/python3", "-c", python(node, program)};
-    Outcome outcome = node.run({"hobbes-run", "run", "--bundle", node.bundle("inner", "true", patch), "inner"});
+    Outcome outcome =
+        node.run({"hobbes-run", "run", "--bundle", node.bundle("inner", "true", patch), "inner"});
     EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;
     return outcome.out + outcome.err;
   }
-  // A segment that only the victim may use, and the process that made it: it says what the memory holds when that changes.
+  // A segment that only the victim may use, and the process that made it: it says what the memory
+  // holds when that changes.
   [[nodiscard]] std::vector<std::string> segment(const std::string& name, bool persistent) const {
     return as_user(victim, {"/usr/bin/python3", "-c",
                             python(node, R"(
@@ -36,7 +41,8 @@ fcntl.fcntl(m, 1033, 7)
 memory = mmap.mmap(m, 4096)
 memory[:5] = b'whole'
 said = Control().ask(op='segment.make', name=')" +
-                                             name + "', mode=0o600, fd=m, persistent=" + (persistent ? "True" : "False") + R"()
+                                             name + "', mode=0o600, fd=m, persistent=" +
+                                             (persistent ? "True" : "False") + R"()
 print('made', json.dumps(said), flush=True)
 while memory[:5] == b'whole': time.sleep(0.02)
 print('spoiled', flush=True)
@@ -72,7 +78,8 @@ TEST_F(RootInside, DoesNotRemoveAnothersSegment) {
   EXPECT_NE(node.good({"hobbes", "segments"}).find("private"), std::string::npos);
 }
 
-// The keeper holds what outlives hobbesd, and believes user 0; its socket stands where every enclave sees it.
+// The keeper holds what outlives hobbesd, and believes user 0; its socket stands where every
+// enclave sees it.
 TEST_F(RootInside, DoesNotMakeTheKeeperLetGoOfAnothersSegment) {
   {
     Background owner(node, "owner", segment("kept", true));
@@ -90,14 +97,18 @@ for number in range(3, 64):
 )");
   node.kill_daemon();
   node.wake_daemon();
-  EXPECT_NE(node.good({"hobbes", "segments"}).find("kept"), std::string::npos) << "a persistent segment is lost: " << out;
+  EXPECT_NE(node.good({"hobbes", "segments"}).find("kept"), std::string::npos)
+      << "a persistent segment is lost: " << out;
 }
 
 TEST_F(RootInside, ReadsNeitherAnothersRecordNorHisLog) {
-  std::string bundle = node.bundle("b", "echo what nobody else may read; exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}});
+  std::string bundle = node.bundle("b", "echo what nobody else may read; exec sleep 1000",
+                                   {{"hobbes", {{"cores", nullptr}}}});
   node.good({"chown", "-R", "1234:1234", bundle});
-  std::string made = node.good(as_user(victim, {"/usr/bin/python3", "-c", python(node, R"(
-status, text = http('POST', '/v1/enclaves', {'id': 'a', 'bundle': ')" + bundle + R"(', 'start': True})
+  std::string made = node.good(as_user(victim, {"/usr/bin/python3", "-c",
+                                                python(node, R"(
+status, text = http('POST', '/v1/enclaves', {'id': 'a', 'bundle': ')" +
+                                                                 bundle + R"(', 'start': True})
 number = json.loads(text)['operation']
 for _ in range(400):
   text = http('GET', '/v1/operations/' + number)[1]
@@ -118,10 +129,13 @@ print(json.dumps(Control().ask(op='enclave.describe', root=root, id='a')))
   EXPECT_EQ(out.find("succeeded"), std::string::npos) << "another user's operation: " << out;
 }
 
-// Who joins a composition is signalled with its launcher's rights when it ends, so a number of somebody else's process is none to take.
+// Who joins a composition is signalled with its launcher's rights when it ends, so a number of
+// somebody else's process is none to take.
 TEST_F(RootInside, DoesNotHaveAnothersProcessKilledByALauncher) {
   std::string path = node.folder() + "/open.xml";
-  ASSERT_TRUE(replace_file(path, "<composition name=\"open\"><enclave name=\"e\"><app name=\"x\" ranks=\"1\"/></enclave></composition>"));
+  ASSERT_TRUE(replace_file(path,
+                           "<composition name=\"open\"><enclave name=\"e\"><app name=\"x\" "
+                           "ranks=\"1\"/></enclave></composition>"));
   Background other(node, "other", as_user(victim, {"sleep", "1000"}));
   Background host(node, "host", {HOBBES_BUILD_DIR "/bin/remora", "host", "--timeout", "4", path});
   ASSERT_TRUE(host.says("waiting for ranks")) << host.output();
@@ -139,7 +153,8 @@ for request in (dict(op='join', app='x'), dict(op='arrive', app='x', rank=0, pid
   except OSError as e: print(e)
 )");
   EXPECT_TRUE(host.ended(30)) << host.output();
-  EXPECT_FALSE(other.ended(0)) << "a process of another user was killed by root's launcher: " << out << host.output();
+  EXPECT_FALSE(other.ended(0)) << "a process of another user was killed by root's launcher: " << out
+                               << host.output();
 }
 
 }  // namespace

@@ -12,13 +12,18 @@ class RuntimeOverwrite : public ::testing::Test {
  protected:
   RuntimeOverwrite() {
     EXPECT_TRUE(make_directories(copies));
-    for (const char* name : {"hobbes-run", "remora"}) node.good({"cp", HOBBES_BUILD_DIR "/bin/" + std::string(name), copies});
+    for (const char* name : {"hobbes-run", "remora"})
+      node.good({"cp", HOBBES_BUILD_DIR "/bin/" + std::string(name), copies});
     for (const char* name : {"hobbesd", "../lib", "../libexec"})  // found beside the program
-      EXPECT_EQ(::symlink((HOBBES_BUILD_DIR "/bin/" + std::string(name)).c_str(), (copies + "/" + name).c_str()), 0);
+      EXPECT_EQ(::symlink((HOBBES_BUILD_DIR "/bin/" + std::string(name)).c_str(),
+                          (copies + "/" + name).c_str()),
+                0);
     // An enclave of root, whose first process is the attacker.
     bundle = node.busybox_bundle("attacker", "", no_lease_writable());
     node.good({"cp", HOBBES_BUILD_DIR "/tests/security/overwriter", bundle + "/rootfs/bin"});
-    edit(bundle, [](Json& config) { config["process"]["args"] = {"/bin/overwriter", "/tmp", "/bin/busybox"}; });
+    edit(bundle, [](Json& config) {
+      config["process"]["args"] = {"/bin/overwriter", "/tmp", "/bin/busybox"};
+    });
   }
   // The enclave, in which "true" is what the attacker made of it.
   void begin(const std::string& what_true_is = "") {
@@ -40,7 +45,8 @@ class RuntimeOverwrite : public ::testing::Test {
     ASSERT_TRUE(replace_file(bundle + "/rootfs/tmp/stop", ""));
     std::string report = bundle + "/rootfs/tmp/report";
     EXPECT_TRUE(eventually([&] { return Files::system().exists(report); }, 30));
-    EXPECT_EQ(node.run({"cmp", HOBBES_BUILD_DIR "/bin/" + name, copies + "/" + name}).wait_status, 0)
+    EXPECT_EQ(node.run({"cmp", HOBBES_BUILD_DIR "/bin/" + name, copies + "/" + name}).wait_status,
+              0)
         << name << " of the host was written to: " << Files::system().read(report).value_or("");
     node.good({"hobbes-run", "delete", "--force", "attacker"});
   }
@@ -76,16 +82,18 @@ TEST_F(RuntimeOverwrite, AnEnclaveMadeInTheAttackersPidNamespaceDoesNotGiveTheRu
     set_namespace(config, "pid", "/proc/" + pid + "/ns/pid");
     config["process"]["args"] = {"/proc/self/exe", "--version"};
   });
-  for (int i = 0; i < 10; ++i) node.run({copies + "/hobbes-run", "run", "--bundle", other, "other"});
+  for (int i = 0; i < 10; ++i)
+    node.run({copies + "/hobbes-run", "run", "--bundle", other, "other"});
   expect_unharmed("hobbes-run");
 }
 
 TEST_F(RuntimeOverwrite, ACompositionInAnEnclaveThatRunsDoesNotGiveTheLauncherAway) {
   begin("/proc/self/exe");
   std::string document = node.folder() + "/c.xml";
-  ASSERT_TRUE(replace_file(document,
-                           "<composition name=\"c\"><enclave name=\"e\" use=\"attacker\"><app name=\"x\" "
-                           "path=\"/bin/true\" mpi=\"no\"/></enclave></composition>"));
+  ASSERT_TRUE(
+      replace_file(document,
+                   "<composition name=\"c\"><enclave name=\"e\" use=\"attacker\"><app name=\"x\" "
+                   "path=\"/bin/true\" mpi=\"no\"/></enclave></composition>"));
   for (int i = 0; i < 10; ++i) node.run({copies + "/remora", "run", document});
   expect_unharmed("remora");
 }
@@ -101,7 +109,8 @@ TEST_F(RuntimeOverwrite, AnEnclaveOfTheHostsReadOnlyTreeDoesNotGetTheRuntimeEith
   ASSERT_TRUE(make_directories(bundle + "/rootfs"));
   ASSERT_EQ(::symlink(meeting.c_str(), (bundle + "/rootfs/tmp").c_str()), 0);
   begin();
-  for (int i = 0; i < 30; ++i) node.run({copies + "/hobbes-run", "exec", "attacker", "/proc/self/exe", "--version"});
+  for (int i = 0; i < 30; ++i)
+    node.run({copies + "/hobbes-run", "exec", "attacker", "/proc/self/exe", "--version"});
   expect_unharmed("hobbes-run");
 }
 
@@ -114,7 +123,8 @@ TEST_F(RuntimeOverwrite, AProcessThatEntersAUserNamespaceCannotBeTracedFromInsid
     edit(bundle, [&](Json& config) {
       config["process"]["args"] = {"/bin/seizer", "/tmp", "/bin/busybox"};
       for (const char* set : {"bounding", "effective", "permitted"})
-        config["process"]["capabilities"][set] = {"CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_SETUID", "CAP_DAC_OVERRIDE"};
+        config["process"]["capabilities"][set] = {"CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_SETUID",
+                                                  "CAP_DAC_OVERRIDE"};
       set_namespace(config, "user", "");
       config["linux"]["namespaces"].push_back({{"type", "user"}});
       config["linux"]["uidMappings"] = {{{"containerID", 0}, {"hostID", first}, {"size", 1000}}};

@@ -1,13 +1,14 @@
-// The class of descriptors that make their holder wait: looking at, or merely closing, a file of a user's own file system waits for that
-// user. hobbesd has one loop for everybody; nothing that somebody sends may be touched there before it is known to be harmless.
+// The class of descriptors that make their holder wait: looking at, or merely closing, a file of a
+// user's own file system waits for that user. hobbesd has one loop for everybody; nothing that
+// somebody sends may be touched there before it is known to be harmless.
 #include "attacker.h"
 
 namespace hobbes::test {
 namespace {
 
-// A user's file system with one file, mounted in a user namespace of his own, which needs no privilege. It opens the file and then answers
-// nothing about it any more: neither what it is (GETATTR), nor that it is closed (FLUSH) unless it is polite, nor that it is written
-// (WRITE).
+// A user's file system with one file, mounted in a user namespace of his own, which needs no
+// privilege. It opens the file and then answers nothing about it any more: neither what it is
+// (GETATTR), nor that it is closed (FLUSH) unless it is polite, nor that it is written (WRITE).
 const char* const slow_file = R"(
 libc = ctypes.CDLL(None, use_errno=True)
 def must(result, what):
@@ -59,21 +60,25 @@ TEST_P(SlowDescriptorSent, KeepsNobodyElseWaiting) {
   Node node;
   node.wake_daemon();
   if (::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "this machine has no FUSE";
-  std::string path =
-      script(node, "slow", std::string(slow_file) + "c = Control()\n" + GetParam().sends + "\nprint('sent', flush=True)\ntime.sleep(60)\n");
+  std::string path = script(node, "slow",
+                            std::string(slow_file) + "c = Control()\n" + GetParam().sends +
+                                "\nprint('sent', flush=True)\ntime.sleep(60)\n");
   Background slow(node, "slow", as_user(attacker, {"/usr/bin/python3", path, GetParam().name}));
   bool sent = slow.says("sent");
-  if (slow.output().find("cannot ") != std::string::npos) GTEST_SKIP() << "users cannot mount FUSE here: " << slow.output();
+  if (slow.output().find("cannot ") != std::string::npos)
+    GTEST_SKIP() << "users cannot mount FUSE here: " << slow.output();
   ASSERT_TRUE(sent) << slow.output();
   EXPECT_TRUE(answers(node, 5)) << "hobbesd waits for a user's file system: " << slow.output();
   slow.end();  // with its server the file system is gone, and a process that waits for it goes on
   EXPECT_TRUE(answers(node, 10));
 }
 
-// A harmless descriptor may carry a slow one: here a socket whose queue holds the last reference to a file with unwritten data. Not even
-// receiving it is enough to be safe, since the kernel writes that data when the reference goes, wherever it goes; so the loop must not be
-// the one that drops what is sent to it.
-const char* const nested = R"(slow_ends, carrier = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+// A harmless descriptor may carry a slow one: here a socket whose queue holds the last reference to
+// a file with unwritten data. Not even receiving it is enough to be safe, since the kernel writes
+// that data when the reference goes, wherever it goes; so the loop must not be the one that drops
+// what is sent to it.
+const char* const nested =
+    R"(slow_ends, carrier = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 slow_ends.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [slow]))])
 os.close(slow)
 other = os.open('/mnt/slow/file', os.O_RDWR)
@@ -86,19 +91,24 @@ carrier.close())";
 INSTANTIATE_TEST_SUITE_P(
     Every, SlowDescriptorSent,
     ::testing::Values(Way{"SentWithARequestThatTakesNone", "c.send([slow], op='ping')"},
-                      Way{"SentAsTheMemoryOfASegment", "c.send([slow], op='segment.make', name='s', mode=0o600)"},
+                      Way{"SentAsTheMemoryOfASegment",
+                          "c.send([slow], op='segment.make', name='s', mode=0o600)"},
                       Way{"SentAsAProcess", "c.send([slow], op='enclave.enter', handle=1)"},
                       Way{"SentWithWordsThatAreNoRequest",
-                          "c.s.sendmsg([b'nonsense'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [slow]))])"},
+                          "c.s.sendmsg([b'nonsense'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, "
+                          "array.array('i', [slow]))])"},
                       Way{"SentWithARequestThatIsTooLarge",
                           "c.s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)\n"
-                          "c.s.sendmsg([b' ' * (200 << 10)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [slow]))])"},
+                          "c.s.sendmsg([b' ' * (200 << 10)], [(socket.SOL_SOCKET, "
+                          "socket.SCM_RIGHTS, array.array('i', [slow]))])"},
                       Way{"SentBehindOneThatIsTaken",
-                          "m = os.memfd_create('m', os.MFD_ALLOW_SEALING)\nc.send([m, slow], op='segment.make', name='s', mode=0o600)"},
+                          "m = os.memfd_create('m', os.MFD_ALLOW_SEALING)\nc.send([m, slow], "
+                          "op='segment.make', name='s', mode=0o600)"},
                       Way{"InsideAHarmlessOne", nested}),
     [](const auto& test) { return std::string(test.param.name); });
 
-// No file system is needed: the last one to close a connection with unsent data waits as long as its owner has said.
+// No file system is needed: the last one to close a connection with unsent data waits as long as
+// its owner has said.
 TEST(SlowDescriptor, OfAConnectionThatLingersKeepsNobodyElseWaiting) {
   Node node;
   node.wake_daemon();

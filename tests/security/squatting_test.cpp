@@ -1,5 +1,5 @@
-// The class of names that go to the first user who asks: a name that another user needs must not be taken, nor answered for, by somebody
-// else.
+// The class of names that go to the first user who asks: a name that another user needs must not be
+// taken, nor answered for, by somebody else.
 #include "attacker.h"
 
 namespace hobbes::test {
@@ -12,10 +12,13 @@ class Squatting : public ::testing::Test {
     node.wake_daemon();
   }
   ~Squatting() override {
-    for (const std::string& id : Files::system().list(node.run_folder() + "/users/1234").value_or({}))
-      (void)node.run(as_user(victim, {HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id}));
+    for (const std::string& id :
+         Files::system().list(node.run_folder() + "/users/1234").value_or({}))
+      (void)node.run(
+          as_user(victim, {HOBBES_BUILD_DIR "/bin/hobbes-run", "delete", "--force", id}));
   }
-  // The attacker holds the id "web" in somebody's root, with a process of his own, for as long as he is wanted.
+  // The attacker holds the id "web" in somebody's root, with a process of his own, for as long as
+  // he is wanted.
   [[nodiscard]] std::vector<std::string> takes_id(const std::string& root) const {
     return as_user(attacker, {"/usr/bin/python3", script(node, "squat", R"(
 c = Control()
@@ -32,7 +35,8 @@ time.sleep(60)
   }
   [[nodiscard]] Outcome makes(uid_t uid, const std::string& id) const {
     std::string bundle = node.bundle("b", "echo ran", {{"hobbes", {{"cores", nullptr}}}});
-    std::vector<std::string> argv = {HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--bundle", bundle, id};
+    std::vector<std::string> argv = {HOBBES_BUILD_DIR "/bin/hobbes-run", "run", "--bundle", bundle,
+                                     id};
     node.good({"chown", "-R", std::to_string(uid) + ":" + std::to_string(uid), bundle});
     return node.run(uid == 0 ? argv : as_user(uid, argv));
   }
@@ -63,26 +67,34 @@ TEST_F(Squatting, AFolderThatOneDoesNotOwnIsNoRoot) {
   EXPECT_NE(squatter.output().find("'ok': False"), std::string::npos)
       << "a user has an enclave in a folder of root's: " << squatter.output();
   std::string bundle = node.bundle("b", "echo ran", {{"hobbes", {{"cores", nullptr}}}});
-  EXPECT_EQ(node.run({"hobbes-run", "--root", node.folder() + "/engine", "run", "--bundle", bundle, "web"}).out, "ran\n");
+  EXPECT_EQ(node.run({"hobbes-run", "--root", node.folder() + "/engine", "run", "--bundle", bundle,
+                      "web"})
+                .out,
+            "ran\n");
 }
 
 // The log of an enclave made through REST has a name that follows from its root and id.
 TEST_F(Squatting, TheLogOfAnEnclaveIsItsUsers) {
-  std::string bundle = node.bundle("b", "echo ran; exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}});
+  std::string bundle =
+      node.bundle("b", "echo ran; exec sleep 1000", {{"hobbes", {{"cores", nullptr}}}});
   node.good({"chown", "-R", "1234:1234", bundle});
   std::string body = "{'id': 'web', 'bundle': '" + bundle + "', 'start': True}";
-  std::string squat = node.good(as_user(attacker, {"/usr/bin/python3", "-c",
-                                                   python(node, "print(*http('POST', '/v1/enclaves?root=' + RUN + '/users/1234', " + body +
-                                                                    "))\n"
-                                                                    "print(Control().ask(op='operation.begin', verb='create', id='web', "
-                                                                    "root=RUN + '/users/1234', arguments=['list']))\ntime.sleep(0.5)\n")}));
-  std::string made =
-      node.good(as_user(victim, {"/usr/bin/python3", "-c", python(node, "print(*http('POST', '/v1/enclaves', " + body + "))\n")}));
+  std::string squat = node.good(as_user(
+      attacker,
+      {"/usr/bin/python3", "-c",
+       python(node, "print(*http('POST', '/v1/enclaves?root=' + RUN + '/users/1234', " + body +
+                        "))\n"
+                        "print(Control().ask(op='operation.begin', verb='create', id='web', "
+                        "root=RUN + '/users/1234', arguments=['list']))\ntime.sleep(0.5)\n")}));
+  std::string made = node.good(
+      as_user(victim, {"/usr/bin/python3", "-c",
+                       python(node, "print(*http('POST', '/v1/enclaves', " + body + "))\n")}));
   EXPECT_EQ(made.substr(0, 4), "202 ") << made << squat;
 }
 
 // Makes a segment that everybody may use and holds it.
-std::vector<std::string> makes_segment(const Node& node, uid_t uid, const std::string& name, const std::string& text) {
+std::vector<std::string> makes_segment(const Node& node, uid_t uid, const std::string& name,
+                                       const std::string& text) {
   return as_user(uid, {"/usr/bin/python3", "-c",
                        python(node, R"(
 import fcntl, mmap
@@ -102,16 +114,21 @@ TEST_F(Squatting, ASegmentsNameIsItsUsers) {
   ASSERT_TRUE(squatter.says("there")) << squatter.output();
   Background owner(node, "owner", makes_segment(node, victim, "job-input", "expected"));
   ASSERT_TRUE(owner.says("there")) << owner.output();
-  EXPECT_NE(owner.output().find("\"ok\": true"), std::string::npos) << "another user keeps the name from him: " << owner.output();
-  std::string attached = node.run(as_user(victim, {HOBBES_BUILD_DIR "/tests/programs/segment-peer", "attach", "job-input", "ro"})).out;
-  EXPECT_EQ(attached.substr(0, 8), "expected") << "what a program of the user attaches by name is another user's";
+  EXPECT_NE(owner.output().find("\"ok\": true"), std::string::npos)
+      << "another user keeps the name from him: " << owner.output();
+  std::string attached = node.run(as_user(victim, {HOBBES_BUILD_DIR "/tests/programs/segment-peer",
+                                                   "attach", "job-input", "ro"}))
+                             .out;
+  EXPECT_EQ(attached.substr(0, 8), "expected")
+      << "what a program of the user attaches by name is another user's";
 }
 
 TEST_F(Squatting, ASegmentThatABundleDeclaresIsNotTakenBeforehand) {
   Background squatter(node, "squatter", makes_segment(node, attacker, "declared", "poisoned"));
   ASSERT_TRUE(squatter.says("there")) << squatter.output();
   Json segment = {{"name", "declared"}, {"size", "4KiB"}};
-  std::string bundle = node.bundle("b", "echo ran", {{"hobbes", {{"cores", nullptr}, {"segments", Json::array({segment})}}}});
+  std::string bundle = node.bundle(
+      "b", "echo ran", {{"hobbes", {{"cores", nullptr}, {"segments", Json::array({segment})}}}});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "e"});
   EXPECT_EQ(outcome.out, "ran\n") << outcome.err;
 }

@@ -10,7 +10,8 @@ namespace {
 class UserNamespace : public ::testing::Test {
  protected:
   UserNamespace() { ::chmod(node.folder().c_str(), 0755); }
-  std::string bundle_of(const std::string& script, Json ids, const Json& user = {{"uid", 0}, {"gid", 0}}) const {
+  std::string bundle_of(const std::string& script, Json ids,
+                        const Json& user = {{"uid", 0}, {"gid", 0}}) const {
     std::string bundle = node.busybox_bundle("b", script, no_lease_writable());
     edit(bundle, [&](Json& config) {
       config["process"]["user"] = user;
@@ -32,8 +33,11 @@ TEST_F(UserNamespace, AVolumeBelowAFolderThatOnlyTheHostsRootMayEnterIsMounted) 
   ASSERT_EQ(::chmod((locked + "/open").c_str(), 0755), 0);
   ASSERT_EQ(::chmod(locked.c_str(), 0700), 0);
   for (const char* what : {"/open", "/open/word"}) {
-    std::string bundle = bundle_of(*std::string(what).rbegin() == 'd' ? "cat /data" : "cat /data/word", usual);
-    edit(bundle, [&](Json& config) { config["mounts"].push_back(volume_at(locked + what, "/data", "ro")); });
+    std::string bundle =
+        bundle_of(*std::string(what).rbegin() == 'd' ? "cat /data" : "cat /data/word", usual);
+    edit(bundle, [&](Json& config) {
+      config["mounts"].push_back(volume_at(locked + what, "/data", "ro"));
+    });
     Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a"});
     EXPECT_EQ(outcome.out, "inside\n") << what << ": " << outcome.err;
     node.run({"rm", "-rf", bundle});
@@ -56,9 +60,11 @@ TEST_F(UserNamespace, AVolumeWithMountsBelowItIsMountedWithoutThem) {
 }
 
 TEST_F(UserNamespace, AMapMayCoverAllIds) {
-  std::string bundle = bundle_of("id -u; cat /proc/self/uid_map", {{"containerID", 0}, {"hostID", 0}, {"size", 4294967295U}});
+  std::string bundle = bundle_of("id -u; cat /proc/self/uid_map",
+                                 {{"containerID", 0}, {"hostID", 0}, {"size", 4294967295U}});
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle", bundle, "a"});
-  EXPECT_TRUE(holds(outcome.out, "0\n") && holds(outcome.out, "4294967295\n")) << outcome.out << outcome.err;
+  EXPECT_TRUE(holds(outcome.out, "0\n") && holds(outcome.out, "4294967295\n"))
+      << outcome.out << outcome.err;
   // One more wraps around.
   edit(bundle, [](Json& config) { config["linux"]["uidMappings"][0]["size"] = 4294967296U; });
   EXPECT_NE(node.run({"hobbes-run", "run", "--bundle", bundle, "a"}).wait_status, 0);
@@ -72,12 +78,14 @@ TEST_F(UserNamespace, AMapMayCoverAllIds) {
 
 TEST_F(UserNamespace, AMapNeedNotCoverRoot) {
   std::string bundle = bundle_of("id -u; touch /tmp/made && echo made; exec sleep 1000",
-                                 {{"containerID", 1000}, {"hostID", 100000}, {"size", 10}}, {{"uid", 1000}, {"gid", 1000}});
+                                 {{"containerID", 1000}, {"hostID", 100000}, {"size", 10}},
+                                 {{"uid", 1000}, {"gid", 1000}});
   Outcome created = node.create("a", bundle);
   EXPECT_EQ(created.wait_status, 0) << created.err;
   if (created.wait_status == 0) {
     node.good({"hobbes-run", "start", "a"});
-    EXPECT_TRUE(eventually([&] { return Files::system().read(bundle + "/out").value_or("") == "1000\nmade\n"; }));
+    EXPECT_TRUE(eventually(
+        [&] { return Files::system().read(bundle + "/out").value_or("") == "1000\nmade\n"; }));
     struct stat info {};
     EXPECT_EQ(::stat((bundle + "/rootfs/tmp/made").c_str(), &info), 0);
     EXPECT_EQ(info.st_uid, 100000U);

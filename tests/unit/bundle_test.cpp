@@ -38,8 +38,10 @@ TEST(Bundle, AllProblemsAreReportedAtOnceWithPointers) {
   config["linux"]["namespaces"].push_back({{"type", "pid"}});
   auto validation = validate_config("/b", config);
   EXPECT_FALSE(validation.bundle);
-  for (const char* pointer : {"/process/args", "/process/cwd", "/hobbes/cores/count", "/hobbes/memory/size", "/linux/namespaces/4/type"})
-    EXPECT_TRUE(mentions(validation.problems, pointer)) << pointer << "\n" << report(validation.problems);
+  for (const char* pointer : {"/process/args", "/process/cwd", "/hobbes/cores/count",
+                              "/hobbes/memory/size", "/linux/namespaces/4/type"})
+    EXPECT_TRUE(mentions(validation.problems, pointer)) << pointer << "\n"
+                                                        << report(validation.problems);
   for (const Problem& p : validation.problems) {
     EXPECT_FALSE(p.found.empty());
     EXPECT_FALSE(p.allowed.empty());
@@ -96,14 +98,16 @@ TEST(Bundle, AnnotationsAreEquivalentToTheObject) {
 TEST(Bundle, AnAnnotationThatContradictsTheObjectIsAnError) {
   Json config = valid();
   config["annotations"] = {{"org.hobbes.cores.count", "7"}};
-  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/annotations/org.hobbes.cores.count"));
+  EXPECT_TRUE(
+      mentions(validate_config("/b", config).problems, "/annotations/org.hobbes.cores.count"));
 }
 
 TEST(Bundle, ADomainNameIsGivenOnceOrTwiceTheSame) {
   Json config = example_config(Kind::linux_, false);
   config["domainname"] = "example.org";
   config["linux"]["sysctl"] = {{"kernel.domainname", "example.org"}};
-  EXPECT_TRUE(validate_config("/b", config).problems.empty()) << report(validate_config("/b", config).problems);
+  EXPECT_TRUE(validate_config("/b", config).problems.empty())
+      << report(validate_config("/b", config).problems);
   config["linux"]["sysctl"] = {{"kernel/domainname", "example.com"}};
   EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/domainname"));
 }
@@ -121,31 +125,40 @@ TEST(Bundle, AVmObjectMakesItPalacios) {
 TEST(Bundle, OnlyAGuestWithoutAnAgentHasItsSerialPortForATerminal) {
   Json config = example_config(Kind::palacios, false);
   config["hobbes"]["image"]["terminal"] = true;
-  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal")) << "it has a process";
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal"))
+      << "it has a process";
   config.erase("process");
   Validation alone = validate_config("/b", config);
   ASSERT_TRUE(alone.bundle) << report(alone.problems);
   EXPECT_TRUE(alone.bundle->terminal());
   config["hobbes"]["image"]["agent"] = true;
-  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal")) << "it has an agent";
+  EXPECT_TRUE(mentions(validate_config("/b", config).problems, "/hobbes/image/terminal"))
+      << "it has an agent";
 }
 
 TEST(Bundle, TheSchemaAndTheLoaderAgree) {
-  Json schema_document = *parse_json(*Files::system().read(HOBBES_SOURCE_DIR "/bundles/schema.json"), "schema");
+  Json schema_document =
+      *parse_json(*Files::system().read(HOBBES_SOURCE_DIR "/bundles/schema.json"), "schema");
   valijson::Schema schema;
-  valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_document), schema);
+  valijson::SchemaParser().populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_document),
+                                          schema);
   auto by_schema = [&](const Json& section) {
-    return valijson::Validator().validate(schema, valijson::adapters::NlohmannJsonAdapter(section), nullptr);
+    return valijson::Validator().validate(schema, valijson::adapters::NlohmannJsonAdapter(section),
+                                          nullptr);
   };
-  std::vector<Json> sections = {example_config(Kind::linux_, true)["hobbes"], example_config(Kind::kitten, false)["hobbes"],
+  std::vector<Json> sections = {example_config(Kind::linux_, true)["hobbes"],
+                                example_config(Kind::kitten, false)["hobbes"],
                                 example_config(Kind::palacios, false)["hobbes"]};
   const Json base = sections[0];
   for (const char* patch :
-       {R"({"kind":"windows"})", R"({"cores":{"count":0}})", R"({"cores":{"count":2,"list":"0"}})", R"({"cores":{"count":null}})",
-        R"({"cores":{"policy":"wide"}})", R"({"cores":{"extra":1}})", R"({"memory":{"size":"lots"}})", R"({"memory":{"size":null}})",
+       {R"({"kind":"windows"})", R"({"cores":{"count":0}})", R"({"cores":{"count":2,"list":"0"}})",
+        R"({"cores":{"count":null}})", R"({"cores":{"policy":"wide"}})", R"({"cores":{"extra":1}})",
+        R"({"memory":{"size":"lots"}})", R"({"memory":{"size":null}})",
         R"({"segments":[{"name":"a/b","size":1}]})", R"({"segments":[{"size":1}]})",
-        R"({"segments":[{"name":"a","size":"1MiB","access":"rw"}]})", R"({"remora":{"composition":"c"}})", R"({"manage":"all"})",
-        R"({"serviceCores":"0-1"})", R"({"serviceCores":"x"})", R"({"labels":{"a":1}})", R"({"labels":{"a":"1"}})", R"({"unknown":1})"}) {
+        R"({"segments":[{"name":"a","size":"1MiB","access":"rw"}]})",
+        R"({"remora":{"composition":"c"}})", R"({"manage":"all"})", R"({"serviceCores":"0-1"})",
+        R"({"serviceCores":"x"})", R"({"labels":{"a":1}})", R"({"labels":{"a":"1"}})",
+        R"({"unknown":1})"}) {
     Json section = base;
     section.merge_patch(*parse_json(patch, "patch"));
     sections.push_back(section);
@@ -155,12 +168,14 @@ TEST(Bundle, TheSchemaAndTheLoaderAgree) {
     if (text_at(section, "kind") != "linux") config = example_config(Kind::kitten, false);
     config["hobbes"] = section;
     auto validation = validate_config("/b", config);
-    EXPECT_EQ(by_schema(section), validation.problems.empty()) << to_text(section) << "\n" << report(validation.problems);
+    EXPECT_EQ(by_schema(section), validation.problems.empty()) << to_text(section) << "\n"
+                                                               << report(validation.problems);
   }
 }
 
 TEST(Bundle, DocumentsThatAreNoObjectsAreRefused) {
-  for (const Json& config : {Json(), Json(3), Json("x"), Json::array()}) EXPECT_FALSE(validate_config("/b", config).problems.empty());
+  for (const Json& config : {Json(), Json(3), Json("x"), Json::array()})
+    EXPECT_FALSE(validate_config("/b", config).problems.empty());
 }
 
 TEST(Json, HostileDocumentsAreRefusedWithTheReason) {

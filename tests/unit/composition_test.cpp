@@ -5,7 +5,9 @@
 namespace hobbes {
 namespace {
 
-CompositionCheck check(const std::string& text) { return check_composition(text, "test", "/folder"); }
+CompositionCheck check(const std::string& text) {
+  return check_composition(text, "test", "/folder");
+}
 
 const std::string siblings = R"(<composition mpiComm="universe">
   <enclave name="sim" bundle="s" mpiComm="sims"><app name="a" path="/bin/a" ranks="3"/></enclave>
@@ -13,7 +15,8 @@ const std::string siblings = R"(<composition mpiComm="universe">
 </composition>)";
 
 const std::string printed_poster =
-    "<composition mpiComm=\"universe\">\n  <enclave name=\"tool\" mpiComm=\"tool\">\n    <app>\n      <mpiComm>\n    </app>\n  "
+    "<composition mpiComm=\"universe\">\n  <enclave name=\"tool\" mpiComm=\"tool\">\n    <app>\n   "
+    "   <mpiComm>\n    </app>\n  "
     "</enclave>\n</composition>\n";
 
 TEST(Composition, SiblingsShareTheUniverseAndJoinSpacesByName) {
@@ -30,7 +33,8 @@ TEST(Composition, SiblingsShareTheUniverseAndJoinSpacesByName) {
 }
 
 TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
-  auto result = check(R"(<composition mpiComm="u"><enclave name="e" bundle="b" mpiComm="E"><app name="tool" path="t" ranks="2" mpi="no"/>
+  auto result = check(
+      R"(<composition mpiComm="u"><enclave name="e" bundle="b" mpiComm="E"><app name="tool" path="t" ranks="2" mpi="no"/>
     <app name="x" path="x" ranks="3"/></enclave></composition>)");
   ASSERT_TRUE(result.problems.empty()) << report("x", result.problems);
   const Composition& c = result.composition;
@@ -38,7 +42,8 @@ TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
   EXPECT_EQ(c.members("E"), (std::vector<unsigned>{0, 1, 2}));
   EXPECT_EQ(c.apps[1].name, "tool");
   EXPECT_EQ(c.apps[1].first_rank, 3U);
-  auto wrong = check(R"(<composition><enclave name="e" bundle="b"><app path="t" mpi="no"><mpiComm name="universe"/></app>
+  auto wrong = check(
+      R"(<composition><enclave name="e" bundle="b"><app path="t" mpi="no"><mpiComm name="universe"/></app>
     <app path="u" mpi="maybe"/></enclave></composition>)");
   ASSERT_EQ(wrong.problems.size(), 2U) << report("x", wrong.problems);
   EXPECT_NE(wrong.problems[0].found.find("mpi=\"no\""), std::string::npos);
@@ -72,11 +77,15 @@ TEST(Composition, AnUnclosedElementIsNamedWithItsLineAndRemedy) {
 
 TEST(Composition, EveryProblemIsReportedWithItsLine) {
   auto result = check(
-      "<composition mpiComm=\"u\">\n<enclave name=\"a/b\" num=\"0\" bundle=\"b\">\n<app name=\"x\" path=\"/x\" ranks=\"-1\" "
-      "colour=\"red\"/>\n<app name=\"x\" path=\"/y\"><mpiComm name=\"nowhere\"/></app>\n<box/></enclave></composition>");
+      "<composition mpiComm=\"u\">\n<enclave name=\"a/b\" num=\"0\" bundle=\"b\">\n<app name=\"x\" "
+      "path=\"/x\" ranks=\"-1\" "
+      "colour=\"red\"/>\n<app name=\"x\" path=\"/y\"><mpiComm "
+      "name=\"nowhere\"/></app>\n<box/></enclave></composition>");
   std::string text = report("f", result.problems);
-  for (const char* part : {"f:2: found name=\"a/b\"", "f:2: found num=\"0\"", "f:3: found ranks=\"-1\"", "f:3: found attribute colour",
-                           "f:4: found a second app", "f:4: found the space \"nowhere\"", "f:5: found <box>"})
+  for (const char* part :
+       {"f:2: found name=\"a/b\"", "f:2: found num=\"0\"", "f:3: found ranks=\"-1\"",
+        "f:3: found attribute colour", "f:4: found a second app",
+        "f:4: found the space \"nowhere\"", "f:5: found <box>"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
@@ -89,12 +98,15 @@ TEST(Composition, HostileDocumentsAreRefused) {
   std::string hidden = "<composition>";
   for (int i = 0; i < 36000; ++i) hidden += "<enclave><!--</-->";
   for (int i = 0; i < 36000; ++i) hidden += "</enclave>";
-  EXPECT_FALSE(check(hidden + "</composition>").problems.empty()) << "comments hide the closing of nothing";
+  EXPECT_FALSE(check(hidden + "</composition>").problems.empty())
+      << "comments hide the closing of nothing";
   EXPECT_FALSE(check("").problems.empty());
   EXPECT_FALSE(check("<a/>").problems.empty());
   EXPECT_FALSE(check(std::string("<composition>\0</composition>", 28)).problems.empty());
-  EXPECT_FALSE(check(R"(<composition><enclave name="e" num="64" bundle="b"><app name="x" path="/x" ranks="4096"/></enclave></composition>)")
-                   .problems.empty());
+  EXPECT_FALSE(
+      check(
+          R"(<composition><enclave name="e" num="64" bundle="b"><app name="x" path="/x" ranks="4096"/></enclave></composition>)")
+          .problems.empty());
 }
 
 TEST(Composition, MoreUnnamedSpacesThanEnclosingOnesAreRefused) {

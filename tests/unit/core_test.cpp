@@ -23,7 +23,8 @@ TEST(CpuSet, ListsAreReadAndWrittenInTheKernelsForm) {
   EXPECT_EQ(CpuSet::parse("0-3,8,10-11")->text(), "0-3,8,10-11");
   EXPECT_EQ(CpuSet::parse("")->count(), 0U);
   EXPECT_EQ(CpuSet::parse("3,1,2\n")->text(), "1-3");
-  for (const char* bad : {"1,", "a", "3-1", "1024", "1-", "-1", "1--2", "1 2"}) EXPECT_FALSE(CpuSet::parse(bad)) << bad;
+  for (const char* bad : {"1,", "a", "3-1", "1024", "1-", "-1", "1--2", "1 2"})
+    EXPECT_FALSE(CpuSet::parse(bad)) << bad;
 }
 
 TEST(Size, UnitsArePowersOf1024) {
@@ -31,15 +32,17 @@ TEST(Size, UnitsArePowersOf1024) {
   EXPECT_EQ(*parse_size("1 GiB"), 1U << 30U);
   EXPECT_EQ(*parse_size("2g"), 2ULL << 30U);
   EXPECT_EQ(*parse_size("4096"), 4096U);
-  for (const char* bad : {"", "MiB", "1XB", "-1", "99999999999999999999", "99999999999T", "1MiBB"}) EXPECT_FALSE(parse_size(bad)) << bad;
+  for (const char* bad : {"", "MiB", "1XB", "-1", "99999999999999999999", "99999999999T", "1MiBB"})
+    EXPECT_FALSE(parse_size(bad)) << bad;
   EXPECT_EQ(format_size(1536), "1.5 KiB");
   EXPECT_EQ(format_size(512U << 20U), "512 MiB");
 }
 
 TEST(Identity, IdsThatAreNoFileNamesAreRefused) {
   EXPECT_TRUE(check_id("a-b_c+d.e"));
-  for (const std::string& bad : {std::string(), std::string(".."), std::string("a/b"), std::string("-x"), std::string("a b"),
-                                 std::string(128, 'a'), std::string("a\0b", 3)})
+  for (const std::string& bad :
+       {std::string(), std::string(".."), std::string("a/b"), std::string("-x"), std::string("a b"),
+        std::string(128, 'a'), std::string("a\0b", 3)})
     EXPECT_FALSE(check_id(bad)) << bad;
 }
 
@@ -77,7 +80,8 @@ TEST(Process, RunReturnsOutputStatusAndTimeouts) {
   EXPECT_EQ(run(command).error().code, Code::not_found);
 }
 
-// Both are ready in one round; whichever is called first replaces the other by a descriptor of the same number that is not ready.
+// Both are ready in one round; whichever is called first replaces the other by a descriptor of the
+// same number that is not ready.
 TEST(EventLoop, WhatHappenedToADescriptorDoesNotReachTheNextOfItsNumber) {
   auto loop = EventLoop::make();
   ASSERT_TRUE(loop);

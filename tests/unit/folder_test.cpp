@@ -1,4 +1,5 @@
-// Shared folders of virtual machines: what a guest's kernel asks in FUSE's words, and what a hostile one would.
+// Shared folders of virtual machines: what a guest's kernel asks in FUSE's words, and what a
+// hostile one would.
 #include "vmm/folder.h"
 
 #include <fcntl.h>
@@ -56,9 +57,11 @@ class FolderOfAGuest : public ::testing::Test {
     (void)remove_tree(top);
   }
   static std::unique_ptr<Folder> open_folder(const std::string& path, std::uint64_t limit) {
-    return std::make_unique<Folder>(Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)), Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), limit);
+    return std::make_unique<Folder>(Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)),
+                                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), limit);
   }
-  Answer ask(std::uint32_t operation, std::uint64_t node, const std::string& arguments = "", std::size_t room = 4096) {
+  Answer ask(std::uint32_t operation, std::uint64_t node, const std::string& arguments = "",
+             std::size_t room = 4096) {
     fuse_in_header header{};
     header.opcode = operation;
     header.nodeid = node;
@@ -73,7 +76,8 @@ class FolderOfAGuest : public ::testing::Test {
     auto bytes = std::as_bytes(std::span(request));
     std::size_t cut = std::min<std::size_t>(bytes.size(), 43);
     chain.readable = {bytes.first(cut), bytes.subspan(cut)};
-    chain.writable = {std::span(space).first(sizeof(fuse_out_header)), std::span(space).subspan(sizeof(fuse_out_header))};
+    chain.writable = {std::span(space).first(sizeof(fuse_out_header)),
+                      std::span(space).subspan(sizeof(fuse_out_header))};
     std::uint64_t written = folder->serve(chain);
     if (written == 0) return {-1, ""};
     fuse_out_header out{};
@@ -81,12 +85,16 @@ class FolderOfAGuest : public ::testing::Test {
     EXPECT_EQ(out.unique, unique);
     EXPECT_EQ(out.len, written);
     EXPECT_LE(written, space.size());
-    return {-out.error, std::string(reinterpret_cast<const char*>(space.data()) + sizeof out, written - sizeof out)};
+    return {-out.error, std::string(reinterpret_cast<const char*>(space.data()) + sizeof out,
+                                    written - sizeof out)};
   }
-  Answer create(std::uint64_t parent, const std::string& file, unsigned flags = O_RDWR, unsigned mode = 0644) {
+  Answer create(std::uint64_t parent, const std::string& file, unsigned flags = O_RDWR,
+                unsigned mode = 0644) {
     return ask(FUSE_CREATE, parent, raw(fuse_create_in{flags, mode, 0, 0}) + name(file));
   }
-  static std::uint64_t handle_of(const Answer& created) { return created.as<fuse_open_out>(sizeof(fuse_entry_out)).fh; }
+  static std::uint64_t handle_of(const Answer& created) {
+    return created.as<fuse_open_out>(sizeof(fuse_entry_out)).fh;
+  }
   Answer write(std::uint64_t handle, std::uint64_t at, const std::string& text) {
     fuse_write_in in{};
     in.fh = handle;
@@ -94,7 +102,8 @@ class FolderOfAGuest : public ::testing::Test {
     in.size = static_cast<std::uint32_t>(text.size());
     return ask(FUSE_WRITE, 0, raw(in) + text);
   }
-  Answer read(std::uint64_t handle, std::uint64_t at, std::uint32_t size, std::uint32_t operation = FUSE_READ, std::size_t room = 4096) {
+  Answer read(std::uint64_t handle, std::uint64_t at, std::uint32_t size,
+              std::uint32_t operation = FUSE_READ, std::size_t room = 4096) {
     fuse_read_in in{};
     in.fh = handle;
     in.offset = at;
@@ -125,21 +134,33 @@ TEST_F(FolderOfAGuest, FilesAreTheNodesAndTheGuestsAtOnce) {
   ASSERT_TRUE(replace_file(inside + "/b", "from the node"));
   Answer opened = ask(FUSE_OPEN, node("b"), raw(fuse_open_in{O_RDONLY, 0}));
   EXPECT_EQ(read(opened.as<fuse_open_out>().fh, 5, 100).content, "the node");
-  EXPECT_EQ(write(opened.as<fuse_open_out>().fh, 0, "no").error, EBADF) << "it was opened for reading";
-  EXPECT_EQ(ask(FUSE_GETATTR, node("b"), raw(fuse_getattr_in{})).as<fuse_attr_out>().attr.size, 13U);
-  EXPECT_EQ(ask(FUSE_RELEASE, 0, raw(fuse_release_in{opened.as<fuse_open_out>().fh, 0, 0, 0})).error, 0);
+  EXPECT_EQ(write(opened.as<fuse_open_out>().fh, 0, "no").error, EBADF)
+      << "it was opened for reading";
+  EXPECT_EQ(ask(FUSE_GETATTR, node("b"), raw(fuse_getattr_in{})).as<fuse_attr_out>().attr.size,
+            13U);
+  EXPECT_EQ(
+      ask(FUSE_RELEASE, 0, raw(fuse_release_in{opened.as<fuse_open_out>().fh, 0, 0, 0})).error, 0);
   EXPECT_EQ(read(opened.as<fuse_open_out>().fh, 0, 1).error, EBADF);
 }
 
 TEST_F(FolderOfAGuest, NamesComeGoAndMove) {
-  std::uint64_t d = ask(FUSE_MKDIR, FUSE_ROOT_ID, raw(fuse_mkdir_in{0750, 0}) + name("d")).as<fuse_entry_out>().nodeid;
+  std::uint64_t d = ask(FUSE_MKDIR, FUSE_ROOT_ID, raw(fuse_mkdir_in{0750, 0}) + name("d"))
+                        .as<fuse_entry_out>()
+                        .nodeid;
   ASSERT_EQ(create(d, "x").error, 0);
-  EXPECT_EQ(ask(FUSE_LINK, FUSE_ROOT_ID, raw(fuse_link_in{node("x", d)}) + name("y")).as<fuse_entry_out>().attr.nlink, 2U);
+  EXPECT_EQ(ask(FUSE_LINK, FUSE_ROOT_ID, raw(fuse_link_in{node("x", d)}) + name("y"))
+                .as<fuse_entry_out>()
+                .attr.nlink,
+            2U);
   EXPECT_EQ(node("y"), node("x", d)) << "one file, one node";
   EXPECT_EQ(ask(FUSE_SYMLINK, d, name("l") + name("../y")).error, 0);
   EXPECT_EQ(ask(FUSE_READLINK, node("l", d)).content, "../y");
-  EXPECT_EQ(ask(FUSE_RENAME2, d, raw(fuse_rename2_in{FUSE_ROOT_ID, RENAME_NOREPLACE, 0}) + name("x") + name("y")).error, EEXIST);
-  EXPECT_EQ(ask(FUSE_RENAME, d, raw(fuse_rename_in{FUSE_ROOT_ID}) + name("x") + name("z")).error, 0);
+  EXPECT_EQ(ask(FUSE_RENAME2, d,
+                raw(fuse_rename2_in{FUSE_ROOT_ID, RENAME_NOREPLACE, 0}) + name("x") + name("y"))
+                .error,
+            EEXIST);
+  EXPECT_EQ(ask(FUSE_RENAME, d, raw(fuse_rename_in{FUSE_ROOT_ID}) + name("x") + name("z")).error,
+            0);
   EXPECT_EQ(::access((inside + "/z").c_str(), F_OK), 0);
   EXPECT_EQ(ask(FUSE_RMDIR, FUSE_ROOT_ID, name("d")).error, ENOTEMPTY);
   EXPECT_EQ(ask(FUSE_UNLINK, d, name("l")).error, 0);
@@ -155,7 +176,8 @@ TEST_F(FolderOfAGuest, AListingIsWholeHoweverLittleRoomThereIs) {
     ASSERT_TRUE(replace_file(inside + "/" + file, ""));
     expected.insert(file);
   }
-  std::uint64_t handle = ask(FUSE_OPENDIR, FUSE_ROOT_ID, raw(fuse_open_in{})).as<fuse_open_out>().fh;
+  std::uint64_t handle =
+      ask(FUSE_OPENDIR, FUSE_ROOT_ID, raw(fuse_open_in{})).as<fuse_open_out>().fh;
   std::set<std::string> found;
   std::uint64_t next = 0;
   for (std::string content = "first"; !content.empty();) {
@@ -187,20 +209,32 @@ TEST_F(FolderOfAGuest, AttributesChangeButNoFileRunsAsItsOwner) {
   EXPECT_EQ(out.size, 4U);
   EXPECT_EQ(out.mtime, 1'000'000'000U);
   EXPECT_EQ(out.uid, 77U);
-  EXPECT_EQ(ask(FUSE_MKNOD, FUSE_ROOT_ID, raw(fuse_mknod_in{S_IFCHR | 0666, 0x103, 0, 0}) + name("null")).error, EPERM);
-  EXPECT_EQ(ask(FUSE_MKNOD, FUSE_ROOT_ID, raw(fuse_mknod_in{S_IFREG | 06777, 0, 0, 0}) + name("r")).as<fuse_entry_out>().attr.mode & 07777U,
+  EXPECT_EQ(
+      ask(FUSE_MKNOD, FUSE_ROOT_ID, raw(fuse_mknod_in{S_IFCHR | 0666, 0x103, 0, 0}) + name("null"))
+          .error,
+      EPERM);
+  EXPECT_EQ(ask(FUSE_MKNOD, FUSE_ROOT_ID, raw(fuse_mknod_in{S_IFREG | 06777, 0, 0, 0}) + name("r"))
+                    .as<fuse_entry_out>()
+                    .attr.mode &
+                07777U,
             0777U);
 }
 
 TEST_F(FolderOfAGuest, NothingOutsideOfItCanBeNamed) {
-  for (const std::string& bad : {std::string(".."), std::string("."), std::string(""), std::string("../outside"),
-                                 std::string("/etc/passwd"), std::string(1100, 'x')})
-    for (std::uint32_t operation : {FUSE_LOOKUP, FUSE_UNLINK, FUSE_RMDIR}) EXPECT_EQ(ask(operation, FUSE_ROOT_ID, name(bad)).error, EINVAL);
+  for (const std::string& bad :
+       {std::string(".."), std::string("."), std::string(""), std::string("../outside"),
+        std::string("/etc/passwd"), std::string(1100, 'x')})
+    for (std::uint32_t operation : {FUSE_LOOKUP, FUSE_UNLINK, FUSE_RMDIR})
+      EXPECT_EQ(ask(operation, FUSE_ROOT_ID, name(bad)).error, EINVAL);
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name(std::string(300, 'x'))).error, ENAMETOOLONG);
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, "unended").error, EINVAL);
   EXPECT_EQ(create(FUSE_ROOT_ID, "../new").error, EINVAL);
-  EXPECT_EQ(ask(FUSE_RENAME, FUSE_ROOT_ID, raw(fuse_rename_in{FUSE_ROOT_ID}) + name("a") + name("../a")).error, EINVAL);
-  // Links are the guest's to follow: here they are things of their own, and nothing is written through them.
+  EXPECT_EQ(
+      ask(FUSE_RENAME, FUSE_ROOT_ID, raw(fuse_rename_in{FUSE_ROOT_ID}) + name("a") + name("../a"))
+          .error,
+      EINVAL);
+  // Links are the guest's to follow: here they are things of their own, and nothing is written
+  // through them.
   ASSERT_EQ(::symlink("../outside", (inside + "/link").c_str()), 0);
   EXPECT_EQ(ask(FUSE_OPEN, node("link"), raw(fuse_open_in{O_RDWR, 0})).error, EACCES);
   EXPECT_NE(create(FUSE_ROOT_ID, "link", O_WRONLY | O_TRUNC).error, 0);
@@ -221,19 +255,23 @@ TEST_F(FolderOfAGuest, NothingOutsideOfItCanBeNamed) {
 
 TEST_F(FolderOfAGuest, WhatIsNotKnownOrTooShortIsAnErrorAndNoMore) {
   for (std::uint32_t operation = 0; operation < 60; ++operation) {
-    if (operation == FUSE_INIT || operation == FUSE_DESTROY || operation == FUSE_STATFS || operation == FUSE_FLUSH) continue;
+    if (operation == FUSE_INIT || operation == FUSE_DESTROY || operation == FUSE_STATFS ||
+        operation == FUSE_FLUSH)
+      continue;
     EXPECT_NE(ask(operation, 4711).error, 0) << operation;
     EXPECT_NE(ask(operation, 4711, std::string(200, '\xff')).error, 0) << operation;
   }
   Chain empty;
   EXPECT_EQ(folder->serve(empty), 0U);
-  EXPECT_EQ(ask(FUSE_GETATTR, FUSE_ROOT_ID, raw(fuse_getattr_in{}), 3).content.size(), 3U) << "no more than there is room for";
+  EXPECT_EQ(ask(FUSE_GETATTR, FUSE_ROOT_ID, raw(fuse_getattr_in{}), 3).content.size(), 3U)
+      << "no more than there is room for";
   fuse_init_in old{};
   old.major = FUSE_KERNEL_VERSION;
   old.minor = 20;
   EXPECT_EQ(ask(FUSE_INIT, 0, raw(old)).error, EPROTO);
   old.minor = 31;
-  EXPECT_EQ(ask(FUSE_INIT, 0, raw(old).substr(0, 16)).error, 0) << "as kernels before Linux 5.17 begin";
+  EXPECT_EQ(ask(FUSE_INIT, 0, raw(old).substr(0, 16)).error, 0)
+      << "as kernels before Linux 5.17 begin";
   EXPECT_EQ(ask(FUSE_INIT, 0, raw(old).substr(0, 15)).error, EINVAL);
 }
 
@@ -246,7 +284,9 @@ TEST_F(FolderOfAGuest, WhatTheGuestForgetsIsClosed) {
   EXPECT_EQ(open_now(), before + 1);
   EXPECT_EQ(ask(FUSE_FORGET, a, raw(fuse_forget_in{1})).error, -1) << "nobody waits for an answer";
   EXPECT_EQ(ask(FUSE_GETATTR, a, raw(fuse_getattr_in{})).error, 0) << "it was told twice";
-  ask(FUSE_BATCH_FORGET, 0, raw(fuse_batch_forget_in{1000000, 0}) + raw(fuse_forget_one{a, 1}) + raw(fuse_forget_one{FUSE_ROOT_ID, 9}));
+  ask(FUSE_BATCH_FORGET, 0,
+      raw(fuse_batch_forget_in{1000000, 0}) + raw(fuse_forget_one{a, 1}) +
+          raw(fuse_forget_one{FUSE_ROOT_ID, 9}));
   EXPECT_EQ(ask(FUSE_GETATTR, a, raw(fuse_getattr_in{})).error, ESTALE);
   EXPECT_EQ(ask(FUSE_GETATTR, FUSE_ROOT_ID, raw(fuse_getattr_in{})).error, 0);
   EXPECT_EQ(open_now(), before);
@@ -261,7 +301,8 @@ TEST_F(FolderOfAGuest, AGuestThatRemembersEverythingRunsOutOfWhatItMayHave) {
   while (made < 1000 && create(FUSE_ROOT_ID, "f" + std::to_string(made)).error == 0) ++made;
   EXPECT_EQ(made, 50) << "each is a node and an open file";
   EXPECT_EQ(create(FUSE_ROOT_ID, "one more").error, ENFILE);
-  EXPECT_EQ(ask(FUSE_LINK, FUSE_ROOT_ID, raw(fuse_link_in{node("f0")}) + name("link")).error, ENFILE);
+  EXPECT_EQ(ask(FUSE_LINK, FUSE_ROOT_ID, raw(fuse_link_in{node("f0")}) + name("link")).error,
+            ENFILE);
   EXPECT_NE(::access((inside + "/link").c_str(), F_OK), 0) << "nothing is left of what failed";
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("f1")).error, 0) << "what it knows it still finds";
 }
@@ -283,7 +324,8 @@ TEST_F(FolderOfAGuest, AppendingIsAtTheEndButPagesGoBackToTheirPlaces) {
 // Inode numbers begin anew in each file system, so the guest has to know where one begins.
 TEST_F(FolderOfAGuest, WhereAnotherFileSystemBeginsIsSaid) {
   folder = open_folder("/", 1000);
-  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("proc")).as<fuse_entry_out>().attr.flags, unsigned{FUSE_ATTR_SUBMOUNT});
+  EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("proc")).as<fuse_entry_out>().attr.flags,
+            unsigned{FUSE_ATTR_SUBMOUNT});
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("etc")).as<fuse_entry_out>().attr.flags, 0U);
   EXPECT_EQ(ask(FUSE_LOOKUP, node("proc"), name("self")).as<fuse_entry_out>().attr.flags, 0U);
 }

@@ -1,4 +1,5 @@
-// The parts of the co-kernel that can be compiled for this machine, and what both sides share with it.
+// The parts of the co-kernel that can be compiled for this machine, and what both sides share with
+// it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -24,7 +25,9 @@ constexpr std::uint64_t mega = 1ULL << 20U;
 // Memory that pretends to be physical: at its own address.
 class Arena {
  public:
-  explicit Arena(std::uint64_t size) : memory_(std::aligned_alloc(Frames::block, size)) { std::memset(memory_, 0xa5, size); }
+  explicit Arena(std::uint64_t size) : memory_(std::aligned_alloc(Frames::block, size)) {
+    std::memset(memory_, 0xa5, size);
+  }
   ~Arena() { std::free(memory_); }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -105,9 +108,15 @@ class CountedTables final : public TableMemory {
     tables_[next_].resize(512);
     return next_;
   }
-  void give(std::uint64_t address) override { EXPECT_EQ(tables_.erase(address), 1U) << "a table given back that is none"; }
-  [[nodiscard]] const std::uint64_t* table(std::uint64_t address) const override { return tables_.at(address).data(); }
-  void store(std::uint64_t table, unsigned index, std::uint64_t entry) override { tables_.at(table).at(index) = entry; }
+  void give(std::uint64_t address) override {
+    EXPECT_EQ(tables_.erase(address), 1U) << "a table given back that is none";
+  }
+  [[nodiscard]] const std::uint64_t* table(std::uint64_t address) const override {
+    return tables_.at(address).data();
+  }
+  void store(std::uint64_t table, unsigned index, std::uint64_t entry) override {
+    tables_.at(table).at(index) = entry;
+  }
   [[nodiscard]] std::size_t count() const { return tables_.size(); }
 
   std::size_t limit = 100'000;
@@ -157,7 +166,8 @@ TEST_F(Tables, ALargePageIsSplitWhereItsPartsDiffer) {
   ASSERT_TRUE(at(middle));
   EXPECT_FALSE(access.write);
   EXPECT_EQ(page, 4096U);
-  for (std::uint64_t other : std::vector<std::uint64_t>{middle - 1, middle + 4096, 0x40000000, 0x40000000 + (1ULL << 30U) - 1}) {
+  for (std::uint64_t other : std::vector<std::uint64_t>{middle - 1, middle + 4096, 0x40000000,
+                                                        0x40000000 + (1ULL << 30U) - 1}) {
     ASSERT_TRUE(at(other));
     EXPECT_TRUE(access.write);
     EXPECT_EQ(physical, other) << "the split moved memory";
@@ -176,13 +186,15 @@ TEST_F(Tables, UnmappingGivesItsTablesBack) {
 TEST_F(Tables, WhatDoesNotFitLeavesNoTrace) {
   ASSERT_TRUE(tables.map(0x203000, 0x9000, 0x1000, {true, false, false}));
   std::size_t before = memory.count();
-  EXPECT_FALSE(tables.map(0x200000, 0x100000, 0x8000, {true, false, false})) << "the fourth page is taken";
+  EXPECT_FALSE(tables.map(0x200000, 0x100000, 0x8000, {true, false, false}))
+      << "the fourth page is taken";
   EXPECT_FALSE(at(0x200000));
   ASSERT_TRUE(at(0x203000));
   EXPECT_EQ(physical, 0x9000U);
   EXPECT_EQ(memory.count(), before);
   memory.limit = memory.count() + 1;
-  EXPECT_FALSE(tables.map(0x8000000000, 0x1000, 0x1000, {true, false, false})) << "needs three tables";
+  EXPECT_FALSE(tables.map(0x8000000000, 0x1000, 0x1000, {true, false, false}))
+      << "needs three tables";
   EXPECT_FALSE(at(0x8000000000));
   EXPECT_EQ(memory.count(), before) << "tables of the failed mapping are left";
 }
@@ -210,7 +222,8 @@ TEST_F(Tables, RandomOperationsAgreeWithAModel) {
         bool free = true;
         each([&](std::uint64_t a, std::uint64_t) { free = free && model.count(a) == 0; });
         ASSERT_EQ(tables.map(address, to, count * 4096, {write, false, false}), free);
-        if (free) each([&](std::uint64_t a, std::uint64_t i) { model[a] = {to + i * 4096, write}; });
+        if (free)
+          each([&](std::uint64_t a, std::uint64_t i) { model[a] = {to + i * 4096, write}; });
         break;
       }
       case 1:
@@ -280,7 +293,8 @@ TEST_F(RingMemory, ACounterOrLengthThatCannotBeIsCorrupt) {
   reader.reset();
   EXPECT_EQ(reader.take(out, sizeof out, &got), hobbes::Ring::Status::empty);
   header().head = header().tail + 16;
-  std::memset(memory + sizeof(hobbes_ring), 0xff, bytes - sizeof(hobbes_ring));  // a length of four billion
+  std::memset(memory + sizeof(hobbes_ring), 0xff,
+              bytes - sizeof(hobbes_ring));  // a length of four billion
   EXPECT_EQ(reader.take(out, sizeof out, &got), hobbes::Ring::Status::corrupt);
 }
 
@@ -306,7 +320,8 @@ TEST_F(RingMemory, AnyGarbageIsSurvived) {
 TEST_F(RingMemory, AStreamKeepsTheNewestAndSaysWhatIsLost) {
   std::string text(10'000, 'x');
   text += "the end";
-  for (std::size_t i = 0; i < text.size(); i += 100) writer.write(text.data() + i, std::min<std::size_t>(100, text.size() - i));
+  for (std::size_t i = 0; i < text.size(); i += 100)
+    writer.write(text.data() + i, std::min<std::size_t>(100, text.size() - i));
   std::string out(reader.capacity(), '\0');
   std::uint64_t lost = 0;
   std::size_t size = reader.read(out.data(), out.size(), &lost);
@@ -355,8 +370,8 @@ struct Elf : ::testing::Test {
     segment(0, 5, 176, 0x1000, 100, 100);
     segment(1, 6, 200, 0x2000, 10, 4096);
   }
-  void segment(std::size_t i, std::uint32_t flags, std::uint64_t offset, std::uint64_t address, std::uint64_t in_file,
-               std::uint64_t in_memory) {
+  void segment(std::size_t i, std::uint32_t flags, std::uint64_t offset, std::uint64_t address,
+               std::uint64_t in_file, std::uint64_t in_memory) {
     std::size_t at = 64 + i * 56;
     put<std::uint32_t>(at, 1);
     put<std::uint32_t>(at + 4, flags);
@@ -392,23 +407,31 @@ TEST_F(Elf, EveryWrongFieldHasItsOwnText) {
   EXPECT_EQ(broken([&] { file[4] = 1; }), "it is not 64-bit little-endian");
   EXPECT_EQ(broken([&] { put<std::uint16_t>(18, 183); }), "it is not for x86-64");
   EXPECT_EQ(broken([&] { put<std::uint16_t>(16, 3); }), "it is no static executable");
-  EXPECT_EQ(broken([&] { put<std::uint64_t>(32, 1ULL << 60U); }), "its program headers lie outside the file");
-  EXPECT_EQ(broken([&] { segment(0, 5, 176, 0x1000, 5000, 5000); }), "a segment lies outside the file: it is truncated");
-  EXPECT_EQ(broken([&] { segment(0, 5, 176, 0x1000, 100, 50); }), "a segment is larger in the file than in memory");
-  EXPECT_EQ(broken([&] { segment(1, 6, 176, ~0ULL - 10, 10, 100); }), "a segment wraps around the end of memory");
+  EXPECT_EQ(broken([&] { put<std::uint64_t>(32, 1ULL << 60U); }),
+            "its program headers lie outside the file");
+  EXPECT_EQ(broken([&] { segment(0, 5, 176, 0x1000, 5000, 5000); }),
+            "a segment lies outside the file: it is truncated");
+  EXPECT_EQ(broken([&] { segment(0, 5, 176, 0x1000, 100, 50); }),
+            "a segment is larger in the file than in memory");
+  EXPECT_EQ(broken([&] { segment(1, 6, 176, ~0ULL - 10, 10, 100); }),
+            "a segment wraps around the end of memory");
   EXPECT_EQ(broken([&] { segment(1, 6, 200, 0x1020, 10, 10); }), "two segments overlap");
-  EXPECT_EQ(broken([&] { put<std::uint64_t>(24, 0x2000); }), "its entry point is in no executable segment");
+  EXPECT_EQ(broken([&] { put<std::uint64_t>(24, 0x2000); }),
+            "its entry point is in no executable segment");
 }
 
 TEST_F(Elf, NoiseIsRefusedWithoutLookingOutside) {
   std::mt19937_64 random(3);
   for (int i = 0; i < 50'000; ++i) {
     SetUp();
-    for (int flips = 0; flips < 4; ++flips) file[random() % file.size()] = static_cast<unsigned char>(random());
-    std::vector<unsigned char> exact(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(random() % (file.size() + 1)));
+    for (int flips = 0; flips < 4; ++flips)
+      file[random() % file.size()] = static_cast<unsigned char>(random());
+    std::vector<unsigned char> exact(
+        file.begin(), file.begin() + static_cast<std::ptrdiff_t>(random() % (file.size() + 1)));
     ElfImage image(exact.data(), exact.size());
     if (image.problem() != nullptr) continue;
-    for (unsigned s = 0; s < image.segments(); ++s) ASSERT_LE(image.segment(s).offset + image.segment(s).file_size, exact.size());
+    for (unsigned s = 0; s < image.segments(); ++s)
+      ASSERT_LE(image.segment(s).offset + image.segment(s).file_size, exact.size());
   }
 }
 

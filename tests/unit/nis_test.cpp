@@ -60,20 +60,23 @@ TEST(Mirror, RecordsAreFoundByIdAndNameAndInOrder) {
   Folder folder;
   auto mirror = Mirror::create(folder / "nis", 0644, small);
   ASSERT_TRUE(mirror);
-  for (std::uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(mirror->publish(record(1ULL << 32U | i, "e" + std::to_string(i))));
+  for (std::uint64_t i = 0; i < 10; ++i)
+    ASSERT_TRUE(mirror->publish(record(1ULL << 32U | i, "e" + std::to_string(i))));
   auto reader = NisReader::open(folder / "nis");
   ASSERT_TRUE(reader);
   hobbes_record found;
   EXPECT_EQ((*reader)->by_id(1ULL << 32U | 3U, &found), NisView::Status::good);
   EXPECT_STREQ(found.name, "e3");
-  EXPECT_EQ((*reader)->by_id(2ULL << 32U | 3U, &found), NisView::Status::absent) << "another generation of the slot";
+  EXPECT_EQ((*reader)->by_id(2ULL << 32U | 3U, &found), NisView::Status::absent)
+      << "another generation of the slot";
   EXPECT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, "e7", &found), NisView::Status::good);
   EXPECT_EQ((*reader)->by_name(HOBBES_SEGMENT, 0, "e7", &found), NisView::Status::absent);
   EXPECT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 1, "e7", &found), NisView::Status::absent);
   EXPECT_EQ((*reader)->all(HOBBES_ENCLAVE).size(), 10U);
   mirror->erase(1ULL << 32U | 7U);
   EXPECT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, "e7", &found), NisView::Status::absent);
-  EXPECT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, "e8", &found), NisView::Status::good) << "deletion must not cut a probe chain";
+  EXPECT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, "e8", &found), NisView::Status::good)
+      << "deletion must not cut a probe chain";
 }
 
 TEST(Mirror, AHundredThousandRecordsGrowUnderAMappedReader) {
@@ -83,11 +86,14 @@ TEST(Mirror, AHundredThousandRecordsGrowUnderAMappedReader) {
   auto reader = NisReader::open(folder / "nis");
   ASSERT_TRUE(reader);
   const std::uint64_t count = 100'000;
-  for (std::uint64_t i = 0; i < count; ++i) ASSERT_TRUE(mirror->publish(record(1ULL << 32U | i, std::to_string(i))));
+  for (std::uint64_t i = 0; i < count; ++i)
+    ASSERT_TRUE(mirror->publish(record(1ULL << 32U | i, std::to_string(i))));
   hobbes_record found;
   for (std::uint64_t i = 0; i < count; i += 997) {
     ASSERT_EQ((*reader)->by_id(1ULL << 32U | i, &found), NisView::Status::good) << i;
-    ASSERT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, std::to_string(i).c_str(), &found), NisView::Status::good) << i;
+    ASSERT_EQ((*reader)->by_name(HOBBES_ENCLAVE, 0, std::to_string(i).c_str(), &found),
+              NisView::Status::good)
+        << i;
   }
   EXPECT_EQ((*reader)->all(HOBBES_ENCLAVE).size(), count);
 }
@@ -110,14 +116,16 @@ TEST(Mirror, ReadersNeverSeeATornRecord) {
         ++reads;
       }
     });
-  for (int round = 0; round < 20000; ++round) ASSERT_TRUE(mirror->publish(patterned(1ULL << 32U, static_cast<std::uint8_t>(round))));
+  for (int round = 0; round < 20000; ++round)
+    ASSERT_TRUE(mirror->publish(patterned(1ULL << 32U, static_cast<std::uint8_t>(round))));
   while (reads < 1000) std::this_thread::yield();
   stop = true;
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(torn, 0U);
 }
 
-// The writer is killed at arbitrary instructions; what it leaves must be readable at once and by the next writer.
+// The writer is killed at arbitrary instructions; what it leaves must be readable at once and by
+// the next writer.
 TEST(Mirror, AWriterKilledAtAnyInstructionLeavesAReadableMirror) {
   Folder folder;
   ASSERT_TRUE(Mirror::create(folder / "nis", 0644, small)->publish(patterned(1ULL << 32U, 0)));
@@ -131,7 +139,8 @@ TEST(Mirror, AWriterKilledAtAnyInstructionLeavesAReadableMirror) {
       (void)!::write(ready[1], "r", 1);
       for (std::uint32_t i = 0;; ++i) {
         (void)mirror->publish(patterned(1ULL << 32U, static_cast<std::uint8_t>(i)));
-        (void)mirror->publish(record(static_cast<std::uint64_t>(i + 2) << 32U | (1 + i % 64), "n" + std::to_string(i % 97)));
+        (void)mirror->publish(record(static_cast<std::uint64_t>(i + 2) << 32U | (1 + i % 64),
+                                     "n" + std::to_string(i % 97)));
         if (i % 3 == 0) mirror->erase(static_cast<std::uint64_t>(i + 2) << 32U | (1 + i % 64));
       }
     }
@@ -171,8 +180,10 @@ TEST(Mirror, AReaderWaitsForAChangeAndCanResume) {
   writer.join();
   EXPECT_EQ(sequence, 1U);
   EXPECT_EQ(change.kind, HOBBES_APPEARED);
-  for (std::uint32_t i = 0; i < 300; ++i) ASSERT_TRUE(mirror->publish(record(1ULL << 32U, "late", i + 10)));
-  EXPECT_EQ((*reader)->wait(&sequence, &change, 0), NisView::Status::stale) << "the log of 256 has been overrun";
+  for (std::uint32_t i = 0; i < 300; ++i)
+    ASSERT_TRUE(mirror->publish(record(1ULL << 32U, "late", i + 10)));
+  EXPECT_EQ((*reader)->wait(&sequence, &change, 0), NisView::Status::stale)
+      << "the log of 256 has been overrun";
 }
 
 TEST(Mirror, AnOlderReaderReadsANewerMinorVersion) {
@@ -191,7 +202,8 @@ TEST(Mirror, AnOlderReaderReadsANewerMinorVersion) {
 
 TEST(Mirror, WhatIsNoMirrorIsRefusedAndReplaced) {
   Folder folder;
-  for (const std::string& junk : {std::string(), std::string(100, 'x'), std::string(8192, '\0'), std::string(8192, '\xff')}) {
+  for (const std::string& junk :
+       {std::string(), std::string(100, 'x'), std::string(8192, '\0'), std::string(8192, '\xff')}) {
     ASSERT_TRUE(replace_file(folder / "nis", junk));
     EXPECT_EQ(NisReader::open(folder / "nis").error().code, Code::corrupt);
     EXPECT_TRUE(Mirror::open(folder / "nis", 0644, small));

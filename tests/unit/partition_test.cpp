@@ -31,13 +31,16 @@ TEST(CgroupLayout, HybridAndV1AndV2AreToldApart) {
 TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
   const std::string log =
       "migrating pfn 12a801 failed ret:1 \n"
-      "page:000000001c4c8d5f refcount:3 mapcount:1 mapping:000000009f1f3a3c index:0x7f10a3e01 pfn:0x12a801\n"
+      "page:000000001c4c8d5f refcount:3 mapcount:1 mapping:000000009f1f3a3c index:0x7f10a3e01 "
+      "pfn:0x12a801\n"
       "memcg:ffff8881000e2000\n"
       "anon flags: 0x100000000080014(uptodate|lru|swapbacked|node=0|zone=3)\n"
       "page dumped because: migration failure\n"
-      "page:00000000aaaaaaaa refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x148000\n"
+      "page:00000000aaaaaaaa refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 "
+      "pfn:0x148000\n"
       "page dumped because: unmovable page\n"
-      "page:00000000bbbbbbbb refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x12a900\n";
+      "page:00000000bbbbbbbb refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 "
+      "pfn:0x12a900\n";
   const std::uint64_t block = 0x128000000, size = 128 << 20;
   auto held = held_page(log, block, size);
   ASSERT_TRUE(held);
@@ -45,17 +48,21 @@ TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
   EXPECT_EQ(held->reason, "migration failure");
   EXPECT_EQ(held_page(log, 0x148000000, size)->reason, "unmovable page");
   EXPECT_FALSE(held_page(log, 0x150000000, size));
-  EXPECT_FALSE(held_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
+  EXPECT_FALSE(
+      held_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
   EXPECT_EQ(describe(*held, {}),
-            "page 0x12a801000 (migration failure), which no process is seen to map: perhaps the kernel or a device has it");
-  EXPECT_EQ(describe(*held, {{7, "a"}, {9, "b"}}), "page 0x12a801000 (migration failure), which processes 7 (a), 9 (b) map");
+            "page 0x12a801000 (migration failure), which no process is seen to map: perhaps the "
+            "kernel or a device has it");
+  EXPECT_EQ(describe(*held, {{7, "a"}, {9, "b"}}),
+            "page 0x12a801000 (migration failure), which processes 7 (a), 9 (b) map");
 }
 
 TEST(Files, AWriteThatNeverEndsIsGivenUpInTime) {
   std::string path = "/tmp/hobbes-fifo-" + std::to_string(::getpid());
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   Fd reader(::open(path.c_str(), O_RDWR | O_CLOEXEC));  // never reads: the pipe fills
-  auto first = Files::system().write_within(path, std::string(1 << 20, 'x'), std::chrono::milliseconds(100));
+  auto first =
+      Files::system().write_within(path, std::string(1 << 20, 'x'), std::chrono::milliseconds(100));
   auto second = Files::system().write_within(path, "x", std::chrono::milliseconds(100));
   ::unlink(path.c_str());
   EXPECT_FALSE(first) << "the pipe took a part of it";
@@ -76,19 +83,23 @@ class FakeFiles final : public Files {
     return at->second;
   }
   Result<void> write(const std::string& path, std::string_view text) const override {
-    if (!fail_write_at.empty() && path.find(fail_write_at) != std::string::npos) return os_error("write " + path, EINVAL);
+    if (!fail_write_at.empty() && path.find(fail_write_at) != std::string::npos)
+      return os_error("write " + path, EINVAL);
     files[path] = text;
     return {};
   }
-  Result<void> write_within(const std::string& path, std::string_view text, std::chrono::milliseconds) const override {
+  Result<void> write_within(const std::string& path, std::string_view text,
+                            std::chrono::milliseconds) const override {
     return write(path, text);
   }
   Result<void> make_directory(const std::string& path, mode_t) const override {
-    if (!fail_mkdir_at.empty() && path.find(fail_mkdir_at) != std::string::npos) return os_error("mkdir " + path, ENOSPC);
+    if (!fail_mkdir_at.empty() && path.find(fail_mkdir_at) != std::string::npos)
+      return os_error("mkdir " + path, ENOSPC);
     if (folders[path]) return os_error("mkdir " + path, EEXIST);
     folders[path] = true;
     files[path + "/cgroup.procs"] = "";
-    if (path.find("cpuset") != std::string::npos) files[path + "/cpuset.cpus"] = files[path + "/cpuset.mems"] = "";
+    if (path.find("cpuset") != std::string::npos)
+      files[path + "/cpuset.cpus"] = files[path + "/cpuset.mems"] = "";
     return {};
   }
   Result<void> remove_directory(const std::string& path) const override {
@@ -99,7 +110,9 @@ class FakeFiles final : public Files {
     return std::vector<std::string>();
     (void)path;
   }
-  bool exists(const std::string& path) const override { return files.count(path) != 0 || folders.count(path) != 0; }
+  bool exists(const std::string& path) const override {
+    return files.count(path) != 0 || folders.count(path) != 0;
+  }
 };
 
 CgroupLayout two_controllers() {
@@ -164,20 +177,26 @@ TEST(SecurityLabel, IsRefusedWhereNoModuleWouldEnforceIt) {
   process.apparmor_profile = "unconfined";
   EXPECT_TRUE(check_security_labels(process, "", files)) << "asks for nothing";
   process.apparmor_profile = "some";
-  EXPECT_NE(check_security_labels(process, "", files).error().text().find("process.apparmorProfile"), std::string::npos);
+  EXPECT_NE(
+      check_security_labels(process, "", files).error().text().find("process.apparmorProfile"),
+      std::string::npos);
   files.files["/sys/module/apparmor/parameters/enabled"] = "N\n";
   EXPECT_FALSE(check_security_labels(process, "", files));
   files.files["/sys/module/apparmor/parameters/enabled"] = "Y\n";
   EXPECT_TRUE(check_security_labels(process, "", files));
-  EXPECT_NE(check_security_labels(process, "a:b:c", files).error().text().find("linux.mountLabel"), std::string::npos);
+  EXPECT_NE(check_security_labels(process, "a:b:c", files).error().text().find("linux.mountLabel"),
+            std::string::npos);
   process.selinux_label = "a:b:c";
-  EXPECT_NE(check_security_labels(process, "", files).error().text().find("process.selinuxLabel"), std::string::npos);
+  EXPECT_NE(check_security_labels(process, "", files).error().text().find("process.selinuxLabel"),
+            std::string::npos);
   files.files["/sys/fs/selinux/enforce"] = "0";
   EXPECT_TRUE(check_security_labels(process, "a:b:c", files));
 }
 
-// Runs a program on a device request the way the kernel would: enough of the instruction set for what device_program emits.
-bool allows(const std::vector<bpf_insn>& program, std::uint32_t type, std::uint32_t access, std::uint32_t major, std::uint32_t minor) {
+// Runs a program on a device request the way the kernel would: enough of the instruction set for
+// what device_program emits.
+bool allows(const std::vector<bpf_insn>& program, std::uint32_t type, std::uint32_t access,
+            std::uint32_t major, std::uint32_t minor) {
   std::uint64_t r[11] = {};
   std::uint32_t context[3] = {access << 16U | type, major, minor};
   for (std::size_t pc = 0; pc < program.size(); ++pc) {
@@ -199,10 +218,12 @@ bool allows(const std::vector<bpf_insn>& program, std::uint32_t type, std::uint3
         r[i.dst_reg] >>= static_cast<unsigned>(i.imm);
         break;
       case BPF_JMP | BPF_JNE | BPF_K:
-        pc += r[i.dst_reg] != static_cast<std::uint64_t>(i.imm) ? static_cast<std::size_t>(i.off) : 0;
+        pc +=
+            r[i.dst_reg] != static_cast<std::uint64_t>(i.imm) ? static_cast<std::size_t>(i.off) : 0;
         break;
       case BPF_JMP | BPF_JEQ | BPF_K:
-        pc += r[i.dst_reg] == static_cast<std::uint64_t>(i.imm) ? static_cast<std::size_t>(i.off) : 0;
+        pc +=
+            r[i.dst_reg] == static_cast<std::uint64_t>(i.imm) ? static_cast<std::size_t>(i.off) : 0;
         break;
       case BPF_JMP | BPF_EXIT:
         return r[0] != 0;
@@ -216,14 +237,18 @@ bool allows(const std::vector<bpf_insn>& program, std::uint32_t type, std::uint3
 }
 
 TEST(DeviceFilter, LaterRulesOverrideEarlierOnes) {
-  std::vector<oci::DeviceRule> rules = {
-      {false, 'a', {}, {}, "rwm"}, {true, 'c', 1, 3, "rw"}, {true, 'b', 8, {}, "r"}, {false, 'c', 1, 3, "w"}};
+  std::vector<oci::DeviceRule> rules = {{false, 'a', {}, {}, "rwm"},
+                                        {true, 'c', 1, 3, "rw"},
+                                        {true, 'b', 8, {}, "r"},
+                                        {false, 'c', 1, 3, "w"}};
   auto program = device_program(rules);
   EXPECT_TRUE(allows(program, BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_READ, 1, 3));
-  EXPECT_FALSE(allows(program, BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_WRITE, 1, 3)) << "taken back by the last rule";
+  EXPECT_FALSE(allows(program, BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_WRITE, 1, 3))
+      << "taken back by the last rule";
   EXPECT_FALSE(allows(program, BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_MKNOD, 1, 3));
   EXPECT_TRUE(allows(program, BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_ACC_READ, 8, 77));
-  EXPECT_FALSE(allows(program, BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE, 8, 77));
+  EXPECT_FALSE(
+      allows(program, BPF_DEVCG_DEV_BLOCK, BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE, 8, 77));
   EXPECT_FALSE(allows(program, BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_READ, 1, 5));
   EXPECT_FALSE(allows(device_program({}), BPF_DEVCG_DEV_CHAR, BPF_DEVCG_ACC_READ, 1, 3));
 }

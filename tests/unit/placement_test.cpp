@@ -19,7 +19,8 @@ Inventory machine(const std::string& description) {
 const char* const one_socket = "pack:1 [numa(memory=16GB)] l3:1 core:8 pu:1";
 const char* const two_by_64_smt = "pack:2 [numa(memory=64GB)] l3:8 core:8 pu:2";
 const char* const eight_nodes = "pack:8 [numa(memory=8GB)] l3:1 core:4 pu:1";
-const char* const with_memory_only_node = "pack:1 [numa(memory=16GB)] [numa(memory=4GB)] core:4 pu:1";
+const char* const with_memory_only_node =
+    "pack:1 [numa(memory=16GB)] [numa(memory=4GB)] core:4 pu:1";
 
 CoreRequest cores(unsigned count, Policy policy = Policy::compact) {
   CoreRequest request;
@@ -73,8 +74,10 @@ TEST(Placement, LocalNeedsOneNodeForEverything) {
   EXPECT_EQ(placed->nodes(), placed->cpu_nodes);
   EXPECT_EQ(place(inventory, {}, {}, cores(5, Policy::local), {}).error().code, Code::exhausted);
   memory.size = 10ULL << 30U;
-  EXPECT_EQ(place(inventory, {}, {}, cores(2, Policy::local), memory).error().code, Code::exhausted);
-  EXPECT_TRUE(place(inventory, {}, {}, cores(2), memory)) << "another policy may take memory of two nodes";
+  EXPECT_EQ(place(inventory, {}, {}, cores(2, Policy::local), memory).error().code,
+            Code::exhausted);
+  EXPECT_TRUE(place(inventory, {}, {}, cores(2), memory))
+      << "another policy may take memory of two nodes";
 }
 
 TEST(Placement, MemoryOfAMemoryOnlyNodeCanBeAskedFor) {
@@ -88,7 +91,8 @@ TEST(Placement, MemoryOfAMemoryOnlyNodeCanBeAskedFor) {
 
 TEST(Placement, ARefusalSaysWhatIsFreeAndWhoHoldsTheRest) {
   Inventory inventory = machine(one_socket);
-  std::vector<Lease> leases = {{"climate", *CpuSet::parse("0-5"), false, false, {{0, 8ULL << 30U}}}};
+  std::vector<Lease> leases = {
+      {"climate", *CpuSet::parse("0-5"), false, false, {{0, 8ULL << 30U}}}};
   Limits limits;
   limits.reserved = CpuSet{7};
   auto refused = place(inventory, leases, limits, cores(2), {});
@@ -99,7 +103,8 @@ TEST(Placement, ARefusalSaysWhatIsFreeAndWhoHoldsTheRest) {
   EXPECT_NE(text.find("CPUs 6"), std::string::npos) << text;
   MemoryRequest memory;
   memory.size = 12ULL << 30U;
-  EXPECT_NE(place(inventory, leases, {}, {}, memory).error().text().find("'climate' holds 8 GiB"), std::string::npos);
+  EXPECT_NE(place(inventory, leases, {}, {}, memory).error().text().find("'climate' holds 8 GiB"),
+            std::string::npos);
 }
 
 TEST(Placement, SharedCoresOverlapOnlyWhereBothSaySo) {
@@ -156,7 +161,9 @@ TEST(Placement, RandomRequestsNeverOverlapAndNeverExceedAnything) {
       MemoryRequest memory;
       memory.size = (random() % 64) << 26U;
       auto placed =
-          place(inventory, leases, limits, cores(static_cast<unsigned>(1 + random() % 6), static_cast<Policy>(random() % 3)), memory);
+          place(inventory, leases, limits,
+                cores(static_cast<unsigned>(1 + random() % 6), static_cast<Policy>(random() % 3)),
+                memory);
       if (!placed) continue;
       EXPECT_TRUE((placed->cpus & limits.reserved).empty());
       for (const Lease& other : leases) EXPECT_TRUE((other.cpus & placed->cpus).empty());
@@ -171,7 +178,8 @@ TEST(Placement, RandomRequestsNeverOverlapAndNeverExceedAnything) {
   }
 }
 
-// Kinds with a kernel of their own take memory that Linux has given up or can give up; the others only what Linux has.
+// Kinds with a kernel of their own take memory that Linux has given up or can give up; the others
+// only what Linux has.
 TEST(Placement, DetachedMemoryComesFromWhatLinuxCanGiveUp) {
   Inventory inventory = machine(one_socket);
   NumaNode& node = inventory.nodes.front();
@@ -186,7 +194,8 @@ TEST(Placement, DetachedMemoryComesFromWhatLinuxCanGiveUp) {
   Limits kept_from_linux;
   kept_from_linux.set_aside = {{node.id, 256ULL << 20U}, {node.id + 1, 1ULL << 40U}};
   EXPECT_EQ(free_memory(node, leases, kept_from_linux, true), 1792ULL << 20U);
-  EXPECT_EQ(free_memory(node, leases, {}), usable - (512ULL << 20U)) << "half a GiB of it was Linux's";
+  EXPECT_EQ(free_memory(node, leases, {}), usable - (512ULL << 20U))
+      << "half a GiB of it was Linux's";
   leases.push_back({"linux", CpuSet{2}, false, false, {{node.id, usable - (512ULL << 20U)}}});
   EXPECT_EQ(free_memory(node, leases, {}, true), 0U);
   EXPECT_EQ(free_memory(node, leases, {}), 0U);

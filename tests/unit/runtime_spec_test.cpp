@@ -1,4 +1,5 @@
-// Every property of the runtime-spec is acted on or refused; none is passed over. The schema is the distribution's copy.
+// Every property of the runtime-spec is acted on or refused; none is passed over. The schema is the
+// distribution's copy.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -16,7 +17,8 @@ const std::string folder = "/usr/share/gocode/src/github.com/opencontainers/runt
 
 class Schema {
  public:
-  // Calls `visit` with the pointer of each property that has a value of its own, and an example of that value.
+  // Calls `visit` with the pointer of each property that has a value of its own, and an example of
+  // that value.
   void walk(const std::function<void(const std::string&, const Json&)>& visit) {
     visit_ = visit;
     descend(file("config-schema.json"), file("config-schema.json"), "", "");
@@ -31,7 +33,8 @@ class Schema {
     return files_[name] = Json::parse(text ? *text : std::string("{}"));
   }
 
-  void descend(const Json& document, const Json& node, const std::string& pointer, const std::string& name) {
+  void descend(const Json& document, const Json& node, const std::string& pointer,
+               const std::string& name) {
     if (pointer.size() > 200) return;
     if (node.contains("$ref")) {
       std::string reference = node["$ref"];
@@ -45,7 +48,8 @@ class Schema {
       if (node.contains(all))
         for (const Json& one : node[all]) descend(document, one, pointer, name);
     if (node.contains("properties")) {
-      for (const auto& [key, inner] : node["properties"].items()) descend(document, inner, pointer + "/" + key, key);
+      for (const auto& [key, inner] : node["properties"].items())
+        descend(document, inner, pointer + "/" + key, key);
     } else if (node.contains("items") && node["items"].is_object()) {
       descend(document, node["items"], pointer + "/0", name);
     } else if (!node.contains("allOf") && !node.contains("anyOf") && !node.contains("oneOf")) {
@@ -55,7 +59,9 @@ class Schema {
 
   static Json example(const Json& node) {
     if (node.contains("enum")) return node["enum"][0];
-    std::string type = node.contains("type") && node["type"].is_string() ? node["type"].get<std::string>() : "string";
+    std::string type = node.contains("type") && node["type"].is_string()
+                           ? node["type"].get<std::string>()
+                           : "string";
     if (type == "boolean") return true;
     if (type == "integer" || type == "number") return 1;
     if (type == "object") return {{"k", "v"}};
@@ -72,18 +78,25 @@ TEST(RuntimeSpec, EveryPropertyIsActedOnOrRefusedAndNoneIgnored) {
   int properties = 0;
   Schema().walk([&](const std::string& pointer, const Json& value) {
     std::string top = pointer.substr(1, pointer.find('/', 1) - 1);
-    if (elsewhere.count(top) != 0 || pointer == "/process/commandLine" || pointer == "/process/user/username") return;
-    Json config = {{"ociVersion", "1.0.2"}, {"process", {{"args", {"true"}}, {"cwd", "/"}}}, {"root", {{"path", "r"}}}};
+    if (elsewhere.count(top) != 0 || pointer == "/process/commandLine" ||
+        pointer == "/process/user/username")
+      return;
+    Json config = {{"ociVersion", "1.0.2"},
+                   {"process", {{"args", {"true"}}, {"cwd", "/"}}},
+                   {"root", {{"path", "r"}}}};
     config[Json::json_pointer(pointer)] = value;
     std::set<std::string> looked_at;
     Validation validation = validate_config("/b", config, &looked_at);
     bool refused = false;
     for (const Problem& problem : validation.problems)
-      refused = refused || problem.pointer.rfind(pointer, 0) == 0 || pointer.rfind(problem.pointer, 0) == 0;
+      refused = refused || problem.pointer.rfind(pointer, 0) == 0 ||
+                pointer.rfind(problem.pointer, 0) == 0;
     // Maps of free keys (annotations, sysctl) are read as a whole; arrays of words by their array.
     std::string whole = pointer;
-    while (whole.size() > 2 && whole.compare(whole.size() - 2, 2, "/0") == 0) whole.resize(whole.size() - 2);
-    EXPECT_TRUE(refused || looked_at.count(pointer) != 0 || looked_at.count(whole) != 0) << pointer << " is ignored";
+    while (whole.size() > 2 && whole.compare(whole.size() - 2, 2, "/0") == 0)
+      whole.resize(whole.size() - 2);
+    EXPECT_TRUE(refused || looked_at.count(pointer) != 0 || looked_at.count(whole) != 0)
+        << pointer << " is ignored";
     ++properties;
   });
   EXPECT_GT(properties, 100);

@@ -51,7 +51,8 @@ TEST_F(TrialGuest, AnAnswerOfAnotherBootOrNoAnswerIsFoundOutAnew) {
 TEST_F(TrialGuest, ARefusalOfKvmIsAnErrorAndIsNotKept) {
   auto refused = remembered_trial(deaf_, note());
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().text().find("KVM_CREATE_VM"), std::string::npos) << refused.error().text();
+  EXPECT_NE(refused.error().text().find("KVM_CREATE_VM"), std::string::npos)
+      << refused.error().text();
   EXPECT_NE(::access(note().c_str(), F_OK), 0);
 }
 

@@ -1,4 +1,5 @@
-// What of Palacios needs no KVM: guest memory, loaders, tables and devices, against well-behaved and hostile drivers.
+// What of Palacios needs no KVM: guest memory, loaders, tables and devices, against well-behaved
+// and hostile drivers.
 #include <gtest/gtest.h>
 #define VIRTIO_RING_NO_LEGACY
 #include <fcntl.h>
@@ -170,7 +171,9 @@ std::string why_not(const std::string& content, const std::string& line = "") {
 }
 
 TEST(Loader, OurKernelLoadsAndEveryCutOfItIsRefused) {
-  std::string image = Files::system().read(HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img", 64 << 20).value_or("");
+  std::string image = Files::system()
+                          .read(HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img", 64 << 20)
+                          .value_or("");
   ASSERT_GT(image.size(), 4096U);
   GuestMemory memory = make_memory(32 * mib);
   Fd file = memory_file(image), disk = memory_file(std::string(10000, 'd'));
@@ -185,13 +188,16 @@ TEST(Loader, OurKernelLoadsAndEveryCutOfItIsRefused) {
   EXPECT_EQ(size, 10000U);
   EXPECT_EQ(memory.at(at, size).back(), std::byte{'d'});
   // Never a crash, and never "loaded" with segments missing.
-  for (std::size_t cut = 0; cut < 4096; cut += 97) EXPECT_NE(why_not(image.substr(0, cut)), "loaded") << cut;
-  EXPECT_NE(why_not(image, std::string(command_line_limit, 'x')).find("characters"), std::string::npos);
+  for (std::size_t cut = 0; cut < 4096; cut += 97)
+    EXPECT_NE(why_not(image.substr(0, cut)), "loaded") << cut;
+  EXPECT_NE(why_not(image, std::string(command_line_limit, 'x')).find("characters"),
+            std::string::npos);
 }
 
 TEST(Loader, WhatIsNoKernelIsNamedAsSuch) {
   EXPECT_EQ(why_not(""), "the image is empty or no file");
-  EXPECT_NE(why_not(std::string(5000, 'x')).find("neither an ELF image nor a bzImage"), std::string::npos);
+  EXPECT_NE(why_not(std::string(5000, 'x')).find("neither an ELF image nor a bzImage"),
+            std::string::npos);
   std::string elf(4096, '\0');
   elf.replace(0, 5,
               "\x7f"
@@ -225,14 +231,18 @@ class Driver {
   }
   static constexpr std::uint16_t size = 8;
   static Gpa base(unsigned queue) { return 0x100000 + queue * 0x10000; }
-  void set(std::uint64_t at, std::uint32_t value) { transport.write(at, std::as_bytes(std::span(&value, 1))); }
+  void set(std::uint64_t at, std::uint32_t value) {
+    transport.write(at, std::as_bytes(std::span(&value, 1)));
+  }
   std::uint32_t get(std::uint64_t at) {
     std::uint32_t out = 0;
     transport.read(at, std::as_writable_bytes(std::span(&out, 1)));
     return out;
   }
-  void describe(unsigned queue, std::uint16_t number, Gpa at, std::uint32_t length, std::uint16_t flags, std::uint16_t next = 0) {
-    EXPECT_TRUE(memory.write(base(queue) + number * sizeof(vring_desc), vring_desc{at, length, flags, next}));
+  void describe(unsigned queue, std::uint16_t number, Gpa at, std::uint32_t length,
+                std::uint16_t flags, std::uint16_t next = 0) {
+    EXPECT_TRUE(memory.write(base(queue) + number * sizeof(vring_desc),
+                             vring_desc{at, length, flags, next}));
   }
   void offer(unsigned queue, std::uint16_t head) {
     EXPECT_TRUE(memory.write(base(queue) + 0x1004 + 2ULL * (offered[queue] % size), head));
@@ -244,7 +254,9 @@ class Driver {
     EXPECT_TRUE(memory.read(base(queue) + 0x2002, out));
     return out;
   }
-  std::uint32_t written(unsigned queue, std::uint16_t entry) { return word_at(memory, base(queue) + 0x2004 + 8ULL * (entry % size) + 4); }
+  std::uint32_t written(unsigned queue, std::uint16_t entry) {
+    return word_at(memory, base(queue) + 0x2004 + 8ULL * (entry % size) + 4);
+  }
   bool broken() { return (get(VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0; }
 
   GuestMemory memory;
@@ -295,15 +307,19 @@ TEST(PluggableMemory, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
     return response;
   };
   constexpr std::uint64_t block = PluggableMemory::block;
-  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 1).type, VIRTIO_MEM_RESP_NACK) << "nothing is requested";
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 1).type, VIRTIO_MEM_RESP_NACK)
+      << "nothing is requested";
   std::uint32_t generation = driver.get(VIRTIO_MMIO_CONFIG_GENERATION);
   device.request(4 * block + 5);
   EXPECT_NE(driver.get(VIRTIO_MMIO_CONFIG_GENERATION), generation);
-  EXPECT_EQ(driver.get(VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG, unsigned{VIRTIO_MMIO_INT_CONFIG});
+  EXPECT_EQ(driver.get(VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG,
+            unsigned{VIRTIO_MMIO_INT_CONFIG});
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at + block, 3).type, VIRTIO_MEM_RESP_ACK);
   EXPECT_EQ(device.plugged(), 3 * block);
-  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at + 4 * block, 2).type, VIRTIO_MEM_RESP_NACK) << "one too many";
-  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 2).type, VIRTIO_MEM_RESP_ERROR) << "one of them is plugged";
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at + 4 * block, 2).type, VIRTIO_MEM_RESP_NACK)
+      << "one too many";
+  EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 2).type, VIRTIO_MEM_RESP_ERROR)
+      << "one of them is plugged";
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at, 1).u.state.state, VIRTIO_MEM_STATE_UNPLUGGED);
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at, 2).u.state.state, VIRTIO_MEM_STATE_MIXED);
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_STATE, high_at + block, 3).u.state.state, VIRTIO_MEM_STATE_PLUGGED);
@@ -311,9 +327,11 @@ TEST(PluggableMemory, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_UNPLUG, high_at + 2 * block, 1).type, VIRTIO_MEM_RESP_ACK);
   EXPECT_EQ(memory.spare().host[2 * block], std::byte{0}) << "it went back to the node";
   EXPECT_EQ(device.plugged(), 2 * block);
-  for (Gpa address : {Gpa{0}, high_at - block, high_at + 1, high_at + gib, high_at + gib - block, ~Gpa{0} - block + 1})
+  for (Gpa address : {Gpa{0}, high_at - block, high_at + 1, high_at + gib, high_at + gib - block,
+                      ~Gpa{0} - block + 1})
     for (int type : {VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG, VIRTIO_MEM_REQ_STATE})
-      EXPECT_EQ(ask(static_cast<std::uint16_t>(type), address, 2).type, VIRTIO_MEM_RESP_ERROR) << std::hex << address;
+      EXPECT_EQ(ask(static_cast<std::uint16_t>(type), address, 2).type, VIRTIO_MEM_RESP_ERROR)
+          << std::hex << address;
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 0).type, VIRTIO_MEM_RESP_ERROR);
   EXPECT_EQ(ask(77, high_at, 1).type, VIRTIO_MEM_RESP_ERROR);
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_UNPLUG_ALL, 0, 0).type, VIRTIO_MEM_RESP_ACK);
@@ -355,7 +373,10 @@ TEST(Queue, RulesThatAreBrokenStopTheDeviceUntilItIsReset) {
          d.describe(0, 1, 0x2000, 8, 0);
          d.offer(0, 0);
        }},
-      {"more than there is room for", [](Driver& d) { EXPECT_TRUE(d.memory.write(Driver::base(0) + 0x1002, std::uint16_t{500})); }},
+      {"more than there is room for",
+       [](Driver& d) {
+         EXPECT_TRUE(d.memory.write(Driver::base(0) + 0x1002, std::uint16_t{500}));
+       }},
   };
   for (const auto& [name, breaks] : ways) {
     Entropy entropy;
@@ -413,7 +434,8 @@ TEST(Console, ARequestWithoutEndIsCut) {
   Console console([&](std::string_view text) { printed += text.size(); });
   Driver driver(console);
   for (std::uint16_t i = 0; i < Driver::size; ++i)
-    driver.describe(1, i, 0, 8 * mib, i + 1 < Driver::size ? VRING_DESC_F_NEXT : 0, static_cast<std::uint16_t>(i + 1));
+    driver.describe(1, i, 0, 8 * mib, i + 1 < Driver::size ? VRING_DESC_F_NEXT : 0,
+                    static_cast<std::uint16_t>(i + 1));
   driver.offer(1, 0);
   driver.transport.notify(1);
   EXPECT_EQ(printed, Console::request_limit);
@@ -431,7 +453,9 @@ TEST(Console, TheWindowsSizeIsInItsConfiguration) {
 class Disk {
  public:
   explicit Disk(bool read_only = false)
-      : file(memory_file(std::string(8192, 'o'))), block(*Block::make(Fd(::dup(file.get())), read_only)), driver(block) {}
+      : file(memory_file(std::string(8192, 'o'))),
+        block(*Block::make(Fd(::dup(file.get())), read_only)),
+        driver(block) {}
   // One request with one data buffer; its status.
   unsigned request(std::uint32_t type, std::uint64_t sector, std::uint32_t length) {
     struct {
@@ -442,7 +466,9 @@ class Disk {
     EXPECT_TRUE(driver.memory.write(0x3000, std::uint8_t{99}));
     driver.describe(0, 0, 0x1000, 16, VRING_DESC_F_NEXT, 1);
     driver.describe(0, 1, 0x2000, length,
-                    static_cast<std::uint16_t>(VRING_DESC_F_NEXT | (type == VIRTIO_BLK_T_OUT ? 0 : VRING_DESC_F_WRITE)), 2);
+                    static_cast<std::uint16_t>(VRING_DESC_F_NEXT |
+                                               (type == VIRTIO_BLK_T_OUT ? 0 : VRING_DESC_F_WRITE)),
+                    2);
     driver.describe(0, 2, 0x3000, 1, VRING_DESC_F_WRITE);
     driver.offer(0, 0);
     driver.transport.notify(0);
@@ -465,7 +491,8 @@ TEST(Block, ReadsWritesAndFlushesWithinItsDiskOnly) {
   EXPECT_EQ(::pread(disk.file.get(), &c, 1, 15 * 512), 1);
   EXPECT_EQ(c, 'n');
   EXPECT_EQ(disk.request(VIRTIO_BLK_T_FLUSH, 0, 512), unsigned{VIRTIO_BLK_S_OK});
-  for (auto [sector, length] : {std::pair{16ULL, 512U}, {15ULL, 1024U}, {~0ULL, 512U}, {1ULL << 55U, 512U}, {0ULL, 100U}})
+  for (auto [sector, length] :
+       {std::pair{16ULL, 512U}, {15ULL, 1024U}, {~0ULL, 512U}, {1ULL << 55U, 512U}, {0ULL, 100U}})
     for (unsigned type : {VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT})
       EXPECT_EQ(disk.request(type, sector, length), unsigned{VIRTIO_BLK_S_IOERR}) << sector;
   EXPECT_EQ(disk.request(77, 0, 512), unsigned{VIRTIO_BLK_S_UNSUPP});
@@ -497,10 +524,12 @@ class Sockets : public ::testing::Test {
     loop.run_once(0);
     std::vector<Packet> out;
     for (; seen != driver.used(0); ++seen) {
-      std::uint32_t id = word_at(driver.memory, Driver::base(0) + 0x2004 + 8ULL * (seen % Driver::size));
+      std::uint32_t id =
+          word_at(driver.memory, Driver::base(0) + 0x2004 + 8ULL * (seen % Driver::size));
       Packet packet;
       EXPECT_TRUE(driver.memory.read(0x20000 + id * 0x1000ULL, packet.header));
-      auto bytes = driver.memory.at(0x20000 + id * 0x1000ULL + sizeof packet.header, packet.header.len);
+      auto bytes =
+          driver.memory.at(0x20000 + id * 0x1000ULL + sizeof packet.header, packet.header.len);
       packet.data.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       out.push_back(packet);
       driver.offer(0, static_cast<std::uint16_t>(id));
@@ -508,8 +537,8 @@ class Sockets : public ::testing::Test {
     driver.transport.notify(0);
     return out;
   }
-  void say(std::uint32_t guest_port, std::uint32_t host_port, std::uint16_t operation, const std::string& data = {},
-           std::uint32_t room = 65536, std::uint32_t taken = 0) {
+  void say(std::uint32_t guest_port, std::uint32_t host_port, std::uint16_t operation,
+           const std::string& data = {}, std::uint32_t room = 65536, std::uint32_t taken = 0) {
     virtio_vsock_hdr header{};
     header.src_cid = guest_cid;
     header.dst_cid = 2;
@@ -521,7 +550,8 @@ class Sockets : public ::testing::Test {
     header.buf_alloc = room;
     header.fwd_cnt = taken;
     EXPECT_TRUE(driver.memory.write(0x40000, header));
-    if (!data.empty()) std::memcpy(driver.memory.at(0x41000, data.size()).data(), data.data(), data.size());
+    if (!data.empty())
+      std::memcpy(driver.memory.at(0x41000, data.size()).data(), data.data(), data.size());
     driver.describe(1, 0, 0x40000, sizeof header, VRING_DESC_F_NEXT, 1);
     driver.describe(1, 1, 0x41000, static_cast<std::uint32_t>(data.size()), 0);
     driver.offer(1, 0);
@@ -640,7 +670,8 @@ TEST(Frames, PartsAreKeptUntilTheyAreWholeAndNonsenseEndsTheStream) {
   ASSERT_EQ(whole->size(), 1U);
   EXPECT_EQ(number_at(whole->at(0), "a"), 1);
   // Of two frames, the first alone.
-  ASSERT_EQ(::write(other.get(), (bytes + bytes).data(), 2 * bytes.size()), static_cast<ssize_t>(2 * bytes.size()));
+  ASSERT_EQ(::write(other.get(), (bytes + bytes).data(), 2 * bytes.size()),
+            static_cast<ssize_t>(2 * bytes.size()));
   std::optional<std::vector<Json>> one = std::vector<Json>();
   while (one && one->empty()) one = frames.receive_one();
   EXPECT_EQ(one->size(), 1U);
@@ -660,7 +691,8 @@ TEST(Conversation, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
   Conversation program((Fd(pair[0])));
   ASSERT_EQ(::write(input[1], "unwanted", 8), 8);
   ::close(input[1]);
-  std::string words = framed(HOBBES_FRAME_STDOUT, "result") + framed(HOBBES_FRAME_JSON, R"({"exited":3})");
+  std::string words =
+      framed(HOBBES_FRAME_STDOUT, "result") + framed(HOBBES_FRAME_JSON, R"({"exited":3})");
   ASSERT_EQ(::write(pair[1], words.data(), words.size()), static_cast<ssize_t>(words.size()));
   ::close(pair[1]);
   ::signal(SIGPIPE, SIG_IGN);
@@ -668,7 +700,8 @@ TEST(Conversation, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
   ASSERT_TRUE(status) << status.error().text();
   EXPECT_EQ(*status, 3 << 8);
   char text[16];
-  EXPECT_EQ(std::string(text, static_cast<std::size_t>(::read(out.get(), text, sizeof text))), "result");
+  EXPECT_EQ(std::string(text, static_cast<std::size_t>(::read(out.get(), text, sizeof text))),
+            "result");
 }
 
 }  // namespace

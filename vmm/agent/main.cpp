@@ -1,5 +1,5 @@
-// The agent: process 1 of a Linux guest. Makes it a system, loads the modules its image carries, and holds conversations with the monitor
-// over vsock (abi/agent.h), each in a process of its own.
+// The agent: process 1 of a Linux guest. Makes it a system, loads the modules its image carries,
+// and holds conversations with the monitor over vsock (abi/agent.h), each in a process of its own.
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
@@ -48,13 +48,14 @@ void mount_system() {
     unsigned long flags;
     const char* data;
   };
-  static constexpr Standard mounts[] = {{"proc", "/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
-                                        {"sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
-                                        {"devtmpfs", "/dev", MS_NOSUID, "mode=755"},
-                                        {"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666"},
-                                        {"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777"},
-                                        {"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755"},
-                                        {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"}};
+  static constexpr Standard mounts[] = {
+      {"proc", "/proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
+      {"sysfs", "/sys", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""},
+      {"devtmpfs", "/dev", MS_NOSUID, "mode=755"},
+      {"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666"},
+      {"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777"},
+      {"tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755"},
+      {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"}};
   for (const Standard& m : mounts) {
     (void)::mkdir(m.at, 0755);
     (void)::mount(m.type, m.at, m.type, m.flags, m.data);
@@ -92,7 +93,8 @@ void complete_root() {
   }
 }
 
-// Programs see the image's root: a disk, a folder of the node (which comes with the bundle's mounts), or the agent's own small system.
+// Programs see the image's root: a disk, a folder of the node (which comes with the bundle's
+// mounts), or the agent's own small system.
 void mount_disk() {
   std::string disk = kernel_argument("hobbes.root");
   if (disk.empty()) return;
@@ -104,26 +106,32 @@ void mount_disk() {
   if (!mounted) {
     say("agent: " + disk + " holds no file system that can be mounted\n");
     (void)::rmdir(program_root);
-    (void)replace_file("/run/no-root", "its disk holds no file system that can be mounted (ext4, squashfs, iso9660)");
+    (void)replace_file(
+        "/run/no-root",
+        "its disk holds no file system that can be mounted (ext4, squashfs, iso9660)");
   }
   complete_root();
 }
 
 // Where the agent has the node's single files, of which programs see those that the bundle mounts.
 constexpr const char* files_folder = "/files";
-constexpr const char* drivers_needed = "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them";
+constexpr const char* drivers_needed =
+    "its initial RAM disk needs the drivers fuse and virtiofs; bundles/linux-vm/build brings them";
 
 Result<void> mount_files() {
-  if (::mkdir(files_folder, 0700) != 0) return errno == EEXIST ? Result<void>() : os_error("share single files in the guest", errno);
+  if (::mkdir(files_folder, 0700) != 0)
+    return errno == EEXIST ? Result<void>() : os_error("share single files in the guest", errno);
   if (::mount(HOBBES_FILES_TAG, files_folder, "virtiofs", MS_NOSUID | MS_NODEV, "") != 0)
     return os_error("share single files in the guest", errno, drivers_needed);
   return {};
 }
 
-// What the bundle wants to see, where its program will look for it. Drivers of shared folders are loaded for those who have one.
+// What the bundle wants to see, where its program will look for it. Drivers of shared folders are
+// loaded for those who have one.
 Result<void> mount_for_bundle(const Json& mounts) {
   for (const Json& one : mounts) {
-    std::string type = text_at(one, "type"), destination = text_at(one, "destination"), source = text_at(one, "source");
+    std::string type = text_at(one, "type"), destination = text_at(one, "destination"),
+                source = text_at(one, "source");
     auto flags = static_cast<unsigned long>(number_at(one, "flags"));
     const bool file = type == "file";
     if (type == "virtiofs" || file) load_modules("order.folders");
@@ -134,10 +142,12 @@ Result<void> mount_for_bundle(const Json& mounts) {
     }
     if (destination == "/") (void)::mkdir(program_root, 0755);
     // By the program's own links, which may be absolute.
-    HOBBES_TRY(at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, file));
-    if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(), flags, text_at(one, "data").c_str()) !=
-        0)
-      return os_error("mount " + type + " at " + destination + " in the guest", errno, type == "virtiofs" ? drivers_needed : "");
+    HOBBES_TRY(
+        at, open_target(::access(program_root, F_OK) == 0 ? program_root : "/", destination, file));
+    if (::mount(source.c_str(), ("/proc/self/fd/" + std::to_string(at.get())).c_str(), type.c_str(),
+                flags, text_at(one, "data").c_str()) != 0)
+      return os_error("mount " + type + " at " + destination + " in the guest", errno,
+                      type == "virtiofs" ? drivers_needed : "");
     if (destination == "/") complete_root();
   }
   return {};
@@ -166,21 +176,23 @@ void converse(Conversation monitor, Shared& shared) {
     std::string op = text_at(*word, "op");
     if (op == "hello") {
       Json answer = {{"op", "hello"}, {"version", HOBBES_AGENT_VERSION}};
-      if (auto mounted = mount_for_bundle(word->value("mounts", Json::array())); !mounted) answer["error"] = to_json(mounted.error());
+      if (auto mounted = mount_for_bundle(word->value("mounts", Json::array())); !mounted)
+        answer["error"] = to_json(mounted.error());
       (void)monitor.send(answer);
     } else if (op == "ping") {
       (void)monitor.send({{"op", "ping"}});
     } else if (op == "signal") {
       signal_program(shared.main_program, *word);
     } else if (op == "resize" && shared.main_program > 1) {
-      Fd terminal(::open(("/proc/" + std::to_string(shared.main_program) + "/fd/0").c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+      Fd terminal(::open(("/proc/" + std::to_string(shared.main_program) + "/fd/0").c_str(),
+                         O_RDWR | O_NOCTTY | O_CLOEXEC));
       winsize window{};
       window.ws_row = static_cast<unsigned short>(number_at(*word, "height"));
       window.ws_col = static_cast<unsigned short>(number_at(*word, "width"));
       if (terminal) (void)::ioctl(terminal.get(), TIOCSWINSZ, &window);
     } else if (op == "mirror") {
-      (void)note_mirror_window(
-          {static_cast<std::uint64_t>(number_at(*word, "address")), static_cast<std::uint64_t>(number_at(*word, "size"))});
+      (void)note_mirror_window({static_cast<std::uint64_t>(number_at(*word, "address")),
+                                static_cast<std::uint64_t>(number_at(*word, "size"))});
     } else if (op == "run") {
       return run_program(monitor, *word, shared);
     }
@@ -191,32 +203,46 @@ void converse(Conversation monitor, Shared& shared) {
 Result<hobbes_record> segment_of(const Json& request) {
   HOBBES_TRY(mirror, NisReader::open(mirror_path()));
   hobbes_record record{};
-  auto found = request.contains("handle") ? mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record)
-                                          : mirror->segment_named(text_at(request, "name"), 0, &record);
+  auto found =
+      request.contains("handle")
+          ? mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record)
+          : mirror->segment_named(text_at(request, "name"), 0, &record);
   if (found != NisReader::Status::good || record.type != HOBBES_SEGMENT)
-    return Error{Code::not_found, "find a segment", "there is no such segment", "see `hobbes segments`"};
+    return Error{Code::not_found, "find a segment", "there is no such segment",
+                 "see `hobbes segments`"};
   return record;
 }
 
-// hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be attached from inside.
+// hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be
+// attached from inside.
 Result<Message> answer_program(const Json& request, pid_t program, int attached) {
   std::string op = text_at(request, "op"), access = text_at(request, "access");
   if (op == "segment.detach" || op == "enclave.beat") return Message{Json::object(), {}};
   if (op != "segment.attach" && op != "segment.listen" && op != "segment.listeners")
-    return Error{Code::unsupported, "ask for " + op, "a virtual machine's programs may attach segments, no more", "ask from outside of it"};
+    return Error{Code::unsupported, "ask for " + op,
+                 "a virtual machine's programs may attach segments, no more",
+                 "ask from outside of it"};
   HOBBES_TRY(segment, segment_of(request));
   if (op != "segment.attach") {  // both are one stream; the monitor knows who listens on the node
-    HOBBES_TRY(bell, connect_bell({{"name", segment.name}, {"access", access}, {"pid", program}, {"listens", op == "segment.listen"}}));
+    HOBBES_TRY(bell, connect_bell({{"name", segment.name},
+                                   {"access", access},
+                                   {"pid", program},
+                                   {"listens", op == "segment.listen"}}));
     Message out{{{"version", segment.body.segment.listeners_version}}, {}};
     out.fds.push_back(std::move(bell));
     return out;
   }
-  // Open before it is asked for: whoever has this open may be about to map what is shown (places.h).
+  // Open before it is asked for: whoever has this open may be about to map what is shown
+  // (places.h).
   HOBBES_TRY(memory, open_physical_memory(access == "rw"));
   HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", segment.name}, {"access", access}}));
   std::uint64_t one = 1;
   (void)!::write(attached, &one, sizeof one);
-  Message out{{{"handle", segment.id}, {"size", number_at(shown, "size")}, {"offset", number_at(shown, "address")}, {"attachment", 1}}, {}};
+  Message out{{{"handle", segment.id},
+               {"size", number_at(shown, "size")},
+               {"offset", number_at(shown, "address")},
+               {"attachment", 1}},
+              {}};
   out.fds.push_back(std::move(memory));
   return out;
 }
@@ -237,8 +263,10 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
     auto peer = program.peer();
     while (auto request = program.receive(std::chrono::hours(24 * 365))) {
       // What is handed out reaches all of the guest's memory.
-      auto done = peer && peer->uid == 0 ? answer_program(request->body, peer->pid, attached.get())
-                                         : Error{Code::denied, "ask the agent", "only root of a virtual machine may attach segments", ""};
+      auto done = peer && peer->uid == 0
+                      ? answer_program(request->body, peer->pid, attached.get())
+                      : Error{Code::denied, "ask the agent",
+                              "only root of a virtual machine may attach segments", ""};
       Json body = done ? done->body : Json{{"error", to_json(done.error())}};
       body["ok"] = static_cast<bool>(done);
       std::vector<int> fds;
@@ -252,13 +280,15 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
 
 [[noreturn]] void serve() {
   if (::fork() == 0) serve_programs();
-  auto* shared = static_cast<Shared*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* shared = static_cast<Shared*>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   Fd listening(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_ANY;
   address.svm_port = HOBBES_AGENT_PORT;
-  if (!listening || ::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+  if (!listening ||
+      ::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listening.get(), 64) != 0)
     say(std::string("agent: cannot listen: ") + std::strerror(errno) + "\n");
   sigset_t children;
@@ -277,9 +307,11 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
     sockaddr_vm peer{};
     socklen_t size = sizeof peer;
     Fd stream(::accept4(listening.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
-    if (!stream || peer.svm_cid != VMADDR_CID_HOST) continue;  // a program inside has nothing to ask here
+    if (!stream || peer.svm_cid != VMADDR_CID_HOST)
+      continue;  // a program inside has nothing to ask here
     pid_t child = ::fork();
-    if (child < 0) say(std::string("agent: no process for a conversation: ") + std::strerror(errno) + "\n");
+    if (child < 0)
+      say(std::string("agent: no process for a conversation: ") + std::strerror(errno) + "\n");
     if (child != 0) continue;
     listening.reset();
     ended.reset();

@@ -17,11 +17,15 @@ Result<Conversation> reach_monitor() {
   address.svm_family = AF_VSOCK;
   // From a port that only root may have: the monitor hears nobody else.
   address.svm_cid = VMADDR_CID_ANY;
-  for (address.svm_port = 1023; ::bind(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0; --address.svm_port)
-    if (!host || errno != EADDRINUSE || address.svm_port == 512) return os_error("ask the monitor", errno);
+  for (address.svm_port = 1023;
+       ::bind(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0;
+       --address.svm_port)
+    if (!host || errno != EADDRINUSE || address.svm_port == 512)
+      return os_error("ask the monitor", errno);
   address.svm_cid = VMADDR_CID_HOST;
   address.svm_port = HOBBES_MONITOR_PORT;
-  if (!host || ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+  if (!host ||
+      ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return os_error("ask the monitor", errno);
   return Conversation(std::move(host));
 }
@@ -38,7 +42,8 @@ Result<Fd> connect_bell(Json request) {
   request["op"] = "bell";
   HOBBES_CHECK(monitor.ask(request, std::chrono::seconds(30)));
   Fd bell = std::move(monitor).release();
-  if (::fcntl(bell.get(), F_SETFL, O_NONBLOCK) != 0) return os_error("use a segment's doorbell", errno);
+  if (::fcntl(bell.get(), F_SETFL, O_NONBLOCK) != 0)
+    return os_error("use a segment's doorbell", errno);
   return bell;
 }
 

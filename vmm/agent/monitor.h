@@ -9,7 +9,8 @@ namespace hobbes::agent {
 /// Errors: what the monitor answered; Code::os when it cannot be reached.
 Result<Json> ask_monitor(const Json& request);
 
-/// The same for a segment's doorbell (name, access, pid, listens): the stream stays and is it. It does not block.
+/// The same for a segment's doorbell (name, access, pid, listens): the stream stays and is it. It
+/// does not block.
 Result<Fd> connect_bell(Json request);
 
 }  // namespace hobbes::agent

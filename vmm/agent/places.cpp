@@ -21,7 +21,8 @@ constexpr const char* device = "/dev/mem";
 
 bool ends_with_device(const std::string& text) {
   std::string_view name(device);
-  return text.size() >= name.size() && text.compare(text.size() - name.size(), name.size(), name) == 0;
+  return text.size() >= name.size() &&
+         text.compare(text.size() - name.size(), name.size(), name) == 0;
 }
 
 struct Uses {
@@ -35,11 +36,14 @@ Uses look() {
   for (const std::string& process : Files::system().list("/proc").value_or({})) {
     if (process == self || process.find_first_not_of("0123456789") != std::string::npos) continue;
     for (const std::string& fd : Files::system().list("/proc/" + process + "/fd").value_or({}))
-      out.open = out.open || ends_with_device(read_link("/proc/" + process + "/fd/" + fd).value_or(""));
-    std::istringstream maps(Files::system().read("/proc/" + process + "/maps", 16 << 20).value_or(""));
+      out.open =
+          out.open || ends_with_device(read_link("/proc/" + process + "/fd/" + fd).value_or(""));
+    std::istringstream maps(
+        Files::system().read("/proc/" + process + "/maps", 16 << 20).value_or(""));
     for (std::string line; std::getline(maps, line);) {
       std::uint64_t offset = 0;
-      if (ends_with_device(line) && std::sscanf(line.c_str(), "%*s %*s %" SCNx64, &offset) == 1) out.mappings.push_back(offset);
+      if (ends_with_device(line) && std::sscanf(line.c_str(), "%*s %*s %" SCNx64, &offset) == 1)
+        out.mappings.push_back(offset);
     }
   }
   return out;
@@ -49,7 +53,8 @@ Uses look() {
 
 void give_back_places(int attached) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  Json before = Json::array();  // unused at the last look; twice in a row, since memory may be on its way between two processes
+  Json before = Json::array();  // unused at the last look; twice in a row, since memory may be on
+                                // its way between two processes
   auto look_again = [attached] {
     std::uint64_t one = 1;
     (void)!::write(attached, &one, sizeof one);
@@ -66,10 +71,14 @@ void give_back_places(int attached) {
     Uses uses = look();
     Json unused = Json::array(), left = Json::array();
     for (const Json& place : (*shown)["places"]) {
-      auto from = static_cast<std::uint64_t>(number_at(place, "address")), size = static_cast<std::uint64_t>(number_at(place, "size"));
+      auto from = static_cast<std::uint64_t>(number_at(place, "address")),
+           size = static_cast<std::uint64_t>(number_at(place, "size"));
       bool used = uses.open || std::any_of(uses.mappings.begin(), uses.mappings.end(),
-                                           [&](std::uint64_t offset) { return offset >= from && offset - from < size; });
-      if (!used && std::find(before.begin(), before.end(), place) != before.end() && ask_monitor({{"op", "hide"}, {"place", place}}))
+                                           [&](std::uint64_t offset) {
+                                             return offset >= from && offset - from < size;
+                                           });
+      if (!used && std::find(before.begin(), before.end(), place) != before.end() &&
+          ask_monitor({{"op", "hide"}, {"place", place}}))
         continue;
       (used ? left : unused).push_back(place);
     }

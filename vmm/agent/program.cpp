@@ -45,7 +45,8 @@ void set_window(int terminal, const Json& process) {
 }
 
 Result<void> prepare(const Json& process) {
-  if (auto why = Files::system().read("/run/no-root")) return Error{Code::invalid, "enter the root file system", *why, "see vm.image"};
+  if (auto why = Files::system().read("/run/no-root"))
+    return Error{Code::invalid, "enter the root file system", *why, "see vm.image"};
   struct stat info {};
   if (::stat(program_root, &info) == 0 && (::chdir(program_root) != 0 || ::chroot(".") != 0))
     return os_error("enter the root file system", errno);
@@ -61,7 +62,8 @@ Result<void> prepare(const Json& process) {
     if (one.is_number_unsigned()) groups.push_back(one.get<gid_t>());
   auto uid = static_cast<uid_t>(number_at(process, "uid"));
   auto gid = static_cast<gid_t>(number_at(process, "gid"));
-  if (::setgroups(groups.size(), groups.data()) != 0 || ::setresgid(gid, gid, gid) != 0 || ::setresuid(uid, uid, uid) != 0)
+  if (::setgroups(groups.size(), groups.data()) != 0 || ::setresgid(gid, gid, gid) != 0 ||
+      ::setresuid(uid, uid, uid) != 0)
     return os_error("become user " + std::to_string(uid), errno);
   if (process.contains("umask")) ::umask(static_cast<mode_t>(number_at(process, "umask")));
   std::string cwd = text_at(process, "cwd", "/");
@@ -98,10 +100,10 @@ Result<void> prepare(const Json& process) {
     ::environ = envp.data();
     ::execvp(argv[0], argv.data());
     int why = errno;
-    fail(why == ENOENT
-             ? Error{Code::not_found, "execute '" + args[0] + "'", "executable file not found in $PATH: no such file or directory",
-                     "give its absolute path, or add it to the image"}
-             : os_error("execute " + args[0], why));
+    fail(why == ENOENT ? Error{Code::not_found, "execute '" + args[0] + "'",
+                               "executable file not found in $PATH: no such file or directory",
+                               "give its absolute path, or add it to the image"}
+                       : os_error("execute " + args[0], why));
   } catch (const std::exception& e) {
     fail({Code::invalid, "start a program", e.what(), ""});
   }
@@ -113,7 +115,8 @@ Result<void> prepare(const Json& process) {
 void run_program(const Conversation& monitor, const Json& request, Shared& shared) {
   Json process = request.value("process", Json::object());
   if (texts(process, "args").empty()) {
-    (void)monitor.send({{"error", to_json(Error{Code::invalid, "start a program", "it has no name", ""})}});
+    (void)monitor.send(
+        {{"error", to_json(Error{Code::invalid, "start a program", "it has no name", ""})}});
     return;
   }
   bool terminal = process.value("terminal", false);
@@ -157,14 +160,17 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
   if (n > 0) {
     ::waitpid(child, nullptr, 0);
     auto error = parse_json(trouble.substr(0, static_cast<std::size_t>(n)), "the failure");
-    (void)monitor.send({{"error", error ? *error : to_json(Error{Code::os, "start a program", "it ended at once", ""})}});
+    (void)monitor.send(
+        {{"error",
+          error ? *error : to_json(Error{Code::os, "start a program", "it ended at once", ""})}});
     return;
   }
   if (request.value("main", false)) shared.main_program = child;
   (void)monitor.send({{"started", child}});
 
   int to_program = terminal ? master.get() : in.write.get();
-  (void)::fcntl(to_program, F_SETFL, O_NONBLOCK);  // it may take no input before its output is taken
+  (void)::fcntl(to_program, F_SETFL,
+                O_NONBLOCK);  // it may take no input before its output is taken
   std::string input;
   bool input_ends = false;
   int sources[2] = {terminal ? master.get() : out.read.get(), terminal ? -1 : err.read.get()};
@@ -178,7 +184,8 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
                          {sources[0], POLLIN, 0},
                          {sources[1], POLLIN, 0},
                          {full ? to_program : -1, POLLOUT, 0}};
-    // A program that has ended may have left children that hold its output open: what is there is passed on, nobody waits for more.
+    // A program that has ended may have left children that hold its output open: what is there is
+    // passed on, nobody waits for more.
     int ready = ::poll(watched, 4, ended ? 0 : 100);
     if (ended && (ready == 0 || --last_rounds == 0)) break;
     if (watched[3].revents != 0) {
@@ -195,7 +202,9 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
         sources[i] = -1;  // a terminal without its program says EIO
         continue;
       }
-      if (!monitor.send(i == 0 ? HOBBES_FRAME_STDOUT : HOBBES_FRAME_STDERR, {data, static_cast<std::size_t>(got)})) heard = false;
+      if (!monitor.send(i == 0 ? HOBBES_FRAME_STDOUT : HOBBES_FRAME_STDERR,
+                        {data, static_cast<std::size_t>(got)}))
+        heard = false;
     }
     if (watched[0].revents != 0) {
       auto frame = monitor.receive(std::chrono::seconds(10));
@@ -207,9 +216,11 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
       } else if (frame->type == HOBBES_FRAME_STDIN && to_program >= 0) {
         input += frame->content;
       } else if (frame->type == HOBBES_FRAME_JSON) {
-        if (auto word = parse_json(frame->content, "the monitor's word"); word && text_at(*word, "op") == "resize")
+        if (auto word = parse_json(frame->content, "the monitor's word");
+            word && text_at(*word, "op") == "resize")
           set_window(master.get(), *word);
-        if (auto word = parse_json(frame->content, "the monitor's word"); word && text_at(*word, "op") == "signal")
+        if (auto word = parse_json(frame->content, "the monitor's word");
+            word && text_at(*word, "op") == "signal")
           (void)::kill(child, static_cast<int>(number_at(*word, "number")));
       }
     }
@@ -224,7 +235,8 @@ void run_program(const Conversation& monitor, const Json& request, Shared& share
     if (!heard && ended) break;
   }
   ::sync();
-  (void)monitor.send(WIFEXITED(status) ? Json{{"exited", WEXITSTATUS(status)}} : Json{{"signalled", WTERMSIG(status)}});
+  (void)monitor.send(WIFEXITED(status) ? Json{{"exited", WEXITSTATUS(status)}}
+                                       : Json{{"signalled", WTERMSIG(status)}});
 }
 
 }  // namespace hobbes::agent

@@ -16,7 +16,8 @@ struct Shared {
   std::atomic<pid_t> main_program;
 };
 
-/// {"op":"run","main":B,"process":P}: P has args, env, cwd, uid, gid, groups, umask, rlimits, hostname, terminal, consoleSize. Answers
+/// {"op":"run","main":B,"process":P}: P has args, env, cwd, uid, gid, groups, umask, rlimits,
+/// hostname, terminal, consoleSize. Answers
 /// {"started":pid} or {"error":E}, carries its streams, and says how it ended. Returns then.
 void run_program(const Conversation& monitor, const Json& request, Shared& shared);
 

@@ -23,9 +23,11 @@ Result<Block> Block::make(Fd file, bool read_only) {
   if (S_ISREG(info.st_mode))
     bytes = static_cast<std::uint64_t>(info.st_size);
   else if (!S_ISBLK(info.st_mode) || ::ioctl(file.get(), BLKGETSIZE64, &bytes) != 0)
-    return Error{Code::invalid, "use a disk image", "it is neither a file nor a block device", "give vm.image.path a raw image"};
+    return Error{Code::invalid, "use a disk image", "it is neither a file nor a block device",
+                 "give vm.image.path a raw image"};
   if (bytes < sector_size || bytes % sector_size != 0)
-    return Error{Code::invalid, "use a disk image", "its size of " + std::to_string(bytes) + " bytes is not made of whole sectors",
+    return Error{Code::invalid, "use a disk image",
+                 "its size of " + std::to_string(bytes) + " bytes is not made of whole sectors",
                  "give a raw image of a multiple of 512 bytes"};
   Block out;
   out.file_ = std::move(file);
@@ -34,16 +36,20 @@ Result<Block> Block::make(Fd file, bool read_only) {
   return out;
 }
 
-std::uint64_t Block::features() const { return 1ULL << VIRTIO_BLK_F_FLUSH | (read_only_ ? 1ULL << VIRTIO_BLK_F_RO : 0); }
+std::uint64_t Block::features() const {
+  return 1ULL << VIRTIO_BLK_F_FLUSH | (read_only_ ? 1ULL << VIRTIO_BLK_F_RO : 0);
+}
 
 bool Block::transfer(const Chain& chain, std::uint64_t sector, bool write) const {
-  std::uint64_t length = write ? chain.readable_size() - sizeof(virtio_blk_outhdr) : chain.writable_size() - 1;
-  if (length % sector_size != 0 || sector > sectors_ || length / sector_size > sectors_ - sector) return false;
+  std::uint64_t length =
+      write ? chain.readable_size() - sizeof(virtio_blk_outhdr) : chain.writable_size() - 1;
+  if (length % sector_size != 0 || sector > sectors_ || length / sector_size > sectors_ - sector)
+    return false;
   std::uint64_t at = sector * sector_size, skip = write ? sizeof(virtio_blk_outhdr) : 0;
   auto move = [&](std::byte* data, std::size_t size) {
     while (size > 0) {
-      ssize_t n =
-          write ? ::pwrite(file_.get(), data, size, static_cast<off_t>(at)) : ::pread(file_.get(), data, size, static_cast<off_t>(at));
+      ssize_t n = write ? ::pwrite(file_.get(), data, size, static_cast<off_t>(at))
+                        : ::pread(file_.get(), data, size, static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return false;
       data += n;
@@ -76,9 +82,13 @@ Block::Answer Block::serve(const Chain& chain) const {
       if (!transfer(chain, header.sector, false)) return {VIRTIO_BLK_S_IOERR, 0};
       return {VIRTIO_BLK_S_OK, chain.writable_size() - 1};
     case VIRTIO_BLK_T_OUT:
-      return {read_only_ || !transfer(chain, header.sector, true) ? std::uint8_t{VIRTIO_BLK_S_IOERR} : std::uint8_t{VIRTIO_BLK_S_OK}, 0};
+      return {read_only_ || !transfer(chain, header.sector, true) ? std::uint8_t{VIRTIO_BLK_S_IOERR}
+                                                                  : std::uint8_t{VIRTIO_BLK_S_OK},
+              0};
     case VIRTIO_BLK_T_FLUSH:
-      return {::fdatasync(file_.get()) == 0 ? std::uint8_t{VIRTIO_BLK_S_OK} : std::uint8_t{VIRTIO_BLK_S_IOERR}, 0};
+      return {::fdatasync(file_.get()) == 0 ? std::uint8_t{VIRTIO_BLK_S_OK}
+                                            : std::uint8_t{VIRTIO_BLK_S_IOERR},
+              0};
     case VIRTIO_BLK_T_GET_ID: {
       char id[VIRTIO_BLK_ID_BYTES] = "hobbes";
       std::uint64_t room = std::min<std::uint64_t>(sizeof id, chain.writable_size() - 1);
@@ -92,8 +102,10 @@ Block::Answer Block::serve(const Chain& chain) const {
 Result<void> Block::notified(unsigned number) {
   return transport().each(number, [this](const Chain& chain) -> Result<std::uint64_t> {
     // The last writable byte is for the status.
-    if (chain.writable.empty()) return Error{Code::corrupt, "serve a disk request", "it has no place for its status", ""};
-    bool bearable = chain.readable_size() <= request_limit && chain.writable_size() <= request_limit;
+    if (chain.writable.empty())
+      return Error{Code::corrupt, "serve a disk request", "it has no place for its status", ""};
+    bool bearable =
+        chain.readable_size() <= request_limit && chain.writable_size() <= request_limit;
     Answer answer = bearable ? serve(chain) : Answer{VIRTIO_BLK_S_IOERR, 0};
     chain.give(chain.writable_size() - 1, std::as_bytes(std::span(&answer.status, 1)));
     return answer.written + 1;

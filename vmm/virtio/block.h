@@ -14,7 +14,9 @@ class Block final : public VirtioDevice {
   [[nodiscard]] std::uint32_t type() const override { return 2; }
   [[nodiscard]] std::uint64_t features() const override;
   [[nodiscard]] unsigned queues() const override { return 1; }
-  [[nodiscard]] std::span<const std::byte> configuration() const override { return std::as_bytes(std::span(&sectors_, 1)); }
+  [[nodiscard]] std::span<const std::byte> configuration() const override {
+    return std::as_bytes(std::span(&sectors_, 1));
+  }
   Result<void> notified(unsigned queue) override;
 
  private:

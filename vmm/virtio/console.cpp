@@ -37,7 +37,8 @@ std::size_t Console::type(std::string_view text) {
   std::size_t taken = 0;
   transport().locked([&]() -> Result<void> {
     // A guest can give buffers of no size.
-    for (unsigned buffers = 0; taken < text.size() && transport().running() && buffers < queue_size_limit; ++buffers) {
+    for (unsigned buffers = 0;
+         taken < text.size() && transport().running() && buffers < queue_size_limit; ++buffers) {
       HOBBES_TRY(chain, transport().queue(to_guest).pop(transport().memory()));
       if (!chain) break;
       std::uint64_t written = chain->give(0, std::as_bytes(std::span(text.substr(taken))));

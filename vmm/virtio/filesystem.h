@@ -10,7 +10,8 @@
 
 namespace hobbes::vmm {
 
-/// Its requests wait for disks, so they are served by a thread of their own, which holds no lock meanwhile: vCPUs and other devices run on.
+/// Its requests wait for disks, so they are served by a thread of their own, which holds no lock
+/// meanwhile: vCPUs and other devices run on.
 class FileSystem final : public VirtioDevice {
  public:
   /// `tag`: at most 36 bytes. `wake`: makes the serving thread call serve() soon, from any thread.
@@ -21,7 +22,9 @@ class FileSystem final : public VirtioDevice {
 
   [[nodiscard]] std::uint32_t type() const override { return 26; }
   [[nodiscard]] unsigned queues() const override { return 2; }  // forgetting, and all else
-  [[nodiscard]] std::span<const std::byte> configuration() const override { return std::as_bytes(std::span(&configuration_, 1)); }
+  [[nodiscard]] std::span<const std::byte> configuration() const override {
+    return std::as_bytes(std::span(&configuration_, 1));
+  }
   Result<void> notified(unsigned queue) override;
   void reset() override;
 
@@ -31,7 +34,7 @@ class FileSystem final : public VirtioDevice {
   Folder folder_;
   std::function<void()> wake_;
   virtio_fs_config configuration_{};
-  std::uint64_t epoch_ = 0;         // of the driver, counted by its resets; under the transport's lock
+  std::uint64_t epoch_ = 0;  // of the driver, counted by its resets; under the transport's lock
   std::uint64_t served_epoch_ = 0;  // the one that the folder knows; the serving thread's
 };
 

@@ -1,5 +1,5 @@
-// Memory that comes and goes while the guest runs (virtio 1.2, 5.15): a region of addresses, of which the guest plugs as much as is
-// requested.
+// Memory that comes and goes while the guest runs (virtio 1.2, 5.15): a region of addresses, of
+// which the guest plugs as much as is requested.
 #pragma once
 #include <linux/virtio_mem.h>
 
@@ -12,14 +12,18 @@ namespace hobbes::vmm {
 
 class PluggableMemory final : public VirtioDevice {
  public:
-  /// `region` is address space with memory behind it, in whole blocks; nothing of it is plugged yet.
+  /// `region` is address space with memory behind it, in whole blocks; nothing of it is plugged
+  /// yet.
   explicit PluggableMemory(const Region& region);
   [[nodiscard]] std::uint32_t type() const override { return 24; }
   [[nodiscard]] unsigned queues() const override { return 1; }
-  [[nodiscard]] std::span<const std::byte> configuration() const override { return std::as_bytes(std::span(&config_, 1)); }
+  [[nodiscard]] std::span<const std::byte> configuration() const override {
+    return std::as_bytes(std::span(&config_, 1));
+  }
   Result<void> notified(unsigned queue) override;
 
-  /// Asks the guest to have this many bytes plugged, in whole blocks; it does so when it can, or not at all. On any thread.
+  /// Asks the guest to have this many bytes plugged, in whole blocks; it does so when it can, or
+  /// not at all. On any thread.
   void request(std::uint64_t bytes);
   /// Bytes the guest has plugged. On any thread.
   [[nodiscard]] std::uint64_t plugged() const { return plugged_; }

@@ -8,13 +8,17 @@
 namespace hobbes::vmm {
 namespace {
 
-// The two indices are what driver and device tell each other by; everything else is ordered by them.
+// The two indices are what driver and device tell each other by; everything else is ordered by
+// them.
 std::uint16_t* index_at(const GuestMemory& memory, Gpa address) {
   auto bytes = memory.at(address, 2);
-  return bytes.empty() || address % 2 != 0 ? nullptr : reinterpret_cast<std::uint16_t*>(bytes.data());
+  return bytes.empty() || address % 2 != 0 ? nullptr
+                                           : reinterpret_cast<std::uint16_t*>(bytes.data());
 }
 
-Error broken(const std::string& why) { return {Code::corrupt, "read a virtqueue", why, "this is a fault of the guest's driver"}; }
+Error broken(const std::string& why) {
+  return {Code::corrupt, "read a virtqueue", why, "this is a fault of the guest's driver"};
+}
 
 }  // namespace
 
@@ -77,8 +81,10 @@ Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
     if (steps == size) return broken("a chain of descriptors has a loop");
     if (at >= size) return broken("a descriptor number is out of range");
     vring_desc descriptor{};
-    if (!memory.read(descriptors + sizeof(vring_desc) * at, descriptor)) return broken("its descriptors are not in memory");
-    if ((descriptor.flags & VRING_DESC_F_INDIRECT) != 0) return broken("it uses indirect descriptors, which were not offered");
+    if (!memory.read(descriptors + sizeof(vring_desc) * at, descriptor))
+      return broken("its descriptors are not in memory");
+    if ((descriptor.flags & VRING_DESC_F_INDIRECT) != 0)
+      return broken("it uses indirect descriptors, which were not offered");
     if (descriptor.len != 0) {
       auto bytes = memory.at(descriptor.addr, descriptor.len);
       if (bytes.empty()) return broken("a descriptor points outside of memory");
@@ -98,16 +104,20 @@ Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
 
 bool Queue::push(const GuestMemory& memory, std::uint16_t head, std::uint64_t written) {
   vring_used_elem element{head, static_cast<__u32>(written)};
-  if (!memory.write(used + offsetof(vring_used, ring) + sizeof element * (returned_ % size), element)) return false;
+  if (!memory.write(used + offsetof(vring_used, ring) + sizeof element * (returned_ % size),
+                    element))
+    return false;
   std::uint16_t* index = index_at(memory, used + offsetof(vring_used, idx));
   if (index == nullptr) return false;
-  __atomic_store_n(index, ++returned_, __ATOMIC_SEQ_CST);  // before the look at whether the driver wants to hear of it
+  __atomic_store_n(index, ++returned_,
+                   __ATOMIC_SEQ_CST);  // before the look at whether the driver wants to hear of it
   return true;
 }
 
 bool Queue::wants_interrupt(const GuestMemory& memory) const {
   const std::uint16_t* flags = index_at(memory, available + offsetof(vring_avail, flags));
-  return flags != nullptr && (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+  return flags != nullptr &&
+         (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
 }
 
 }  // namespace hobbes::vmm

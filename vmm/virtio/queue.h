@@ -1,4 +1,5 @@
-// A split virtqueue (virtio 1.2, 2.7), device side. The guest may write anything into it at any time.
+// A split virtqueue (virtio 1.2, 2.7), device side. The guest may write anything into it at any
+// time.
 #pragma once
 #include <optional>
 #include <vector>
@@ -7,7 +8,8 @@
 
 namespace hobbes::vmm {
 
-/// One request: what the guest gives, then what it wants filled. Spans stay valid as long as the guest memory does.
+/// One request: what the guest gives, then what it wants filled. Spans stay valid as long as the
+/// guest memory does.
 struct Chain {
   std::uint16_t head = 0;
   std::vector<std::span<const std::byte>> readable;
@@ -29,7 +31,8 @@ class Queue {
   bool ready = false;
   Gpa descriptors = 0, available = 0, used = 0;
 
-  /// The next request, if any. Errors: Code::corrupt, the guest broke the rules; the device is then unusable until it is reset.
+  /// The next request, if any. Errors: Code::corrupt, the guest broke the rules; the device is then
+  /// unusable until it is reset.
   Result<std::optional<Chain>> pop(const GuestMemory& memory);
   /// The last pop() is taken back.
   void unpop() { --next_; }

@@ -13,13 +13,20 @@ constexpr std::uint64_t version_1 = 1ULL << VIRTIO_F_VERSION_1;
 constexpr std::uint32_t vendor = 0x42424f48;  // "HOBB"
 
 Gpa with_low(Gpa old, std::uint32_t value) { return (old & ~0xffffffffULL) | value; }
-Gpa with_high(Gpa old, std::uint32_t value) { return (old & 0xffffffffULL) | static_cast<Gpa>(value) << 32U; }
+Gpa with_high(Gpa old, std::uint32_t value) {
+  return (old & 0xffffffffULL) | static_cast<Gpa>(value) << 32U;
+}
 
 }  // namespace
 
-VirtioTransport::VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt,
+VirtioTransport::VirtioTransport(const GuestMemory& memory, VirtioDevice& device,
+                                 std::function<void()> interrupt,
                                  std::function<void(unsigned)> again)
-    : memory_(memory), device_(device), interrupt_(std::move(interrupt)), again_(std::move(again)), queues_(device.queues()) {
+    : memory_(memory),
+      device_(device),
+      interrupt_(std::move(interrupt)),
+      again_(std::move(again)),
+      queues_(device.queues()) {
   device.attach(*this);
 }
 
@@ -69,7 +76,8 @@ void VirtioTransport::read(std::uint64_t offset, std::span<std::byte> data) {
   if (offset >= VIRTIO_MMIO_CONFIG) {
     auto configuration = device_.configuration();
     for (std::size_t i = 0; i < data.size(); ++i)
-      if (offset - VIRTIO_MMIO_CONFIG + i < configuration.size()) data[i] = configuration[offset - VIRTIO_MMIO_CONFIG + i];
+      if (offset - VIRTIO_MMIO_CONFIG + i < configuration.size())
+        data[i] = configuration[offset - VIRTIO_MMIO_CONFIG + i];
     return;
   }
   if (data.size() != 4 || offset % 4 != 0) return;
@@ -87,7 +95,8 @@ void VirtioTransport::write(std::uint64_t offset, std::span<const std::byte> dat
 
 void VirtioTransport::write_register(std::uint64_t offset, std::uint32_t value) {
   bool configuring = (status_ & VIRTIO_CONFIG_S_DRIVER_OK) == 0;
-  Queue* queue = selected_queue_ < queues_.size() && configuring ? &queues_[selected_queue_] : nullptr;
+  Queue* queue =
+      selected_queue_ < queues_.size() && configuring ? &queues_[selected_queue_] : nullptr;
   switch (offset) {
     case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
       selected_features_ = value;
@@ -126,10 +135,12 @@ void VirtioTransport::write_register(std::uint64_t offset, std::uint32_t value) 
     default:
       break;
   }
-  if (part != nullptr) *part = (offset & 4U) == 0 ? with_low(*part, value) : with_high(*part, value);
+  if (part != nullptr)
+    *part = (offset & 4U) == 0 ? with_low(*part, value) : with_high(*part, value);
   switch (offset) {
     case VIRTIO_MMIO_QUEUE_NUM:
-      if (value != 0 && value <= queue_size_limit && (value & (value - 1)) == 0) queue->size = static_cast<std::uint16_t>(value);
+      if (value != 0 && value <= queue_size_limit && (value & (value - 1)) == 0)
+        queue->size = static_cast<std::uint16_t>(value);
       break;
     case VIRTIO_MMIO_QUEUE_READY:
       queue->ready = value == 1;
@@ -149,7 +160,8 @@ void VirtioTransport::set_status(std::uint32_t value) {
   }
   std::uint64_t offered = device_.features() | version_1;
   bool acceptable = (driver_features_ & ~offered) == 0 && (driver_features_ & version_1) != 0;
-  if ((value & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !acceptable) value &= ~static_cast<std::uint32_t>(VIRTIO_CONFIG_S_FEATURES_OK);
+  if ((value & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !acceptable)
+    value &= ~static_cast<std::uint32_t>(VIRTIO_CONFIG_S_FEATURES_OK);
   status_ = value | (status_ & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
@@ -177,7 +189,8 @@ void VirtioTransport::locked(const std::function<Result<void>()>& act) {
   settle(act());
 }
 
-Result<void> VirtioTransport::each(unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve) {
+Result<void> VirtioTransport::each(
+    unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve) {
   for (unsigned served = 0; running(); ++served) {
     if (served == queue_size_limit) {
       again_(number);

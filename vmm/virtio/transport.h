@@ -11,7 +11,8 @@ namespace hobbes::vmm {
 
 class VirtioTransport;
 
-/// The device's own part. Every method is called with the transport's lock held, by whichever thread brings the news.
+/// The device's own part. Every method is called with the transport's lock held, by whichever
+/// thread brings the news.
 class VirtioDevice {
  public:
   virtual ~VirtioDevice() = default;
@@ -35,7 +36,8 @@ class VirtioDevice {
 class VirtioTransport final : public Device {
  public:
   /// `again`: makes notify(queue) come once more, soon.
-  VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt, std::function<void(unsigned)> again);
+  VirtioTransport(const GuestMemory& memory, VirtioDevice& device, std::function<void()> interrupt,
+                  std::function<void(unsigned)> again);
   void read(std::uint64_t offset, std::span<std::byte> data) override;
   void write(std::uint64_t offset, std::span<const std::byte> data) override;
   /// Work for the device: a notification of queue `number`.
@@ -47,9 +49,11 @@ class VirtioTransport final : public Device {
   [[nodiscard]] Queue& queue(unsigned number) { return queues_[number]; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   [[nodiscard]] bool running() const;
-  /// Serves what waits in a queue, each request with `serve`, whose result is the number of bytes written; at most one queue's length,
-  /// since the guest may add as fast as it is served. The rest comes by a notification of its own.
-  Result<void> each(unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve);
+  /// Serves what waits in a queue, each request with `serve`, whose result is the number of bytes
+  /// written; at most one queue's length, since the guest may add as fast as it is served. The rest
+  /// comes by a notification of its own.
+  Result<void> each(unsigned number,
+                    const std::function<Result<std::uint64_t>(const Chain&)>& serve);
   /// Returns a request and tells the driver when it wants to be told.
   void finish(unsigned number, std::uint16_t head, std::uint64_t written);
   /// Tells the driver to look at the configuration again.
@@ -67,7 +71,8 @@ class VirtioTransport final : public Device {
   std::function<void(unsigned)> again_;
   std::mutex lock_;
   std::vector<Queue> queues_;
-  std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0, selected_driver_features_ = 0, generation_ = 0;
+  std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0,
+                selected_driver_features_ = 0, generation_ = 0;
   std::uint64_t driver_features_ = 0;
 };
 

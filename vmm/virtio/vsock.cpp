@@ -10,11 +10,13 @@
 namespace hobbes::vmm {
 namespace {
 
-constexpr std::uint32_t privileged_ports = 1024;  // Linux's LAST_RESERVED_PORT + 1: below, a program needs CAP_NET_BIND_SERVICE
+constexpr std::uint32_t privileged_ports =
+    1024;  // Linux's LAST_RESERVED_PORT + 1: below, a program needs CAP_NET_BIND_SERVICE
 
 enum QueueNumber : unsigned { to_guest = 0, from_guest = 1 };
-constexpr std::uint32_t window = 256 * 1024;  // bytes the guest may send before the host side has taken them
-constexpr std::size_t control_limit = 1024;   // packets; a guest that takes none gets no more
+constexpr std::uint32_t window =
+    256 * 1024;  // bytes the guest may send before the host side has taken them
+constexpr std::size_t control_limit = 1024;  // packets; a guest that takes none gets no more
 constexpr std::size_t stream_limit = 256;
 constexpr std::uint64_t host_cid = 2;
 
@@ -23,13 +25,15 @@ constexpr std::uint64_t host_cid = 2;
 Result<Fd> Vsock::connect(std::uint32_t port) {
   std::string attempt = "reach port " + std::to_string(port) + " of the guest";
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return os_error(attempt, errno);
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    return os_error(attempt, errno);
   Fd theirs(pair[0]), ours(pair[1]);
   (void)::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
   Result<void> done;
   transport().locked([&]() -> Result<void> {
     if (!transport().running())
-      done = Error{Code::unavailable, attempt, "the guest has no vsock driver yet", "wait until it has booted"};
+      done = Error{Code::unavailable, attempt, "the guest has no vsock driver yet",
+                   "wait until it has booted"};
     else if (streams_.size() >= stream_limit)
       done = Error{Code::exhausted, attempt, "too many streams are open", "close some"};
     if (!done) return {};
@@ -96,7 +100,8 @@ Result<void> Vsock::send_control() {
   return {};
 }
 
-// One packet of data, if the host side has written, the guest has room for it and a buffer waits. True when it may have more.
+// One packet of data, if the host side has written, the guest has room for it and a buffer waits.
+// True when it may have more.
 Result<bool> Vsock::read_from_host(Stream& stream) {
   if (!stream.established || credit(stream) == 0) return false;
   char probe = 0;
@@ -111,8 +116,10 @@ Result<bool> Vsock::read_from_host(Stream& stream) {
   if (!chain) return false;
   std::uint64_t room = chain->writable_size();
   std::byte data[16 * 1024];
-  if (room <= sizeof(virtio_vsock_hdr)) return Error{Code::corrupt, "send to the guest", "a receive buffer is too small", ""};
-  std::size_t limit = std::min<std::size_t>({sizeof data, room - sizeof(virtio_vsock_hdr), credit(stream)});
+  if (room <= sizeof(virtio_vsock_hdr))
+    return Error{Code::corrupt, "send to the guest", "a receive buffer is too small", ""};
+  std::size_t limit =
+      std::min<std::size_t>({sizeof data, room - sizeof(virtio_vsock_hdr), credit(stream)});
   ssize_t n = ::recv(stream.fd.get(), data, limit, MSG_DONTWAIT);
   if (n <= 0) {
     queue.unpop();
@@ -138,7 +145,9 @@ Result<bool> Vsock::read_from_host(Stream& stream) {
 void Vsock::receive(const Chain& chain) {
   virtio_vsock_hdr header{};
   if (!chain.take(0, std::as_writable_bytes(std::span(&header, 1)))) return;
-  if (header.dst_cid != host_cid || header.src_cid != guest_cid || header.type != VIRTIO_VSOCK_TYPE_STREAM) return;
+  if (header.dst_cid != host_cid || header.src_cid != guest_cid ||
+      header.type != VIRTIO_VSOCK_TYPE_STREAM)
+    return;
   Key key(std::uint32_t{header.dst_port}, std::uint32_t{header.src_port});
   auto at = streams_.find(key);
   if (at == streams_.end()) return answer_request(header);
@@ -146,7 +155,8 @@ void Vsock::receive(const Chain& chain) {
   stream.peer_room = header.buf_alloc;
   stream.peer_taken = header.fwd_cnt;
   // The guest may claim to have taken what was never sent: then it has no room.
-  if (stream.sent - stream.peer_taken > stream.peer_room) stream.peer_room = stream.sent - stream.peer_taken;
+  if (stream.sent - stream.peer_taken > stream.peer_room)
+    stream.peer_room = stream.sent - stream.peer_taken;
   switch (header.op) {
     case VIRTIO_VSOCK_OP_RESPONSE:
       stream.established = true;
@@ -163,8 +173,10 @@ void Vsock::receive(const Chain& chain) {
       if (stream.guest_done && stream.pending.empty()) drop(key, true);
       break;
     case VIRTIO_VSOCK_OP_RW: {
-      std::vector<std::byte> data(std::min<std::uint64_t>(header.len, chain.readable_size() - sizeof header));
-      if (!stream.established || stream.pending.size() + data.size() > window) {  // beyond what it was granted
+      std::vector<std::byte> data(
+          std::min<std::uint64_t>(header.len, chain.readable_size() - sizeof header));
+      if (!stream.established ||
+          stream.pending.size() + data.size() > window) {  // beyond what it was granted
         drop(key, true);
         break;
       }
@@ -190,8 +202,9 @@ void Vsock::answer_request(const virtio_vsock_hdr& header) {
   stream.guest_port = header.src_port;
   auto listener = listeners_.find(stream.host_port);
   int pair[2];
-  if (header.op != VIRTIO_VSOCK_OP_REQUEST || listener == listeners_.end() || stream.guest_port >= privileged_ports ||
-      streams_.size() >= stream_limit || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+  if (header.op != VIRTIO_VSOCK_OP_REQUEST || listener == listeners_.end() ||
+      stream.guest_port >= privileged_ports || streams_.size() >= stream_limit ||
+      ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
     return say(stream, VIRTIO_VSOCK_OP_RST);
   Fd theirs(pair[0]);
   stream.fd.reset(pair[1]);
@@ -207,7 +220,8 @@ void Vsock::answer_request(const virtio_vsock_hdr& header) {
 
 void Vsock::flush(Stream& stream) {
   while (!stream.pending.empty()) {
-    ssize_t n = ::send(stream.fd.get(), stream.pending.data(), stream.pending.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = ::send(stream.fd.get(), stream.pending.data(), stream.pending.size(),
+                       MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) break;
     if (n <= 0) n = static_cast<ssize_t>(stream.pending.size());  // nobody will read it
     stream.pending.erase(stream.pending.begin(), stream.pending.begin() + n);
@@ -229,7 +243,8 @@ void Vsock::drop(Key key, bool tell_guest) {
 
 void Vsock::update_watch(Stream& stream) {
   Key key{stream.host_port, stream.guest_port};
-  std::uint32_t wanted = EPOLLRDHUP | EPOLLET | (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
+  std::uint32_t wanted = EPOLLRDHUP | EPOLLET |
+                         (stream.established && credit(stream) != 0 ? std::uint32_t{EPOLLIN} : 0U) |
                          (stream.pending.empty() ? 0U : std::uint32_t{EPOLLOUT});
   if (wanted == stream.watching) return;
   if (stream.watching != 0) {
@@ -241,8 +256,10 @@ void Vsock::update_watch(Stream& stream) {
         if (at == streams_.end()) return {};
         flush(at->second);
         bool all_handed_on = at->second.guest_done && at->second.pending.empty();
-        // Closed on this side: nobody reads any more, and what was written is passed on first, if the guest has room.
-        bool closed = (events & (EPOLLHUP | EPOLLERR)) != 0 && (!at->second.established || credit(at->second) == 0);
+        // Closed on this side: nobody reads any more, and what was written is passed on first, if
+        // the guest has room.
+        bool closed = (events & (EPOLLHUP | EPOLLERR)) != 0 &&
+                      (!at->second.established || credit(at->second) == 0);
         if (all_handed_on || closed) drop(key, true);
         return send_waiting();
       });

@@ -20,15 +20,21 @@ class Vsock final : public VirtioDevice {
   Vsock(EventLoop& loop, std::function<void()> wake) : loop_(loop), wake_(std::move(wake)) {}
   /// Lets go of what a reset has left; on the loop's thread.
   void tend();
-  /// A stream to a port of the guest. Whether somebody listens there is seen by its first bytes or its end.
+  /// A stream to a port of the guest. Whether somebody listens there is seen by its first bytes or
+  /// its end.
   Result<Fd> connect(std::uint32_t port);
-  /// `accepted` gets a stream for each program of the guest that connects to `port` from a port below 1024, which is a privilege inside, on
-  /// the loop's thread with the lock held: it may watch it, not connect. Before the guest runs.
-  void listen(std::uint32_t port, std::function<void(Fd)> accepted) { listeners_[port] = std::move(accepted); }
+  /// `accepted` gets a stream for each program of the guest that connects to `port` from a port
+  /// below 1024, which is a privilege inside, on the loop's thread with the lock held: it may watch
+  /// it, not connect. Before the guest runs.
+  void listen(std::uint32_t port, std::function<void(Fd)> accepted) {
+    listeners_[port] = std::move(accepted);
+  }
 
   [[nodiscard]] std::uint32_t type() const override { return 19; }
   [[nodiscard]] unsigned queues() const override { return 3; }
-  [[nodiscard]] std::span<const std::byte> configuration() const override { return std::as_bytes(std::span(&cid_, 1)); }
+  [[nodiscard]] std::span<const std::byte> configuration() const override {
+    return std::as_bytes(std::span(&cid_, 1));
+  }
   Result<void> notified(unsigned queue) override;
   void reset() override;
 
@@ -56,7 +62,9 @@ class Vsock final : public VirtioDevice {
   void drop(Key key, bool tell_guest);
   void say(const Stream& stream, std::uint16_t operation);
   void update_watch(Stream& stream);
-  [[nodiscard]] static std::uint32_t credit(const Stream& stream) { return stream.peer_room - (stream.sent - stream.peer_taken); }
+  [[nodiscard]] static std::uint32_t credit(const Stream& stream) {
+    return stream.peer_room - (stream.sent - stream.peer_taken);
+  }
 
   Result<void> send_control();
 
@@ -65,7 +73,8 @@ class Vsock final : public VirtioDevice {
   std::uint64_t cid_ = guest_cid;
   Streams streams_;
   std::map<std::uint32_t, std::function<void(Fd)>> listeners_;
-  std::vector<Fd> doomed_;                // of a driver that was reset, by a vCPU's thread: the loop's own thread lets go of them
+  std::vector<Fd> doomed_;  // of a driver that was reset, by a vCPU's thread: the loop's own thread
+                            // lets go of them
   std::deque<virtio_vsock_hdr> control_;  // packets without data that wait for room in the guest
   std::uint32_t next_port_ = 0x10000;
 };

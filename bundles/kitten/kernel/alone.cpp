@@ -22,7 +22,8 @@ struct MemoryEntry {
   std::uint32_t type, reserved;
 };
 constexpr std::uint32_t start_magic = 0x336ec578, type_ram = 1;
-constexpr std::uint64_t reach_limit = 4ULL << 30U;  // what the early tables show at physical addresses
+constexpr std::uint64_t reach_limit = 4ULL
+                                      << 30U;  // what the early tables show at physical addresses
 
 // A guest of our own monitor, which has no chips of old times.
 bool in_palacios() { return cpu::identify(HOBBES_VM_LEAF).b == HOBBES_VM_MAGIC; }
@@ -71,7 +72,8 @@ void describe_machine(std::uint64_t start_info) {
   std::uint64_t slot = 1;
   for (std::uint32_t i = 0; i < info->memory_entries && i < 128; ++i) {
     if (map[i].type != type_ram) continue;
-    std::uint64_t begin = (map[i].address + block_size - 1) & ~(block_size - 1), end = (map[i].address + map[i].size) & ~(block_size - 1);
+    std::uint64_t begin = (map[i].address + block_size - 1) & ~(block_size - 1),
+                  end = (map[i].address + map[i].size) & ~(block_size - 1);
     if (begin <= base && base < end)
       b.extent[0] = {base, end - base, 0, 0};
     else if (begin > base && end > begin && slot < HOBBES_KITTEN_EXTENTS) {
@@ -82,7 +84,8 @@ void describe_machine(std::uint64_t start_info) {
   b.extents = static_cast<std::uint32_t>(slot);
   if (info->command_line != 0 && info->command_line < reach_limit) {
     const auto* text = reinterpret_cast<const char*>(info->command_line);
-    for (std::size_t i = 0; i + 1 < sizeof b.command_line && text[i] != '\0'; ++i) b.command_line[i] = text[i];
+    for (std::size_t i = 0; i + 1 < sizeof b.command_line && text[i] != '\0'; ++i)
+      b.command_line[i] = text[i];
   }
 }
 

@@ -50,7 +50,9 @@ void enable() {
 
 std::uint32_t id() { return x2 ? read(identity) : read(identity) >> 24U; }
 void end_of_interrupt() { write(end, 0); }
-bool in_service(unsigned vector) { return (read(service + vector / 32 * 16) >> (vector % 32) & 1U) != 0; }
+bool in_service(unsigned vector) {
+  return (read(service + vector / 32 * 16) >> (vector % 32) & 1U) != 0;
+}
 
 void send_raw(std::uint64_t value) {
   cpu::Quiet quiet;
@@ -66,6 +68,8 @@ void send_raw(std::uint64_t value) {
 void send(std::uint32_t destination, unsigned vector) {
   send_raw(hobbes_interrupt_command(x2 ? 1 : 0, destination, assert_level | vector));
 }
-void send_nmi(std::uint32_t destination) { send_raw(hobbes_interrupt_command(x2 ? 1 : 0, destination, assert_level | nmi_mode)); }
+void send_nmi(std::uint32_t destination) {
+  send_raw(hobbes_interrupt_command(x2 ? 1 : 0, destination, assert_level | nmi_mode));
+}
 
 }  // namespace kitten::apic

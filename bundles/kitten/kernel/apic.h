@@ -1,4 +1,5 @@
-// The local interrupt controller of this core, xAPIC or x2APIC as the boot parameters say (Intel SDM vol. 3, chapter 11).
+// The local interrupt controller of this core, xAPIC or x2APIC as the boot parameters say (Intel
+// SDM vol. 3, chapter 11).
 #pragma once
 #include <cstdint>
 
@@ -10,7 +11,8 @@ void choose(bool x2apic);
 void enable();
 std::uint32_t id();
 void end_of_interrupt();
-/// Whether the core serves `vector` now: an interrupt that the controller delivered, and not a software one.
+/// Whether the core serves `vector` now: an interrupt that the controller delivered, and not a
+/// software one.
 bool in_service(unsigned vector);
 /// To another core of the enclave.
 void send(std::uint32_t destination, unsigned vector);

@@ -23,6 +23,8 @@ void set_clock(std::uint64_t tsc_khz, std::uint64_t wall, std::uint64_t wall_tsc
 }
 
 std::uint64_t uptime_ns() { return ns_of(cpu::time_stamp() - boot_tsc); }
-std::uint64_t wall_ns() { return epoch_ns == 0 ? 0 : epoch_ns + ns_of(cpu::time_stamp() - epoch_tsc); }
+std::uint64_t wall_ns() {
+  return epoch_ns == 0 ? 0 : epoch_ns + ns_of(cpu::time_stamp() - epoch_tsc);
+}
 
 }  // namespace kitten

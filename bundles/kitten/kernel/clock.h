@@ -1,4 +1,5 @@
-// Time, from the time stamp counter and what the boot parameters say of it. No timer interrupt is ever asked for.
+// Time, from the time stamp counter and what the boot parameters say of it. No timer interrupt is
+// ever asked for.
 #pragma once
 #include <cstdint>
 

@@ -28,13 +28,17 @@ struct Window {
 } windows[HOBBES_WINDOWS];
 
 void release_slot(std::uint32_t slot) {
-  if (slot < HOBBES_KITTEN_SLOTS) __atomic_or_fetch(&status().released[slot / 64], 1ULL << (slot % 64), __ATOMIC_ACQ_REL);
+  if (slot < HOBBES_KITTEN_SLOTS)
+    __atomic_or_fetch(&status().released[slot / 64], 1ULL << (slot % 64), __ATOMIC_ACQ_REL);
 }
 void occupy_slot(std::uint32_t slot) {
-  if (slot < HOBBES_KITTEN_SLOTS) __atomic_and_fetch(&status().released[slot / 64], ~(1ULL << (slot % 64)), __ATOMIC_ACQ_REL);
+  if (slot < HOBBES_KITTEN_SLOTS)
+    __atomic_and_fetch(&status().released[slot / 64], ~(1ULL << (slot % 64)), __ATOMIC_ACQ_REL);
 }
 
-int ping(Exchange& exchange) { return exchange.put(exchange.payload(), exchange.size()) ? 0 : EMSGSIZE; }
+int ping(Exchange& exchange) {
+  return exchange.put(exchange.payload(), exchange.size()) ? 0 : EMSGSIZE;
+}
 KITTEN_COMMAND(HOBBES_KITTEN_PING, ping);
 
 int query(Exchange& exchange) {
@@ -45,7 +49,8 @@ int query(Exchange& exchange) {
   facts.memory_free = frames().free();
   facts.uptime_ns = uptime_ns();
   facts.wall_ns = wall_ns();
-  for (unsigned i = 0; i + 1 < sizeof facts.name && identity().name[i] != '\0'; ++i) facts.name[i] = identity().name[i];
+  for (unsigned i = 0; i + 1 < sizeof facts.name && identity().name[i] != '\0'; ++i)
+    facts.name[i] = identity().name[i];
   return exchange.put(&facts, sizeof facts) ? 0 : EMSGSIZE;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_QUERY, query);
@@ -94,7 +99,8 @@ int remove_extent(Exchange& exchange) {
     Line line;
     line << "extent " << slot << " stays:";
     for (std::uint8_t use = 1; use < static_cast<std::uint8_t>(Use::kinds); ++use)
-      if (used[use] != 0) line << " " << used[use] << " frames hold " << name_of(static_cast<Use>(use));
+      if (used[use] != 0)
+        line << " " << used[use] << " frames hold " << name_of(static_cast<Use>(use));
     print(line);
     (void)exchange.put(line.text(), line.size());
   }
@@ -107,11 +113,12 @@ int map_frames(Exchange& exchange) {
     std::uint64_t address, size;
   } run;
   hobbes_kitten_map map;
-  if (!exchange.get(&map) || map.window < HOBBES_WINDOW_NIS || map.window >= HOBBES_WINDOWS || map.slot >= HOBBES_KITTEN_SLOTS ||
-      (map.writable != 0 && map.window < HOBBES_WINDOW_SEGMENT))
+  if (!exchange.get(&map) || map.window < HOBBES_WINDOW_NIS || map.window >= HOBBES_WINDOWS ||
+      map.slot >= HOBBES_KITTEN_SLOTS || (map.writable != 0 && map.window < HOBBES_WINDOW_SEGMENT))
     return EINVAL;
   Window& window = windows[map.window];
-  if (map.offset != window.size || (window.size != 0 && window.slot != map.slot)) return ESTALE;  // parts come in order
+  if (map.offset != window.size || (window.size != 0 && window.slot != map.slot))
+    return ESTALE;  // parts come in order
   window.slot = map.slot;
   occupy_slot(map.slot);
   for (std::size_t at = sizeof map; exchange.get(&run, at); at += sizeof run) {
@@ -188,10 +195,12 @@ bool serve(Ring& requests, Ring& replies) {
     return true;
   }
   __builtin_memcpy(&message, in, sizeof message);
-  Exchange exchange(in + sizeof message, size - sizeof message, out + sizeof message, replies.largest() - sizeof message);
+  Exchange exchange(in + sizeof message, size - sizeof message, out + sizeof message,
+                    replies.largest() - sizeof message);
   message.error = static_cast<std::uint16_t>(dispatch(message.operation, exchange));
   __builtin_memcpy(out, &message, sizeof message);
-  if (replies.put(out, sizeof message + exchange.replied()) != Ring::Status::good) print(Line() << "a reply found no room and is lost");
+  if (replies.put(out, sizeof message + exchange.replied()) != Ring::Status::good)
+    print(Line() << "a reply found no room and is lost");
   ring_linux();
   return true;
 }
@@ -200,14 +209,16 @@ bool serve(Ring& requests, Ring& replies) {
 
 void ring_linux() {
   std::uint64_t command = __atomic_load_n(&status().doorbell, __ATOMIC_ACQUIRE);
-  // The page is shared, so this may be anything: nothing but an ordinary interrupt, to one destination, leaves this kernel.
+  // The page is shared, so this may be anything: nothing but an ordinary interrupt, to one
+  // destination, leaves this kernel.
   constexpr std::uint64_t mode_and_shorthand = 0xc0700, vector = 0xff;
   if (alone != 0 || (command & mode_and_shorthand) != 0 || (command & vector) < 0x20) return;
   apic::send_raw(command);
 }
 
 void serve_commands() {
-  Ring requests(shared_at(HOBBES_REQUEST_OFFSET), HOBBES_RING_BYTES), replies(shared_at(HOBBES_REPLY_OFFSET), HOBBES_RING_BYTES);
+  Ring requests(shared_at(HOBBES_REQUEST_OFFSET), HOBBES_RING_BYTES),
+      replies(shared_at(HOBBES_REPLY_OFFSET), HOBBES_RING_BYTES);
   cpu::interrupts_off();
   while (!ending) {
     if (serve(requests, replies)) continue;
@@ -215,7 +226,8 @@ void serve_commands() {
     if (!count()) cpu::sleep();
   }
   halt_others();
-  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_HALTED), __ATOMIC_RELEASE);
+  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_HALTED),
+                   __ATOMIC_RELEASE);
   ring_linux();
   cpu::stop();
 }

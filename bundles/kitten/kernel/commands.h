@@ -1,4 +1,5 @@
-// The command channel: what Linux asks of this kernel. A command is a function in a table that the linker collects.
+// The command channel: what Linux asks of this kernel. A command is a function in a table that the
+// linker collects.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -44,8 +45,10 @@ struct Command {
   int (*run)(Exchange&);
 };
 
-#define KITTEN_COMMAND(operation, function) \
-  [[gnu::section(".commands"), gnu::used]] static const ::kitten::Command command_##function { (operation), (function) }
+#define KITTEN_COMMAND(operation, function)                                                    \
+  [[gnu::section(".commands"), gnu::used]] static const ::kitten::Command command_##function { \
+    (operation), (function)                                                                    \
+  }
 
 /// Core 0's life: serves requests, sleeps between them.
 [[noreturn]] void serve_commands();

@@ -68,7 +68,8 @@ void print(const Line& line) {
   for (std::uint64_t digit = 100'000'000; digit >= 1'000; digit /= 10) stamp << ns / digit % 10;
   stamp << "] ";
   cpu::Quiet quiet;
-  // A core that faulted inside `write` must still be able to report: it waits for a while, then writes all the same.
+  // A core that faulted inside `write` must still be able to report: it waits for a while, then
+  // writes all the same.
   bool mine = console_lock.try_for(1'000'000);
   write(stamp.text(), stamp.size());
   write(line.text(), line.size());

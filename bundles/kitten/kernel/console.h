@@ -9,7 +9,8 @@ struct Hex {
   std::uint64_t value;
 };
 
-/// One line of text, built on the stack and printed whole, so that lines of several cores do not mix. Longer ones are cut.
+/// One line of text, built on the stack and printed whole, so that lines of several cores do not
+/// mix. Longer ones are cut.
 class Line {
  public:
   Line& operator<<(const char* text);

@@ -30,8 +30,12 @@ SpinLock shoot_lock, cores_lock;
 void flush() { cpu::write_cr3(cpu::read_cr3()); }
 
 CoreState state_of(const Core& one) { return __atomic_load_n(&one.state, __ATOMIC_ACQUIRE); }
-void set_state(Core& one, CoreState state) { __atomic_store_n(&one.state, state, __ATOMIC_RELEASE); }
-bool executes(CoreState state) { return state == CoreState::idle || state == CoreState::busy || state == CoreState::leaving; }
+void set_state(Core& one, CoreState state) {
+  __atomic_store_n(&one.state, state, __ATOMIC_RELEASE);
+}
+bool executes(CoreState state) {
+  return state == CoreState::idle || state == CoreState::busy || state == CoreState::leaving;
+}
 
 void serve_shoot(Core& me) {
   if (__atomic_load_n(&me.shoot, __ATOMIC_ACQUIRE) == 0) return;
@@ -73,7 +77,8 @@ void enter_core(unsigned number) {
   if (apic::id() != me.apic_id) me.apic_id = apic::id();
   ready = true;
   set_state(me, number == 0 ? CoreState::busy : CoreState::idle);
-  __atomic_store_n(&status().cores_up, __atomic_add_fetch(&count, 1U, __ATOMIC_ACQ_REL), __ATOMIC_RELEASE);
+  __atomic_store_n(&status().cores_up, __atomic_add_fetch(&count, 1U, __ATOMIC_ACQ_REL),
+                   __ATOMIC_RELEASE);
 }
 
 int expect_core(std::uint32_t apic_id, std::uint32_t cpu) {
@@ -82,7 +87,9 @@ int expect_core(std::uint32_t apic_id, std::uint32_t cpu) {
   for (unsigned i = core_limit; i-- > 0;) {
     CoreState state = state_of(all[i]);
     if (executes(state) && all[i].apic_id == apic_id) return -EEXIST;
-    if (i != 0 && (state == CoreState::absent || state == CoreState::gone || state == CoreState::coming)) number = i;
+    if (i != 0 &&
+        (state == CoreState::absent || state == CoreState::gone || state == CoreState::coming))
+      number = i;
   }
   if (number == 0) return -ENOSPC;
   next_core_stack = prepare_core(number, apic_id, cpu);
@@ -94,7 +101,9 @@ int dismiss_core(std::uint32_t apic_id) {
     Core& one = all[i];
     CoreState expected = CoreState::idle;
     if (one.apic_id != apic_id || !executes(state_of(one))) continue;
-    if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::leaving, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return EBUSY;
+    if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::leaving, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+      return EBUSY;
     apic::send(one.apic_id, vector_work);
     std::uint64_t limit = uptime_ns() + answer_limit_ns;
     while (state_of(one) != CoreState::gone) {
@@ -102,7 +111,8 @@ int dismiss_core(std::uint32_t apic_id) {
       serve_while_waiting();
       cpu::relax();
     }
-    __atomic_store_n(&status().cores_up, __atomic_sub_fetch(&count, 1U, __ATOMIC_ACQ_REL), __ATOMIC_RELEASE);
+    __atomic_store_n(&status().cores_up, __atomic_sub_fetch(&count, 1U, __ATOMIC_ACQ_REL),
+                     __ATOMIC_RELEASE);
     return 0;
   }
   return ENOENT;
@@ -117,7 +127,9 @@ int run_on(unsigned number, const char* name, void (*work)(std::uint64_t), std::
   one.work_name = name;
   one.argument = argument;
   __atomic_store_n(&one.work, work, __ATOMIC_RELEASE);
-  if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::busy, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return EBUSY;
+  if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::busy, false, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_ACQUIRE))
+    return EBUSY;
   apic::send(one.apic_id, vector_work);
   return 0;
 }
@@ -135,7 +147,8 @@ void shoot_down() {
   }
   std::uint64_t limit = uptime_ns() + answer_limit_ns;
   for (Core& one : all) {
-    while (executes(state_of(one)) && __atomic_load_n(&one.shoot, __ATOMIC_ACQUIRE) != 0 && &one != &me) {
+    while (executes(state_of(one)) && __atomic_load_n(&one.shoot, __ATOMIC_ACQUIRE) != 0 &&
+           &one != &me) {
       if (uptime_ns() > limit) panic("a core does not answer a translation shootdown");
       serve_shoot(me);
       cpu::relax();

@@ -1,4 +1,5 @@
-// The cores of this enclave. Core 0 takes the doorbells and serves commands; the others run what they are given and are left alone.
+// The cores of this enclave. Core 0 takes the doorbells and serves commands; the others run what
+// they are given and are left alone.
 #pragma once
 #include <cstdint>
 
@@ -38,7 +39,8 @@ int dismiss_core(std::uint32_t apic_id);
 int run_on(unsigned number, const char* name, void (*work)(std::uint64_t), std::uint64_t argument);
 unsigned cores_up();
 
-/// Every core drops its cached translations before this returns. Interrupts may be off; waiting cores serve each other.
+/// Every core drops its cached translations before this returns. Interrupts may be off; waiting
+/// cores serve each other.
 void shoot_down();
 /// All others stop for good, by NMI. From fault handlers too.
 void halt_others();

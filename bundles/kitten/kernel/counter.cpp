@@ -18,7 +18,8 @@ std::uint64_t times() {
   for (const char* at = begin; *at != '\0'; ++at) {
     if ((at != begin && at[-1] != ' ') || __builtin_memcmp(at, key, sizeof key - 1) != 0) continue;
     std::uint64_t out = 0;
-    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < limit; ++at) out = out * 10 + static_cast<std::uint64_t>(*at - '0');
+    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < limit; ++at)
+      out = out * 10 + static_cast<std::uint64_t>(*at - '0');
     return out < limit ? out : limit;
   }
   return 0;
@@ -34,8 +35,11 @@ bool count() {
     std::uint64_t& left = to_count[window];
     if (left == 0) continue;
     std::uint64_t now = 0;
-    for (std::uint64_t i = 0; i < slice && left != 0; ++i, --left) now = __atomic_add_fetch(window_at(window), 1, __ATOMIC_SEQ_CST);
-    if (left == 0) print(Line() << "counted " << times() << " times in segment window " << window << ", the number is " << now);
+    for (std::uint64_t i = 0; i < slice && left != 0; ++i, --left)
+      now = __atomic_add_fetch(window_at(window), 1, __ATOMIC_SEQ_CST);
+    if (left == 0)
+      print(Line() << "counted " << times() << " times in segment window " << window
+                   << ", the number is " << now);
     return true;
   }
   return false;

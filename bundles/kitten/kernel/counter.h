@@ -1,5 +1,5 @@
-// What this kernel does with segments until it loads programs: `count=N` on its command line adds 1 to the first word of each writable
-// segment N times, once that is shown to it. Core 0 only.
+// What this kernel does with segments until it loads programs: `count=N` on its command line adds 1
+// to the first word of each writable segment N times, once that is shown to it. Core 0 only.
 #pragma once
 
 namespace kitten {

@@ -4,7 +4,8 @@
 
 namespace kitten::cpu {
 
-constexpr std::uint32_t msr_apic_base = 0x1b, msr_efer = 0xc0000080, msr_gs_base = 0xc0000101, msr_x2apic = 0x800;
+constexpr std::uint32_t msr_apic_base = 0x1b, msr_efer = 0xc0000080, msr_gs_base = 0xc0000101,
+                        msr_x2apic = 0x800;
 constexpr std::uint64_t cr0_write_protect = 1ULL << 16U;
 constexpr std::uint64_t cr4_global_pages = 1ULL << 7U;
 
@@ -14,7 +15,11 @@ inline std::uint64_t read_msr(std::uint32_t number) {
   return static_cast<std::uint64_t>(high) << 32U | low;
 }
 inline void write_msr(std::uint32_t number, std::uint64_t value) {
-  asm volatile("wrmsr" : : "c"(number), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32U)) : "memory");
+  asm volatile("wrmsr"
+               :
+               : "c"(number), "a"(static_cast<std::uint32_t>(value)),
+                 "d"(static_cast<std::uint32_t>(value >> 32U))
+               : "memory");
 }
 inline std::uint64_t time_stamp() {
   std::uint32_t low, high;
@@ -26,7 +31,9 @@ inline std::uint64_t read_cr0() {
   asm volatile("mov %%cr0, %0" : "=r"(value));
   return value;
 }
-inline void write_cr0(std::uint64_t value) { asm volatile("mov %0, %%cr0" : : "r"(value) : "memory"); }
+inline void write_cr0(std::uint64_t value) {
+  asm volatile("mov %0, %%cr0" : : "r"(value) : "memory");
+}
 inline std::uint64_t read_cr2() {
   std::uint64_t value;
   asm volatile("mov %%cr2, %0" : "=r"(value));
@@ -37,19 +44,26 @@ inline std::uint64_t read_cr3() {
   asm volatile("mov %%cr3, %0" : "=r"(value) : : "memory");
   return value;
 }
-inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
+inline void write_cr3(std::uint64_t value) {
+  asm volatile("mov %0, %%cr3" : : "r"(value) : "memory");
+}
 inline std::uint64_t read_flags() {
   std::uint64_t value;
   asm volatile("pushfq; pop %0" : "=r"(value));
   return value;
 }
-inline void invalidate_page(std::uint64_t address) { asm volatile("invlpg (%0)" : : "r"(address) : "memory"); }
+inline void invalidate_page(std::uint64_t address) {
+  asm volatile("invlpg (%0)" : : "r"(address) : "memory");
+}
 inline void interrupts_off() { asm volatile("cli" : : : "memory"); }
 inline void interrupts_on() { asm volatile("sti" : : : "memory"); }
-/// Sleeps until an interrupt; none is lost between the decision to sleep and the sleep. Interrupts are off before and after.
+/// Sleeps until an interrupt; none is lost between the decision to sleep and the sleep. Interrupts
+/// are off before and after.
 inline void sleep() { asm volatile("sti; hlt; cli" : : : "memory"); }
 inline void relax() { asm volatile("pause"); }
-inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+inline void out8(std::uint16_t port, std::uint8_t value) {
+  asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
 inline std::uint8_t in8(std::uint16_t port) {
   std::uint8_t value;
   asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));

@@ -54,7 +54,10 @@ bool make_interrupt_table() {
   auto* gates = static_cast<Gate*>(reach(interrupt_table));
   for (unsigned vector = 0; vector < vectors; ++vector) {
     std::uint64_t to = reinterpret_cast<std::uint64_t>(interrupt_stubs) + vector * stub_size;
-    std::uint8_t stack = vector == double_fault ? 1 : vector == nmi ? 2 : vector == machine_check ? 3 : 0;
+    std::uint8_t stack = vector == double_fault    ? 1
+                         : vector == nmi           ? 2
+                         : vector == machine_check ? 3
+                                                   : 0;
     gates[vector] = {static_cast<std::uint16_t>(to),
                      code_selector,
                      stack,
@@ -83,7 +86,8 @@ bool make_descriptors(unsigned core) {
   // Accessed bits set beforehand: the core would have to write them.
   tables->segments[1] = 0x00209b0000000000;
   tables->segments[2] = 0x0000930000000000;
-  tables->segments[3] = (sizeof(TaskState) - 1) | (task & 0xffffffU) << 16U | 0x89ULL << 40U | (task >> 24U & 0xffU) << 56U;
+  tables->segments[3] = (sizeof(TaskState) - 1) | (task & 0xffffffU) << 16U | 0x89ULL << 40U |
+                        (task >> 24U & 0xffU) << 56U;
   tables->segments[4] = task >> 32U;
   return true;
 }
@@ -105,7 +109,8 @@ void load_descriptors(unsigned number) {
       "ltr %w4\n\t"
       "lidt %1"
       :
-      : "m"(segments), "m"(gates), "i"(code_selector), "r"(static_cast<std::uint32_t>(data_selector)),
+      : "m"(segments), "m"(gates), "i"(code_selector),
+        "r"(static_cast<std::uint32_t>(data_selector)),
         "r"(static_cast<std::uint32_t>(task_selector))
       : "rax", "memory");
   static Core* self[core_limit];

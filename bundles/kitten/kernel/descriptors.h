@@ -1,4 +1,5 @@
-// Each core's segment and task state tables, and the interrupt table they share. All are read-only once made.
+// Each core's segment and task state tables, and the interrupt table they share. All are read-only
+// once made.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,6 @@
-// Reading a static ELF64 executable for x86-64 (System V ABI, "Object Files"). Freestanding: Linux loads the kernel with it. The file
-// is untrusted: every offset and length is checked before it is used.
+// Reading a static ELF64 executable for x86-64 (System V ABI, "Object Files"). Freestanding: Linux
+// loads the kernel with it. The file is untrusted: every offset and length is checked before it is
+// used.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,10 @@ class ElfImage {
  public:
   static constexpr unsigned segment_limit = 16;
 
-  ElfImage(const void* file, std::size_t size) : file_(static_cast<const unsigned char*>(file)), size_(size) { problem_ = read(); }
+  ElfImage(const void* file, std::size_t size)
+      : file_(static_cast<const unsigned char*>(file)), size_(size) {
+    problem_ = read();
+  }
 
   /// Null when the file can be loaded, else what is wrong with it.
   [[nodiscard]] const char* problem() const { return problem_; }
@@ -52,31 +56,40 @@ class ElfImage {
     if (id[4] != 2 || id[5] != 1) return "it is not 64-bit little-endian";
     if (header.machine != 62) return "it is not for x86-64";
     if (header.type != 2) return "it is no static executable";
-    if (header.program_size != sizeof(Program) || header.program_count == 0) return "it has no program headers";
-    if (header.program_offset > size_ || header.program_count > (size_ - header.program_offset) / sizeof(Program))
+    if (header.program_size != sizeof(Program) || header.program_count == 0)
+      return "it has no program headers";
+    if (header.program_offset > size_ ||
+        header.program_count > (size_ - header.program_offset) / sizeof(Program))
       return "its program headers lie outside the file";
     entry_ = header.entry;
     low_ = ~0ULL;
     for (unsigned i = 0; i < header.program_count; ++i) {
       Program program;
-      __builtin_memcpy(&program, file_ + header.program_offset + i * sizeof program, sizeof program);
+      __builtin_memcpy(&program, file_ + header.program_offset + i * sizeof program,
+                       sizeof program);
       if (program.type != 1 || program.memory_size == 0) continue;
       if (count_ == segment_limit) return "it has too many segments";
-      if (program.offset > size_ || program.file_size > size_ - program.offset) return "a segment lies outside the file: it is truncated";
-      if (program.file_size > program.memory_size) return "a segment is larger in the file than in memory";
-      if (program.address + program.memory_size < program.address) return "a segment wraps around the end of memory";
+      if (program.offset > size_ || program.file_size > size_ - program.offset)
+        return "a segment lies outside the file: it is truncated";
+      if (program.file_size > program.memory_size)
+        return "a segment is larger in the file than in memory";
+      if (program.address + program.memory_size < program.address)
+        return "a segment wraps around the end of memory";
       for (unsigned j = 0; j < count_; ++j)
         if (program.address < segments_[j].address + segments_[j].memory_size &&
             segments_[j].address < program.address + program.memory_size)
           return "two segments overlap";
-      segments_[count_++] = {program.address,   program.memory_size,       program.offset,
-                             program.file_size, (program.flags & 2U) != 0, (program.flags & 1U) != 0};
+      segments_[count_++] = {
+          program.address,   program.memory_size,       program.offset,
+          program.file_size, (program.flags & 2U) != 0, (program.flags & 1U) != 0};
       if (program.address < low_) low_ = program.address;
-      if (program.address + program.memory_size > high_) high_ = program.address + program.memory_size;
+      if (program.address + program.memory_size > high_)
+        high_ = program.address + program.memory_size;
     }
     if (count_ == 0) return "it has no segments to load";
     for (unsigned i = 0; i < count_; ++i)
-      if (segments_[i].execute && entry_ >= segments_[i].address && entry_ < segments_[i].address + segments_[i].memory_size)
+      if (segments_[i].execute && entry_ >= segments_[i].address &&
+          entry_ < segments_[i].address + segments_[i].memory_size)
         return nullptr;
     return "its entry point is in no executable segment";
   }

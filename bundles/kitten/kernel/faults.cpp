@@ -114,9 +114,11 @@ void report(hobbes_fault& to, const Frame& frame, const char* why) {
   if (__atomic_exchange_n(&dying, 1U, __ATOMIC_ACQ_REL) != 0) cpu::stop();
   halt_others();
   report(status().fault, frame, why);
-  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_FAULTED), __ATOMIC_RELEASE);
+  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_FAULTED),
+                   __ATOMIC_RELEASE);
   if (alone != 0) {
-    if (cpu::identify(HOBBES_VM_LEAF).b == HOBBES_VM_MAGIC) cpu::out8(HOBBES_VM_PANIC_PORT, HOBBES_VM_PANICKED);
+    if (cpu::identify(HOBBES_VM_LEAF).b == HOBBES_VM_MAGIC)
+      cpu::out8(HOBBES_VM_PANIC_PORT, HOBBES_VM_PANICKED);
     cpu::out8(0xf4, 0x7f);
   }
   ring_linux();
@@ -151,8 +153,10 @@ extern "C" void interrupt(Frame* frame) {
   Core& me = this_core();
   me.interrupts = me.interrupts + 1;
   __atomic_store_n(&status().interrupts[me.number], me.interrupts, __ATOMIC_RELAXED);
-  if (me.number == 0) __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
-  // A vector the controller did not deliver (a spurious one, a software interrupt) must not be acknowledged.
+  if (me.number == 0)
+    __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
+  // A vector the controller did not deliver (a spurious one, a software interrupt) must not be
+  // acknowledged.
   bool acknowledge = apic::in_service(static_cast<unsigned>(frame->vector));
   switch (frame->vector) {
     case HOBBES_KITTEN_DOORBELL:

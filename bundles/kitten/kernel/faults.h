@@ -1,4 +1,5 @@
-// What happens when something goes wrong: a report on the status page, and the end of this enclave alone.
+// What happens when something goes wrong: a report on the status page, and the end of this enclave
+// alone.
 #pragma once
 
 namespace kitten {

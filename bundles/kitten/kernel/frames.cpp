@@ -36,12 +36,16 @@ void Frames::mark(Extent& extent, std::uint64_t n, std::uint64_t count, bool val
   extent.free = value ? extent.free - count : extent.free + count;
 }
 
-bool Frames::add(std::uint64_t address, std::uint64_t size, std::uint32_t slot, std::uint64_t reserved) {
-  if (count_ == capacity || address == 0 || size == 0 || (address | size) % block != 0 || address + size < address || reserved % frame != 0)
+bool Frames::add(std::uint64_t address, std::uint64_t size, std::uint32_t slot,
+                 std::uint64_t reserved) {
+  if (count_ == capacity || address == 0 || size == 0 || (address | size) % block != 0 ||
+      address + size < address || reserved % frame != 0)
     return false;
   for (unsigned i = 0; i < count_; ++i) {
     const Extent& other = extents_[i];
-    if (other.slot == slot || (address < other.address + other.size && other.address < address + size)) return false;
+    if (other.slot == slot ||
+        (address < other.address + other.size && other.address < address + size))
+      return false;
   }
   std::uint64_t frames = size / frame;
   std::uint64_t book_frames = (frames / 8 + frame - 1) / frame;
@@ -88,7 +92,8 @@ std::uint64_t Frames::take(Use use) {
     std::uint64_t frames = extent.size / frame;
     for (std::uint64_t word = extent.hint / 64; word * 64 < frames; ++word) {
       if (~extent.bitmap[word] == 0) continue;
-      std::uint64_t n = word * 64 + static_cast<std::uint64_t>(__builtin_ctzll(~extent.bitmap[word]));
+      std::uint64_t n =
+          word * 64 + static_cast<std::uint64_t>(__builtin_ctzll(~extent.bitmap[word]));
       if (n >= frames) break;
       mark(extent, n, 1, true);
       extent.hint = n + 1;
@@ -107,7 +112,8 @@ std::uint64_t Frames::take_block(Use use) {
     Extent& extent = extents_[i];
     for (std::uint64_t n = 0; extent.free >= count && n < extent.size / frame; n += count) {
       bool whole = true;
-      for (std::uint64_t word = n / 64; word < (n + count) / 64; ++word) whole &= extent.bitmap[word] == 0;
+      for (std::uint64_t word = n / 64; word < (n + count) / 64; ++word)
+        whole &= extent.bitmap[word] == 0;
       if (!whole) continue;
       mark(extent, n, count, true);
       extent.used[index_of(use)] += count;
@@ -119,7 +125,8 @@ std::uint64_t Frames::take_block(Use use) {
 
 Frames::Extent* Frames::holder_of(std::uint64_t address) {
   for (unsigned i = 0; i < count_; ++i)
-    if (address >= extents_[i].address && address < extents_[i].address + extents_[i].size) return &extents_[i];
+    if (address >= extents_[i].address && address < extents_[i].address + extents_[i].size)
+      return &extents_[i];
   return nullptr;
 }
 

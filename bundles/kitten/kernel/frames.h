@@ -1,4 +1,5 @@
-// Physical memory: extents of it, handed out as 4 KiB frames or 2 MiB blocks. Freestanding; unit-tested on the host.
+// Physical memory: extents of it, handed out as 4 KiB frames or 2 MiB blocks. Freestanding;
+// unit-tested on the host.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,10 +19,13 @@ class Frames {
   /// `translate` makes a physical address readable.
   constexpr explicit Frames(void* (*translate)(std::uint64_t)) : translate_(translate) {}
 
-  /// Adds memory (multiples of 2 MiB), of which the first `reserved` bytes are in use by the kernel for good. Its books are kept in its own
-  /// first free frames. False: no room for another extent, misaligned, too small, or overlapping one that is here.
-  bool add(std::uint64_t address, std::uint64_t size, std::uint32_t slot, std::uint64_t reserved = 0);
-  /// Forgets a wholly free extent. 0 when it is not wholly free (or unknown), else its address, for unmapping.
+  /// Adds memory (multiples of 2 MiB), of which the first `reserved` bytes are in use by the kernel
+  /// for good. Its books are kept in its own first free frames. False: no room for another extent,
+  /// misaligned, too small, or overlapping one that is here.
+  bool add(std::uint64_t address, std::uint64_t size, std::uint32_t slot,
+           std::uint64_t reserved = 0);
+  /// Forgets a wholly free extent. 0 when it is not wholly free (or unknown), else its address, for
+  /// unmapping.
   std::uint64_t remove(std::uint32_t slot, std::uint64_t* size);
   /// What keeps an extent from being removed: frames in use by kind. Null: unknown slot.
   [[nodiscard]] const std::uint32_t* in_use(std::uint32_t slot) const;
@@ -47,7 +51,9 @@ class Frames {
     std::uint32_t used[static_cast<std::size_t>(Use::kinds)];
   };
   Extent* holder_of(std::uint64_t address);
-  static bool taken(const Extent& extent, std::uint64_t n) { return (extent.bitmap[n / 64] >> (n % 64) & 1U) != 0; }
+  static bool taken(const Extent& extent, std::uint64_t n) {
+    return (extent.bitmap[n / 64] >> (n % 64) & 1U) != 0;
+  }
   static void mark(Extent& extent, std::uint64_t n, std::uint64_t count, bool value);
 
   void* (*translate_)(std::uint64_t);

@@ -1,11 +1,12 @@
-/* Kitten's address space; the same in every enclave, wherever its memory is. Also read by the assembler.
+/* Kitten's address space; the same in every enclave, wherever its memory is. Also read by the
+ * assembler.
  *
- *   0xffff800000000000  every byte of its own memory, at this plus its physical address (tables and stacks read-only, the image absent)
- *   0xffffc00000000000  stacks, one megabyte of addresses per core, guard pages between
- *   0xffffe00000000000  the local APIC
- *   0xfffff00000000000  windows: Linux's frames that its control process has pinned, 64 GiB of addresses each
- *   0xffffffff80000000  the image: text, constants, data
- *   0xffffffff80200000  the first 2 MiB of its memory: status page, boot parameters, rings (abi/kitten.h)
+ *   0xffff800000000000  every byte of its own memory, at this plus its physical address (tables and
+ * stacks read-only, the image absent) 0xffffc00000000000  stacks, one megabyte of addresses per
+ * core, guard pages between 0xffffe00000000000  the local APIC 0xfffff00000000000  windows: Linux's
+ * frames that its control process has pinned, 64 GiB of addresses each 0xffffffff80000000  the
+ * image: text, constants, data 0xffffffff80200000  the first 2 MiB of its memory: status page, boot
+ * parameters, rings (abi/kitten.h)
  */
 #ifndef KITTEN_LAYOUT_H
 #define KITTEN_LAYOUT_H
@@ -33,7 +34,8 @@ constexpr uint64_t block_size = 0x200000;
 
 static_assert(__builtin_offsetof(hobbes_status, fault) == STATUS_FAULT);
 static_assert(__builtin_offsetof(hobbes_status, state) == 12);
-static_assert(__builtin_offsetof(hobbes_fault, error) == 8 && __builtin_offsetof(hobbes_fault, cr2) == 40);
+static_assert(__builtin_offsetof(hobbes_fault, error) == 8 &&
+              __builtin_offsetof(hobbes_fault, cr2) == 40);
 
 }  // namespace kitten
 #endif

@@ -4,7 +4,8 @@
 
 namespace kitten {
 
-/// Called by a core that waits for another, so that it goes on serving translation shootdowns (cores.cpp).
+/// Called by a core that waits for another, so that it goes on serving translation shootdowns
+/// (cores.cpp).
 void serve_while_waiting();
 
 class SpinLock {

@@ -27,10 +27,14 @@ void copy_name(char (&to)[n], const char (&from)[n]) {
 // Linux built this, but nothing of it is taken on trust.
 const char* fault_of(const hobbes_boot& b) {
   if (b.magic != HOBBES_BOOT_MAGIC) return "the boot parameters have no magic number";
-  if (b.version != HOBBES_KITTEN_VERSION || b.size < sizeof b) return "the boot parameters are of another version";
-  if (b.cores == 0 || b.cores > HOBBES_KITTEN_CORES) return "the boot parameters name no cores, or too many";
-  if (b.extents == 0 || b.extents > HOBBES_KITTEN_EXTENTS) return "the boot parameters name no memory, or too many extents";
-  if (b.extent[0].address != b.base || b.base % block_size != 0 || b.extent[0].size < 4 * block_size)
+  if (b.version != HOBBES_KITTEN_VERSION || b.size < sizeof b)
+    return "the boot parameters are of another version";
+  if (b.cores == 0 || b.cores > HOBBES_KITTEN_CORES)
+    return "the boot parameters name no cores, or too many";
+  if (b.extents == 0 || b.extents > HOBBES_KITTEN_EXTENTS)
+    return "the boot parameters name no memory, or too many extents";
+  if (b.extent[0].address != b.base || b.base % block_size != 0 ||
+      b.extent[0].size < 4 * block_size)
     return "the first extent must begin at the base and have 8 MiB";
   return nullptr;
 }
@@ -49,9 +53,11 @@ namespace {
       print(Line() << "extent " << i << " of the boot parameters is unusable");
   status().memory = frames().total();
   status().memory_free = frames().free();
-  print(Line() << "kitten: enclave '" << self.name << "', " << boot.cores << " cores, " << (frames().total() >> 20U) << " MiB");
+  print(Line() << "kitten: enclave '" << self.name << "', " << boot.cores << " cores, "
+               << (frames().total() >> 20U) << " MiB");
   if (self.command_line[0] != '\0') print(Line() << "command line: " << self.command_line);
-  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_RUNNING), __ATOMIC_RELEASE);
+  __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_RUNNING),
+                   __ATOMIC_RELEASE);
   ring_linux();
   if (alone != 0) run_alone();
   serve_commands();
@@ -72,7 +78,8 @@ extern "C" [[noreturn]] void kernel_main(std::uint64_t start_info) {
   // Of what Linux has taken for us, only the boot extents are mapped.
   for (std::uint64_t& word : status().released) word = ~0ULL;
   for (unsigned i = 0; i < boot.extents; ++i)
-    if (boot.extent[i].slot < HOBBES_KITTEN_SLOTS) status().released[boot.extent[i].slot / 64] &= ~(1ULL << (boot.extent[i].slot % 64));
+    if (boot.extent[i].slot < HOBBES_KITTEN_SLOTS)
+      status().released[boot.extent[i].slot / 64] &= ~(1ULL << (boot.extent[i].slot % 64));
   self.enclave = boot.enclave;
   copy_name(self.name, boot.name);
   copy_name(self.command_line, boot.command_line);

@@ -48,7 +48,9 @@ class ProtectedFrames {
   void give(std::uint64_t address) {
     if (free_count_ < capacity) free_[free_count_++] = address;
   }
-  [[nodiscard]] std::uint64_t available() const { return free_count_ + (end_ - next_) / frame_size; }
+  [[nodiscard]] std::uint64_t available() const {
+    return free_count_ + (end_ - next_) / frame_size;
+  }
 
  private:
   static constexpr unsigned capacity = 1024;
@@ -58,9 +60,12 @@ class ProtectedFrames {
 };
 ProtectedFrames protected_frames;
 
-// In the final tables the physical map; before, the early identity window that `enter_memory` has made over the protected block.
+// In the final tables the physical map; before, the early identity window that `enter_memory` has
+// made over the protected block.
 std::uint64_t early_offset = 0;
-std::uint64_t* reach(std::uint64_t table) { return reinterpret_cast<std::uint64_t*>(mapped ? physical_map + table : early_offset + table); }
+std::uint64_t* reach(std::uint64_t table) {
+  return reinterpret_cast<std::uint64_t*>(mapped ? physical_map + table : early_offset + table);
+}
 
 class KernelTables final : public TableMemory {
  public:
@@ -72,7 +77,9 @@ class KernelTables final : public TableMemory {
     return out;
   }
   void give(std::uint64_t address) override { protected_frames.give(address); }
-  [[nodiscard]] const std::uint64_t* table(std::uint64_t address) const override { return reach(address); }
+  [[nodiscard]] const std::uint64_t* table(std::uint64_t address) const override {
+    return reach(address);
+  }
   void store(std::uint64_t table, unsigned index, std::uint64_t entry) override {
     WriteWindow window;
     __atomic_store_n(reach(table) + index, entry, __ATOMIC_RELEASE);
@@ -114,7 +121,8 @@ WriteWindow::~WriteWindow() {
 Frames& frames() { return all_frames; }
 
 void enter_memory(std::uint64_t base, std::uint64_t size, std::uint32_t slot) {
-  // One more 2 MiB page of the early tables, after image and shared window, shows the protected block.
+  // One more 2 MiB page of the early tables, after image and shared window, shows the protected
+  // block.
   auto* directory = early_directory_high;
   std::uint64_t protected_block = base + 2 * block_size;
   directory[2] = protected_block | 0x83U;
@@ -128,11 +136,13 @@ void enter_memory(std::uint64_t base, std::uint64_t size, std::uint32_t slot) {
   auto map_image = [&](std::uint64_t from, std::uint64_t to, Access access) {
     return tables.map(from, image + (from - IMAGE_ADDRESS), to - from, access);
   };
-  bool good = tables.create() && map_image(IMAGE_ADDRESS, address_of(text_end), code) &&
-              map_image(address_of(text_end), address_of(rodata_end), constant) &&
-              map_image(address_of(rodata_end), address_of(image_end), data) && tables.map(SHARED_ADDRESS, base, block_size, data) &&
-              tables.map(physical_map + protected_block, protected_block, block_size, constant) &&
-              tables.map(physical_map + base + fixed_bytes, base + fixed_bytes, size - fixed_bytes, data);
+  bool good =
+      tables.create() && map_image(IMAGE_ADDRESS, address_of(text_end), code) &&
+      map_image(address_of(text_end), address_of(rodata_end), constant) &&
+      map_image(address_of(rodata_end), address_of(image_end), data) &&
+      tables.map(SHARED_ADDRESS, base, block_size, data) &&
+      tables.map(physical_map + protected_block, protected_block, block_size, constant) &&
+      tables.map(physical_map + base + fixed_bytes, base + fixed_bytes, size - fixed_bytes, data);
   require(good, "no memory for the first page tables");
   mapped = true;
   kernel_root = tables.root();
@@ -142,7 +152,8 @@ void enter_memory(std::uint64_t base, std::uint64_t size, std::uint32_t slot) {
 
 int add_memory(std::uint64_t address, std::uint64_t size, std::uint32_t slot) {
   Locked locked(memory_lock);
-  if (address == 0 || (address | size) % block_size != 0 || size == 0 || address + size < address || address + size > 1ULL << 46U)
+  if (address == 0 || (address | size) % block_size != 0 || size == 0 || address + size < address ||
+      address + size > 1ULL << 46U)
     return EINVAL;
   if (!refill()) return ENOMEM;
   if (!tables.map(physical_map + address, address, size, data)) return EEXIST;
@@ -167,11 +178,14 @@ std::uint64_t take_protected() {
   return refill() ? table_memory.take() : 0;
 }
 
-std::uint64_t* window_at(unsigned window) { return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride); }
+std::uint64_t* window_at(unsigned window) {
+  return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride);
+}
 
-int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable) {
-  if ((offset | physical | size) % frame_size != 0 || size == 0 || offset > window_stride || size > window_stride - offset ||
-      physical + size < physical || physical + size > 1ULL << 46U)
+int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size,
+               bool writable) {
+  if ((offset | physical | size) % frame_size != 0 || size == 0 || offset > window_stride ||
+      size > window_stride - offset || physical + size < physical || physical + size > 1ULL << 46U)
     return EINVAL;
   Locked locked(memory_lock);
   if (!refill()) return ENOMEM;
@@ -211,7 +225,8 @@ std::uint64_t make_stack(unsigned core, unsigned which) {
 
 void map_device(std::uint64_t virtual_address, std::uint64_t physical) {
   Locked locked(memory_lock);
-  require(refill() && tables.map(virtual_address, physical, frame_size, {true, false, true}), "no memory to map a device");
+  require(refill() && tables.map(virtual_address, physical, frame_size, {true, false, true}),
+          "no memory to map a device");
 }
 
 }  // namespace kitten

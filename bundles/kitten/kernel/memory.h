@@ -7,7 +7,8 @@
 
 namespace kitten {
 
-/// While it lives, this core may write to read-only pages: page tables, descriptor tables. Interrupts are off; keep it short.
+/// While it lives, this core may write to read-only pages: page tables, descriptor tables.
+/// Interrupts are off; keep it short.
 class WriteWindow {
  public:
   WriteWindow();
@@ -31,12 +32,14 @@ int remove_memory(std::uint32_t slot);
 std::uint64_t take_protected();
 
 /// Frames of Linux at a place of a window. 0 or an errno.
-int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size, bool writable);
+int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size,
+               bool writable);
 int unmap_window(unsigned window, std::uint64_t size);
 /// Where a window begins.
 std::uint64_t* window_at(unsigned window);
 
-/// A stack with unmapped pages around it, `which` of the core's: 0 normal, 1 double fault, 2 NMI, 3 machine check. Its top, 0: no memory.
+/// A stack with unmapped pages around it, `which` of the core's: 0 normal, 1 double fault, 2 NMI, 3
+/// machine check. Its top, 0: no memory.
 std::uint64_t make_stack(unsigned core, unsigned which);
 /// The range of addresses of that stack.
 void stack_bounds(unsigned core, unsigned which, std::uint64_t* low, std::uint64_t* high);

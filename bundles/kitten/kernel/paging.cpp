@@ -3,17 +3,21 @@
 namespace kitten {
 namespace {
 
-constexpr std::uint64_t present = 1, writable = 2, cache_off = 0x18, large = 0x80, no_execute = 1ULL << 63U;
+constexpr std::uint64_t present = 1, writable = 2, cache_off = 0x18, large = 0x80,
+                        no_execute = 1ULL << 63U;
 constexpr std::uint64_t address_mask = 0x000ffffffffff000;
 constexpr std::uint64_t access_mask = writable | cache_off | no_execute;
 constexpr unsigned top = 3;
 
 std::uint64_t span(unsigned level) { return 1ULL << (12 + 9 * level); }
-unsigned index_at(std::uint64_t address, unsigned level) { return static_cast<unsigned>(address >> (12 + 9 * level)) & 511U; }
+unsigned index_at(std::uint64_t address, unsigned level) {
+  return static_cast<unsigned>(address >> (12 + 9 * level)) & 511U;
+}
 bool is_leaf(std::uint64_t entry, unsigned level) { return level == 0 || (entry & large) != 0; }
 
 std::uint64_t bits_of(Access access) {
-  return (access.write ? writable : 0) | (access.uncached ? cache_off : 0) | (access.execute ? 0 : no_execute);
+  return (access.write ? writable : 0) | (access.uncached ? cache_off : 0) |
+         (access.execute ? 0 : no_execute);
 }
 
 std::uint64_t leaf(std::uint64_t physical, unsigned level, std::uint64_t access_bits) {
@@ -46,8 +50,11 @@ std::uint64_t PageTables::step(std::uint64_t table, unsigned index) {
   return made;
 }
 
-bool PageTables::map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size, Access access) {
-  if ((access.write && access.execute) || size == 0 || (virtual_address | physical | size) % span(0) != 0) return false;
+bool PageTables::map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size,
+                     Access access) {
+  if ((access.write && access.execute) || size == 0 ||
+      (virtual_address | physical | size) % span(0) != 0)
+    return false;
   std::uint64_t done = 0;
   while (done < size) {
     std::uint64_t to = virtual_address + done, from = physical + done;
@@ -55,7 +62,8 @@ bool PageTables::map(std::uint64_t virtual_address, std::uint64_t physical, std:
     for (unsigned higher = 1; higher <= (gigabyte_pages_ ? 2U : 1U); ++higher)
       if ((to | from) % span(higher) == 0 && size - done >= span(higher)) level = higher;
     std::uint64_t table = root_;
-    for (unsigned above = top; above > level && table != 0; --above) table = step(table, index_at(to, above));
+    for (unsigned above = top; above > level && table != 0; --above)
+      table = step(table, index_at(to, above));
     bool taken = table != 0 && (memory_->table(table)[index_at(to, level)] & present) != 0;
     if (table == 0 || taken) {
       if (done != 0) (void)unmap(virtual_address, done);
@@ -72,11 +80,14 @@ bool PageTables::map(std::uint64_t virtual_address, std::uint64_t physical, std:
 bool PageTables::split_at(std::uint64_t virtual_address) {
   for (;;) {
     Place at = walk(virtual_address, 0);
-    if ((at.entry & present) == 0 || at.level == 0 || virtual_address % span(at.level) == 0) return true;
+    if ((at.entry & present) == 0 || at.level == 0 || virtual_address % span(at.level) == 0)
+      return true;
     std::uint64_t table = memory_->take();
     if (table == 0) return false;
     for (unsigned i = 0; i < 512; ++i)
-      memory_->store(table, i, leaf((at.entry & address_mask) + i * span(at.level - 1), at.level - 1, at.entry & access_mask));
+      memory_->store(table, i,
+                     leaf((at.entry & address_mask) + i * span(at.level - 1), at.level - 1,
+                          at.entry & access_mask));
     memory_->store(at.table, at.index, table | present | writable);
   }
 }
@@ -119,10 +130,12 @@ bool PageTables::unmap(std::uint64_t virtual_address, std::uint64_t size) {
 
 bool PageTables::protect(std::uint64_t virtual_address, std::uint64_t size, Access access) {
   std::uint64_t end = virtual_address + size;
-  if ((access.write && access.execute) || !split_at(virtual_address) || !split_at(end)) return false;
+  if ((access.write && access.execute) || !split_at(virtual_address) || !split_at(end))
+    return false;
   for (std::uint64_t at = virtual_address; at < end;) {
     Place place = walk(at, 0);
-    if ((place.entry & present) != 0) memory_->store(place.table, place.index, (place.entry & ~access_mask) | bits_of(access));
+    if ((place.entry & present) != 0)
+      memory_->store(place.table, place.index, (place.entry & ~access_mask) | bits_of(access));
     std::uint64_t next = (at / span(place.level) + 1) * span(place.level);
     if (next == 0) break;
     at = next;
@@ -130,7 +143,8 @@ bool PageTables::protect(std::uint64_t virtual_address, std::uint64_t size, Acce
   return true;
 }
 
-bool PageTables::find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access, std::uint64_t* page_size) const {
+bool PageTables::find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access,
+                      std::uint64_t* page_size) const {
   Place at = walk(virtual_address, 0);
   if ((at.entry & present) == 0) return false;
   *physical = (at.entry & address_mask & ~(span(at.level) - 1)) + virtual_address % span(at.level);

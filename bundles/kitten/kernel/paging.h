@@ -1,10 +1,12 @@
-// Page tables of x86-64, four levels (AMD64 Architecture Programmer's Manual vol. 2, 5.3). Freestanding; unit-tested on the host.
+// Page tables of x86-64, four levels (AMD64 Architecture Programmer's Manual vol. 2, 5.3).
+// Freestanding; unit-tested on the host.
 #pragma once
 #include <cstdint>
 
 namespace kitten {
 
-/// Where tables come from and how they are reached. The kernel's own opens a write window, since its tables are mapped read-only.
+/// Where tables come from and how they are reached. The kernel's own opens a write window, since
+/// its tables are mapped read-only.
 class TableMemory {
  public:
   /// A cleared frame, 0: none left.
@@ -25,21 +27,26 @@ struct Access {
 /// One address space. Not thread-safe; translations cached by cores are the caller's matter.
 class PageTables {
  public:
-  constexpr PageTables(TableMemory& memory, bool gigabyte_pages) : memory_(&memory), gigabyte_pages_(gigabyte_pages) {}
+  constexpr PageTables(TableMemory& memory, bool gigabyte_pages)
+      : memory_(&memory), gigabyte_pages_(gigabyte_pages) {}
   /// Makes the root. False: no memory.
   bool create();
   [[nodiscard]] std::uint64_t root() const { return root_; }
 
-  /// Maps `size` bytes with the largest pages that fit. All multiples of 4 KiB. False: out of memory, something is mapped there
-  /// already, or the access is refused; then nothing of the range is mapped.
-  bool map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size, Access access);
-  /// Takes mappings away; parts that are not mapped are passed over. Large pages that lie across an end are split. False: no memory to
-  /// split with; then nothing has changed.
+  /// Maps `size` bytes with the largest pages that fit. All multiples of 4 KiB. False: out of
+  /// memory, something is mapped there already, or the access is refused; then nothing of the range
+  /// is mapped.
+  bool map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size,
+           Access access);
+  /// Takes mappings away; parts that are not mapped are passed over. Large pages that lie across an
+  /// end are split. False: no memory to split with; then nothing has changed.
   bool unmap(std::uint64_t virtual_address, std::uint64_t size);
-  /// Changes the access of what is mapped in the range, splitting large pages at its ends. False: no memory.
+  /// Changes the access of what is mapped in the range, splitting large pages at its ends. False:
+  /// no memory.
   bool protect(std::uint64_t virtual_address, std::uint64_t size, Access access);
   /// Where an address leads. False: not mapped.
-  bool find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access, std::uint64_t* page_size) const;
+  bool find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access,
+            std::uint64_t* page_size) const;
 
  private:
   struct Place {

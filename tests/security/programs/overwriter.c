@@ -84,7 +84,8 @@ int main(int argc, char** argv) {
       snprintf(pid, sizeof pid, "%d", next + i);
       if (next + i > 1) look_at(pid);
     }
-    for (int i = 0; i < 2; ++i) look_at(i == 0 ? "20000" : "20001");  // remora gives its ranks these
+    for (int i = 0; i < 2; ++i)
+      look_at(i == 0 ? "20000" : "20001");  // remora gives its ranks these
     while (waitpid(-1, NULL, WNOHANG) > 0) continue;
   }
   FILE* report = fopen("report.new", "w");

@@ -1,4 +1,5 @@
-// A running co-kernel as its control process sees it: status page, console, command channel, heartbeat. What it reads is untrusted.
+// A running co-kernel as its control process sees it: status page, console, command channel,
+// heartbeat. What it reads is untrusted.
 #pragma once
 #include <sys/types.h>
 
@@ -22,12 +23,15 @@ namespace hobbes {
 class Cokernel {
  public:
   /// `print` is given what the kernel writes to its console.
-  static Result<Cokernel> attach(ModuleEnclave module, KittenPlan plan, std::function<void(const std::string&)> print);
+  static Result<Cokernel> attach(ModuleEnclave module, KittenPlan plan,
+                                 std::function<void(const std::string&)> print);
 
   /// Starts core 0 and then the others. Errors: what the kernel reported, or Code::timeout.
   Result<void> boot();
-  /// Asks the kernel and waits for its answer. Errors: Code::timeout; the kernel's own errno; its death.
-  Result<std::string> call(unsigned operation, const std::string& payload, std::chrono::milliseconds deadline = std::chrono::seconds(5));
+  /// Asks the kernel and waits for its answer. Errors: Code::timeout; the kernel's own errno; its
+  /// death.
+  Result<std::string> call(unsigned operation, const std::string& payload,
+                           std::chrono::milliseconds deadline = std::chrono::seconds(5));
   template <class T>
   static std::string bytes_of(const T& value) {
     return std::string(reinterpret_cast<const char*>(&value), sizeof value);
@@ -40,7 +44,8 @@ class Cokernel {
   /// Why the kernel does not run any more; empty while it does. `shut_down()` tells an orderly end.
   [[nodiscard]] std::string death() const;
   [[nodiscard]] bool shut_down() const;
-  /// Once a second: an idle kernel is asked for a sign of life, a silent one gets an NMI. The text says why it counts as crashed.
+  /// Once a second: an idle kernel is asked for a sign of life, a silent one gets an NMI. The text
+  /// says why it counts as crashed.
   std::optional<std::string> check_heartbeat();
 
   /// What the kernel says of itself.
@@ -51,8 +56,8 @@ class Cokernel {
   Result<void> remove_memory(unsigned slot);
   /// Makes the node's mirror visible to the kernel, or again after it grew.
   Result<void> show_mirror(const std::string& path);
-  /// Makes a segment of the plan visible to the kernel, for as long as it runs; nothing to do when it is already. Errors: Code::not_found
-  /// while there is none of that name.
+  /// Makes a segment of the plan visible to the kernel, for as long as it runs; nothing to do when
+  /// it is already. Errors: Code::not_found while there is none of that name.
   Result<void> show_segment(const std::string& name);
   [[nodiscard]] Json statistics() const;
   [[nodiscard]] const KittenPlan& plan() const { return plan_; }
@@ -60,7 +65,9 @@ class Cokernel {
  private:
   Cokernel(ModuleEnclave module, KittenPlan plan, std::function<void(const std::string&)> print)
       : module_(std::move(module)), plan_(std::move(plan)), print_(std::move(print)) {}
-  [[nodiscard]] const hobbes_status& status() const { return *static_cast<const hobbes_status*>(shared_.base()); }
+  [[nodiscard]] const hobbes_status& status() const {
+    return *static_cast<const hobbes_status*>(shared_.base());
+  }
   [[nodiscard]] std::uint32_t state() const;
   void ring();
   void wait(std::chrono::milliseconds limit);
@@ -68,7 +75,8 @@ class Cokernel {
   Result<unsigned> show(unsigned window, const Mapping& memory, bool writable);
   Result<void> hide(unsigned slot);
   Result<void> start_core(const TakenCore& core, unsigned number);
-  Result<void> await(const std::function<bool()>& condition, std::chrono::milliseconds deadline, const std::string& attempt);
+  Result<void> await(const std::function<bool()>& condition, std::chrono::milliseconds deadline,
+                     const std::string& attempt);
 
   ModuleEnclave module_;
   KittenPlan plan_;

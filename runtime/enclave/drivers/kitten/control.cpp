@@ -1,6 +1,8 @@
-// The control process of a co-kernel: the enclave process of kind `kitten`. hobbes-run has taken cores and memory and loaded the image;
-// this boots it, passes its console on, answers requests about it, watches its heartbeat, and ends when it ends. Descriptors:
-// enclave/drivers/kitten/plan.h. Exit: 0 after an orderly shutdown, by SIGABRT when the kernel crashed.
+// The control process of a co-kernel: the enclave process of kind `kitten`. hobbes-run has taken
+// cores and memory and loaded the image; this boots it, passes its console on, answers requests
+// about it, watches its heartbeat, and ends when it ends. Descriptors:
+// enclave/drivers/kitten/plan.h. Exit: 0 after an orderly shutdown, by SIGABRT when the kernel
+// crashed.
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -65,8 +67,10 @@ class Control {
     show_mirror();
     show_segments();
     for (;;) {
-      std::vector<pollfd> watched = {
-          {kernel_.doorbell(), POLLIN, 0}, {signal_fd.get(), POLLIN, 0}, {timer.get(), POLLIN, 0}, {kitten_socket, POLLIN, 0}};
+      std::vector<pollfd> watched = {{kernel_.doorbell(), POLLIN, 0},
+                                     {signal_fd.get(), POLLIN, 0},
+                                     {timer.get(), POLLIN, 0},
+                                     {kitten_socket, POLLIN, 0}};
       for (const Channel& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
       (void)::poll(watched.data(), watched.size(), -1);
       kernel_.drain();
@@ -101,7 +105,8 @@ class Control {
   void tick() {
     if (auto why = kernel_.check_heartbeat()) crash(kernel_.plan(), *why);
     if (++ticks_ % 2 != 0) return;
-    if (auto client = Client::connect(false)) (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
+    if (auto client = Client::connect(false))
+      (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
     show_mirror();
     show_segments();
   }
@@ -110,7 +115,8 @@ class Control {
   void show_mirror() {
     auto shown = kernel_.show_mirror(mirror_path());
     std::string problem = shown ? "" : shown.error().text();
-    if (problem != mirror_problem_ && !problem.empty()) print("kitten sees no mirror: " + problem + "\n");
+    if (problem != mirror_problem_ && !problem.empty())
+      print("kitten sees no mirror: " + problem + "\n");
     mirror_problem_ = problem;
   }
 
@@ -119,8 +125,10 @@ class Control {
     for (const auto& [name, writable] : kernel_.plan().segments) {
       auto shown = kernel_.show_segment(name);
       if (shown || shown.error().code == Code::not_found) continue;
-      if (shown.error().code == Code::unavailable || shown.error().code == Code::timeout) return;  // hobbesd is away or busy
-      if (segment_problems_.insert(name).second) print("kitten does not get segment '" + name + "': " + shown.error().text() + "\n");
+      if (shown.error().code == Code::unavailable || shown.error().code == Code::timeout)
+        return;  // hobbesd is away or busy
+      if (segment_problems_.insert(name).second)
+        print("kitten does not get segment '" + name + "': " + shown.error().text() + "\n");
     }
   }
 
@@ -167,7 +175,9 @@ class Control {
 
   Result<Json> act(const Json& request) {
     std::string op = text_at(request, "op");
-    auto number = [&](const char* key) { return static_cast<std::uint64_t>(number_at(request, key)); };
+    auto number = [&](const char* key) {
+      return static_cast<std::uint64_t>(number_at(request, key));
+    };
     if (op == "started") return Json::object();
     if (op == "statistics") return kernel_.statistics();
     if (op == "ping") {
@@ -179,7 +189,8 @@ class Control {
                   {"wallNs", facts.wall_ns}};
     }
     if (op == "addCore") {
-      HOBBES_CHECK(kernel_.add_core({static_cast<unsigned>(number("cpu")), static_cast<unsigned>(number("apicId"))}));
+      HOBBES_CHECK(kernel_.add_core(
+          {static_cast<unsigned>(number("cpu")), static_cast<unsigned>(number("apicId"))}));
       return Json::object();
     }
     if (op == "removeCore") {
@@ -187,8 +198,9 @@ class Control {
       return Json::object();
     }
     if (op == "addMemory") {
-      HOBBES_CHECK(kernel_.add_memory(
-          {number("address"), number("size"), static_cast<unsigned>(number("node")), static_cast<unsigned>(number("slot"))}));
+      HOBBES_CHECK(kernel_.add_memory({number("address"), number("size"),
+                                       static_cast<unsigned>(number("node")),
+                                       static_cast<unsigned>(number("slot"))}));
       return Json::object();
     }
     if (op == "removeMemory") {
@@ -197,15 +209,18 @@ class Control {
     }
     if (op == "layout") return kernel_.plan().json();
     if (op == "call") return call(request);
-    return Error{Code::invalid, "ask the control process", "the operation '" + op + "' is unknown", ""};
+    return Error{Code::invalid, "ask the control process", "the operation '" + op + "' is unknown",
+                 ""};
   }
 
-  // The command channel as it is, for tools: operation and payload in, payload out, both as hexadecimal digits.
+  // The command channel as it is, for tools: operation and payload in, payload out, both as
+  // hexadecimal digits.
   Result<Json> call(const Json& request) {
     std::string payload, digits = text_at(request, "payload");
     for (std::size_t i = 0; i + 1 < digits.size(); i += 2)
       payload += static_cast<char>(std::strtol(digits.substr(i, 2).c_str(), nullptr, 16));
-    HOBBES_TRY(reply, kernel_.call(static_cast<unsigned>(number_at(request, "operation")), payload));
+    HOBBES_TRY(reply,
+               kernel_.call(static_cast<unsigned>(number_at(request, "operation")), payload));
     std::string out;
     for (unsigned char byte : reply) {
       char two[3];

@@ -28,23 +28,31 @@ std::string control_socket(const EnclaveRecord& record) { return record.folder()
 MemoryPool pool() { return MemoryPool(Files::system(), run_directory() + "/pool"); }
 
 // What the module calls it: ids repeat among roots, hobbesd's handles never.
-std::string module_name(const EnclaveRecord& record) { return record.id.substr(0, 32) + "#" + hex(record.handle); }
-
-std::uint64_t whole_frames(std::uint64_t bytes) { return (bytes + HOBBES_FRAME_SIZE - 1) / HOBBES_FRAME_SIZE * HOBBES_FRAME_SIZE; }
-
-Error not_for_kernels(const EnclaveRecord& record, const std::string& verb, const std::string& remedy) {
-  return {Code::unsupported, verb + " enclave '" + record.id + "'", "a co-kernel has cores of its own, which Linux cannot " + verb, remedy};
+std::string module_name(const EnclaveRecord& record) {
+  return record.id.substr(0, 32) + "#" + hex(record.handle);
 }
 
-// A copy of the descriptor that the control process holds: what is taken with it belongs to the enclave.
+std::uint64_t whole_frames(std::uint64_t bytes) {
+  return (bytes + HOBBES_FRAME_SIZE - 1) / HOBBES_FRAME_SIZE * HOBBES_FRAME_SIZE;
+}
+
+Error not_for_kernels(const EnclaveRecord& record, const std::string& verb,
+                      const std::string& remedy) {
+  return {Code::unsupported, verb + " enclave '" + record.id + "'",
+          "a co-kernel has cores of its own, which Linux cannot " + verb, remedy};
+}
+
+// A copy of the descriptor that the control process holds: what is taken with it belongs to the
+// enclave.
 Result<ModuleEnclave> module_of(const EnclaveRecord& record) {
   HOBBES_TRY(process, record.process.open());
   Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), kitten_device, 0)));
-  if (!fd) return os_error("reach the memory of enclave '" + record.id + "'", errno, "this needs root");
+  if (!fd)
+    return os_error("reach the memory of enclave '" + record.id + "'", errno, "this needs root");
   auto target = read_link("/proc/self/fd/" + std::to_string(fd.get()));
   if (!target || *target != HOBBES_KMOD_DEVICE)
-    return Error{Code::corrupt, "reach the memory of enclave '" + record.id + "'", "its control process does not hold the device",
-                 "delete it"};
+    return Error{Code::corrupt, "reach the memory of enclave '" + record.id + "'",
+                 "its control process does not hold the device", "delete it"};
   return ModuleEnclave(std::move(fd));
 }
 
@@ -56,10 +64,12 @@ Result<unsigned> take_core(const ModuleEnclave& module, unsigned cpu) {
   return module.take_core(cpu);
 }
 
-Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& module, const KittenPlan& plan, const CpuSet& wanted) {
+Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& module,
+                          const KittenPlan& plan, const CpuSet& wanted) {
   CpuSet held;
   for (const TakenCore& core : plan.cores) held.add(core.cpu);
-  for (unsigned cpu : (held - wanted).members()) HOBBES_CHECK(ask_control(record, {{"op", "removeCore"}, {"cpu", cpu}}));
+  for (unsigned cpu : (held - wanted).members())
+    HOBBES_CHECK(ask_control(record, {{"op", "removeCore"}, {"cpu", cpu}}));
   for (unsigned cpu : (wanted - held).members()) {
     HOBBES_TRY(apic_id, take_core(module, cpu));
     auto added = ask_control(record, {{"op", "addCore"}, {"cpu", cpu}, {"apicId", apic_id}});
@@ -70,13 +80,17 @@ Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& modu
   return {};
 }
 
-Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& module, unsigned node, std::uint64_t bytes) {
+Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& module, unsigned node,
+                         std::uint64_t bytes) {
   HOBBES_TRY(extents, pool().take(module, node, bytes));
   std::optional<Error> refusal;
   for (const Extent& extent : extents) {
     if (!refusal) {
-      auto added = ask_control(
-          record, {{"op", "addMemory"}, {"address", extent.address}, {"size", extent.size}, {"node", node}, {"slot", extent.slot}});
+      auto added = ask_control(record, {{"op", "addMemory"},
+                                        {"address", extent.address},
+                                        {"size", extent.size},
+                                        {"node", node},
+                                        {"slot", extent.slot}});
       if (added) continue;
       refusal = std::move(added).error();
     }
@@ -87,11 +101,13 @@ Result<void> grow_memory(const EnclaveRecord& record, const ModuleEnclave& modul
 }
 
 // Whole extents only; the first one holds the kernel and stays.
-Result<void> shrink_memory(const EnclaveRecord& record, const KittenPlan& plan, unsigned node, std::uint64_t surplus) {
+Result<void> shrink_memory(const EnclaveRecord& record, const KittenPlan& plan, unsigned node,
+                           std::uint64_t surplus) {
   std::vector<Extent> removable;
   for (std::size_t i = 1; i < plan.extents.size(); ++i)
     if (plan.extents[i].node == node) removable.push_back(plan.extents[i]);
-  std::sort(removable.begin(), removable.end(), [](const Extent& a, const Extent& b) { return a.size > b.size; });
+  std::sort(removable.begin(), removable.end(),
+            [](const Extent& a, const Extent& b) { return a.size > b.size; });
   std::vector<Extent> chosen;
   std::string sizes;
   for (const Extent& extent : removable) {
@@ -101,21 +117,27 @@ Result<void> shrink_memory(const EnclaveRecord& record, const KittenPlan& plan, 
     chosen.push_back(extent);
   }
   if (surplus != 0)
-    return Error{Code::busy, "take memory of NUMA node " + std::to_string(node) + " from enclave '" + record.id + "'",
-                 sizes.empty() ? "its one piece there holds its kernel" : "it can give back whole pieces only, which are of " + sizes,
-                 "choose a size that whole pieces make up"};
-  for (const Extent& extent : chosen) HOBBES_CHECK(ask_control(record, {{"op", "removeMemory"}, {"slot", extent.slot}}));
+    return Error{
+        Code::busy,
+        "take memory of NUMA node " + std::to_string(node) + " from enclave '" + record.id + "'",
+        sizes.empty() ? "its one piece there holds its kernel"
+                      : "it can give back whole pieces only, which are of " + sizes,
+        "choose a size that whole pieces make up"};
+  for (const Extent& extent : chosen)
+    HOBBES_CHECK(ask_control(record, {{"op", "removeMemory"}, {"slot", extent.slot}}));
   return {};
 }
 
 }  // namespace
 
 Result<Json> ask_control(const EnclaveRecord& record, const Json& request, milliseconds deadline) {
-  return ask_service(control_socket(record), "ask the control process of enclave '" + record.id + "'", request, deadline);
+  return ask_service(control_socket(record),
+                     "ask the control process of enclave '" + record.id + "'", request, deadline);
 }
 
 std::optional<Error> KittenDriver::obstacle() const {
-  if (auto missing = ModuleEnclave::obstacle()) return std::move(*missing).within("host enclaves of kind kitten");
+  if (auto missing = ModuleEnclave::obstacle())
+    return std::move(*missing).within("host enclaves of kind kitten");
   return std::nullopt;
 }
 
@@ -123,14 +145,17 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   const HobbesSection& wishes = request.bundle.hobbes;
   std::string attempt = "create enclave '" + record.id + "'";
   if (request.bundle.oci.process)
-    return Error{Code::unsupported, attempt, "its bundle names a program, and Kitten does not load programs yet",
+    return Error{Code::unsupported, attempt,
+                 "its bundle names a program, and Kitten does not load programs yet",
                  "remove \"process\" and \"root\", or use kind linux"};
   HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
   if (cpus.has(0))
     return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up",
                  "reserve it in /etc/hobbes/hobbesd.json, or name other cores"};
   if (wishes.service_cores && !(*wishes.service_cores & cpus).empty())
-    return Error{Code::invalid, attempt, "CPU " + (*wishes.service_cores & cpus).text() + " is both a service core and the co-kernel's own",
+    return Error{Code::invalid, attempt,
+                 "CPU " + (*wishes.service_cores & cpus).text() +
+                     " is both a service core and the co-kernel's own",
                  "name another service core"};
 
   // Held by this process until the enclave process has its copies.
@@ -140,7 +165,8 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   KittenPlan plan;
   plan.name = record.id;
   plan.handle = record.handle;
-  for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;
+  for (const SegmentRequest& segment : wishes.segments)
+    plan.segments[segment.name] = segment.size != 0 || segment.writable;
   if (plan.segments.size() > HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)
     return Error{Code::invalid, attempt, "it lists more segments than a co-kernel has windows for",
                  "list at most " + std::to_string(HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)};
@@ -149,15 +175,20 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
       HOBBES_TRY(extents, pool().take(module, node, whole_frames(bytes)));
       plan.extents.insert(plan.extents.end(), extents.begin(), extents.end());
     }
-    if (plan.extents.empty()) return Error{Code::invalid, attempt, "no memory is leased for it", "give the bundle a memory.size"};
+    if (plan.extents.empty())
+      return Error{Code::invalid, attempt, "no memory is leased for it",
+                   "give the bundle a memory.size"};
     // The kernel itself lives in the largest piece.
-    std::iter_swap(plan.extents.begin(), std::max_element(plan.extents.begin(), plan.extents.end(),
-                                                          [](const auto& a, const auto& b) { return a.size < b.size; }));
+    std::iter_swap(plan.extents.begin(),
+                   std::max_element(plan.extents.begin(), plan.extents.end(),
+                                    [](const auto& a, const auto& b) { return a.size < b.size; }));
     for (unsigned cpu : cpus.members()) {
       HOBBES_TRY(apic_id, take_core(module, cpu));
       plan.cores.push_back({cpu, apic_id});
     }
-    std::string kernel = wishes.image.kernel.front() == '/' ? wishes.image.kernel : request.bundle.path + "/" + wishes.image.kernel;
+    std::string kernel = wishes.image.kernel.front() == '/'
+                             ? wishes.image.kernel
+                             : request.bundle.path + "/" + wishes.image.kernel;
     HOBBES_TRY(entry, load_kernel(kernel, wishes.image.cmdline, plan, module));
     plan.entry = entry;
 
@@ -167,8 +198,10 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
     if (!console) return os_error("open " + log, errno);
     // Pins are locked memory.
-    HOBBES_TRY(bundle, service_bundle(request.bundle,
-                                      {kitten_program, {to_text(plan.json())}, {"CAP_IPC_LOCK"}, {"mount", "ipc", "uts", "network"}}));
+    HOBBES_TRY(bundle, service_bundle(request.bundle, {kitten_program,
+                                                       {to_text(plan.json())},
+                                                       {"CAP_IPC_LOCK"},
+                                                       {"mount", "ipc", "uts", "network"}}));
     CreateRequest service;
     service.bundle = std::move(bundle);
     if (wishes.service_cores) service.cpus = wishes.service_cores->text();
@@ -191,12 +224,16 @@ Result<void> KittenDriver::start(const EnclaveRecord& record) const {
   return {};
 }
 
-Result<void> KittenDriver::signal(const EnclaveRecord& record, int number, bool all) const { return service_.signal(record, number, all); }
+Result<void> KittenDriver::signal(const EnclaveRecord& record, int number, bool all) const {
+  return service_.signal(record, number, all);
+}
 
 Result<void> KittenDriver::pause(const EnclaveRecord& record) const {
   return not_for_kernels(record, "pause", "use kind linux or palacios where pausing matters");
 }
-Result<void> KittenDriver::resume(const EnclaveRecord& record) const { return not_for_kernels(record, "resume", "it was never paused"); }
+Result<void> KittenDriver::resume(const EnclaveRecord& record) const {
+  return not_for_kernels(record, "resume", "it was never paused");
+}
 
 Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
   if (!request.leased) return service_.update(record, request);
@@ -222,11 +259,13 @@ Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateReque
 }
 
 Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&) const {
-  return Error{Code::unsupported, "execute a program in enclave '" + record.id + "'", "its co-kernel does not load programs yet",
-               "run it in an enclave of kind linux"};
+  return Error{Code::unsupported, "execute a program in enclave '" + record.id + "'",
+               "its co-kernel does not load programs yet", "run it in an enclave of kind linux"};
 }
 
-Result<std::vector<pid_t>> KittenDriver::processes(const EnclaveRecord& record) const { return service_.processes(record); }
+Result<std::vector<pid_t>> KittenDriver::processes(const EnclaveRecord& record) const {
+  return service_.processes(record);
+}
 
 std::map<std::string, std::uint64_t> KittenDriver::statistics(const EnclaveRecord& record) const {
   auto out = service_.statistics(record);
@@ -235,16 +274,20 @@ std::map<std::string, std::uint64_t> KittenDriver::statistics(const EnclaveRecor
   for (const auto& [key, value] : kernel->items())
     if (value.is_number_unsigned()) out["kitten." + key] = value.get<std::uint64_t>();
   if (auto cores = kernel->find("interrupts"); cores != kernel->end())
-    for (std::size_t i = 0; i < cores->size(); ++i) out["kitten.interrupts." + std::to_string(i)] = (*cores)[i].get<std::uint64_t>();
+    for (std::size_t i = 0; i < cores->size(); ++i)
+      out["kitten.interrupts." + std::to_string(i)] = (*cores)[i].get<std::uint64_t>();
   return out;
 }
 
-Result<Json> KittenDriver::ping(const EnclaveRecord& record) const { return ask_control(record, {{"op", "ping"}}); }
+Result<Json> KittenDriver::ping(const EnclaveRecord& record) const {
+  return ask_control(record, {{"op", "ping"}});
+}
 
 Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   HOBBES_CHECK(service_.destroy(record, deadline));
   ::unlink(control_socket(record).c_str());
-  if (::access(HOBBES_KMOD_DEVICE, F_OK) != 0) return {};  // without the module there is nothing of it to give back
+  if (::access(HOBBES_KMOD_DEVICE, F_OK) != 0)
+    return {};  // without the module there is nothing of it to give back
   HOBBES_TRY(module, ModuleEnclave::open());
   // Whoever held the descriptor may be dying still, with its sockets closed and the device not yet.
   auto limit = std::chrono::steady_clock::now() + deadline;
@@ -253,7 +296,8 @@ Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds dea
     auto report = ModuleReport::read();
     if (!report || report->holders.count(module_name(record)) == 0) break;
     if (std::chrono::steady_clock::now() > limit)
-      return Error{Code::timeout, "take away enclave '" + record.id + "'", "the module still holds its cores or memory",
+      return Error{Code::timeout, "take away enclave '" + record.id + "'",
+                   "the module still holds its cores or memory",
                    "look for quarantined cores in " HOBBES_KMOD_DEVICE " and in the kernel log"};
     ::usleep(5'000);
   }

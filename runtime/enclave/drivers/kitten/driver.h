@@ -1,5 +1,6 @@
-// Kind `kitten`: a lightweight kernel on cores and memory taken from Linux through hobbes.ko. Its enclave process is a control process in a
-// small `linux` enclave, which holds the module's descriptor: when it ends, however it ends, everything goes back.
+// Kind `kitten`: a lightweight kernel on cores and memory taken from Linux through hobbes.ko. Its
+// enclave process is a control process in a small `linux` enclave, which holds the module's
+// descriptor: when it ends, however it ends, everything goes back.
 #pragma once
 #include "enclave/driver.h"
 #include "enclave/drivers/linux/container.h"
@@ -18,15 +19,18 @@ class KittenDriver final : public Driver {
   Result<void> update(const EnclaveRecord& record, const UpdateRequest& request) const override;
   Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const override;
   [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const override;
-  [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const override;
+  [[nodiscard]] std::map<std::string, std::uint64_t> statistics(
+      const EnclaveRecord& record) const override;
   [[nodiscard]] Result<Json> ping(const EnclaveRecord& record) const override;
-  Result<void> destroy(const EnclaveRecord& record, std::chrono::milliseconds deadline) const override;
+  Result<void> destroy(const EnclaveRecord& record,
+                       std::chrono::milliseconds deadline) const override;
 
  private:
   LinuxDriver service_;
 };
 
 /// Asks an enclave's control process; see control.cpp for the operations.
-Result<Json> ask_control(const EnclaveRecord& record, const Json& request, std::chrono::milliseconds deadline = std::chrono::seconds(30));
+Result<Json> ask_control(const EnclaveRecord& record, const Json& request,
+                         std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
 }  // namespace hobbes

@@ -23,8 +23,10 @@ Result<Mapping> map_file(const std::string& path) {
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0) return os_error("open the kernel image " + path, errno);
   if (info.st_size == 0 || !S_ISREG(info.st_mode))
-    return Error{Code::invalid, "load the kernel image " + path, "it is no file with something in it", "name an image such as kitten.img"};
-  void* base = ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    return Error{Code::invalid, "load the kernel image " + path,
+                 "it is no file with something in it", "name an image such as kitten.img"};
+  void* base =
+      ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (base == MAP_FAILED) return os_error("map the kernel image " + path, errno);
   return Mapping(base, static_cast<std::size_t>(info.st_size));
 }
@@ -36,28 +38,33 @@ void copy_text(char (&to)[n], const std::string& from) {
 
 }  // namespace
 
-Result<std::uint64_t> load_kernel(const std::string& path, const std::string& command_line, const KittenPlan& plan,
-                                  const ModuleEnclave& module) {
+Result<std::uint64_t> load_kernel(const std::string& path, const std::string& command_line,
+                                  const KittenPlan& plan, const ModuleEnclave& module) {
   const Extent& base = plan.extents.front();
   std::string attempt = "load the kernel image " + path;
   HOBBES_TRY(file, map_file(path));
   kitten::ElfImage image(file.base(), file.size());
-  if (const char* problem = image.problem()) return Error{Code::invalid, attempt, problem, "name an image such as kitten.img"};
+  if (const char* problem = image.problem())
+    return Error{Code::invalid, attempt, problem, "name an image such as kitten.img"};
   if (image.high() - image.low() > image_window)
-    return Error{Code::invalid, attempt, "it needs " + format_size(image.high() - image.low()) + " at its addresses, the window has 2 MiB",
+    return Error{Code::invalid, attempt,
+                 "it needs " + format_size(image.high() - image.low()) +
+                     " at its addresses, the window has 2 MiB",
                  "name an image built for Hobbes"};
   if (base.size < HOBBES_IMAGE_OFFSET + 3 * image_window)
-    return Error{Code::exhausted, attempt, "its first piece of memory has only " + format_size(base.size),
+    return Error{Code::exhausted, attempt,
+                 "its first piece of memory has only " + format_size(base.size),
                  "give the enclave 8 MiB or more"};
   if (command_line.size() >= sizeof(hobbes_boot::command_line))
-    return Error{Code::invalid, attempt, "the command line is longer than 1023 characters", "shorten image.cmdline"};
+    return Error{Code::invalid, attempt, "the command line is longer than 1023 characters",
+                 "shorten image.cmdline"};
 
   HOBBES_TRY(memory, module.map(base.address, HOBBES_IMAGE_OFFSET + image_window));
   auto* bytes = static_cast<unsigned char*>(memory.base());
   for (unsigned i = 0; i < image.segments(); ++i) {
     const kitten::ElfSegment& segment = image.segment(i);
-    std::memcpy(bytes + HOBBES_IMAGE_OFFSET + (segment.address - image.low()), static_cast<const char*>(file.base()) + segment.offset,
-                segment.file_size);
+    std::memcpy(bytes + HOBBES_IMAGE_OFFSET + (segment.address - image.low()),
+                static_cast<const char*>(file.base()) + segment.offset, segment.file_size);
   }
 
   HOBBES_TRY(version, module.version());
@@ -74,12 +81,14 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   boot.wall_tsc = __rdtsc();
-  boot.wall_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+  boot.wall_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
+                 static_cast<std::uint64_t>(now.tv_nsec);
   boot.cores = 1;
   boot.core[0] = {plan.cores.front().apic_id, plan.cores.front().cpu};
   for (const Extent& extent : plan.extents) {
     if (boot.extents == HOBBES_KITTEN_EXTENTS)
-      return Error{Code::exhausted, attempt, "its memory is in more than 256 pieces", "ask for less, or free larger pieces"};
+      return Error{Code::exhausted, attempt, "its memory is in more than 256 pieces",
+                   "ask for less, or free larger pieces"};
     boot.extent[boot.extents++] = {extent.address, extent.size, extent.slot, extent.node};
   }
   copy_text(boot.name, plan.name);

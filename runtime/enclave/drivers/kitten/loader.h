@@ -7,9 +7,10 @@
 
 namespace hobbes {
 
-/// Loads the ELF file at `path` into the plan's first extent, 2 MiB above its start, and writes boot parameters for the plan's first
-/// core. Returns the physical entry point. Errors: Code::invalid for a file that is no such image or does not fit; Code::not_found.
-Result<std::uint64_t> load_kernel(const std::string& path, const std::string& command_line, const KittenPlan& plan,
-                                  const ModuleEnclave& module);
+/// Loads the ELF file at `path` into the plan's first extent, 2 MiB above its start, and writes
+/// boot parameters for the plan's first core. Returns the physical entry point. Errors:
+/// Code::invalid for a file that is no such image or does not fit; Code::not_found.
+Result<std::uint64_t> load_kernel(const std::string& path, const std::string& command_line,
+                                  const KittenPlan& plan, const ModuleEnclave& module);
 
 }  // namespace hobbes

@@ -1,4 +1,5 @@
-// What hobbes-run has taken for a co-kernel and its control process needs to know: handed over as JSON in an argument.
+// What hobbes-run has taken for a co-kernel and its control process needs to know: handed over as
+// JSON in an argument.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -18,17 +19,23 @@ struct TakenCore {
 struct KittenPlan {
   std::string name;
   std::uint64_t handle = 0;
-  std::vector<TakenCore> cores;          ///< the first one boots first
-  std::vector<Extent> extents;           ///< the first one holds the image
-  std::uint64_t entry = 0;               ///< physical
-  std::map<std::string, bool> segments;  ///< shown to it when they exist: name -> whether it may write
+  std::vector<TakenCore> cores;  ///< the first one boots first
+  std::vector<Extent> extents;   ///< the first one holds the image
+  std::uint64_t entry = 0;       ///< physical
+  std::map<std::string, bool>
+      segments;  ///< shown to it when they exist: name -> whether it may write
 
   [[nodiscard]] Json json() const;
   static Result<KittenPlan> parse(const std::string& text);
 };
 
 /// Descriptors of the control process, in this order from 3 on.
-enum KittenDescriptor : int { kitten_device = 3, kitten_program = 4, kitten_socket = 5, kitten_console = 6 };
+enum KittenDescriptor : int {
+  kitten_device = 3,
+  kitten_program = 4,
+  kitten_socket = 5,
+  kitten_console = 6
+};
 
 /// How long a co-kernel may be silent before it counts as crashed.
 inline constexpr int kitten_deadline_seconds = 6;

@@ -44,7 +44,8 @@ std::string namespace_file(const std::string& type) { return type == "network" ?
 
 Result<std::pair<Fd, Fd>> socket_pair() {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return os_error("make a socket pair", errno);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return os_error("make a socket pair", errno);
   return std::pair{Fd(pair[0]), Fd(pair[1])};
 }
 
@@ -54,12 +55,14 @@ oci::Resources effective_resources(const CreateRequest& request) {
   if (!request.cpus.empty()) out.cpus = request.cpus;
   if (!request.mems.empty()) out.mems = request.mems;
   auto lease = static_cast<std::int64_t>(request.memory);
-  if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease)) out.memory_limit = lease;
+  if (lease > 0 && (!out.memory_limit || *out.memory_limit < 0 || *out.memory_limit > lease))
+    out.memory_limit = lease;
   out.devices = device_rules(out.devices);
   return out;
 }
 
-// A systemd-style "slice:prefix:name" names a scope; without talking to systemd it is made where systemd would make it.
+// A systemd-style "slice:prefix:name" names a scope; without talking to systemd it is made where
+// systemd would make it.
 std::string cgroup_path_of(const Bundle& bundle, const EnclaveRecord& record) {
   std::string path = bundle.oci.linux_.cgroups_path;
   if (path.empty()) return default_cgroup(record.root, record.id);
@@ -67,8 +70,8 @@ std::string cgroup_path_of(const Bundle& bundle, const EnclaveRecord& record) {
   std::size_t second = first == std::string::npos ? first : path.find(':', first + 1);
   if (second != std::string::npos && path.front() != '/') {
     std::string slice = path.substr(0, first), prefix = path.substr(first + 1, second - first - 1);
-    return "/" + (slice.empty() ? std::string("system.slice") : slice) + "/" + (prefix.empty() ? "" : prefix + "-") +
-           path.substr(second + 1) + ".scope";
+    return "/" + (slice.empty() ? std::string("system.slice") : slice) + "/" +
+           (prefix.empty() ? "" : prefix + "-") + path.substr(second + 1) + ".scope";
   }
   return absolute(path.front() == '/' ? path : "/" + path);
 }
@@ -79,8 +82,10 @@ Result<void> expect(Channel& child, const std::string& stage) {
   if (!message)
     return Error{Code::os, "prepare the enclave process", "it ended before it was " + stage,
                  "see the kernel log for an out-of-memory kill"};
-  if (auto error = message->body.find("error"); error != message->body.end()) return error_from(*error);
-  if (text_at(message->body, "stage") != stage) return Error{Code::corrupt, "prepare the enclave process", "it spoke out of turn", ""};
+  if (auto error = message->body.find("error"); error != message->body.end())
+    return error_from(*error);
+  if (text_at(message->body, "stage") != stage)
+    return Error{Code::corrupt, "prepare the enclave process", "it spoke out of turn", ""};
   return {};
 }
 
@@ -111,13 +116,15 @@ Result<SeccompAgent> agent_of(const Bundle& bundle, const std::optional<SeccompP
   return agent;
 }
 
-// The caller in another namespace (in the case of a pid namespace only the children it makes meanwhile), and back.
+// The caller in another namespace (in the case of a pid namespace only the children it makes
+// meanwhile), and back.
 class NamespaceVisit {
  public:
   static Result<NamespaceVisit> enter(const oci::Namespace& space) {
     NamespaceVisit out;
     out.flag_ = static_cast<int>(namespace_flag(space.type));
-    out.own_.reset(::open(("/proc/self/ns/" + namespace_file(space.type)).c_str(), O_RDONLY | O_CLOEXEC));
+    out.own_.reset(
+        ::open(("/proc/self/ns/" + namespace_file(space.type)).c_str(), O_RDONLY | O_CLOEXEC));
     Fd wanted(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!wanted || !out.own_ || ::setns(wanted.get(), out.flag_) != 0)
       return os_error("join the " + space.type + " namespace " + space.path, errno);
@@ -142,8 +149,9 @@ pid_t clone_with(unsigned long flags) {
   return static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
 }
 
-// fork() into namespaces of a running process, with a chosen pid there if wanted. The caller may have threads, whose locks a raw clone
-// would copy, so an intermediate process made by fork() does it; CLONE_PARENT makes the result our own child all the same.
+// fork() into namespaces of a running process, with a chosen pid there if wanted. The caller may
+// have threads, whose locks a raw clone would copy, so an intermediate process made by fork() does
+// it; CLONE_PARENT makes the result our own child all the same.
 pid_t fork_into(const Fd& target, unsigned long namespaces, pid_t inner_pid) {
   int answer[2];
   if (::pipe2(answer, O_CLOEXEC) != 0) return -1;
@@ -177,17 +185,21 @@ bool same_namespace(pid_t pid, const char* name) {
   struct stat mine {
   }, theirs{};
   std::string path = std::string("/ns/") + name;
-  return ::stat(("/proc/self" + path).c_str(), &mine) == 0 && ::stat(("/proc/" + std::to_string(pid) + path).c_str(), &theirs) == 0 &&
+  return ::stat(("/proc/self" + path).c_str(), &mine) == 0 &&
+         ::stat(("/proc/" + std::to_string(pid) + path).c_str(), &theirs) == 0 &&
          mine.st_ino == theirs.st_ino;
 }
 
-// A namespace that is joined may be the node's own: what the bundle changes in it would be changed for everybody.
-Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::Config& oci, const std::string& id) {
+// A namespace that is joined may be the node's own: what the bundle changes in it would be changed
+// for everybody.
+Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::Config& oci,
+                          const std::string& id) {
   for (const oci::Namespace& space : joined) {
     struct stat ours {
     }, theirs{};
-    if (::stat(("/proc/self/ns/" + namespace_file(space.type)).c_str(), &ours) != 0 || ::stat(space.path.c_str(), &theirs) != 0 ||
-        ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev)
+    if (::stat(("/proc/self/ns/" + namespace_file(space.type)).c_str(), &ours) != 0 ||
+        ::stat(space.path.c_str(), &theirs) != 0 || ours.st_ino != theirs.st_ino ||
+        ours.st_dev != theirs.st_dev)
       continue;
     std::string changes = space.type == "uts" && !oci.hostname.empty()     ? "hostname"
                           : space.type == "uts" && !oci.domainname.empty() ? "domainname"
@@ -195,9 +207,10 @@ Result<void> check_joined(const std::vector<oci::Namespace>& joined, const oci::
     for (const auto& [key, unused] : oci.linux_.sysctl)
       if (namespace_of_parameter(sysctl_path(key)) == space.type) changes = "sysctl " + key;
     if (!changes.empty())
-      return Error{Code::denied, "create enclave '" + id + "'",
-                   "its " + changes + " would change the host, whose " + space.type + " namespace it joins",
-                   "give it a " + space.type + " namespace of its own"};
+      return Error{
+          Code::denied, "create enclave '" + id + "'",
+          "its " + changes + " would change the host, whose " + space.type + " namespace it joins",
+          "give it a " + space.type + " namespace of its own"};
   }
   return {};
 }
@@ -216,7 +229,8 @@ std::string network_namespace_of(const oci::Config& oci, pid_t process) {
 
 // The user namespace whose ids a mount's files have.
 Result<Fd> user_namespace_of(const oci::Mount& mount, const oci::Linux& linux_) {
-  if (!mount.uid_mappings.empty()) return make_user_namespace(mount.uid_mappings, mount.gid_mappings);
+  if (!mount.uid_mappings.empty())
+    return make_user_namespace(mount.uid_mappings, mount.gid_mappings);
   for (const oci::Namespace& space : linux_.namespaces)
     if (space.type == "user" && !space.path.empty()) {
       Fd joined(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -226,19 +240,22 @@ Result<Fd> user_namespace_of(const oci::Mount& mount, const oci::Linux& linux_) 
   return make_user_namespace(linux_.uid_mappings, linux_.gid_mappings);
 }
 
-// Bind mounts that need the caller's rights: sources that a mapped user could not reach, trees that a user namespace would not let be
-// taken apart, and mounts whose ids are mapped.
-Result<void> clone_sources(const Bundle& bundle, bool own_users, std::map<std::size_t, Mount>& out) {
+// Bind mounts that need the caller's rights: sources that a mapped user could not reach, trees that
+// a user namespace would not let be taken apart, and mounts whose ids are mapped.
+Result<void> clone_sources(const Bundle& bundle, bool own_users,
+                           std::map<std::size_t, Mount>& out) {
   for (std::size_t i = 0; i < bundle.oci.mounts.size(); ++i) {
     const oci::Mount& mount = bundle.oci.mounts[i];
     const MountOptions options = parse_mount_options(mount.options);
     const bool mapped = is_id_mapped(mount), bind = options.bind || mount.type == "bind";
     if (!mapped && !(own_users && bind && ::geteuid() == 0)) continue;
-    const std::string source = mount.source.rfind('/', 0) == 0 ? mount.source : bundle.path + "/" + mount.source;
+    const std::string source =
+        mount.source.rfind('/', 0) == 0 ? mount.source : bundle.path + "/" + mount.source;
     HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, source, options.recursive));
     if (mapped) {
       HOBBES_TRY(users, user_namespace_of(mount, bundle.oci.linux_));
-      HOBBES_CHECK(cloned.map_ids(users, options.recursive_id_map, mount.source + " at " + mount.destination));
+      HOBBES_CHECK(cloned.map_ids(users, options.recursive_id_map,
+                                  mount.source + " at " + mount.destination));
     }
     out.emplace(i, std::move(cloned));
   }
@@ -249,7 +266,8 @@ Result<Bundle> bundle_of(const EnclaveRecord& record) {
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
   HOBBES_TRY(json, parse_json(text, record.folder() + "/config.json"));
   Validation validation = validate_config(record.bundle, json);
-  if (!validation.bundle) return Error{Code::corrupt, "read the saved bundle", report(validation.problems), ""};
+  if (!validation.bundle)
+    return Error{Code::corrupt, "read the saved bundle", report(validation.problems), ""};
   return std::move(*validation.bundle);
 }
 
@@ -257,9 +275,11 @@ Result<Bundle> bundle_of(const EnclaveRecord& record) {
 
 std::optional<Error> LinuxDriver::obstacle() const {
   if (::geteuid() == 0) return std::nullopt;
-  for (const char* file : {"/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"})
+  for (const char* file :
+       {"/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"})
     if (auto limit = Files::system().read(file); limit && std::atoll(limit->c_str()) == 0)
-      return Error{Code::denied, "host enclaves of users without privilege", std::string(file) + " is 0, so they have no user namespaces",
+      return Error{Code::denied, "host enclaves of users without privilege",
+                   std::string(file) + " is 0, so they have no user namespaces",
                    "run as root, or ask the administrator to set it"};
   return std::nullopt;
 }
@@ -270,10 +290,12 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   warn_of_capabilities(*oci.process);
   HOBBES_CHECK(check_security_labels(*oci.process, oci.linux_.mount_label));
   HOBBES_TRY(layout, CgroupLayout::detect());
-  std::string path = request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
+  std::string path =
+      request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
   // Before the record names it: a cleaner kills everything in the group a record names.
   if (auto inside = Cgroup(layout, path).processes(); inside && !inside->empty())
-    return Error{Code::exists, "create enclave '" + record.id + "'", "control group " + path + " already holds processes",
+    return Error{Code::exists, "create enclave '" + record.id + "'",
+                 "control group " + path + " already holds processes",
                  "choose another cgroupsPath"};
   record.cgroup = path;
   record.cgroup_lent = !request.lent_cgroup.empty();
@@ -295,26 +317,32 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     }
   }
   bool own_mounts =
-      (flags & CLONE_NEWNS) != 0 || std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "mount"; });
+      (flags & CLONE_NEWNS) != 0 || std::any_of(plan.joined.begin(), plan.joined.end(),
+                                                [](const auto& s) { return s.type == "mount"; });
   if (!own_mounts)
-    return Error{Code::invalid, "create enclave '" + record.id + "'", "the bundle asks for no mount namespace",
+    return Error{Code::invalid, "create enclave '" + record.id + "'",
+                 "the bundle asks for no mount namespace",
                  "add {\"type\": \"mount\"} to linux.namespaces"};
   HOBBES_CHECK(check_joined(plan.joined, oci, record.id));
   IdMaps uids = oci.linux_.uid_mappings, gids = oci.linux_.gid_mappings;
-  bool joins_users = std::any_of(plan.joined.begin(), plan.joined.end(), [](const auto& s) { return s.type == "user"; });
+  bool joins_users = std::any_of(plan.joined.begin(), plan.joined.end(),
+                                 [](const auto& s) { return s.type == "user"; });
   if (::geteuid() != 0 && !joins_users) {
-    // What only root may do, its owner may do in a user namespace of the enclave's own, where he is whom the bundle names.
+    // What only root may do, its owner may do in a user namespace of the enclave's own, where he is
+    // whom the bundle names.
     flags |= CLONE_NEWUSER;
     if (uids.empty()) uids = {{oci.process->user.uid, ::geteuid(), 1}};
     if (gids.empty()) gids = {{oci.process->user.gid, ::getegid(), 1}};
   }
   bool own_users = (flags & CLONE_NEWUSER) != 0;
-  // What the caller joins before the process is born: its pid namespace, which it could not enter later, and namespaces that are not of
-  // its new user namespace and would not let it in.
-  auto first_to_join = std::stable_partition(plan.joined.begin(), plan.joined.end(), [&](const oci::Namespace& space) {
-    bool foreign = space.type == "network" || space.type == "ipc" || space.type == "uts" || space.type == "cgroup";
-    return space.type != "pid" && !(foreign && own_users && ::geteuid() == 0);
-  });
+  // What the caller joins before the process is born: its pid namespace, which it could not enter
+  // later, and namespaces that are not of its new user namespace and would not let it in.
+  auto first_to_join = std::stable_partition(
+      plan.joined.begin(), plan.joined.end(), [&](const oci::Namespace& space) {
+        bool foreign = space.type == "network" || space.type == "ipc" || space.type == "uts" ||
+                       space.type == "cgroup";
+        return space.type != "pid" && !(foreign && own_users && ::geteuid() == 0);
+      });
   std::vector<oci::Namespace> born_in(first_to_join, plan.joined.end());
   plan.joined.erase(first_to_join, plan.joined.end());
   if (own_users) {
@@ -362,7 +390,8 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     return error;
   };
 
-  if (auto made = group.create(effective_resources(request)); !made) return undone(std::move(made).error());
+  if (auto made = group.create(effective_resources(request)); !made)
+    return undone(std::move(made).error());
   auto listening = listen_at(record.start_socket(), 0600, SOCK_SEQPACKET);
   if (!listening) return undone(std::move(listening).error());
   ::fcntl(listening->get(), F_SETFL, 0);  // the enclave process blocks in accept
@@ -385,7 +414,8 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     plan.state = record.state();
     run_init(plan);
   }
-  if (child < 0) return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
+  if (child < 0)
+    return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
   plan.sync.reset();
   plan.start.reset();
   plan.agent.socket.reset();
@@ -399,12 +429,14 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
     HOBBES_CHECK(record.save());
     if (own_users) HOBBES_CHECK(write_id_maps(child, uids, gids));
     if (group.frozen())
-      return Error{Code::busy, "enter control group " + record.cgroup, "it is frozen, and so would be everything that enters it",
+      return Error{Code::busy, "enter control group " + record.cgroup,
+                   "it is frozen, and so would be everything that enters it",
                    "thaw it, or name another one in linux.cgroupsPath"};
     HOBBES_CHECK(group.enter(child));
     HOBBES_CHECK(set_oom_score(*oci.process, std::to_string(child)));
     if (!oci.linux_.net_devices.empty()) {
-      HOBBES_TRY(moved, MovedDevices::move(oci.linux_.net_devices, network_namespace_of(oci, child)));
+      HOBBES_TRY(moved,
+                 MovedDevices::move(oci.linux_.net_devices, network_namespace_of(oci, child)));
       devices.emplace(std::move(moved));
     }
     HOBBES_CHECK(go_on(init, child));
@@ -425,10 +457,12 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
 Result<void> LinuxDriver::start(const EnclaveRecord& record) const {
   if (record.status() != Status::created)
     return Error{Code::busy, "start enclave '" + record.id + "'",
-                 "its status is " + std::string(name_of(record.status())) + ", not created", "create a new one with `hobbes-run create`"};
+                 "its status is " + std::string(name_of(record.status())) + ", not created",
+                 "create a new one with `hobbes-run create`"};
   auto starter = Channel::connect(record.start_socket());
   if (!starter) {
-    ::unlink(record.start_socket().c_str());  // it runs: an earlier start died before it could say so
+    ::unlink(
+        record.start_socket().c_str());  // it runs: an earlier start died before it could say so
     return std::move(starter.error()).within("start enclave '" + record.id + "'");
   }
   // The program's execve closes the connection; anything said before that is why it could not.
@@ -451,7 +485,8 @@ Result<void> LinuxDriver::signal(const EnclaveRecord& record, int number, bool a
   }
   if (!record.process.alive()) return not_running(record, "kill");
   HOBBES_TRY(process, record.process.open());
-  if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) != 0) return os_error(attempt, errno);
+  if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) != 0)
+    return os_error(attempt, errno);
   // A frozen process would get it only when resumed.
   if (number == SIGKILL)
     if (auto group = EnclaveGroup::of(record); group && group->frozen()) (void)group->freeze(false);
@@ -466,7 +501,8 @@ Result<void> LinuxDriver::pause(const EnclaveRecord& record) const {
 }
 
 Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
-  if (record.status() != Status::paused) return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
+  if (record.status() != Status::paused)
+    return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
   HOBBES_TRY(group, EnclaveGroup::of(record));
   return group.freeze(false);
 }
@@ -484,7 +520,8 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   if (now == Status::paused && !request.ignore_paused)
     return Error{Code::busy, "execute a program in enclave '" + record.id + "'", "it is paused",
                  "resume it, or wait for that with --ignore-paused"};
-  if (now != Status::running && now != Status::created && now != Status::paused) return not_running(record, "execute a program in");
+  if (now != Status::running && now != Status::created && now != Status::paused)
+    return not_running(record, "execute a program in");
   HOBBES_TRY(bundle, bundle_of(record));
   warn_of_capabilities(request.process);
   HOBBES_CHECK(check_security_labels(request.process, ""));
@@ -494,7 +531,8 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   HOBBES_TRY(target, record.process.open());
   plan.target = std::move(target);
   if (!request.user.empty()) {
-    Fd root(::open(("/proc/" + std::to_string(record.process.pid) + "/root").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Fd root(::open(("/proc/" + std::to_string(record.process.pid) + "/root").c_str(),
+                   O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!root || !record.process.alive()) return not_running(record, "execute a program in");
     HOBBES_TRY(user, UserDatabase(root).resolve(request.user, request.process.user));
     request.process.user = std::move(user);
@@ -508,9 +546,9 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
     HOBBES_TRY(console, connect_console(request.console_socket));
     plan.console = std::move(console);
   }
-  static constexpr std::pair<const char*, unsigned long> spaces[] = {{"mnt", CLONE_NEWNS},    {"ipc", CLONE_NEWIPC},
-                                                                     {"uts", CLONE_NEWUTS},   {"net", CLONE_NEWNET},
-                                                                     {"user", CLONE_NEWUSER}, {"cgroup", CLONE_NEWCGROUP}};
+  static constexpr std::pair<const char*, unsigned long> spaces[] = {
+      {"mnt", CLONE_NEWNS},  {"ipc", CLONE_NEWIPC},   {"uts", CLONE_NEWUTS},
+      {"net", CLONE_NEWNET}, {"user", CLONE_NEWUSER}, {"cgroup", CLONE_NEWCGROUP}};
   for (const auto& [name, flag] : spaces)
     if (!same_namespace(record.process.pid, name)) plan.namespaces |= flag;
   HOBBES_TRY(pair, socket_pair());
@@ -518,15 +556,21 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   HOBBES_TRY(group, EnclaveGroup::of(record));
   // Before there is a process: one that has entered a frozen group cannot be ended.
   if (!request.cgroups.empty() && record.cgroup_lent)
-    return Error{Code::unsupported, "enter a control group of the enclave", "its group is lent by hobbesd", "leave --cgroup out"};
-  for (const std::string& words : request.cgroups) HOBBES_CHECK(group.cgroup().subgroup_folders(words));
+    return Error{Code::unsupported, "enter a control group of the enclave",
+                 "its group is lent by hobbesd", "leave --cgroup out"};
+  for (const std::string& words : request.cgroups)
+    HOBBES_CHECK(group.cgroup().subgroup_folders(words));
 
-  // Pid namespaces take effect at birth; who has no privilege outside must enter the user namespace before them.
-  unsigned long at_birth = same_namespace(record.process.pid, "pid") ? 0UL : static_cast<unsigned long>(CLONE_NEWPID);
+  // Pid namespaces take effect at birth; who has no privilege outside must enter the user namespace
+  // before them.
+  unsigned long at_birth =
+      same_namespace(record.process.pid, "pid") ? 0UL : static_cast<unsigned long>(CLONE_NEWPID);
   if (::geteuid() != 0) at_birth |= plan.namespaces & CLONE_NEWUSER;
   plan.namespaces &= ~at_birth;
   plan.become_root = ((plan.namespaces | at_birth) & CLONE_NEWUSER) != 0;
-  pid_t child = at_birth == 0 && request.inner_pid == 0 ? ::fork() : fork_into(plan.target, at_birth, request.inner_pid);
+  pid_t child = at_birth == 0 && request.inner_pid == 0
+                    ? ::fork()
+                    : fork_into(plan.target, at_birth, request.inner_pid);
   if (child == 0) {
     pair.first.reset();
     plan.state = record.state();
@@ -541,7 +585,8 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   auto drive = [&]() -> Result<void> {
     HOBBES_CHECK(expect(started, "born"));
     HOBBES_CHECK(group.enter(child));
-    for (const std::string& words : request.cgroups) HOBBES_CHECK(group.cgroup().enter_subgroup(child, words));
+    for (const std::string& words : request.cgroups)
+      HOBBES_CHECK(group.cgroup().enter_subgroup(child, words));
     if (!request.group.empty() && !record.cgroup_lent) {
       HOBBES_TRY(own, group.cgroup().make_subgroup(request.group));
       HOBBES_CHECK(own.enter(child));
@@ -580,7 +625,8 @@ Result<Json> LinuxDriver::ping(const EnclaveRecord& record) const {
 
 Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   if (record.process.alive()) {
-    if (auto process = record.process.open()) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+    if (auto process = record.process.open())
+      (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
   }
   if (record.cgroup.empty()) return {};
   HOBBES_TRY(group, EnclaveGroup::of(record));

@@ -15,9 +15,11 @@ class LinuxDriver final : public Driver {
   Result<void> update(const EnclaveRecord& record, const UpdateRequest& request) const override;
   Result<pid_t> exec(const EnclaveRecord& record, const ExecRequest& request) const override;
   [[nodiscard]] Result<std::vector<pid_t>> processes(const EnclaveRecord& record) const override;
-  [[nodiscard]] std::map<std::string, std::uint64_t> statistics(const EnclaveRecord& record) const override;
+  [[nodiscard]] std::map<std::string, std::uint64_t> statistics(
+      const EnclaveRecord& record) const override;
   [[nodiscard]] Result<Json> ping(const EnclaveRecord& record) const override;
-  Result<void> destroy(const EnclaveRecord& record, std::chrono::milliseconds deadline) const override;
+  Result<void> destroy(const EnclaveRecord& record,
+                       std::chrono::milliseconds deadline) const override;
 };
 
 }  // namespace hobbes

@@ -22,9 +22,12 @@ using Mask = std::uint64_t;
 
 // Zero for a name that is not known.
 Mask bit_of(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   cap_value_t value = 0;
-  return cap_from_name(name.c_str(), &value) == 0 && value < 64 ? Mask{1} << static_cast<unsigned>(value) : 0;
+  return cap_from_name(name.c_str(), &value) == 0 && value < 64
+             ? Mask{1} << static_cast<unsigned>(value)
+             : 0;
 }
 
 Mask mask_of(const std::vector<std::string>& names) {
@@ -63,8 +66,9 @@ Result<void> apply_limits(const oci::Process& process) {
   for (const oci::Rlimit& limit : process.rlimits) {
     rlimit value{limit.soft, limit.hard};
     if (::setrlimit(static_cast<__rlimit_resource>(limit.resource), &value) != 0)
-      return os_error("set resource limit " + std::to_string(limit.resource) + " to " + std::to_string(limit.soft), errno,
-                      "ask for at most the caller's own limit");
+      return os_error("set resource limit " + std::to_string(limit.resource) + " to " +
+                          std::to_string(limit.soft),
+                      errno, "ask for at most the caller's own limit");
   }
   return {};
 }
@@ -79,7 +83,8 @@ void give_streams(const oci::Process& process) {
   for (int stream = 0; stream < 3; ++stream) {
     struct stat info {};
     if (::fstat(stream, &info) != 0 || info.st_uid == process.user.uid) continue;
-    bool ours = S_ISFIFO(info.st_mode) || S_ISREG(info.st_mode) || S_ISSOCK(info.st_mode) || ::isatty(stream) == 1;
+    bool ours = S_ISFIFO(info.st_mode) || S_ISREG(info.st_mode) || S_ISSOCK(info.st_mode) ||
+                ::isatty(stream) == 1;
     // What cannot be given away (a read-only file system, an id that is not mapped) stays as it is.
     if (ours) (void)!::fchown(stream, process.user.uid, static_cast<gid_t>(-1));
   }
@@ -93,16 +98,21 @@ Result<void> become(const oci::Process& process) {
     if (::prctl(PR_CAPBSET_DROP, capability) != 0 && errno != EINVAL)
       return os_error("drop capability " + std::to_string(capability), errno);
   }
-  if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return os_error("keep capabilities over the change of user", errno);
+  if (::prctl(PR_SET_KEEPCAPS, 1) != 0)
+    return os_error("keep capabilities over the change of user", errno);
   // "deny" in a user namespace without gid mappings of its own: there are no groups to change.
-  bool groups = !process.keep_groups && (!process.user.additional_gids.empty() || ::getgroups(0, nullptr) > 0);
-  if (groups && ::setgroups(process.user.additional_gids.size(), process.user.additional_gids.data()) != 0 &&
+  bool groups = !process.keep_groups &&
+                (!process.user.additional_gids.empty() || ::getgroups(0, nullptr) > 0);
+  if (groups &&
+      ::setgroups(process.user.additional_gids.size(), process.user.additional_gids.data()) != 0 &&
       !process.user.additional_gids.empty())
     return os_error("set supplementary groups", errno);
   if (::setresgid(process.user.gid, process.user.gid, process.user.gid) != 0)
-    return os_error("become group " + std::to_string(process.user.gid), errno, "map it in gidMappings");
+    return os_error("become group " + std::to_string(process.user.gid), errno,
+                    "map it in gidMappings");
   if (::setresuid(process.user.uid, process.user.uid, process.user.uid) != 0)
-    return os_error("become user " + std::to_string(process.user.uid), errno, "map it in uidMappings");
+    return os_error("become user " + std::to_string(process.user.uid), errno,
+                    "map it in uidMappings");
   if (process.user.umask) ::umask(*process.user.umask);
 
   HOBBES_TRY(held, own_permitted());
@@ -114,14 +124,16 @@ Result<void> become(const oci::Process& process) {
   (void)::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   Mask ambient = mask_of(wanted.ambient) & permitted & inheritable;
   for (unsigned capability = 0; capability < 64; ++capability)
-    if ((ambient >> capability & 1U) != 0 && ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+    if ((ambient >> capability & 1U) != 0 &&
+        ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
       return os_error("raise ambient capability " + std::to_string(capability), errno);
   return set_capabilities(effective, permitted, inheritable);
 }
 
 std::string unknown_capabilities(const oci::Capabilities& wanted) {
   std::set<std::string> names;
-  for (const auto* set : {&wanted.bounding, &wanted.effective, &wanted.inheritable, &wanted.permitted, &wanted.ambient})
+  for (const auto* set : {&wanted.bounding, &wanted.effective, &wanted.inheritable,
+                          &wanted.permitted, &wanted.ambient})
     for (const std::string& name : *set)
       if (bit_of(name) == 0) names.insert(name);
   std::string out;

@@ -19,7 +19,8 @@ Result<void> EnclaveGroup::create(const oci::Resources& resources) const {
 
 Result<void> EnclaveGroup::apply(const oci::Resources& resources) const {
   if (!lent_) return cgroup_.apply(resources);
-  return Error{Code::unsupported, "change the limits of control group " + cgroup_.path(), "it is lent by hobbesd and limited by its lease",
+  return Error{Code::unsupported, "change the limits of control group " + cgroup_.path(),
+               "it is lent by hobbesd and limited by its lease",
                "use `hobbes-run update --cores` or `--memory-size`"};
 }
 
@@ -27,7 +28,9 @@ Result<void> EnclaveGroup::enter(pid_t pid) const {
   if (!lent_) return cgroup_.enter(pid);
   HOBBES_TRY(process, ProcessId::of(pid));
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(entered, client.call("enclave.enter", {{"handle", handle_}, {"pid", process.pid}, {"startTicks", process.start_ticks}}));
+  HOBBES_TRY(entered, client.call("enclave.enter", {{"handle", handle_},
+                                                    {"pid", process.pid},
+                                                    {"startTicks", process.start_ticks}}));
   (void)entered;
   return {};
 }
@@ -41,7 +44,8 @@ Result<void> EnclaveGroup::freeze(bool frozen) const {
     if (cgroup_.frozen() == frozen) return {};
     ::usleep(10'000);
   }
-  return Error{Code::timeout, (frozen ? "freeze control group " : "thaw control group ") + cgroup_.path(),
+  return Error{Code::timeout,
+               (frozen ? "freeze control group " : "thaw control group ") + cgroup_.path(),
                "the kernel did not finish within 2 s", "try again"};
 }
 

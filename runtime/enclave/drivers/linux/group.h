@@ -1,4 +1,5 @@
-// The control group of a linux enclave: made with our own rights, or lent by hobbesd to a user who has none.
+// The control group of a linux enclave: made with our own rights, or lent by hobbesd to a user who
+// has none.
 #pragma once
 #include <optional>
 
@@ -7,8 +8,9 @@
 
 namespace hobbes {
 
-/// One enclave's group. A lent one was made and limited by hobbesd together with the lease and goes with it; what needs privilege in
-/// between (entering, freezing) is asked of hobbesd, which looks at who asks and for whose process. Not thread-safe.
+/// One enclave's group. A lent one was made and limited by hobbesd together with the lease and goes
+/// with it; what needs privilege in between (entering, freezing) is asked of hobbesd, which looks
+/// at who asks and for whose process. Not thread-safe.
 class EnclaveGroup {
  public:
   static Result<EnclaveGroup> of(const EnclaveRecord& record);
@@ -23,13 +25,16 @@ class EnclaveGroup {
   [[nodiscard]] bool frozen() const { return cgroup_.frozen(); }
   [[nodiscard]] bool exists() const { return cgroup_.exists(); }
   [[nodiscard]] Result<std::vector<pid_t>> processes() const { return cgroup_.processes(); }
-  [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const { return cgroup_.statistics(); }
+  [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const {
+    return cgroup_.statistics();
+  }
   /// Kills everything inside and takes the group away; a lent one is left empty for hobbesd.
   Result<void> destroy(std::chrono::milliseconds deadline) const;
   [[nodiscard]] const Cgroup& cgroup() const { return cgroup_; }
 
  private:
-  EnclaveGroup(Cgroup cgroup, std::uint64_t handle, bool lent) : cgroup_(std::move(cgroup)), handle_(handle), lent_(lent) {}
+  EnclaveGroup(Cgroup cgroup, std::uint64_t handle, bool lent)
+      : cgroup_(std::move(cgroup)), handle_(handle), lent_(lent) {}
   Cgroup cgroup_;
   std::uint64_t handle_;
   bool lent_;

@@ -1,4 +1,5 @@
-// The child's side of create and exec: from the fork to execve. Everything here runs in the new process.
+// The child's side of create and exec: from the fork to execve. Everything here runs in the new
+// process.
 #pragma once
 #include <optional>
 
@@ -28,7 +29,7 @@ struct InitPlan {
   Fd sync;     ///< to the parent
   Fd start;    ///< listening; `start` connects here
   Fd console;
-  bool own_time = false;            ///< a new time namespace, which a process cannot be born in with offsets
+  bool own_time = false;  ///< a new time namespace, which a process cannot be born in with offsets
   std::optional<uid_t> first_user;  ///< of a new user namespace, to be in it
   std::optional<gid_t> first_group;
 };

@@ -68,9 +68,11 @@ Result<Rtnetlink> Rtnetlink::open(const Fd* network_namespace) {
   };
   if (network_namespace == nullptr) return make();
   Fd own(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (!own || ::setns(network_namespace->get(), CLONE_NEWNET) != 0) return os_error("look into a network namespace", errno);
+  if (!own || ::setns(network_namespace->get(), CLONE_NEWNET) != 0)
+    return os_error("look into a network namespace", errno);
   auto made = make();
-  if (::setns(own.get(), CLONE_NEWNET) != 0) return os_error("return to the node's network namespace", errno);
+  if (::setns(own.get(), CLONE_NEWNET) != 0)
+    return os_error("return to the node's network namespace", errno);
   return made;
 }
 
@@ -114,7 +116,8 @@ Result<unsigned> Rtnetlink::index_of(const std::string& device) {
   add_attribute(request, IFLA_IFNAME, device.c_str(), device.size() + 1);
   auto answer = ask(std::move(request), false);
   if (!answer || answer->empty())
-    return Error{Code::not_found, "find network device " + device, answer ? "the kernel does not tell" : answer.error().cause,
+    return Error{Code::not_found, "find network device " + device,
+                 answer ? "the kernel does not tell" : answer.error().cause,
                  "see `ip link` for the devices there are"};
   ifinfomsg link{};
   std::memcpy(&link, answer->front().data() + NLMSG_HDRLEN, sizeof link);
@@ -132,7 +135,8 @@ Result<std::vector<Rtnetlink::Address>> Rtnetlink::addresses(unsigned index) {
   HOBBES_TRY(all, ask(message(RTM_GETADDR, ifaddrmsg{}), true));
   std::erase_if(all, [&](const Address& address) {
     const ifaddrmsg info = address_of(address);
-    return info.ifa_index != index || info.ifa_scope != RT_SCOPE_UNIVERSE || (info.ifa_flags & IFA_F_PERMANENT) == 0;
+    return info.ifa_index != index || info.ifa_scope != RT_SCOPE_UNIVERSE ||
+           (info.ifa_flags & IFA_F_PERMANENT) == 0;
   });
   return all;
 }
@@ -141,9 +145,11 @@ Result<void> Rtnetlink::add_address(unsigned index, const Address& address) {
   ifaddrmsg info = address_of(address);
   info.ifa_index = index;
   auto request = message(RTM_NEWADDR, info);
-  each_attribute(address, sizeof info, [&](unsigned short type, const char* data, std::size_t size) {
-    if (type == IFA_LOCAL || type == IFA_ADDRESS || type == IFA_BROADCAST) add_attribute(request, type, data, size);
-  });
+  each_attribute(address, sizeof info,
+                 [&](unsigned short type, const char* data, std::size_t size) {
+                   if (type == IFA_LOCAL || type == IFA_ADDRESS || type == IFA_BROADCAST)
+                     add_attribute(request, type, data, size);
+                 });
   HOBBES_TRY(done, ask(std::move(request), false));
   (void)done;
   return {};
@@ -167,8 +173,10 @@ Result<void> Rtnetlink::move(unsigned index, const Fd& network_namespace, const 
   return {};
 }
 
-Result<MovedDevices> MovedDevices::move(const std::map<std::string, std::string>& devices, const std::string& network_namespace) {
-  Fd here(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)), there(::open(network_namespace.c_str(), O_RDONLY | O_CLOEXEC));
+Result<MovedDevices> MovedDevices::move(const std::map<std::string, std::string>& devices,
+                                        const std::string& network_namespace) {
+  Fd here(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)),
+      there(::open(network_namespace.c_str(), O_RDONLY | O_CLOEXEC));
   if (!here || !there) return os_error("open the network namespace " + network_namespace, errno);
   HOBBES_TRY(ours, Rtnetlink::open(nullptr));
   HOBBES_TRY(theirs, Rtnetlink::open(&there));
@@ -186,7 +194,8 @@ Result<void> MovedDevices::move_one(const std::string& name, const std::string& 
   HOBBES_CHECK(ours_.move(index, there_, inside));
   back_.push_back({name, inside, up});
   HOBBES_TRY(arrived, theirs_.index_of(inside));
-  for (const Rtnetlink::Address& address : addresses) HOBBES_CHECK(theirs_.add_address(arrived, address));
+  for (const Rtnetlink::Address& address : addresses)
+    HOBBES_CHECK(theirs_.add_address(arrived, address));
   return theirs_.set_up(arrived);
 }
 
@@ -199,7 +208,8 @@ MovedDevices::~MovedDevices() {
     auto returned = ours_.index_of(one->name);
     if (!returned) continue;
     if (addresses)
-      for (const Rtnetlink::Address& address : *addresses) (void)ours_.add_address(*returned, address);
+      for (const Rtnetlink::Address& address : *addresses)
+        (void)ours_.add_address(*returned, address);
     if (one->up) (void)ours_.set_up(*returned);
   }
 }

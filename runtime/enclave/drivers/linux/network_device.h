@@ -10,13 +10,15 @@
 
 namespace hobbes {
 
-/// A conversation with the kernel about one network namespace's devices and addresses (rtnetlink(7)). Not thread-safe.
+/// A conversation with the kernel about one network namespace's devices and addresses
+/// (rtnetlink(7)). Not thread-safe.
 class Rtnetlink {
  public:
   /// An address of a device, as a message of the kernel's has it.
   using Address = std::vector<char>;
 
-  /// In the caller's namespace, or in that of an open file; the calling process has no other threads.
+  /// In the caller's namespace, or in that of an open file; the calling process has no other
+  /// threads.
   static Result<Rtnetlink> open(const Fd* network_namespace);
   /// Errors: Code::not_found.
   Result<unsigned> index_of(const std::string& device);
@@ -35,13 +37,16 @@ class Rtnetlink {
   unsigned sequence_ = 0;
 };
 
-/// Devices in the network namespace of an enclave that is not complete yet: they come back, with their names and addresses, when this
-/// ends before keep(). Without that the kernel would destroy virtual ones with the namespace. Move-only.
+/// Devices in the network namespace of an enclave that is not complete yet: they come back, with
+/// their names and addresses, when this ends before keep(). Without that the kernel would destroy
+/// virtual ones with the namespace. Move-only.
 class MovedDevices {
  public:
-  /// `devices`: name on the node -> name in the enclave. Each arrives up and with its addresses. Errors: Code::not_found, no such device;
-  /// Code::exists, Code::denied. None has moved after an error.
-  static Result<MovedDevices> move(const std::map<std::string, std::string>& devices, const std::string& network_namespace);
+  /// `devices`: name on the node -> name in the enclave. Each arrives up and with its addresses.
+  /// Errors: Code::not_found, no such device; Code::exists, Code::denied. None has moved after an
+  /// error.
+  static Result<MovedDevices> move(const std::map<std::string, std::string>& devices,
+                                   const std::string& network_namespace);
   void keep() { back_.clear(); }
   MovedDevices(MovedDevices&&) = default;
   MovedDevices& operator=(MovedDevices&&) = delete;
@@ -53,7 +58,10 @@ class MovedDevices {
     bool up;
   };
   MovedDevices(Fd here, Fd there, Rtnetlink ours, Rtnetlink theirs)
-      : here_(std::move(here)), there_(std::move(there)), ours_(std::move(ours)), theirs_(std::move(theirs)) {}
+      : here_(std::move(here)),
+        there_(std::move(there)),
+        ours_(std::move(ours)),
+        theirs_(std::move(theirs)) {}
   Result<void> move_one(const std::string& name, const std::string& inside);
   Fd here_, there_;
   Rtnetlink ours_, theirs_;

@@ -29,11 +29,13 @@ namespace {
 constexpr int link_limit = 40;  // as the kernel follows
 
 Result<void> change_root_propagation(unsigned long flags) {
-  if (::mount(nullptr, "/", nullptr, flags, nullptr) != 0) return os_error("set the propagation of /", errno);
+  if (::mount(nullptr, "/", nullptr, flags, nullptr) != 0)
+    return os_error("set the propagation of /", errno);
   return {};
 }
 
-Result<Fd> open_beneath(int root, const std::string& path, std::uint64_t flags, std::uint64_t more = 0) {
+Result<Fd> open_beneath(int root, const std::string& path, std::uint64_t flags,
+                        std::uint64_t more = 0) {
   open_how how{};
   how.flags = flags | O_CLOEXEC;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | more;
@@ -48,9 +50,12 @@ Result<Fd> open_root(const std::string& root) {
   return at;
 }
 
-// One missing part below an open folder. Where a link stands that leads to nothing, what it names is made instead, by the caller.
-Result<std::optional<std::string>> make_part(const Fd& parent, const std::string& part, bool file, const std::string& shown) {
-  int rc = file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0) : ::mkdirat(parent.get(), part.c_str(), 0755);
+// One missing part below an open folder. Where a link stands that leads to nothing, what it names
+// is made instead, by the caller.
+Result<std::optional<std::string>> make_part(const Fd& parent, const std::string& part, bool file,
+                                             const std::string& shown) {
+  int rc = file ? ::mknodat(parent.get(), part.c_str(), S_IFREG | 0644, 0)
+                : ::mkdirat(parent.get(), part.c_str(), 0755);
   if (rc == 0) return std::optional<std::string>();
   if (errno != EEXIST) return os_error("make " + shown + " in the root file system", errno);
   char target[PATH_MAX];
@@ -77,7 +82,8 @@ Result<Fd> open_or_make(const Fd& root, const std::string& path, bool file, int 
       if (target) {
         if (links == 0) return os_error("open " + path + " below the root", ELOOP);
         std::string rest = leaf ? "" : path.substr(end);
-        return open_or_make(root, (target->front() == '/' ? *target : done + "/" + *target) + rest, file, links - 1);
+        return open_or_make(root, (target->front() == '/' ? *target : done + "/" + *target) + rest,
+                            file, links - 1);
       }
     }
     done = next;
@@ -96,32 +102,39 @@ Result<void> copy_file(int from, int to, const char* name, const struct stat& in
     if (n < 0) return os_error(copying, errno);
     if (n == 0) break;
   }
-  if (::fchown(target.get(), info.st_uid, info.st_gid) != 0 || ::fchmod(target.get(), info.st_mode & 07777U) != 0)
+  if (::fchown(target.get(), info.st_uid, info.st_gid) != 0 ||
+      ::fchmod(target.get(), info.st_mode & 07777U) != 0)
     return os_error(copying, errno);
   return {};
 }
 
-// tmpcopyup: what the image had there appears in the new file system. Each entry is opened from its folder, and no link is followed.
+// tmpcopyup: what the image had there appears in the new file system. Each entry is opened from its
+// folder, and no link is followed.
 Result<void> copy_folder(int from, int to) {
   int readable = ::openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  std::unique_ptr<DIR, int (*)(DIR*)> entries(readable >= 0 ? ::fdopendir(readable) : nullptr, &::closedir);
+  std::unique_ptr<DIR, int (*)(DIR*)> entries(readable >= 0 ? ::fdopendir(readable) : nullptr,
+                                              &::closedir);
   if (!entries) return os_error(copying, errno);
   while (const dirent* entry = ::readdir(entries.get())) {
     const char* name = entry->d_name;
     struct stat info {};
-    if (std::string_view(name) == "." || std::string_view(name) == ".." || ::fstatat(readable, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+    if (std::string_view(name) == "." || std::string_view(name) == ".." ||
+        ::fstatat(readable, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
       continue;
     if (S_ISREG(info.st_mode)) {
       HOBBES_CHECK(copy_file(readable, to, name, info));
     } else if (S_ISDIR(info.st_mode)) {
       Fd inner(::openat(readable, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (!inner || ::mkdirat(to, name, info.st_mode & 07777U) != 0) return os_error(copying, errno);
+      if (!inner || ::mkdirat(to, name, info.st_mode & 07777U) != 0)
+        return os_error(copying, errno);
       Fd made(::openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (!made || ::fchown(made.get(), info.st_uid, info.st_gid) != 0) return os_error(copying, errno);
+      if (!made || ::fchown(made.get(), info.st_uid, info.st_gid) != 0)
+        return os_error(copying, errno);
       HOBBES_CHECK(copy_folder(inner.get(), made.get()));
     } else if (S_ISLNK(info.st_mode)) {
       char target[PATH_MAX] = {};
-      if (::readlinkat(readable, name, target, sizeof target - 1) > 0 && ::symlinkat(target, to, name) != 0)
+      if (::readlinkat(readable, name, target, sizeof target - 1) > 0 &&
+          ::symlinkat(target, to, name) != 0)
         return os_error(copying, errno);
     }
   }
@@ -130,7 +143,8 @@ Result<void> copy_folder(int from, int to) {
 
 bool is_device(const struct stat& info, char type, unsigned major, unsigned minor) {
   mode_t format = type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR;
-  return (info.st_mode & S_IFMT) == format && (type == 'p' || info.st_rdev == makedev(major, minor));
+  return (info.st_mode & S_IFMT) == format &&
+         (type == 'p' || info.st_rdev == makedev(major, minor));
 }
 
 Result<void> make_node(const Fd& parent, const std::string& name, const oci::Device& d) {
@@ -142,7 +156,8 @@ Result<void> make_node(const Fd& parent, const std::string& name, const oci::Dev
   return rc == 0 ? Result<void>() : os_error("make device " + d.path, error);
 }
 
-// Below a process's /proc only what tools replace to show an enclave its own numbers (as lxcfs does) may be covered.
+// Below a process's /proc only what tools replace to show an enclave its own numbers (as lxcfs
+// does) may be covered.
 bool may_cover(const std::string& destination) {
   static constexpr std::array<const char*, 11> known = {"/proc/cpuinfo",
                                                         "/proc/diskstats",
@@ -159,7 +174,9 @@ bool may_cover(const std::string& destination) {
   return std::find(known.begin(), known.end(), destination) != known.end();
 }
 
-bool is_below(const std::string& path, const std::string& folder) { return path == folder || path.rfind(folder + "/", 0) == 0; }
+bool is_below(const std::string& path, const std::string& folder) {
+  return path == folder || path.rfind(folder + "/", 0) == 0;
+}
 
 }  // namespace
 
@@ -170,7 +187,9 @@ class RootfsBuilder {
   Result<void> mount_all() {
     const auto& mounts = request_.bundle->oci.mounts;
     for (std::size_t i = 0; i < mounts.size(); ++i)
-      HOBBES_CHECK(mount({absolute(mounts[i].destination), mounts[i].type, mounts[i].source, mounts[i].options}, i));
+      HOBBES_CHECK(mount(
+          {absolute(mounts[i].destination), mounts[i].type, mounts[i].source, mounts[i].options},
+          i));
     return {};
   }
 
@@ -179,25 +198,33 @@ class RootfsBuilder {
       const char* path;
       unsigned major, minor;
     };
-    static constexpr std::array<Standard, 6> devices = {
-        {{"/dev/null", 1, 3}, {"/dev/zero", 1, 5}, {"/dev/full", 1, 7}, {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0}}};
+    static constexpr std::array<Standard, 6> devices = {{{"/dev/null", 1, 3},
+                                                         {"/dev/zero", 1, 5},
+                                                         {"/dev/full", 1, 7},
+                                                         {"/dev/random", 1, 8},
+                                                         {"/dev/urandom", 1, 9},
+                                                         {"/dev/tty", 5, 0}}};
     const auto& own = request_.bundle->oci.linux_.devices;
     for (const Standard& d : devices) {
-      bool listed = std::any_of(own.begin(), own.end(), [&](const oci::Device& device) { return device.path == d.path; });
+      bool listed = std::any_of(own.begin(), own.end(),
+                                [&](const oci::Device& device) { return device.path == d.path; });
       if (!listed) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
     }
     HOBBES_CHECK(own_devices(own));
-    if (request_.bundle->oci.process->terminal) HOBBES_CHECK(target("/dev/console", true));  // a place for the terminal, made in time
+    if (request_.bundle->oci.process->terminal)
+      HOBBES_CHECK(target("/dev/console", true));  // a place for the terminal, made in time
     HOBBES_TRY(dev, target("/dev", false));
     for (const auto& [name, link] :
-         {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"}, std::pair{"stdout", "/proc/self/fd/1"},
-          std::pair{"stderr", "/proc/self/fd/2"}, std::pair{"ptmx", "pts/ptmx"}})
+         {std::pair{"fd", "/proc/self/fd"}, std::pair{"stdin", "/proc/self/fd/0"},
+          std::pair{"stdout", "/proc/self/fd/1"}, std::pair{"stderr", "/proc/self/fd/2"},
+          std::pair{"ptmx", "pts/ptmx"}})
       if (::symlinkat(link, dev.get(), name) != 0 && errno != EEXIST && errno != EROFS)
         return os_error("link /dev/" + std::string(name), errno);
     return {};
   }
 
-  // hobbesd's folder without what belongs to other enclaves: their configuration, their output, and the sockets that start them.
+  // hobbesd's folder without what belongs to other enclaves: their configuration, their output, and
+  // the sockets that start them.
   Result<void> show_run_directory(const std::string& place) {
     HOBBES_TRY(bound, bind(run_directory(), place, true));
     HOBBES_CHECK(bound.set_read_only(true, place));
@@ -229,13 +256,16 @@ class RootfsBuilder {
  private:
   Result<Mount> put(Mount mount, const std::string& source, const std::string& destination) {
     struct stat info {};
-    if (::fstat(mount.root().get(), &info) != 0) return os_error("mount " + source + " at " + destination, errno);
+    if (::fstat(mount.root().get(), &info) != 0)
+      return os_error("mount " + source + " at " + destination, errno);
     HOBBES_TRY(at, target(destination, !S_ISDIR(info.st_mode)));
     HOBBES_CHECK(mount.attach(at, source + " at " + destination));
     return mount;
   }
 
-  [[nodiscard]] Result<Fd> target(const std::string& path, bool file) const { return open_or_make(out_.root_, path, file, link_limit); }
+  [[nodiscard]] Result<Fd> target(const std::string& path, bool file) const {
+    return open_or_make(out_.root_, path, file, link_limit);
+  }
 
   Result<void> mount(const oci::Mount& m, std::size_t number) {
     MountOptions options = parse_mount_options(m.options);
@@ -249,11 +279,13 @@ class RootfsBuilder {
     // The terminals' usual group may not be mapped in a user namespace; its own is as good.
     if (!made && m.type == "devpts" && request_.user_namespace) {
       MountOptions without = options;
-      std::erase_if(without.data, [](const std::string& option) { return option.rfind("gid=", 0) == 0; });
+      std::erase_if(without.data,
+                    [](const std::string& option) { return option.rfind("gid=", 0) == 0; });
       made = Mount::make(m.type, m.source, without);
     }
     // sysfs needs the network namespace's owner; the host's own, read-only, is the usual stand-in.
-    if (!made && m.type == "sysfs" && made.error().code == Code::denied) made = Mount::clone(AT_FDCWD, "/sys", true);
+    if (!made && m.type == "sysfs" && made.error().code == Code::denied)
+      made = Mount::clone(AT_FDCWD, "/sys", true);
     if (!made && m.type == "mqueue" && made.error().code == Code::denied) return {};
     if (!made) return std::move(made.error()).within("mount " + what);
     if (m.type == "mqueue") HOBBES_CHECK(label_root(*made, what));
@@ -270,7 +302,9 @@ class RootfsBuilder {
   }
 
   // A file system of the enclave's own has one SELinux context for all of its files.
-  static bool takes_label(const std::string& type) { return type == "tmpfs" || type == "devpts" || type == "ramfs"; }
+  static bool takes_label(const std::string& type) {
+    return type == "tmpfs" || type == "devpts" || type == "ramfs";
+  }
 
   void add_label(MountOptions& options) const {
     const std::string& label = request_.bundle->oci.linux_.mount_label;
@@ -290,9 +324,11 @@ class RootfsBuilder {
   // /proc and /sys are where the kernel is looked for later: no link may say where that is.
   [[nodiscard]] Result<Fd> open_plain(const std::string& destination) const {
     HOBBES_CHECK(target(destination, false));
-    auto plain = open_beneath(out_.root_.get(), destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    auto plain =
+        open_beneath(out_.root_.get(), destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
     if (plain || plain.error().code == Code::not_found) return plain;
-    return Error{Code::denied, "mount at " + destination, destination + " is a link in the root file system, or below one",
+    return Error{Code::denied, "mount at " + destination,
+                 destination + " is a link in the root file system, or below one",
                  "make it a folder in the image"};
   }
 
@@ -301,10 +337,13 @@ class RootfsBuilder {
     if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
     const std::string what = m.source + " at " + m.destination;
     if (!may_cover(m.destination))
-      return Error{Code::denied, "mount " + what, "it would cover a part of /proc that the kernel is asked by", "mount it somewhere else"};
+      return Error{Code::denied, "mount " + what,
+                   "it would cover a part of /proc that the kernel is asked by",
+                   "mount it somewhere else"};
     auto cloned = request_.cloned.find(number);
-    auto bound = cloned == request_.cloned.end() ? bind(source, m.destination, options.recursive)
-                                                 : put(std::move(cloned->second), source, m.destination);
+    auto bound = cloned == request_.cloned.end()
+                     ? bind(source, m.destination, options.recursive)
+                     : put(std::move(cloned->second), source, m.destination);
     if (!bound) return std::move(bound).error();
     return bound->configure(options, what);
   }
@@ -332,13 +371,15 @@ class RootfsBuilder {
     HOBBES_CHECK(made.attach(at, m.destination));
     HOBBES_CHECK(made.configure(folder, m.destination));
     for (const auto& [controller, mount_point] : layout.v1) {
-      HOBBES_TRY(bound, bind(mount_point + request_.cgroup->path(), m.destination + "/" + controller, false));
+      HOBBES_TRY(bound, bind(mount_point + request_.cgroup->path(),
+                             m.destination + "/" + controller, false));
       HOBBES_CHECK(bound.configure(options, m.destination));
     }
     return made.configure(options, m.destination);
   }
 
-  // Devices that were made outside of the user namespace are mounts of their own file system, which is out of sight again afterwards.
+  // Devices that were made outside of the user namespace are mounts of their own file system, which
+  // is out of sight again afterwards.
   Result<void> own_devices(const std::vector<oci::Device>& own) {
     if (!request_.devices) {
       for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
@@ -361,7 +402,8 @@ class RootfsBuilder {
     HOBBES_TRY(mount, Mount::clone(AT_FDCWD, d.path, false));
     struct stat info {};
     if (::fstat(mount.root().get(), &info) != 0 || !is_device(info, d.type, d.major, d.minor))
-      return Error{Code::invalid, "make device " + d.path, "the host's " + d.path + " is another device", "name the host's device numbers"};
+      return Error{Code::invalid, "make device " + d.path,
+                   "the host's " + d.path + " is another device", "name the host's device numbers"};
     HOBBES_TRY(at, target(d.path, true));
     return mount.attach(at, "device " + d.path);
   }
@@ -374,12 +416,16 @@ class RootfsBuilder {
     auto made = make_node(parent, name, d);
     if (!made && made.error().code == Code::exists) {
       struct stat info {};
-      if (::fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && is_device(info, d.type, d.major, d.minor)) return {};
-      return Error{Code::exists, "make device " + d.path, "the root file system has something else there", "remove it from the image"};
+      if (::fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+          is_device(info, d.type, d.major, d.minor))
+        return {};
+      return Error{Code::exists, "make device " + d.path,
+                   "the root file system has something else there", "remove it from the image"};
     }
     if (!made && made.error().code == Code::denied) return bind_device(d);
     if (!made) return made;
-    if ((d.uid != 0 || d.gid != 0) && ::fchownat(parent.get(), name.c_str(), d.uid, d.gid, AT_SYMLINK_NOFOLLOW) != 0)
+    if ((d.uid != 0 || d.gid != 0) &&
+        ::fchownat(parent.get(), name.c_str(), d.uid, d.gid, AT_SYMLINK_NOFOLLOW) != 0)
       return os_error("give device " + d.path + " its owner", errno);
     return {};
   }
@@ -391,7 +437,8 @@ class RootfsBuilder {
 
 namespace {
 
-// Services of the host have their sockets and logs in /run. What is left of it is what resolves names.
+// Services of the host have their sockets and logs in /run. What is left of it is what resolves
+// names.
 template <class Put>
 Result<void> hide_run(Put put) {
   struct Kept {
@@ -417,8 +464,10 @@ Result<void> hide_run(Put put) {
   return empty.configure(options, "/run");
 }
 
-// Host-root mode: the host's tree, read-only, with private /tmp and the node's (or composition's) shared memory.
-Result<std::optional<Mount>> build_host_root(const RootfsRequest& request, const std::string& root) {
+// Host-root mode: the host's tree, read-only, with private /tmp and the node's (or composition's)
+// shared memory.
+Result<std::optional<Mount>> build_host_root(const RootfsRequest& request,
+                                             const std::string& root) {
   HOBBES_TRY(tree, Mount::clone(AT_FDCWD, "/", true));
   HOBBES_TRY(at, open_root(root));
   HOBBES_CHECK(tree.attach(at, "the host's root at " + root));
@@ -487,9 +536,11 @@ Result<Fd> open_target(const std::string& root, const std::string& path, bool fi
 
 Result<Rootfs> Rootfs::build(RootfsRequest& request) {
   const Bundle& bundle = *request.bundle;
-  // Nothing that is mounted here shows outside: pivot_root would refuse a shared parent, and an unbindable root could not be cloned.
+  // Nothing that is mounted here shows outside: pivot_root would refuse a shared parent, and an
+  // unbindable root could not be cloned.
   unsigned long wanted = propagation_of(bundle);
-  HOBBES_CHECK(change_root_propagation((wanted & MS_PRIVATE) != 0 ? wanted : static_cast<unsigned long>(MS_SLAVE | MS_REC)));
+  HOBBES_CHECK(change_root_propagation(
+      (wanted & MS_PRIVATE) != 0 ? wanted : static_cast<unsigned long>(MS_SLAVE | MS_REC)));
 
   Rootfs out;
   out.request_ = &request;
@@ -497,7 +548,8 @@ Result<Rootfs> Rootfs::build(RootfsRequest& request) {
   out.null_.reset(::open("/dev/null", O_PATH | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
   if (!out.null_ || ::fstat(out.null_.get(), &info) != 0 || !is_device(info, 'c', 1, 3))
-    return Error{Code::corrupt, "use the host's /dev/null", "it is not the character device 1:3", "repair /dev"};
+    return Error{Code::corrupt, "use the host's /dev/null", "it is not the character device 1:3",
+                 "repair /dev"};
 
   std::optional<Mount> proc;
   if (bundle.hobbes.host_root) {
@@ -507,7 +559,8 @@ Result<Rootfs> Rootfs::build(RootfsRequest& request) {
   } else {
     out.path_ = bundle.rootfs();
     HOBBES_TRY(tree, Mount::clone(AT_FDCWD, out.path_, true));
-    HOBBES_CHECK(set_mount_attributes(tree.root(), 0, 0, MS_PRIVATE, true, "the root file system " + out.path_));
+    HOBBES_CHECK(set_mount_attributes(tree.root(), 0, 0, MS_PRIVATE, true,
+                                      "the root file system " + out.path_));
     HOBBES_TRY(at, open_root(out.path_));
     HOBBES_CHECK(tree.attach(at, "the root file system " + out.path_));
   }
@@ -518,17 +571,22 @@ Result<Rootfs> Rootfs::build(RootfsRequest& request) {
   HOBBES_CHECK(builder.mount_all());
   if (!bundle.hobbes.host_root) HOBBES_CHECK(builder.default_devices());
   HOBBES_CHECK(builder.finish());
-  // The mirror and hobbesd's socket: at their standard place in an image, where they are in the host's tree.
-  if (request.with_run_directory) HOBBES_CHECK(builder.show_run_directory(bundle.hobbes.host_root ? run_directory() : "/run/hobbes"));
+  // The mirror and hobbesd's socket: at their standard place in an image, where they are in the
+  // host's tree.
+  if (request.with_run_directory)
+    HOBBES_CHECK(
+        builder.show_run_directory(bundle.hobbes.host_root ? run_directory() : "/run/hobbes"));
   return out;
 }
 
-// A part of the kernel's file systems is looked for in the mount that was made, not at its path; everything else inside the root.
+// A part of the kernel's file systems is looked for in the mount that was made, not at its path;
+// everything else inside the root.
 Result<Fd> Rootfs::open_sealed(const std::string& path) const {
   for (auto placed = kernel_.rbegin(); placed != kernel_.rend(); ++placed) {
     if (!is_below(path, placed->destination)) continue;
     std::string below = path.substr(placed->destination.size());
-    return open_beneath(placed->mount.root().get(), below.empty() ? "/" : below, O_PATH, RESOLVE_NO_SYMLINKS);
+    return open_beneath(placed->mount.root().get(), below.empty() ? "/" : below, O_PATH,
+                        RESOLVE_NO_SYMLINKS);
   }
   return open_beneath(root_.get(), path, O_PATH);
 }
@@ -538,7 +596,8 @@ Result<void> Rootfs::seal() {
   auto each = [&](const std::vector<std::string>& paths, auto&& seal_one) -> Result<void> {
     for (const std::string& path : paths) {
       auto found = open_sealed(absolute(path));
-      if (!found && (found.error().code == Code::not_found || found.error().code == Code::invalid)) continue;
+      if (!found && (found.error().code == Code::not_found || found.error().code == Code::invalid))
+        continue;
       if (!found) return std::move(found.error()).within("seal " + path);
       HOBBES_CHECK(seal_one(*found, path));
     }
@@ -564,9 +623,11 @@ Result<void> Rootfs::seal() {
   };
   // The host's tree comes without the kernel's controls, whether or not its bundle says so.
   if (request_->bundle->hobbes.host_root) {
-    HOBBES_CHECK(
-        each({"/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/proc/scsi"}, make_read_only));
-    HOBBES_CHECK(each({"/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/timer_list", "/sys/firmware"}, mask));
+    HOBBES_CHECK(each({"/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                       "/proc/sysrq-trigger", "/proc/scsi"},
+                      make_read_only));
+    HOBBES_CHECK(each(
+        {"/proc/kcore", "/proc/kmsg", "/proc/keys", "/proc/timer_list", "/sys/firmware"}, mask));
   }
   HOBBES_CHECK(each(oci.linux_.readonly_paths, make_read_only));
   return each(oci.linux_.masked_paths, mask);
@@ -579,7 +640,8 @@ std::string unescape_mount_path(const std::string& text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i)
     if (text[i] == '\\' && i + 3 < text.size()) {
-      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0')));
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                                      (text[i + 3] - '0')));
       i += 3;
     } else {
       out.push_back(text[i]);
@@ -587,8 +649,8 @@ std::string unescape_mount_path(const std::string& text) {
   return out;
 }
 
-// A move of the root leaves the old root's mounts below it. A proc or sysfs among them that nothing masks would let the enclave's user
-// namespaces mount their own unmasked ones.
+// A move of the root leaves the old root's mounts below it. A proc or sysfs among them that nothing
+// masks would let the enclave's user namespaces mount their own unmasked ones.
 Result<void> hide_kernel_mounts(const std::string& new_root) {
   HOBBES_TRY(text, Files::system().read("/proc/self/mountinfo"));
   std::istringstream lines(text);
@@ -607,27 +669,34 @@ Result<void> hide_kernel_mounts(const std::string& new_root) {
   for (auto place = found.rbegin(); place != found.rend(); ++place) {
     if (::umount2(place->c_str(), MNT_DETACH) == 0) continue;
     if (errno != EINVAL && errno != EPERM) return os_error("unmount the host's " + *place, errno);
-    if (::mount("tmpfs", place->c_str(), "tmpfs", 0, nullptr) != 0) return os_error("hide the host's " + *place, errno);
+    if (::mount("tmpfs", place->c_str(), "tmpfs", 0, nullptr) != 0)
+      return os_error("hide the host's " + *place, errno);
   }
   return {};
 }
 
 }  // namespace
 
-Result<void> Rootfs::enter_folder() const { return ::fchdir(root_.get()) == 0 ? Result<void>() : os_error("enter " + path_, errno); }
+Result<void> Rootfs::enter_folder() const {
+  return ::fchdir(root_.get()) == 0 ? Result<void>() : os_error("enter " + path_, errno);
+}
 
 Result<void> Rootfs::enter(bool no_pivot) {
   Fd old(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   HOBBES_CHECK(enter_folder());
   if (no_pivot) {
     HOBBES_CHECK(hide_kernel_mounts(path_));
-    if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return os_error("move " + path_ + " to /", errno);
+    if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0)
+      return os_error("move " + path_ + " to /", errno);
     if (::chroot(".") != 0) return os_error("change the root to " + path_, errno);
   } else {
-    // Stacks the old root on the new one, where it is unmounted: no directory for it is needed in the image.
-    if (::syscall(SYS_pivot_root, ".", ".") != 0) return os_error("pivot into " + path_, errno, "try --no-pivot");
+    // Stacks the old root on the new one, where it is unmounted: no directory for it is needed in
+    // the image.
+    if (::syscall(SYS_pivot_root, ".", ".") != 0)
+      return os_error("pivot into " + path_, errno, "try --no-pivot");
     if (::fchdir(old.get()) != 0) return os_error("pivot into " + path_, errno);
-    if (::mount(nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) return os_error("set the propagation of the old root", errno);
+    if (::mount(nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr) != 0)
+      return os_error("set the propagation of the old root", errno);
     if (::umount2(".", MNT_DETACH) != 0) return os_error("leave the old root", errno);
   }
   if (::chdir("/") != 0) return os_error("enter the new root", errno);
@@ -647,9 +716,11 @@ Result<Mount> make_devices(const oci::Linux& linux_) {
   options.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
   options.data = {"mode=755"};
   HOBBES_TRY(made, Mount::make("tmpfs", "tmpfs", options));
-  auto outside = [](const std::vector<oci::IdMapping>& maps, std::uint32_t id) -> std::optional<std::uint32_t> {
+  auto outside = [](const std::vector<oci::IdMapping>& maps,
+                    std::uint32_t id) -> std::optional<std::uint32_t> {
     for (const oci::IdMapping& map : maps)
-      if (id >= map.container_id && id - map.container_id < map.size) return map.host_id + (id - map.container_id);
+      if (id >= map.container_id && id - map.container_id < map.size)
+        return map.host_id + (id - map.container_id);
     // The node's root stays the owner where nobody else is named and the namespace has no root.
     return id == 0 ? std::optional<std::uint32_t>(0) : std::nullopt;
   };
@@ -657,7 +728,8 @@ Result<Mount> make_devices(const oci::Linux& linux_) {
     const oci::Device& d = linux_.devices[i];
     auto uid = outside(linux_.uid_mappings, d.uid), gid = outside(linux_.gid_mappings, d.gid);
     if (!uid || !gid)
-      return Error{Code::invalid, "make device " + d.path, "its owner is not mapped in the user namespace",
+      return Error{Code::invalid, "make device " + d.path,
+                   "its owner is not mapped in the user namespace",
                    "map it, or name another owner"};
     const std::string name = std::to_string(i);
     HOBBES_CHECK(make_node(made.root(), name, d));
@@ -668,7 +740,8 @@ Result<Mount> make_devices(const oci::Linux& linux_) {
 }
 
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci) {
-  for (const auto& [key, value] : oci.linux_.sysctl) HOBBES_CHECK(proc.write("sys/" + sysctl_path(key), value));
+  for (const auto& [key, value] : oci.linux_.sysctl)
+    HOBBES_CHECK(proc.write("sys/" + sysctl_path(key), value));
   return {};
 }
 

@@ -1,4 +1,5 @@
-// Building the file system an enclave sees. All of it runs in the child, in its own mount namespace.
+// Building the file system an enclave sees. All of it runs in the child, in its own mount
+// namespace.
 #pragma once
 #include <map>
 #include <optional>
@@ -25,14 +26,16 @@ struct RootfsRequest {
   bool new_pid_namespace = false;
   bool cgroup_namespace = false;
   bool with_run_directory = false;  ///< binds the mirror and the control socket in
-  /// Bind mounts of the bundle by their place in it, cloned by who may reach their sources; the others are cloned here.
+  /// Bind mounts of the bundle by their place in it, cloned by who may reach their sources; the
+  /// others are cloned here.
   std::map<std::size_t, Mount> cloned;
-  /// A file system with the bundle's devices, each under its place in linux.devices, for a user namespace, in which none can be made.
+  /// A file system with the bundle's devices, each under its place in linux.devices, for a user
+  /// namespace, in which none can be made.
   std::optional<Mount> devices;
 };
 
-/// The root in the making. Whatever the image or a neighbour with a shared volume does to its paths meanwhile, what was mounted is found
-/// again by its descriptor. Not thread-safe.
+/// The root in the making. Whatever the image or a neighbour with a shared volume does to its paths
+/// meanwhile, what was mounted is found again by its descriptor. Not thread-safe.
 class Rootfs {
  public:
   /// Mounts everything below the future root and leaves it there. Then hooks may run.
@@ -43,7 +46,8 @@ class Rootfs {
   Result<void> seal();
   /// Makes it the root directory and gives up the old one.
   Result<void> enter(bool no_pivot);
-  /// The root read-only, if the bundle says so, and its propagation; after what is still to be made in it.
+  /// The root read-only, if the bundle says so, and its propagation; after what is still to be made
+  /// in it.
   Result<void> finish();
 
  private:
@@ -61,15 +65,16 @@ class Rootfs {
   std::vector<Placed> kernel_;  // proc and sysfs, the latest last
 };
 
-/// The devices of a bundle in a file system of their own, with owners as the user namespace maps them. For root of the node. Errors:
-/// Code::invalid, an owner that is not mapped.
+/// The devices of a bundle in a file system of their own, with owners as the user namespace maps
+/// them. For root of the node. Errors: Code::invalid, an owner that is not mapped.
 Result<Mount> make_devices(const oci::Linux& linux_);
 
 /// Kernel parameters, in the namespaces of the calling process.
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci);
 
-/// Opens a path below `root` without ever leaving it through links (openat2 RESOLVE_IN_ROOT), creating what is missing: a
-/// directory, or a file when `file`. A link to something missing is followed inside the root, too.
+/// Opens a path below `root` without ever leaving it through links (openat2 RESOLVE_IN_ROOT),
+/// creating what is missing: a directory, or a file when `file`. A link to something missing is
+/// followed inside the root, too.
 Result<Fd> open_target(const std::string& root, const std::string& path, bool file);
 
 }  // namespace hobbes

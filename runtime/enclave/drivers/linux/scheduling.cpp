@@ -33,26 +33,31 @@ static_assert(sizeof(SchedulerAttributes) == 56);
 Result<void> apply_scheduling(const oci::Process& process) {
   if (process.io_priority) {
     int value = process.io_priority->io_class << ioprio_class_shift | process.io_priority->priority;
-    if (::syscall(SYS_ioprio_set, ioprio_who_process, 0, value) != 0) return os_error("set process.ioPriority", errno);
+    if (::syscall(SYS_ioprio_set, ioprio_who_process, 0, value) != 0)
+      return os_error("set process.ioPriority", errno);
   }
   if (process.scheduler) {
     const oci::Scheduler& wanted = *process.scheduler;
-    SchedulerAttributes attributes{sizeof attributes, wanted.policy,   wanted.flags,  wanted.nice, wanted.priority,
-                                   wanted.runtime,    wanted.deadline, wanted.period, 0,           0};
-    if (::syscall(SYS_sched_setattr, 0, &attributes, 0) != 0) return os_error("set process.scheduler", errno);
+    SchedulerAttributes attributes{
+        sizeof attributes, wanted.policy,   wanted.flags,  wanted.nice, wanted.priority,
+        wanted.runtime,    wanted.deadline, wanted.period, 0,           0};
+    if (::syscall(SYS_sched_setattr, 0, &attributes, 0) != 0)
+      return os_error("set process.scheduler", errno);
   }
   return {};
 }
 
 Result<void> apply_memory_and_personality(const oci::Linux& settings) {
-  if (settings.personality && ::personality(*settings.personality) < 0) return os_error("set linux.personality", errno);
+  if (settings.personality && ::personality(*settings.personality) < 0)
+    return os_error("set linux.personality", errno);
   if (settings.memory_policy) {
     constexpr unsigned bits = 64;
     std::array<unsigned long, CpuSet::capacity / bits> nodes{};
-    for (unsigned node : settings.memory_policy->nodes.members()) nodes[node / bits] |= 1UL << node % bits;
+    for (unsigned node : settings.memory_policy->nodes.members())
+      nodes[node / bits] |= 1UL << node % bits;
     bool any = !settings.memory_policy->nodes.empty();
-    if (::syscall(SYS_set_mempolicy, settings.memory_policy->mode | settings.memory_policy->flags, any ? nodes.data() : nullptr,
-                  any ? CpuSet::capacity : 0UL) != 0)
+    if (::syscall(SYS_set_mempolicy, settings.memory_policy->mode | settings.memory_policy->flags,
+                  any ? nodes.data() : nullptr, any ? CpuSet::capacity : 0UL) != 0)
       return os_error("set linux.memoryPolicy", errno, "name NUMA nodes that the enclave has");
   }
   return {};
@@ -60,15 +65,18 @@ Result<void> apply_memory_and_personality(const oci::Linux& settings) {
 
 Result<void> enter_time_namespace(const ProcFs& proc, const std::vector<oci::TimeOffset>& offsets) {
   // The offsets are written while nobody is inside, and only children would be born there.
-  if (::unshare(CLONE_NEWTIME) != 0) return os_error("make the time namespace", errno, "Linux 5.6 or newer is needed");
+  if (::unshare(CLONE_NEWTIME) != 0)
+    return os_error("make the time namespace", errno, "Linux 5.6 or newer is needed");
   for (const oci::TimeOffset& offset : offsets) {
     auto written =
-        proc.write("self/timens_offsets", offset.clock + " " + std::to_string(offset.seconds) + " " + std::to_string(offset.nanoseconds));
+        proc.write("self/timens_offsets", offset.clock + " " + std::to_string(offset.seconds) +
+                                              " " + std::to_string(offset.nanoseconds));
     if (!written) return std::move(written.error()).within("set linux.timeOffsets");
   }
   // A magic link of this process's own, in the procfs that is trusted.
   Fd made(::open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC));
-  if (!made || ::setns(made.get(), CLONE_NEWTIME) != 0) return os_error("enter the time namespace", errno);
+  if (!made || ::setns(made.get(), CLONE_NEWTIME) != 0)
+    return os_error("enter the time namespace", errno);
   return {};
 }
 

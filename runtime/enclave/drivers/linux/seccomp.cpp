@@ -22,7 +22,9 @@ constexpr std::uint32_t x32 = 0x40000000;
 
 using Context = std::unique_ptr<void, decltype(&seccomp_release)>;
 
-Error refused(const std::string& what, int rc) { return os_error("compile the seccomp profile: " + what, -rc); }
+Error refused(const std::string& what, int rc) {
+  return os_error("compile the seccomp profile: " + what, -rc);
+}
 
 Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint32_t> number) {
   std::uint32_t value = number.value_or(EPERM);
@@ -34,43 +36,50 @@ Result<std::uint32_t> action_of(const std::string& name, std::optional<std::uint
   if (name == "SCMP_ACT_ALLOW") return SCMP_ACT_ALLOW;
   if (name == "SCMP_ACT_LOG") return SCMP_ACT_LOG;
   if (name == "SCMP_ACT_NOTIFY") return SCMP_ACT_NOTIFY;
-  return Error{Code::unsupported, "compile the seccomp profile", "the action " + name + " is not supported", "use another action"};
+  return Error{Code::unsupported, "compile the seccomp profile",
+               "the action " + name + " is not supported", "use another action"};
 }
 
 scmp_compare operator_of(const std::string& name) {
-  static const std::array<std::pair<const char*, scmp_compare>, 7> table = {{{"SCMP_CMP_NE", SCMP_CMP_NE},
-                                                                             {"SCMP_CMP_LT", SCMP_CMP_LT},
-                                                                             {"SCMP_CMP_LE", SCMP_CMP_LE},
-                                                                             {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-                                                                             {"SCMP_CMP_GE", SCMP_CMP_GE},
-                                                                             {"SCMP_CMP_GT", SCMP_CMP_GT},
-                                                                             {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}}};
+  static const std::array<std::pair<const char*, scmp_compare>, 7> table = {
+      {{"SCMP_CMP_NE", SCMP_CMP_NE},
+       {"SCMP_CMP_LT", SCMP_CMP_LT},
+       {"SCMP_CMP_LE", SCMP_CMP_LE},
+       {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+       {"SCMP_CMP_GE", SCMP_CMP_GE},
+       {"SCMP_CMP_GT", SCMP_CMP_GT},
+       {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}}};
   for (const auto& [text, value] : table)
     if (name == text) return value;
   return SCMP_CMP_EQ;
 }
 
-// Calls that are newer than this libseccomp: one that is to be denied must not pass because nobody here knows its name. From 424 on numbers
-// are the same on all architectures (x32 sets a bit of its own).
+// Calls that are newer than this libseccomp: one that is to be denied must not pass because nobody
+// here knows its name. From 424 on numbers are the same on all architectures (x32 sets a bit of its
+// own).
 std::optional<int> newer_call(const std::string& name) {
-  static const std::map<std::string, int> numbers = {{"quotactl_fd", 443},       {"set_mempolicy_home_node", 450},
-                                                     {"cachestat", 451},         {"fchmodat2", 452},
-                                                     {"map_shadow_stack", 453},  {"futex_wake", 454},
-                                                     {"futex_wait", 455},        {"futex_requeue", 456},
-                                                     {"statmount", 457},         {"listmount", 458},
-                                                     {"lsm_get_self_attr", 459}, {"lsm_set_self_attr", 460},
-                                                     {"lsm_list_modules", 461},  {"mseal", 462},
-                                                     {"setxattrat", 463},        {"getxattrat", 464},
-                                                     {"listxattrat", 465},       {"removexattrat", 466},
-                                                     {"open_tree_attr", 467},    {"file_getattr", 468},
-                                                     {"file_setattr", 469}};
+  static const std::map<std::string, int> numbers = {
+      {"quotactl_fd", 443},       {"set_mempolicy_home_node", 450},
+      {"cachestat", 451},         {"fchmodat2", 452},
+      {"map_shadow_stack", 453},  {"futex_wake", 454},
+      {"futex_wait", 455},        {"futex_requeue", 456},
+      {"statmount", 457},         {"listmount", 458},
+      {"lsm_get_self_attr", 459}, {"lsm_set_self_attr", 460},
+      {"lsm_list_modules", 461},  {"mseal", 462},
+      {"setxattrat", 463},        {"getxattrat", 464},
+      {"listxattrat", 465},       {"removexattrat", 466},
+      {"open_tree_attr", 467},    {"file_getattr", 468},
+      {"file_setattr", 469}};
   auto at = numbers.find(name);
-  return at != numbers.end() && seccomp_syscall_resolve_name(name.c_str()) == __NR_SCMP_ERROR ? std::optional(at->second) : std::nullopt;
+  return at != numbers.end() && seccomp_syscall_resolve_name(name.c_str()) == __NR_SCMP_ERROR
+             ? std::optional(at->second)
+             : std::nullopt;
 }
 
 Result<void> add_rule(scmp_filter_ctx context, const oci::SeccompRule& rule, std::uint32_t action) {
   std::vector<scmp_arg_cmp> compares;
-  for (const oci::SeccompArg& arg : rule.args) compares.push_back({arg.index, operator_of(arg.op), arg.value, arg.value_two});
+  for (const oci::SeccompArg& arg : rule.args)
+    compares.push_back({arg.index, operator_of(arg.op), arg.value, arg.value_two});
   std::vector<unsigned> indexes;
   for (const oci::SeccompArg& arg : rule.args) indexes.push_back(arg.index);
   std::sort(indexes.begin(), indexes.end());
@@ -80,10 +89,12 @@ Result<void> add_rule(scmp_filter_ctx context, const oci::SeccompRule& rule, std
     if (number == __NR_SCMP_ERROR) continue;  // newer_calls() knows it, or nobody
     int rc = 0;
     if (!repeats) {
-      rc = seccomp_rule_add_array(context, action, number, static_cast<unsigned>(compares.size()), compares.data());
+      rc = seccomp_rule_add_array(context, action, number, static_cast<unsigned>(compares.size()),
+                                  compares.data());
     } else {  // two comparisons of one argument are alternatives
       for (const scmp_arg_cmp& compare : compares)
-        if (rc == 0 || rc == -EEXIST) rc = seccomp_rule_add_array(context, action, number, 1, &compare);
+        if (rc == 0 || rc == -EEXIST)
+          rc = seccomp_rule_add_array(context, action, number, 1, &compare);
     }
     if (rc != 0 && rc != -EEXIST && rc != -EDOM) return refused("rule for " + name, rc);
   }
@@ -94,7 +105,8 @@ Result<void> add_rule(scmp_filter_ctx context, const oci::SeccompRule& rule, std
 
 namespace {
 
-// ENOSYS for calls of this architecture beyond `newest`; everything else goes on behind it. Source: seccomp(2), struct seccomp_data.
+// ENOSYS for calls of this architecture beyond `newest`; everything else goes on behind it. Source:
+// seccomp(2), struct seccomp_data.
 std::vector<sock_filter> unknown_calls(int newest) {
   return {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 4),
@@ -113,8 +125,10 @@ Result<std::vector<sock_filter>> newer_calls(const oci::Seccomp& profile) {
       if (!number || !rule.args.empty()) continue;
       HOBBES_TRY(action, action_of(rule.action, rule.errno_ret));
       const std::vector<sock_filter> one = {
-          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)), BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~x32),
-          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(*number), 0, 1), BPF_STMT(BPF_RET | BPF_K, action)};
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+          BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~x32),
+          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(*number), 0, 1),
+          BPF_STMT(BPF_RET | BPF_K, action)};
       out.insert(out.end(), one.begin(), one.end());
     }
   return out;
@@ -125,7 +139,8 @@ int newest_call(const oci::Seccomp& profile) {
   int newest = 0;
   for (const oci::SeccompRule& rule : profile.syscalls)
     for (const std::string& name : rule.names)
-      newest = std::max({newest, seccomp_syscall_resolve_name(name.c_str()), newer_call(name).value_or(0)});
+      newest = std::max(
+          {newest, seccomp_syscall_resolve_name(name.c_str()), newer_call(name).value_or(0)});
   return newest;
 }
 
@@ -136,14 +151,17 @@ Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile) {
   Context context(seccomp_init(standard), &seccomp_release);
   if (!context) return refused("start", -ENOMEM);
   for (const std::string& architecture : profile.architectures) {
-    std::string name = architecture.rfind("SCMP_ARCH_", 0) == 0 ? architecture.substr(10) : architecture;
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::string name =
+        architecture.rfind("SCMP_ARCH_", 0) == 0 ? architecture.substr(10) : architecture;
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     std::uint32_t token = seccomp_arch_resolve_name(name.c_str());
     if (token == 0) continue;
     int rc = seccomp_arch_add(context.get(), token);
     if (rc != 0 && rc != -EEXIST) return refused("architecture " + architecture, rc);
   }
-  // The kernel ignores this under no_new_privs; without it libseccomp would set no_new_privs itself on load.
+  // The kernel ignores this under no_new_privs; without it libseccomp would set no_new_privs itself
+  // on load.
   (void)seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_NNP, 0);
   (void)seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);
   SeccompProgram out;
@@ -165,8 +183,10 @@ Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile) {
   if (::pread(file.get(), out.instructions.data(), static_cast<std::size_t>(size), 0) != size)
     return os_error("compile the seccomp profile", errno);
   HOBBES_TRY(first, newer_calls(profile));
-  // A program asks for calls that its profile has never heard of, and goes on without them only when told that they are not there.
-  bool denies = profile.default_action == "SCMP_ACT_ERRNO" && profile.default_errno_ret.value_or(EPERM) != ENOSYS;
+  // A program asks for calls that its profile has never heard of, and goes on without them only
+  // when told that they are not there.
+  bool denies = profile.default_action == "SCMP_ACT_ERRNO" &&
+                profile.default_errno_ret.value_or(EPERM) != ENOSYS;
   if (int newest = newest_call(profile); denies && newest > 0) {
     auto unknown = unknown_calls(newest);
     first.insert(first.end(), unknown.begin(), unknown.end());
@@ -232,15 +252,17 @@ oci::Seccomp default_seccomp() {
                 "vm86",
                 "vm86old"};
   out.syscalls.push_back(deny);
-  // clone3 hides its flags in memory; the C library asks by clone when it is told that there is none.
+  // clone3 hides its flags in memory; the C library asks by clone when it is told that there is
+  // none.
   oci::SeccompRule missing = deny;
   missing.errno_ret = ENOSYS;
   missing.names = {"clone3"};
   out.syscalls.push_back(missing);
   oci::SeccompRule namespaces = deny;  // a new namespace, by either call
   namespaces.names = {"clone", "unshare"};
-  for (std::uint64_t flag : std::initializer_list<std::uint64_t>{CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWUTS,
-                                                                 CLONE_NEWIPC, CLONE_NEWCGROUP}) {
+  for (std::uint64_t flag :
+       std::initializer_list<std::uint64_t>{CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET,
+                                            CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWCGROUP}) {
     namespaces.args = {{0, flag, flag, "SCMP_CMP_MASKED_EQ"}};
     out.syscalls.push_back(namespaces);
   }
@@ -251,7 +273,8 @@ oci::Seccomp default_seccomp() {
 }
 
 Result<Fd> load_seccomp(const SeccompProgram& program) {
-  sock_fprog filter{static_cast<unsigned short>(program.instructions.size()), const_cast<sock_filter*>(program.instructions.data())};
+  sock_fprog filter{static_cast<unsigned short>(program.instructions.size()),
+                    const_cast<sock_filter*>(program.instructions.data())};
   long rc = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, program.flags, &filter);
   if (rc < 0) return os_error("load the seccomp profile", errno);
   return Fd((program.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0 ? static_cast<int>(rc) : -1);

@@ -32,7 +32,8 @@ std::string read_below(const Fd& root, const char* path) {
 using Fields = std::vector<std::string>;
 
 // The first line that `wanted` says yes to, as its fields.
-std::optional<Fields> find(const std::string& text, std::size_t fields, const std::function<bool(const Fields&)>& wanted) {
+std::optional<Fields> find(const std::string& text, std::size_t fields,
+                           const std::function<bool(const Fields&)>& wanted) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     Fields parts;
@@ -47,23 +48,27 @@ std::optional<Fields> find(const std::string& text, std::size_t fields, const st
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t out = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size() || out == 0xffffffff) return std::nullopt;
+  if (text.empty() || error != std::errc() || end != text.data() + text.size() || out == 0xffffffff)
+    return std::nullopt;
   return out;
 }
 
 Error unknown(const std::string& kind, const std::string& word) {
   return {Code::invalid, "find " + kind + " '" + word + "'",
-          "it is neither a number nor a name in the enclave's /etc/" + std::string(kind == "user" ? "passwd" : "group"),
+          "it is neither a number nor a name in the enclave's /etc/" +
+              std::string(kind == "user" ? "passwd" : "group"),
           "give a number, or a name that the image knows"};
 }
 
 }  // namespace
 
-UserDatabase::UserDatabase(const Fd& root) : passwd_(read_below(root, "etc/passwd")), group_(read_below(root, "etc/group")) {}
+UserDatabase::UserDatabase(const Fd& root)
+    : passwd_(read_below(root, "etc/passwd")), group_(read_below(root, "etc/group")) {}
 
 Result<oci::User> UserDatabase::resolve(const std::string& words, const oci::User& before) const {
   std::size_t colon = words.find(':');
-  std::string user = words.substr(0, colon), group = colon == std::string::npos ? "" : words.substr(colon + 1);
+  std::string user = words.substr(0, colon),
+              group = colon == std::string::npos ? "" : words.substr(colon + 1);
   oci::User out = before;
   if (auto uid = number(user)) {
     out.uid = *uid;
@@ -78,7 +83,8 @@ Result<oci::User> UserDatabase::resolve(const std::string& words, const oci::Use
     (void)find(group_, 4, [&](const Fields& f) {
       std::istringstream members(f[3]);
       for (std::string member; std::getline(members, member, ',');)
-        if (auto one = number(f[2]); member == user && one && *one != out.gid) out.additional_gids.push_back(*one);
+        if (auto one = number(f[2]); member == user && one && *one != out.gid)
+          out.additional_gids.push_back(*one);
       return false;
     });
   }

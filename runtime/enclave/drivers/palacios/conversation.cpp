@@ -15,14 +15,20 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-Error gone() { return {Code::unavailable, "talk to the guest's agent", "it has closed the stream", "see the enclave's console"}; }
+Error gone() {
+  return {Code::unavailable, "talk to the guest's agent", "it has closed the stream",
+          "see the enclave's console"};
+}
 
 Result<void> read_exactly(int fd, char* to, std::size_t size, Clock::time_point end) {
   while (size > 0) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
     pollfd readable{fd, POLLIN, 0};
-    int n = left > 0 ? ::poll(&readable, 1, static_cast<int>(std::min<std::int64_t>(left, 1 << 30))) : 0;
-    if (n == 0) return Error{Code::timeout, "talk to the guest's agent", "it does not answer", "see the enclave's console"};
+    int n = left > 0 ? ::poll(&readable, 1, static_cast<int>(std::min<std::int64_t>(left, 1 << 30)))
+                     : 0;
+    if (n == 0)
+      return Error{Code::timeout, "talk to the guest's agent", "it does not answer",
+                   "see the enclave's console"};
     if (n < 0) continue;
     ssize_t got = ::read(fd, to, size);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
@@ -41,8 +47,10 @@ std::string framed(std::uint32_t type, std::string_view content) {
 }
 
 Result<void> Conversation::send(std::uint32_t type, std::string_view content) const {
-  if (content.size() > HOBBES_FRAME_LIMIT) return Error{Code::invalid, "talk to the guest's agent", "the message is too long", ""};
-  if (auto sent = write_all(stream_.get(), framed(type, content), "the guest's agent"); !sent) return gone();
+  if (content.size() > HOBBES_FRAME_LIMIT)
+    return Error{Code::invalid, "talk to the guest's agent", "the message is too long", ""};
+  if (auto sent = write_all(stream_.get(), framed(type, content), "the guest's agent"); !sent)
+    return gone();
   return {};
 }
 
@@ -51,7 +59,8 @@ Result<Frame> Conversation::receive(std::chrono::milliseconds deadline) const {
   hobbes_frame head{};
   HOBBES_CHECK(read_exactly(stream_.get(), reinterpret_cast<char*>(&head), sizeof head, end));
   if (head.length > HOBBES_FRAME_LIMIT)
-    return Error{Code::corrupt, "talk to the guest's agent", "it sends a frame of " + std::to_string(head.length) + " bytes", ""};
+    return Error{Code::corrupt, "talk to the guest's agent",
+                 "it sends a frame of " + std::to_string(head.length) + " bytes", ""};
   Frame out{head.type, std::string(head.length, '\0')};
   HOBBES_CHECK(read_exactly(stream_.get(), out.content.data(), head.length, end));
   return out;
@@ -67,7 +76,8 @@ Result<Json> Conversation::ask(const Json& request, std::chrono::milliseconds de
   return answer;
 }
 
-// Never waits for room towards the guest: the program may be waiting for its output to be taken before it takes more input.
+// Never waits for room towards the guest: the program may be waiting for its output to be taken
+// before it takes more input.
 Result<int> carry(const Conversation& program, const Streams& streams) {
   bool reading = streams.in >= 0;
   std::string waiting;  // framed input
@@ -86,18 +96,21 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
       ssize_t n = ::read(streams.in, data, sizeof data);
       if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       reading = n > 0;
-      waiting = framed(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
+      waiting =
+          framed(HOBBES_FRAME_STDIN, {data, static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
     }
     signalfd_siginfo info{};
     if (watched[2].revents != 0 && ::read(streams.signals, &info, sizeof info) == sizeof info) {
       // The program may not be hearing, behind input that it does not take.
-      if ((info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) && ++insisted == 3) return static_cast<int>(info.ssi_signo);
+      if ((info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) && ++insisted == 3)
+        return static_cast<int>(info.ssi_signo);
       waiting += framed(HOBBES_FRAME_JSON, to_text({{"op", "signal"}, {"number", info.ssi_signo}}));
     }
     if (!waiting.empty()) {
       ssize_t n = ::send(program.fd(), waiting.data(), waiting.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n > 0) waiting.erase(0, static_cast<std::size_t>(n));
-      if (n < 0 && errno != EAGAIN && errno != EINTR) {  // the program has ended; what it said is still to be read
+      if (n < 0 && errno != EAGAIN &&
+          errno != EINTR) {  // the program has ended; what it said is still to be read
         waiting.clear();
         reading = false;
       }
@@ -107,12 +120,14 @@ Result<int> carry(const Conversation& program, const Streams& streams) {
     HOBBES_TRY(frame, program.receive(std::chrono::hours(24 * 365)));
     if (frame.type == HOBBES_FRAME_STDOUT || frame.type == HOBBES_FRAME_STDERR) {
       // A reader that went away is the program's loss, not the end of it.
-      (void)write_all(frame.type == HOBBES_FRAME_STDOUT ? streams.out : streams.err, frame.content, "output");
+      (void)write_all(frame.type == HOBBES_FRAME_STDOUT ? streams.out : streams.err, frame.content,
+                      "output");
       continue;
     }
     if (frame.type != HOBBES_FRAME_JSON) continue;
     HOBBES_TRY(word, parse_json(frame.content, "the agent's word"));
-    if (word.contains("exited")) return static_cast<int>(static_cast<unsigned>(number_at(word, "exited") & 0xff) << 8U);
+    if (word.contains("exited"))
+      return static_cast<int>(static_cast<unsigned>(number_at(word, "exited") & 0xff) << 8U);
     if (word.contains("signalled")) return static_cast<int>(number_at(word, "signalled") & 0x7f);
   }
 }

@@ -24,7 +24,8 @@ class Conversation {
   explicit Conversation(Fd stream) : stream_(std::move(stream)) {}
   Result<void> send(std::uint32_t type, std::string_view content) const;
   Result<void> send(const Json& json) const { return send(HOBBES_FRAME_JSON, to_text(json)); }
-  /// Errors: Code::unavailable when the other side has closed; Code::timeout; Code::corrupt for what is no frame.
+  /// Errors: Code::unavailable when the other side has closed; Code::timeout; Code::corrupt for
+  /// what is no frame.
   Result<Frame> receive(std::chrono::milliseconds deadline) const;
   /// A request and its answer, whose "error" becomes the Error.
   Result<Json> ask(const Json& request, std::chrono::milliseconds deadline) const;
@@ -38,10 +39,11 @@ class Conversation {
 
 struct Streams {
   int in = 0, out = 1, err = 2;
-  int signals = -1;  ///< a signalfd; what comes there goes to the program, but a third SIGTERM or SIGINT ends the carrying
+  int signals = -1;  ///< a signalfd; what comes there goes to the program, but a third SIGTERM or
+                     ///< SIGINT ends the carrying
 };
-/// Carries a program's streams until it ends; -1 for `in` or `signals` gives it none. The wait status it ended with. Errors: the guest is
-/// gone.
+/// Carries a program's streams until it ends; -1 for `in` or `signals` gives it none. The wait
+/// status it ended with. Errors: the guest is gone.
 Result<int> carry(const Conversation& program, const Streams& streams);
 
 }  // namespace hobbes

@@ -37,36 +37,48 @@ using std::chrono::milliseconds;
 
 constexpr const char* kvm_path = "/dev/kvm";
 
-std::string monitor_socket(const EnclaveRecord& record) { return record.folder() + "/palacios.sock"; }
+std::string monitor_socket(const EnclaveRecord& record) {
+  return record.folder() + "/palacios.sock";
+}
 
-Json process_for_agent(const oci::Process& process, const std::string& hostname, const std::vector<std::string>& extra_environment) {
-  Json out = {{"args", process.args},    {"env", process.env},           {"cwd", process.cwd},
-              {"uid", process.user.uid}, {"gid", process.user.gid},      {"groups", process.user.additional_gids},
-              {"hostname", hostname},    {"terminal", process.terminal}, {"rlimits", Json::array()}};
+Json process_for_agent(const oci::Process& process, const std::string& hostname,
+                       const std::vector<std::string>& extra_environment) {
+  Json out = {{"args", process.args},    {"env", process.env},
+              {"cwd", process.cwd},      {"uid", process.user.uid},
+              {"gid", process.user.gid}, {"groups", process.user.additional_gids},
+              {"hostname", hostname},    {"terminal", process.terminal},
+              {"rlimits", Json::array()}};
   for (const std::string& entry : extra_environment) out["env"].push_back(entry);
   if (process.user.umask) out["umask"] = *process.user.umask;
-  if (process.console_size) out["consoleSize"] = {{"height", process.console_size->height}, {"width", process.console_size->width}};
-  for (const oci::Rlimit& limit : process.rlimits) out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
+  if (process.console_size)
+    out["consoleSize"] = {{"height", process.console_size->height},
+                          {"width", process.console_size->width}};
+  for (const oci::Rlimit& limit : process.rlimits)
+    out["rlimits"].push_back({limit.resource, limit.soft, limit.hard});
   return out;
 }
 
-// Room for more memory: KVM keeps two bytes for each page of it, which `vm_overhead` has to hold; and no guest can get more than the node
-// has.
+// Room for more memory: KVM keeps two bytes for each page of it, which `vm_overhead` has to hold;
+// and no guest can get more than the node has.
 std::uint64_t room_beyond(std::uint64_t memory) {
   constexpr std::uint64_t gib = 1ULL << 30U;
   std::uint64_t node = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * 4096;
   return (std::min(node, std::max(8 * gib, 4 * memory)) + gib - 1) / gib * gib;
 }
 
-Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what, int flags = O_RDONLY) {
+Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what,
+                      int flags = O_RDONLY) {
   std::string whole = path.front() == '/' ? path : bundle.path + "/" + path;
   Fd out(::open(whole.c_str(), flags | O_CLOEXEC));
-  if (!out) return os_error("open the " + what + " " + whole, errno, "see hobbes.image and vm in the bundle");
+  if (!out)
+    return os_error("open the " + what + " " + whole, errno,
+                    "see hobbes.image and vm in the bundle");
   return out;
 }
 
 std::string command_line_of(const Bundle& bundle, bool disk_root) {
-  // A panicking guest reboots at once, which the monitor tells from a reboot; both by the register that ACPI names.
+  // A panicking guest reboots at once, which the monitor tells from a reboot; both by the register
+  // that ACPI names.
   std::string out = "panic=-1 reboot=acpi pci=off memhp_default_state=online_movable";
   auto add = [&](const std::string& word) {
     if (!word.empty()) out += " " + word;
@@ -82,13 +94,16 @@ std::string command_line_of(const Bundle& bundle, bool disk_root) {
 unsigned long flags_of(const MountOptions& options) {
   unsigned long out = options.read_only() ? static_cast<unsigned long>(MS_RDONLY) : 0UL;
   for (const auto& [attribute, flag] :
-       {std::pair{MOUNT_ATTR_NOSUID, MS_NOSUID}, std::pair{MOUNT_ATTR_NODEV, MS_NODEV}, std::pair{MOUNT_ATTR_NOEXEC, MS_NOEXEC},
-        std::pair{MOUNT_ATTR_NOATIME, MS_NOATIME}, std::pair{MOUNT_ATTR_NODIRATIME, MS_NODIRATIME}})
-    if (((options.set | options.recursive_set) & static_cast<std::uint64_t>(attribute)) != 0) out |= static_cast<unsigned long>(flag);
+       {std::pair{MOUNT_ATTR_NOSUID, MS_NOSUID}, std::pair{MOUNT_ATTR_NODEV, MS_NODEV},
+        std::pair{MOUNT_ATTR_NOEXEC, MS_NOEXEC}, std::pair{MOUNT_ATTR_NOATIME, MS_NOATIME},
+        std::pair{MOUNT_ATTR_NODIRATIME, MS_NODIRATIME}})
+    if (((options.set | options.recursive_set) & static_cast<std::uint64_t>(attribute)) != 0)
+      out |= static_cast<unsigned long>(flag);
   return out;
 }
 
-Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record, std::uint64_t memory) {
+Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record,
+                          std::uint64_t memory) {
   oci::Resources limit;
   limit.memory_limit = static_cast<std::int64_t>(memory + vm_overhead(memory));
   return service.update(record, {limit, true, {}, {}});
@@ -104,14 +119,19 @@ Result<std::uint64_t> await_memory(const EnclaveRecord& record, std::uint64_t wa
   }
 }
 
-// The guest's kernel does it, block by block, or does not; what it has not done after a while is taken back. The limit of the control group
-// holds whatever the guest does: it is raised before, lowered after, and never below what the guest has.
-Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& record, const Json& now, std::uint64_t wanted) {
+// The guest's kernel does it, block by block, or does not; what it has not done after a while is
+// taken back. The limit of the control group holds whatever the guest does: it is raised before,
+// lowered after, and never below what the guest has.
+Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& record, const Json& now,
+                           std::uint64_t wanted) {
   constexpr std::uint64_t block = 2U << 20U;
-  const std::string attempt = "change the memory of enclave '" + record.id + "' to " + format_size(wanted);
-  auto has = static_cast<std::uint64_t>(number_at(now, "memory")), least = static_cast<std::uint64_t>(number_at(now, "bootMemory"));
+  const std::string attempt =
+      "change the memory of enclave '" + record.id + "' to " + format_size(wanted);
+  auto has = static_cast<std::uint64_t>(number_at(now, "memory")),
+       least = static_cast<std::uint64_t>(number_at(now, "bootMemory"));
   if (wanted >= least && (wanted - least) % block != 0)
-    return Error{Code::invalid, attempt, "a guest's memory changes in steps of " + format_size(block),
+    return Error{Code::invalid, attempt,
+                 "a guest's memory changes in steps of " + format_size(block),
                  "choose " + format_size(wanted - (wanted - least) % block)};
   if (wanted > has) HOBBES_CHECK(limit_memory(service, record, wanted));
   auto asked = ask_monitor(record, {{"op", "memory"}, {"size", wanted}});
@@ -124,23 +144,28 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
   (void)ask_monitor(record, {{"op", "memory"}, {"size", has}});
   auto left = await_memory(record, has, 100);
   (void)limit_memory(service, record, std::max(has, left ? *left : std::max(wanted, reached)));
-  return Error{Code::busy, attempt,
-               "after 20 s its guest has come to " + format_size(reached) + (reached < wanted ? "" : ", and uses the rest") +
-                   ", so it keeps what it had",
-               reached < wanted ? "its kernel needs a driver for virtio-mem and memhp_default_state=online_movable"
-                                : "end programs in it, or choose more"};
+  return Error{
+      Code::busy, attempt,
+      "after 20 s its guest has come to " + format_size(reached) +
+          (reached < wanted ? "" : ", and uses the rest") + ", so it keeps what it had",
+      reached < wanted
+          ? "its kernel needs a driver for virtio-mem and memhp_default_state=online_movable"
+          : "end programs in it, or choose more"};
 }
 
-// A program of the guest, as a process of ours: it carries the streams and ends as the program ends.
+// A program of the guest, as a process of ours: it carries the streams and ends as the program
+// ends.
 [[noreturn]] void stand_in(Conversation program, const ExecRequest& request) {
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t passed_on;
   sigemptyset(&passed_on);
-  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2}) sigaddset(&passed_on, number);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2})
+    sigaddset(&passed_on, number);
   ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
   Fd signals(::signalfd(-1, &passed_on, SFD_CLOEXEC));
-  auto status = carry(program, {request.stdio[0], request.stdio[1], request.stdio[2], signals.get()});
+  auto status =
+      carry(program, {request.stdio[0], request.stdio[1], request.stdio[2], signals.get()});
   sigemptyset(&passed_on);
   ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
   if (!status) {
@@ -158,24 +183,30 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
 
 }  // namespace
 
-Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline, std::vector<Fd>* out) {
-  return ask_service(monitor_socket(record), "ask the monitor of enclave '" + record.id + "'", request, deadline, {}, out);
+Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline,
+                         std::vector<Fd>* out) {
+  return ask_service(monitor_socket(record), "ask the monitor of enclave '" + record.id + "'",
+                     request, deadline, {}, out);
 }
 
 std::optional<Error> PalaciosDriver::obstacle() const {
   const std::string attempt = "host enclaves of kind palacios";
   Fd kvm(::open(kvm_path, O_RDWR | O_CLOEXEC));
   if (!kvm && (errno == EACCES || errno == EPERM))
-    return Error{Code::denied, attempt, "this user may not open /dev/kvm", "join the group that owns it"};
+    return Error{Code::denied, attempt, "this user may not open /dev/kvm",
+                 "join the group that owns it"};
   if (!kvm)
-    return Error{Code::unavailable, attempt, "there is no /dev/kvm",
-                 "enable virtualisation in the firmware and load kvm-intel or kvm-amd, or use kind linux"};
-  if (auto program = open_service_program("palacios"); !program) return std::move(program.error()).within(attempt);
+    return Error{
+        Code::unavailable, attempt, "there is no /dev/kvm",
+        "enable virtualisation in the firmware and load kvm-intel or kvm-amd, or use kind linux"};
+  if (auto program = open_service_program("palacios"); !program)
+    return std::move(program.error()).within(attempt);
   auto tried = remembered_trial(kvm, run_directory() + "/kvm-trial.json");
   if (!tried) return std::move(tried.error()).within(attempt);
   if (*tried)
-    return Error{Code::unavailable, attempt, "/dev/kvm cannot run guests: " + **tried,
-                 "use a machine whose processor virtualises (svm or vmx in /proc/cpuinfo), or kind linux"};
+    return Error{
+        Code::unavailable, attempt, "/dev/kvm cannot run guests: " + **tried,
+        "use a machine whose processor virtualises (svm or vmx in /proc/cpuinfo), or kind linux"};
   return std::nullopt;
 }
 
@@ -194,9 +225,12 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   plan.boot_seconds = wishes.image.boot_seconds;
   plan.agent = bundle.oci.process || wishes.image.agent;
   plan.terminal = wishes.image.terminal;
-  if (bundle.oci.process) plan.process = process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
+  if (bundle.oci.process)
+    plan.process =
+        process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
 
-  for (const SegmentRequest& segment : wishes.segments) plan.segments[segment.name] = segment.size != 0 || segment.writable;
+  for (const SegmentRequest& segment : wishes.segments)
+    plan.segments[segment.name] = segment.size != 0 || segment.writable;
 
   const auto& vm = bundle.oci.vm;
   std::vector<Fd> held;
@@ -208,23 +242,30 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!kvm) return os_error("open /dev/kvm", errno);
   HOBBES_TRY(program, open_service_program("palacios"));
   HOBBES_TRY(socket, listen_at(monitor_socket(record), 0600, SOCK_SEQPACKET));
-  Fd console(::open((record.folder() + "/console.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
+  Fd console(::open((record.folder() + "/console.log").c_str(),
+                    O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
   if (!console) return os_error("open the console log", errno);
   std::string kernel_path = !wishes.image.kernel.empty() ? wishes.image.kernel : vm->kernel_path;
   HOBBES_TRY(kernel, open_image(bundle, kernel_path, "kernel"));
   for (Fd* fd : {&kvm, &program, &socket, &console, &kernel}) pass(std::move(*fd));
   pass(Fd());  // the plan, when it is made
-  std::string initrd_path = !wishes.image.initrd.empty() ? wishes.image.initrd : vm ? vm->initrd : "";
+  std::string initrd_path = !wishes.image.initrd.empty() ? wishes.image.initrd
+                            : vm                         ? vm->initrd
+                                                         : "";
   if (!initrd_path.empty()) {
     HOBBES_TRY(initrd, open_image(bundle, initrd_path, "initial RAM disk"));
     plan.initrd = pass(std::move(initrd));
   }
   // A folder becomes a device of the guest, which mounts it as `destination`.
-  auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below, bool read_only) -> Result<Json> {
+  auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below,
+                   bool read_only) -> Result<Json> {
     auto folder = open_folder(path, with_mounts_below, read_only);
     if (!folder) return std::move(folder.error()).within(attempt);
     plan.folders.push_back({pass(std::move(*folder)), tag});
-    return Json{{"type", "virtiofs"}, {"source", tag}, {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL}, {"data", ""}};
+    return Json{{"type", "virtiofs"},
+                {"source", tag},
+                {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL},
+                {"data", ""}};
   };
   if (!bundle.oci.root_path.empty()) {
     HOBBES_CHECK(make_mount_points(bundle));
@@ -246,7 +287,8 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
       auto folder = is_folder(path);
       if (!folder) return std::move(folder.error()).within(attempt);
       if (*folder) {
-        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), options.recursive, read_only));
+        HOBBES_TRY(whole,
+                   share(path, "mount" + std::to_string(mounted++), options.recursive, read_only));
         one = std::move(whole);
       } else {
         one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
@@ -263,27 +305,34 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     plan.folders.push_back({pass(std::move(*folder)), HOBBES_FILES_TAG});
   }
   if (plan.folders.size() > vm_folder_limit)
-    return Error{Code::exhausted, attempt, "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
+    return Error{Code::exhausted, attempt,
+                 "it has more than " + std::to_string(vm_folder_limit) + " folders to share",
                  "share the one they are in"};
   bool disk_root = vm && !vm->image_path.empty();
   if (disk_root) {
     if (!vm->image_format.empty() && vm->image_format != "raw")
-      return Error{Code::unsupported, attempt, "its disk image has the format " + vm->image_format, "convert it: qemu-img convert -O raw"};
+      return Error{Code::unsupported, attempt, "its disk image has the format " + vm->image_format,
+                   "convert it: qemu-img convert -O raw"};
     plan.disk_read_only = bundle.oci.root_readonly;
-    HOBBES_TRY(disk, open_image(bundle, vm->image_path, "disk image", plan.disk_read_only ? O_RDONLY : O_RDWR));
+    HOBBES_TRY(disk, open_image(bundle, vm->image_path, "disk image",
+                                plan.disk_read_only ? O_RDONLY : O_RDWR));
     plan.disk = pass(std::move(disk));
   }
   plan.command_line = command_line_of(bundle, disk_root && bundle.oci.root_path.empty());
 
-  // In memory, not in an argument: those are for everybody to read, and a program's environment is not.
+  // In memory, not in an argument: those are for everybody to read, and a program's environment is
+  // not.
   Fd words(static_cast<int>(::memfd_create("plan", MFD_CLOEXEC)));
   if (!words) return os_error(attempt, errno);
   HOBBES_CHECK(write_all(words.get(), to_text(plan.json()), "the plan"));
   held[vm_plan - 3] = std::move(words);
-  ServiceProgram monitor{vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()};
+  ServiceProgram monitor{
+      vm_program, {}, {}, {"mount", "ipc", "uts", "network", "pid"}, bundle.terminal()};
   if (!plan.folders.empty()) {
-    monitor.capabilities = {"CAP_SYS_CHROOT", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"};  // of the threads that serve folders
-    monitor.open_files = 1U << 17U;  // more than a node could spare for one guest, and fewer than it has
+    monitor.capabilities = {"CAP_SYS_CHROOT", "CAP_CHOWN", "CAP_DAC_OVERRIDE",
+                            "CAP_FOWNER"};  // of the threads that serve folders
+    monitor.open_files =
+        1U << 17U;  // more than a node could spare for one guest, and fewer than it has
   }
   HOBBES_TRY(inner, service_bundle(bundle, monitor));
   CreateRequest service;
@@ -314,8 +363,9 @@ Result<void> PalaciosDriver::signal(const EnclaveRecord& record, int number, boo
   return service_.signal(record, number, all);
 }
 
-// The guest stops between two instructions and learns of it when it goes on. Its control group is not frozen: before Linux 6.14 it holds a
-// thread of KVM's own that does not freeze, so the kernel would never finish.
+// The guest stops between two instructions and learns of it when it goes on. Its control group is
+// not frozen: before Linux 6.14 it holds a thread of KVM's own that does not freeze, so the kernel
+// would never finish.
 Result<void> PalaciosDriver::pause(const EnclaveRecord& record) const {
   if (record.status() != Status::running) return not_running(record, "pause");
   HOBBES_CHECK(replace_file(record.pause_note(), ""));
@@ -326,13 +376,15 @@ Result<void> PalaciosDriver::pause(const EnclaveRecord& record) const {
 }
 
 Result<void> PalaciosDriver::resume(const EnclaveRecord& record) const {
-  if (record.status() != Status::paused) return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
+  if (record.status() != Status::paused)
+    return Error{Code::busy, "resume enclave '" + record.id + "'", "it is not paused", ""};
   HOBBES_CHECK(ask_monitor(record, {{"op", "resume"}}));
   ::unlink(record.pause_note().c_str());
   return {};
 }
 
-Result<void> PalaciosDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
+Result<void> PalaciosDriver::update(const EnclaveRecord& record,
+                                    const UpdateRequest& request) const {
   if (!request.leased) return service_.update(record, request);
   if (record.status() != Status::running) return not_running(record, "update");
   HOBBES_TRY(now, ask_monitor(record, {{"op", "ping"}}));
@@ -358,9 +410,11 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
   std::string attempt = "execute a program in enclave '" + record.id + "'";
   if (record.status() != Status::running) return not_running(record, "execute a program in");
   if (!request.passed_fds.empty() || request.preserve_fds != 0)
-    return Error{Code::unsupported, attempt, "descriptors cannot be passed into a virtual machine", "use the standard streams"};
+    return Error{Code::unsupported, attempt, "descriptors cannot be passed into a virtual machine",
+                 "use the standard streams"};
   if (!request.cgroups.empty())
-    return Error{Code::unsupported, attempt, "the control groups of its kernel are its own", "leave --cgroup out"};
+    return Error{Code::unsupported, attempt, "the control groups of its kernel are its own",
+                 "leave --cgroup out"};
   if (!request.user.empty()) {
     // Names are the guest's to know; only numbers mean the same on both sides.
     HOBBES_TRY(user, UserDatabase("", "").resolve(request.user, request.process.user));
@@ -376,14 +430,18 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
   HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), &fds));
   if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
   Conversation program(std::move(fds[0]));
-  auto answer = program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}}, std::chrono::seconds(60));
+  auto answer =
+      program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}},
+                  std::chrono::seconds(60));
   if (!answer) return std::move(answer.error()).within(attempt);
   pid_t child = ::fork();
   if (child < 0) return os_error(attempt, errno);
   if (child != 0) return child;
   if (request.process.terminal) {
     (void)::setsid();
-    if (auto taken = take_console(console, request.process.console_size, ::geteuid(), false); !taken) ::_exit(1);
+    if (auto taken = take_console(console, request.process.console_size, ::geteuid(), false);
+        !taken)
+      ::_exit(1);
     // The terminal is the guest's to interpret; ours hands on bytes.
     termios settings{};
     if (::tcgetattr(STDIN_FILENO, &settings) == 0) {
@@ -397,7 +455,9 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
   stand_in(std::move(program), request);
 }
 
-Result<std::vector<pid_t>> PalaciosDriver::processes(const EnclaveRecord& record) const { return service_.processes(record); }
+Result<std::vector<pid_t>> PalaciosDriver::processes(const EnclaveRecord& record) const {
+  return service_.processes(record);
+}
 
 std::map<std::string, std::uint64_t> PalaciosDriver::statistics(const EnclaveRecord& record) const {
   auto out = service_.statistics(record);
@@ -409,7 +469,9 @@ std::map<std::string, std::uint64_t> PalaciosDriver::statistics(const EnclaveRec
   return out;
 }
 
-Result<Json> PalaciosDriver::ping(const EnclaveRecord& record) const { return ask_monitor(record, {{"op", "ping"}}); }
+Result<Json> PalaciosDriver::ping(const EnclaveRecord& record) const {
+  return ask_monitor(record, {{"op", "ping"}});
+}
 
 Result<void> PalaciosDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   HOBBES_CHECK(service_.destroy(record, deadline));

@@ -22,7 +22,8 @@ bool ends_processes(int signal) {
 
 Json VmPlan::json() const {
   Json shared = Json::array();
-  for (const Folder& folder : folders) shared.push_back({{"descriptor", folder.descriptor}, {"tag", folder.tag}});
+  for (const Folder& folder : folders)
+    shared.push_back({{"descriptor", folder.descriptor}, {"tag", folder.tag}});
   return {{"name", name},
           {"handle", handle},
           {"cpus", cpus},
@@ -59,7 +60,8 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
     out.segments = json.at("segments");
     for (const Json& folder : json.at("folders"))
-      out.folders.push_back({folder.at("descriptor").get<int>(), folder.at("tag").get<std::string>()});
+      out.folders.push_back(
+          {folder.at("descriptor").get<int>(), folder.at("tag").get<std::string>()});
     out.mounts = json.at("mounts");
     out.agent = json.at("agent").get<bool>();
     out.terminal = json.at("terminal").get<bool>();
@@ -67,7 +69,8 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     if (!out.cpus.empty() && out.cpus.size() <= 255) return out;
   } catch (const std::exception&) {
   }
-  return Error{Code::invalid, "read the plan", "it is not one", "this program is started by hobbes-run"};
+  return Error{Code::invalid, "read the plan", "it is not one",
+               "this program is started by hobbes-run"};
 }
 
 }  // namespace hobbes

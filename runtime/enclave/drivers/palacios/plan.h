@@ -1,4 +1,5 @@
-// What hobbes-run has prepared for a virtual machine and its monitor needs to know: handed over as JSON in a memfd.
+// What hobbes-run has prepared for a virtual machine and its monitor needs to know: handed over as
+// JSON in a memfd.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -38,7 +39,14 @@ struct VmPlan {
 inline constexpr std::size_t vm_folder_limit = 12;
 
 /// Descriptors of the monitor, in this order from 3 on; then those the plan names.
-enum VmDescriptor : int { vm_kvm = 3, vm_program = 4, vm_socket = 5, vm_console = 6, vm_kernel = 7, vm_plan = 8 };
+enum VmDescriptor : int {
+  vm_kvm = 3,
+  vm_program = 4,
+  vm_socket = 5,
+  vm_console = 6,
+  vm_kernel = 7,
+  vm_plan = 8
+};
 
 /// Whether a signal's default action ends a process: the others are not taken from a guest's word.
 bool ends_processes(int signal);

@@ -27,7 +27,8 @@ Result<Fd> clone_mount(const std::string& path, bool with_mounts_below, bool rea
   mount_attr how{};
   how.propagation = MS_PRIVATE;
   how.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0);
-  if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0) return os_error(attempt, errno);
+  if (::mount_setattr(out.get(), "", AT_EMPTY_PATH | below, &how, sizeof how) != 0)
+    return os_error(attempt, errno);
   return out;
 }
 
@@ -36,27 +37,34 @@ const std::string sharing_files = "share single files with the guest";
 // In a mount namespace of its own, since nothing can be mounted on what is mounted nowhere.
 Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scratch) {
   const std::string& attempt = sharing_files;
-  if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return os_error(attempt, errno);
+  if (::unshare(CLONE_NEWNS) != 0 ||
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    return os_error(attempt, errno);
   std::vector<Fd> sources;  // before one of them is covered
   for (const SharedFile& file : files) {
     HOBBES_TRY(source, clone_mount(file.path, false, file.read_only));
     struct stat info {};
     if (::fstat(source.get(), &info) != 0 || !S_ISREG(info.st_mode))
-      return Error{Code::invalid, sharing(file.path), "it is neither a folder nor a regular file", ""};
+      return Error{Code::invalid, sharing(file.path), "it is neither a folder nor a regular file",
+                   ""};
     sources.push_back(std::move(source));
   }
-  if (::mount("files", scratch.c_str(), "tmpfs", MS_NODEV | MS_NOSUID, "mode=755,size=64k") != 0) return os_error(attempt, errno);
+  if (::mount("files", scratch.c_str(), "tmpfs", MS_NODEV | MS_NOSUID, "mode=755,size=64k") != 0)
+    return os_error(attempt, errno);
   Fd folder(::open(scratch.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   for (std::size_t i = 0; i < sources.size(); ++i) {
     std::string name = std::to_string(i);
     Fd place(::openat(folder.get(), name.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0400));
-    if (!place || ::move_mount(sources[i].get(), "", folder.get(), name.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
+    if (!place || ::move_mount(sources[i].get(), "", folder.get(), name.c_str(),
+                               MOVE_MOUNT_F_EMPTY_PATH) != 0)
       return os_error(attempt, errno);
   }
   mount_attr fixed{};
   fixed.attr_set = MOUNT_ATTR_RDONLY;
-  if (::mount_setattr(folder.get(), "", AT_EMPTY_PATH, &fixed, sizeof fixed) != 0) return os_error(attempt, errno);
-  Fd out(::open_tree(folder.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+  if (::mount_setattr(folder.get(), "", AT_EMPTY_PATH, &fixed, sizeof fixed) != 0)
+    return os_error(attempt, errno);
+  Fd out(::open_tree(folder.get(), "",
+                     AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
   if (!out) return os_error(attempt, errno);
   return out;
 }
@@ -68,14 +76,16 @@ Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool rea
   HOBBES_TRY(out, clone_mount(path, with_mounts_below, read_only));
   struct stat info {};
   if (::fstat(out.get(), &info) != 0) return os_error(attempt, errno);
-  if (!S_ISDIR(info.st_mode)) return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
+  if (!S_ISDIR(info.st_mode))
+    return Error{Code::invalid, attempt, "it is not a folder", "share the folder it is in"};
   return std::move(out);
 }
 
 Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch) {
   const std::string& attempt = sharing_files;
   int ends[2] = {-1, -1};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return os_error(attempt, errno);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return os_error(attempt, errno);
   Channel answers{Fd(ends[0])};
   Fd theirs(ends[1]);
   pid_t child = ::fork();
@@ -83,7 +93,8 @@ Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& s
   if (child == 0) {
     Channel parent(std::move(theirs));
     auto folder = gather(files, scratch);
-    auto said = folder ? parent.send(Json::object(), {folder->get()}) : parent.send({{"error", to_json(folder.error())}});
+    auto said = folder ? parent.send(Json::object(), {folder->get()})
+                       : parent.send({{"error", to_json(folder.error())}});
     ::_exit(said ? 0 : 1);
   }
   theirs.reset();
@@ -102,20 +113,25 @@ bool is_the_guests(const std::string& destination) {
   return destination == "/run" || destination == "/";
 }
 
-bool is_shared(const oci::Mount& mount) { return mount.type == "bind" || parse_mount_options(mount.options).bind; }
+bool is_shared(const oci::Mount& mount) {
+  return mount.type == "bind" || parse_mount_options(mount.options).bind;
+}
 
 std::string source_of(const Bundle& bundle, const oci::Mount& mount) {
-  return !mount.source.empty() && mount.source.front() == '/' ? mount.source : bundle.path + "/" + mount.source;
+  return !mount.source.empty() && mount.source.front() == '/' ? mount.source
+                                                              : bundle.path + "/" + mount.source;
 }
 
 Result<bool> is_folder(const std::string& source) {
   struct stat info {};
-  if (::stat(source.c_str(), &info) != 0) return os_error(sharing(source), errno, "see mounts in the bundle");
+  if (::stat(source.c_str(), &info) != 0)
+    return os_error(sharing(source), errno, "see mounts in the bundle");
   return S_ISDIR(info.st_mode);
 }
 
 Result<void> make_mount_points(const Bundle& bundle) {
-  for (const char* point : {"/proc", "/sys", "/dev", "/run", "/tmp"}) HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
+  for (const char* point : {"/proc", "/sys", "/dev", "/run", "/tmp"})
+    HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
   for (const oci::Mount& mount : bundle.oci.mounts) {
     if (is_the_guests(mount.destination)) continue;
     bool folder = true;

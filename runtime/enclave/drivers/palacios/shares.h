@@ -1,4 +1,5 @@
-// What of the node's files a virtual machine sees: each a mount of our own that nobody else finds, with the bundle's say on writing.
+// What of the node's files a virtual machine sees: each a mount of our own that nobody else finds,
+// with the bundle's say on writing.
 #pragma once
 #include <string>
 #include <vector>
@@ -16,13 +17,16 @@ struct SharedFile {
 
 /// A folder, open for paths. Errors: Code::invalid for what is none.
 Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only);
-/// Single files, as a folder in which they are called "0", "1", ... and which cannot be changed itself. `scratch`: an existing folder;
-/// nothing is left in it. Errors: Code::invalid for what is neither folder nor regular file.
+/// Single files, as a folder in which they are called "0", "1", ... and which cannot be changed
+/// itself. `scratch`: an existing folder; nothing is left in it. Errors: Code::invalid for what is
+/// neither folder nor regular file.
 Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch);
 
-/// Places that the agent makes before anything else runs; hiding them would hide what it and the guest's programs stand on.
+/// Places that the agent makes before anything else runs; hiding them would hide what it and the
+/// guest's programs stand on.
 bool is_the_guests(const std::string& destination);
-/// Whether it shows something of the node, which stands at source_of(): a folder, or else a file. Errors: Code::not_found.
+/// Whether it shows something of the node, which stands at source_of(): a folder, or else a file.
+/// Errors: Code::not_found.
 bool is_shared(const oci::Mount& mount);
 std::string source_of(const Bundle& bundle, const oci::Mount& mount);
 Result<bool> is_folder(const std::string& source);

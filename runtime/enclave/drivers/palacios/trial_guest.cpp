@@ -24,12 +24,14 @@
 namespace hobbes {
 namespace {
 
-// On an emulated or busy machine the time that others take counts as the guest's, so a second look is longer.
+// On an emulated or busy machine the time that others take counts as the guest's, so a second look
+// is longer.
 constexpr std::array<long, 2> processor_time_ns = {100'000'000, 900'000'000};
 constexpr int patience_ms = 5000;
 constexpr const char* attempt = "try whether KVM runs a guest";
 
-// The guest's memory: code, then three levels of page tables that map the first 2 MiB to themselves.
+// The guest's memory: code, then three levels of page tables that map the first 2 MiB to
+// themselves.
 constexpr std::size_t memory_size = 0x10000;
 constexpr std::uint64_t code_at = 0x1000, pml4_at = 0x2000, pdpt_at = 0x3000, directory_at = 0x4000;
 constexpr std::uint8_t port = 0xf4;
@@ -70,7 +72,8 @@ class Trial {
 
   Report run() {
     if (!prepared()) return refusal_;
-    // The port write first, then HLT, which ends in user space since the guest has no interrupt controller.
+    // The port write first, then HLT, which ends in user space since the guest has no interrupt
+    // controller.
     if (!enters()) return refusal_;
     if (run_->exit_reason != KVM_EXIT_IO || run_->io.port != port) return strange();
     const auto* value = reinterpret_cast<const std::uint8_t*>(run_) + run_->io.data_offset;
@@ -81,7 +84,8 @@ class Trial {
   }
 
  private:
-  bool call(int fd, unsigned long request, unsigned long argument, const char* name, int* out = nullptr) {
+  bool call(int fd, unsigned long request, unsigned long argument, const char* name,
+            int* out = nullptr) {
     int rc = ::ioctl(fd, request, argument);
     if (out != nullptr) *out = rc;
     if (rc >= 0) return true;
@@ -96,22 +100,28 @@ class Trial {
 
   bool prepared() {
     int vm = -1, vcpu = -1, size = 0;
-    if (!call(kvm_, KVM_CREATE_VM, 0, "KVM_CREATE_VM", &vm) || !call(vm, KVM_SET_TSS_ADDR, 0xfffbd000, "KVM_SET_TSS_ADDR") ||
+    if (!call(kvm_, KVM_CREATE_VM, 0, "KVM_CREATE_VM", &vm) ||
+        !call(vm, KVM_SET_TSS_ADDR, 0xfffbd000, "KVM_SET_TSS_ADDR") ||
         !call(kvm_, KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE", &size))
       return false;
-    void* memory = ::mmap(nullptr, memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        ::mmap(nullptr, memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return no_memory();
     auto* bytes = static_cast<std::uint8_t*>(memory);
     std::memcpy(bytes + code_at, code, sizeof code);
-    auto entry = [&](std::uint64_t at, std::uint64_t value) { std::memcpy(bytes + at, &value, sizeof value); };
+    auto entry = [&](std::uint64_t at, std::uint64_t value) {
+      std::memcpy(bytes + at, &value, sizeof value);
+    };
     entry(pml4_at, pdpt_at | 3);
     entry(pdpt_at, directory_at | 3);
     entry(directory_at, 0x83);  // one page of 2 MiB
-    kvm_userspace_memory_region region{0, 0, 0, memory_size, reinterpret_cast<std::uint64_t>(memory)};
+    kvm_userspace_memory_region region{0, 0, 0, memory_size,
+                                       reinterpret_cast<std::uint64_t>(memory)};
     if (!call(vm, KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION") ||
         !call(vm, KVM_CREATE_VCPU, 0, "KVM_CREATE_VCPU", &vcpu))
       return false;
-    void* run = ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+    void* run = ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED,
+                       vcpu, 0);
     if (run == MAP_FAILED) return no_memory();
     run_ = static_cast<kvm_run*>(run);
     vcpu_ = vcpu;
@@ -126,7 +136,8 @@ class Trial {
     kvm_regs general{};
     general.rip = code_at;
     general.rflags = 2;
-    return call(vcpu, KVM_SET_SREGS, &system, "KVM_SET_SREGS") && call(vcpu, KVM_SET_REGS, &general, "KVM_SET_REGS") && describe(vcpu);
+    return call(vcpu, KVM_SET_SREGS, &system, "KVM_SET_SREGS") &&
+           call(vcpu, KVM_SET_REGS, &general, "KVM_SET_REGS") && describe(vcpu);
   }
 
   // What KVM itself supports, so that CPUID and long mode are as in a real guest.
@@ -160,7 +171,9 @@ class Trial {
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGKILL;
   itimerspec limit{{0, 0}, {0, time_ns}};
-  if (::timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) != 0 || ::timer_settime(timer, 0, &limit, nullptr) != 0) ::_exit(1);
+  if (::timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) != 0 ||
+      ::timer_settime(timer, 0, &limit, nullptr) != 0)
+    ::_exit(1);
   Report report = Trial(kvm).run();
   (void)!::write(out, &report, sizeof report);
   ::_exit(0);
@@ -181,7 +194,8 @@ Result<std::optional<Report>> try_once(const Fd& kvm, long time_ns) {
   to_parent.reset();
   Report report{};
   pollfd readable{from_child.get(), POLLIN, 0};
-  bool told = ::poll(&readable, 1, patience_ms) == 1 && ::read(from_child.get(), &report, sizeof report) == sizeof report;
+  bool told = ::poll(&readable, 1, patience_ms) == 1 &&
+              ::read(from_child.get(), &report, sizeof report) == sizeof report;
   ::kill(child, SIGKILL);
   int status = 0;
   ::waitpid(child, &status, 0);
@@ -197,7 +211,9 @@ Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
     told = report;
     if (told) break;
   }
-  if (!told) return std::optional<std::string>("a guest of seven instructions did not end within a second of processor time");
+  if (!told)
+    return std::optional<std::string>(
+        "a guest of seven instructions did not end within a second of processor time");
   const Report& report = *told;
   if (report.kind == Report::refused) {
     Error error = os_error(attempt, report.detail, "see the kernel log");
@@ -205,21 +221,28 @@ Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
     return error;
   }
   if (report.kind == Report::strange)
-    return std::optional<std::string>("a guest of seven instructions ended with KVM's exit reason " + std::to_string(report.detail));
+    return std::optional<std::string>(
+        "a guest of seven instructions ended with KVM's exit reason " +
+        std::to_string(report.detail));
   return std::optional<std::string>();
 }
 
 Result<std::optional<std::string>> remembered_trial(const Fd& kvm, const std::string& note) {
   HOBBES_TRY(boot, boot_id());
   struct stat info {};
-  if (::lstat(note.c_str(), &info) == 0 && S_ISREG(info.st_mode) && (info.st_uid == 0 || info.st_uid == ::geteuid()))
+  if (::lstat(note.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+      (info.st_uid == 0 || info.st_uid == ::geteuid()))
     if (auto text = Files::system().read(note))
-      if (auto json = parse_json(*text, note); json && json->is_object() && text_at(*json, "boot") == boot && json->contains("obstacle")) {
+      if (auto json = parse_json(*text, note); json && json->is_object() &&
+                                               text_at(*json, "boot") == boot &&
+                                               json->contains("obstacle")) {
         std::string why = text_at(*json, "obstacle");
         return why.empty() ? std::optional<std::string>() : std::optional(why);
       }
   HOBBES_TRY(why, run_trial_guest(kvm));
-  (void)replace_file(note, to_text({{"boot", boot}, {"obstacle", why.value_or("")}}));  // who may not write it tries again
+  (void)replace_file(
+      note, to_text({{"boot", boot},
+                     {"obstacle", why.value_or("")}}));  // who may not write it tries again
   return std::move(why);
 }
 
