@@ -414,7 +414,7 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   hobbes::prepare_standard_streams();
-  if (auto sealed = hobbes::continue_as_sealed_copy(argv); !sealed) {
+  if (auto sealed = hobbes::continue_sealed(argv); !sealed) {
     std::fprintf(stderr, "remora: %s\n", sealed.error().text().c_str());
     return 1;
   }
