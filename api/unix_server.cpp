@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 
 #include "api/request_framing.h"
 #include "api/routes.h"
+#include "core/event_fd.h"
 #include "core/event_loop.h"
 #include "core/json.h"
 
@@ -109,8 +109,8 @@ class Server final : public UnixServer {
 
   Result<void> begin(const std::function<void(httplib::Server&)>& add_routes) {
     add_routes(protocol_);
-    wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!wake_) return os_error("start the REST server", errno);
+    HOBBES_TRY(wake, EventFd::make("start the REST server"));
+    wake_ = std::move(wake);
     HOBBES_CHECK(loop_.watch(wake_.get(), EPOLLIN, [this](std::uint32_t) { take_back(); }));
     HOBBES_CHECK(loop_.watch(listening_.get(), EPOLLIN, [this](std::uint32_t) { accept_all(); }));
     thread_ = std::thread([this] { run(); });
@@ -233,8 +233,7 @@ class Server final : public UnixServer {
   }
 
   void take_back() {
-    std::uint64_t times = 0;
-    (void)!::read(wake_.get(), &times, sizeof times);
+    wake_.drain();
     std::vector<Done> done;
     {
       std::lock_guard guard(lock_);
@@ -296,12 +295,10 @@ class Server final : public UnixServer {
                       [&](const auto& one) { return test(*one.second); }));
   }
 
-  void wake() {
-    std::uint64_t one = 1;
-    (void)!::write(wake_.get(), &one, sizeof one);
-  }
+  void wake() { wake_.signal(); }
 
-  Fd listening_, wake_;
+  Fd listening_;
+  EventFd wake_;
   EventLoop loop_;
   Protocol protocol_;
   std::thread thread_;

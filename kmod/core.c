@@ -36,7 +36,7 @@ static void *low;
 static struct cpumask owned;
 /* Taking and giving back, one at a time: who offlines a CPU is also who owns it. */
 static DEFINE_MUTEX(hotplug_lock);
-static struct cpumask homecoming; /* free, but not yet back; under the lock */
+static struct cpumask offlined_cpus; /* free, but not yet back; under the lock */
 static void try_homecoming(struct work_struct *work);
 static DECLARE_DELAYED_WORK(homecoming_work, try_homecoming);
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
@@ -85,7 +85,7 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 	if (core->was_online)
 		result = remove_cpu(cpu);
 	else
-		core->was_online = cpumask_test_and_clear_cpu(cpu, &homecoming);
+		core->was_online = cpumask_test_and_clear_cpu(cpu, &offlined_cpus);
 	if (result > 0) { /* it went off by itself meanwhile */
 		core->was_online = false;
 		result = 0;
@@ -118,15 +118,15 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 /* Gives Linux every CPU that nobody owns any more; under hotplug_lock. One whose other hardware
  * thread is still owned waits until that comes back too; one that does not come up is tried again.
  */
-static void bring_home(void)
+static void online_offlined_cpus(void)
 {
 	unsigned int cpu;
 
-	for_each_cpu(cpu, &homecoming) {
+	for_each_cpu(cpu, &offlined_cpus) {
 		int result = cpu_online(cpu) ? 0 : add_cpu(cpu);
 
 		if (result >= 0) {
-			cpumask_clear_cpu(cpu, &homecoming);
+			cpumask_clear_cpu(cpu, &offlined_cpus);
 		} else if (!refuse_owned(cpu)) {
 			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error "
 					   "%d; trying again\n",
@@ -139,7 +139,7 @@ static void bring_home(void)
 static void try_homecoming(struct work_struct *work)
 {
 	mutex_lock(&hotplug_lock);
-	bring_home();
+	online_offlined_cpus();
 	mutex_unlock(&hotplug_lock);
 }
 
@@ -151,11 +151,11 @@ void core_release(struct enclave *enclave, struct core *core)
 	 */
 	mutex_lock(&hotplug_lock);
 	if (core->was_online)
-		cpumask_set_cpu(core->cpu, &homecoming);
+		cpumask_set_cpu(core->cpu, &offlined_cpus);
 	WRITE_ONCE(owner_of[core->cpu], NULL);
 	cpumask_clear_cpu(core->cpu, &owned);
 	synchronize_rcu(); /* nobody in cores_halt still takes it for owned */
-	bring_home();
+	online_offlined_cpus();
 	mutex_unlock(&hotplug_lock);
 	kfree(core);
 }

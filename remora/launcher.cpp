@@ -23,6 +23,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/pidfd.h"
 #include "core/process.h"
 #include "core/size.h"
 #include "core/standard_streams.h"
@@ -547,7 +548,7 @@ Result<void> Launcher::start_rank(Rank& rank) {
   if (place.own_pid_namespace) request.inner_pid = static_cast<pid_t>(20000 + rank.global);
   HOBBES_TRY(pid, driver_for(place.record.kind).exec(place.record, request));
   rank.pid = pid;
-  rank.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  rank.pidfd = open_pidfd(pid);
   rank.since = Clock::now();
   ++living_;
   set_phase(rank, Phase::started);
@@ -755,8 +756,7 @@ void Launcher::fail(int status, const std::string& why) {
 
 void Launcher::signal_all(int number) {
   for (Rank& rank : ranks_)
-    if (rank.pid > 0 && rank.phase != Phase::ended && rank.pidfd)
-      ::syscall(SYS_pidfd_send_signal, rank.pidfd.get(), number, nullptr, 0);
+    if (rank.pid > 0 && rank.phase != Phase::ended && rank.pidfd) signal_pidfd(rank.pidfd, number);
 }
 
 void Launcher::handle_signal() {

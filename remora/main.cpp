@@ -8,7 +8,7 @@
 #include <optional>
 #include <set>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/command_line.h"
 #include "core/file.h"
 #include "core/identity.h"

@@ -3,7 +3,6 @@
 #include <hwloc.h>
 #include <pmix.h>
 #include <pmix_server.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +16,8 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+
+#include "core/event_fd.h"
 
 namespace hobbes {
 namespace {
@@ -181,7 +182,7 @@ class Server final : public PmixServer {
 
   std::string job_;
   bool serving_ = false;
-  Fd ready_;
+  EventFd ready_;
   std::mutex lock_;
   std::vector<PmixEvent> events_;
   std::mutex published_lock_;
@@ -288,8 +289,8 @@ std::string topology_xml() {
 Result<void> Server::begin(const std::string& job, const std::string& directory,
                            const std::vector<PmixRank>& ranks, unsigned apps) {
   job_ = job;
-  ready_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!ready_) return os_error("start the PMIx server", errno);
+  HOBBES_TRY(ready, EventFd::make("start the PMIx server"));
+  ready_ = std::move(ready);
   the_server = this;
   callbacks.start();
   ::setenv("PMIX_MCA_gds", "hash", 1);
@@ -407,13 +408,11 @@ void Server::say(PmixEvent event) {
     std::lock_guard guard(lock_);
     events_.push_back(std::move(event));
   }
-  std::uint64_t one = 1;
-  (void)!::write(ready_.get(), &one, sizeof one);
+  ready_.signal();
 }
 
 std::vector<PmixEvent> Server::take() {
-  std::uint64_t count = 0;
-  (void)!::read(ready_.get(), &count, sizeof count);
+  ready_.drain();
   expire();
   std::lock_guard guard(lock_);
   return std::exchange(events_, {});

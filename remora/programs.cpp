@@ -9,7 +9,7 @@
 #include <sstream>
 #include <utility>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/number.h"

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "enclave/record.h"
 #include "ipc/client.h"
 #include "remora/composition.h"

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "bundles/bundle.h"
+#include <cstdio>
+
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "partition/cgroup.h"
@@ -19,12 +21,45 @@ Node::Node() {
   EXPECT_TRUE(make_directories(run_folder()));
 }
 
+namespace {
+
+// Where a failed test's records, logs and consoles are kept. vnode names a folder that it fetches.
+std::string failures_folder() {
+  const char* named = ::getenv("HOBBES_FAILURES");
+  return named != nullptr ? named : HOBBES_BUILD_DIR "/Testing/failures";
+}
+
+}  // namespace
+
+void Node::keep_evidence() const {
+  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  const std::string name =
+      test != nullptr ? std::string(test->test_suite_name()) + "." + test->name() : "unknown";
+  std::string folder = failures_folder() + "/" + name;
+  for (char& c : folder)
+    if (c == ' ') c = '_';
+  Command keep;
+  // Not the mirror and other memory, which nobody reads without its program.
+  keep.argv = {
+      "sh",
+      "-c",
+      "rm -rf \"$1\" && mkdir -p \"$1\" && dmesg >\"$1/kernel.log\"; cd \"$2\" && find . -type f "
+      "-size -512k ! -name '*nis*' -exec cp --parents '{}' \"$1\" ';'",
+      "keep",
+      folder,
+      folder_};
+  (void)hobbes::run(keep);
+  std::fprintf(stderr, "The records, logs and consoles of the failed test are in %s\n",
+               folder.c_str());
+}
+
 Node::~Node() {
+  if (::testing::Test::HasFailure()) keep_evidence();
   for (const std::string& id : Files::system().list(run_folder() + "/enclaves").value_or({}))
     (void)run({"hobbes-run", "delete", "--force", id});
   kill_daemon();
-  // Control groups that it lent to users are left to the next hobbesd of this folder, which there
-  // will not be.
+  // Control groups that it delegated to users are left to the next hobbesd of this folder, which
+  // there will not be.
   std::string lent = "user-" + hex(hash_of(run_folder()), 8) + "-";
   if (auto layout = CgroupLayout::detect())
     for (const std::string& name : Cgroup(*layout, "/hobbes").subgroups())

@@ -25,7 +25,7 @@ class Node {
   Outcome run(std::vector<std::string> argv, int seconds = 60) const;
   /// The same, expected to succeed; its standard output.
   std::string good(std::vector<std::string> argv, int seconds = 60) const;
-  /// A host-root bundle whose program is `sh -c script`; `edit` changes its configuration.
+  /// A host-root bundle whose program is `sh -c script`; `patch` is merged into its configuration.
   std::string bundle(const std::string& name, const std::string& script,
                      const Json& patch = {}) const;
   /// `hobbes-run create` with output into <folder>/out: the enclave process keeps its creator's.
@@ -51,6 +51,7 @@ class Node {
   void expect_clean() const;
 
  private:
+  void keep_evidence() const;
   std::string folder_;
 };
 

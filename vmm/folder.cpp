@@ -90,7 +90,7 @@ std::vector<iovec> vector_of(const std::vector<Part>& parts, std::uint64_t skip,
 // One request: its arguments are copied before they are looked at, since the guest may still write.
 class Folder::Request {
  public:
-  explicit Request(const Chain& all) : chain(all) {
+  explicit Request(const DescriptorChain& all) : chain(all) {
     good = chain.take(0, std::as_writable_bytes(std::span(&header, 1))) &&
            chain.writable_size() >= sizeof(fuse_out_header);
   }
@@ -131,7 +131,7 @@ class Folder::Request {
     return out.len;
   }
 
-  const Chain& chain;
+  const DescriptorChain& chain;
   fuse_in_header header{};
   bool good = false;
   std::uint64_t written = 0;  // of the answer's content
@@ -149,7 +149,7 @@ void Folder::reset() {
   handles_.clear();
 }
 
-std::uint64_t Folder::serve(const Chain& chain) {
+std::uint64_t Folder::serve(const DescriptorChain& chain) {
   Request request(chain);
   if (request.header.opcode == FUSE_FORGET || request.header.opcode == FUSE_BATCH_FORGET) {
     forget(request);

@@ -26,7 +26,7 @@ class Folder {
   /// becomes a file. `limit`: how many of them the guest may use up.
   Folder(Fd root, Fd descriptors, std::uint64_t limit);
   /// Serves one request; the number of bytes written into it.
-  std::uint64_t serve(const Chain& chain);
+  std::uint64_t serve(const DescriptorChain& chain);
   /// Forgets what the guest had open.
   void reset();
   [[nodiscard]] int root() const { return root_.get(); }

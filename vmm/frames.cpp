@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/agent_connection.h"
 
 namespace hobbes::vmm {
 

@@ -12,7 +12,7 @@
 
 #include <cerrno>
 
-#include "vmm/confinement.h"
+#include "vmm/seccomp_filter.h"
 
 namespace hobbes::vmm {
 namespace {
@@ -148,8 +148,8 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
   }
 
   if (spare.size != 0) {
-    machine.pluggable_.emplace(spare);
-    HOBBES_CHECK(machine.add_virtio(*machine.pluggable_));
+    machine.virtio_mem_.emplace(spare);
+    HOBBES_CHECK(machine.add_virtio(*machine.virtio_mem_));
   }
 
   rlimit descriptors{};
@@ -219,7 +219,7 @@ void Machine::serve_folder(FileSystem& files, int bell) {
   if (::unshare(CLONE_FS) != 0 || ::fchdir(files.folder().root()) != 0 || ::chroot(".") != 0)
     return finish(Ending::failed, os_error("enter a shared folder", errno).text());
   ::umask(0);  // the guest's kernel has applied its own
-  if (auto confined = confine(Role::files); !confined)
+  if (auto confined = install_seccomp_filter(ThreadKind::files); !confined)
     return finish(Ending::failed, confined.error().text());
   for (std::uint64_t rings = 0;
        ::read(bell, &rings, sizeof rings) == sizeof rings || errno == EINTR;)
@@ -287,7 +287,7 @@ void Machine::run_vcpu(unsigned number) {
   // Before its first instruction: a guest never moves unless it is asked to.
   if (auto bound = bind_thread(::pthread_self(), cpus_[number % cpus_.size()]); !bound)
     return finish(Ending::failed, bound.error().text());
-  if (auto confined = confine(Role::vcpu); !confined)
+  if (auto confined = install_seccomp_filter(ThreadKind::vcpu); !confined)
     return finish(Ending::failed, confined.error().text());
   Vcpu& vcpu = vcpus_[number];
   Exits& exits = *exits_[number];

@@ -12,6 +12,7 @@
 
 #include "core/event_loop.h"
 #include "vmm/acpi.h"
+#include "vmm/guest_memory_map.h"
 #include "vmm/kvm.h"
 #include "vmm/power.h"
 #include "vmm/serial.h"
@@ -19,7 +20,7 @@
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
 #include "vmm/virtio/filesystem.h"
-#include "vmm/virtio/pluggable.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/vsock.h"
 
 namespace hobbes::vmm {
@@ -41,7 +42,7 @@ struct MachineConfig {
 };
 
 /// Made, started and ended on the loop's thread. Once started it lives as long as the process.
-class Machine {
+class Machine final : public GuestMemoryMap {
  public:
   /// Everything but running it. `console` gets what the guest prints on its serial port and its
   /// console, on any thread.
@@ -74,13 +75,11 @@ class Machine {
   void resize(std::uint16_t columns, std::uint16_t rows) { console_->resize(columns, rows); }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   /// Null when the machine was made without room for more memory.
-  [[nodiscard]] PluggableMemory* pluggable() { return pluggable_ ? &*pluggable_ : nullptr; }
+  [[nodiscard]] VirtioMem* virtio_mem() { return virtio_mem_ ? &*virtio_mem_ : nullptr; }
 
-  /// Makes memory of this process visible to the guest, or takes it back; the slot number is the
-  /// caller's to keep. `host` must stay mapped.
-  Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host, bool read_only);
-  Result<void> hide(unsigned slot);
-  static constexpr unsigned first_free_slot = 8, slot_limit = 64;
+  Result<void> show(unsigned slot, Gpa address, std::uint64_t size, void* host,
+                    bool read_only) override;
+  Result<void> hide(unsigned slot) override;
 
   struct Exits {
     std::atomic<std::uint64_t> all{0}, port{0}, memory{0}, interrupted{0};
@@ -109,7 +108,7 @@ class Machine {
   std::vector<std::unique_ptr<EndRegister>> ends_;
   std::unique_ptr<Vsock> vsock_;
   std::optional<Block> block_;
-  std::optional<PluggableMemory> pluggable_;
+  std::optional<VirtioMem> virtio_mem_;
   Entropy entropy_;
   struct ServedFolder {
     std::unique_ptr<FileSystem> files;

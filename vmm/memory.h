@@ -28,7 +28,7 @@ class GuestMemory {
   /// `page_size`: 4096 (huge pages where Linux has some to give), or 2 MiB and more: huge pages set
   /// aside by the node's administrator. Errors: Code::exhausted when there are not enough of those.
   /// `spare`: so many more bytes of address space, whole GiB, that are memory only when the guest
-  /// is told so (PluggableMemory).
+  /// is told so (VirtioMem).
   static Result<GuestMemory> make(std::uint64_t size, std::uint64_t page_size,
                                   std::uint64_t spare = 0);
   GuestMemory(GuestMemory&& other) noexcept { *this = std::move(other); }

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "core/file.h"
+#include "core/pidfd.h"
 #include "core/sealed_program.h"
 
 namespace hobbes {
@@ -96,7 +97,7 @@ bool ProcessId::alive() const {
 }
 
 Result<Fd> ProcessId::open() const {
-  Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  Fd fd = open_pidfd(pid);
   if (!fd) return os_error("watch process " + std::to_string(pid), errno);
   // Checked after opening: from here on the descriptor, not the number, is the identity.
   if (!alive()) return os_error("watch process " + std::to_string(pid), ESRCH);
@@ -213,7 +214,7 @@ Result<Outcome> run(const Command& command) {
   Outcome outcome;
   PipeWriter input(std::move(in_write), command.input);
   auto end = std::chrono::steady_clock::now() + command.deadline;
-  Fd exited(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  Fd exited = open_pidfd(child);
   pollfd watched[4] = {{out_read.get(), POLLIN, 0},
                        {err_read.get(), POLLIN, 0},
                        {exited.get(), POLLIN, 0},

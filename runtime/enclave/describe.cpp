@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/identity.h"
 
 namespace hobbes {

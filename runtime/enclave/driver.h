@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/fd.h"
 #include "core/result.h"
 #include "enclave/record.h"
@@ -20,9 +20,9 @@ struct CreateRequest {
   std::string cpus, mems;    ///< leased, list syntax; empty: the bundle's own words count
   std::uint64_t memory = 0;  ///< leased bytes, 0: no limit from Hobbes
   std::map<unsigned, std::uint64_t> memory_by_node;
-  std::string
-      lent_cgroup;  ///< made and limited by hobbesd, for callers without privilege; empty: make one
-  std::string console_socket;  ///< where the pseudo-terminal's master is sent
+  std::string delegated_cgroup;  ///< made and limited by hobbesd, for callers without privilege;
+                                 ///< empty: make one
+  std::string console_socket;    ///< where the pseudo-terminal's master is sent
   bool no_pivot = false;
   bool no_new_keyring = false;
   int preserve_fds = 0;                        ///< descriptors 3 .. 3+n-1 are handed to the program

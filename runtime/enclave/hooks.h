@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/json.h"
 #include "core/result.h"
 

@@ -150,7 +150,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     request.mems = text_at(reserved.body, "mems");
     request.memory = static_cast<std::uint64_t>(number_at(reserved.body, "memoryTotal"));
     request.memory_by_node = memory_by_node(reserved.body);
-    request.lent_cgroup = text_at(reserved.body, "cgroup");
+    request.delegated_cgroup = text_at(reserved.body, "cgroup");
     request.console_socket = options.console_socket;
     request.no_pivot = options.no_pivot;
     request.no_new_keyring = options.no_new_keyring;

@@ -4,7 +4,7 @@
 #pragma once
 #include <string>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/json.h"
 #include "core/result.h"
 #include "enclave/record.h"

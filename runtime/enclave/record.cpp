@@ -103,7 +103,7 @@ Result<void> EnclaveRecord::save() const {
               {"pid", process.pid},
               {"startTicks", process.start_ticks},
               {"cgroup", cgroup},
-              {"cgroupLent", cgroup_lent},
+              {"cgroupLent", cgroup_delegated},
               {"created", created_s},
               {"owner", owner},
               {"prepared", prepared},
@@ -149,7 +149,7 @@ Result<EnclaveRecord> EnclaveRecord::load(const std::string& root, const std::st
   out.process.pid = static_cast<pid_t>(number_at(json, "pid"));
   out.process.start_ticks = static_cast<std::uint64_t>(number_at(json, "startTicks"));
   out.cgroup = text_at(json, "cgroup");
-  out.cgroup_lent = json.value("cgroupLent", false);
+  out.cgroup_delegated = json.value("cgroupLent", false);
   out.created_s = number_at(json, "created");
   out.owner = static_cast<uid_t>(number_at(json, "owner"));
   out.prepared = json.value("prepared", false);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/process.h"
 #include "core/result.h"
 
@@ -23,11 +23,11 @@ struct EnclaveRecord {
   std::string bundle;
   std::string oci_version = "1.0.2";
   Kind kind = Kind::linux_;
-  std::uint64_t handle = 0;    ///< hobbesd's, 0 before it answered
-  ProcessId process;           ///< the enclave process; pid 0 before it exists
-  std::string cgroup;          ///< path in every hierarchy, empty when none is used
-  bool cgroup_lent = false;    ///< made by hobbesd for an unprivileged owner, and its to remove
-  std::int64_t created_s = 0;  ///< wall clock
+  std::uint64_t handle = 0;       ///< hobbesd's, 0 before it answered
+  ProcessId process;              ///< the enclave process; pid 0 before it exists
+  std::string cgroup;             ///< path in every hierarchy, empty when none is used
+  bool cgroup_delegated = false;  ///< made by hobbesd for an unprivileged owner, and its to remove
+  std::int64_t created_s = 0;     ///< wall clock
   uid_t owner = 0;
   bool prepared = false;  ///< create has finished
   std::map<std::string, std::string> annotations;

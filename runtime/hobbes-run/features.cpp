@@ -1,7 +1,7 @@
 // `features`: what this runtime and this node can do, in the runtime-spec's features format.
 #include <iostream>
 
-#include "bundles/mount_options.h"
+#include "bundle/mount_options.h"
 #include "core/json.h"
 #include "enclave/driver.h"
 #include "hobbes-run/verbs.h"

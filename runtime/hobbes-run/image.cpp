@@ -14,7 +14,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/process.h"
 #include "core/size.h"

@@ -24,11 +24,12 @@
 #include <sstream>
 #include <thread>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/number.h"
 #include "core/paths.h"
+#include "core/pidfd.h"
 #include "core/signal_name.h"
 #include "core/size.h"
 #include "enclave/driver.h"
@@ -117,7 +118,7 @@ int wait_for(pid_t child, Relay* relay) {
     sigaddset(&signals, number);
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
   Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
-  Fd ended(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  Fd ended = open_pidfd(child);
   bool asked_to_end = false;
   for (;;) {
     pollfd watched[5] = {{ended.get(), POLLIN, 0},

@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <sstream>
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/pidfd.h"
 #include "core/size.h"
 #include "enclave/describe.h"
 #include "enclave/record.h"
@@ -25,13 +27,6 @@
 
 namespace hobbes {
 namespace {
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec t{};
-  ::clock_gettime(clock, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(t.tv_nsec);
-}
 
 std::string document_name(std::uint64_t id) { return "volatile/enclave/" + hex(id); }
 
@@ -277,11 +272,11 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
                    {"bound", bound}};
   Transition transition;
   transition.put(record);
-  std::string lent;
+  std::string delegated;
   if (session.peer.uid != 0 && *kind == Kind::linux_ && ::geteuid() == 0) {
-    HOBBES_TRY(path, lend_group(record, placement, shared_cpus(session),
-                                request.value("limits", Json::object())));
-    document["lent"] = lent = path;
+    HOBBES_TRY(path, delegate_group(record, placement, shared_cpus(session),
+                                    request.value("limits", Json::object())));
+    document["lent"] = delegated = path;
   }
   transition.put_document(document_name(record.id), document);
   add_core_changes(transition, record, true);
@@ -293,7 +288,7 @@ Result<Reply> Manager::reserve(Session& session, const Json& request) {
                placement.cpus.empty() ? "shared" : placement.cpus.text());
   Json out = placement_json(placement);
   out["handle"] = record.id;
-  if (!lent.empty()) out["cgroup"] = lent;
+  if (!delegated.empty()) out["cgroup"] = delegated;
   return Reply{out, {}};
 }
 
@@ -341,12 +336,12 @@ Result<Reply> Manager::commit_enclave(Session& session, const Json& request) {
   auto groups = Files::system().read("/proc/" + std::to_string(process.pid) + "/cgroup");
   std::string group = text_at(request, "cgroup");
   bool inside = group.empty() || (groups && groups->find(":" + group + "\n") != std::string::npos);
-  // Others than root name only a process of their own, in the group that was lent to it: what is
-  // committed is watched, and killed when silent.
+  // Others than root name only a process of their own, in the group that was delegated to it: what
+  // is committed is watched, and killed when silent.
   if (session.peer.uid != 0) {
-    auto lent = lent_group_of(record);
+    auto delegated = delegated_group_of(record);
     inside = inside && process_has_user(process.pid, session.peer.uid, true) &&
-             (lent ? group == *lent : group.empty());
+             (delegated ? group == *delegated : group.empty());
   }
   if (!process.alive() || !inside || group == "/")
     return Error{Code::denied, "commit enclave '" + std::string(record.name) + "'",
@@ -483,7 +478,7 @@ void Manager::check_heartbeats() {
                    std::to_string((now - record.body.enclave.heartbeat_ns) / 1'000'000'000U) +
                    " s");
     auto process = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.open();
-    if (process) (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+    if (process) (void)signal_pidfd(*process, SIGKILL);
   }
 }
 
@@ -528,9 +523,9 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
   out["before"] = {{"cpus", held.text()}, {"memory", memory_before}};
   out["dryRun"] = request.value("dryRun", false);
   if (request.value("dryRun", false)) return Reply{out, {}};
-  auto lent = lent_group_of(record);
-  CpuSet shared = lent ? shared_cpus(session) : CpuSet();
-  if (lent) HOBBES_CHECK(limit_lent_group(*lent, placement, shared));
+  auto delegated = delegated_group_of(record);
+  CpuSet shared = delegated ? shared_cpus(session) : CpuSet();
+  if (delegated) HOBBES_CHECK(limit_delegated_group(*delegated, placement, shared));
   Placement before;
   before.cpus = held;
   for (unsigned node = 0; node < HOBBES_NUMA_NODES; ++node)
@@ -541,7 +536,7 @@ Result<Reply> Manager::resize(Session& session, const Json& request) {
   add_core_changes(transition, record, true);
   transition.put(record);
   auto committed = nis_->commit(transition);
-  if (!committed && lent) (void)limit_lent_group(*lent, before, shared);
+  if (!committed && delegated) (void)limit_delegated_group(*delegated, before, shared);
   HOBBES_CHECK(std::move(committed));
   return Reply{out, {}};
 }
@@ -573,7 +568,7 @@ void Manager::forget(std::uint64_t id) {
   const hobbes_record* record = nis_->by_id(id);
   if (record == nullptr) return;
   spdlog::info("enclave '{}' released", record->name);
-  loop_.tick_within(unfinished_tick);  // for a group that was lent to it
+  loop_.tick_within(unfinished_tick);  // for a group that was delegated to it
   Transition transition;
   if (holds_resources(*record)) add_core_changes(transition, *record, false);
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))

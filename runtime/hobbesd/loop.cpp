@@ -1,7 +1,6 @@
 #include "hobbesd/loop.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -14,8 +13,8 @@ namespace hobbes {
 Result<std::unique_ptr<Loop>> Loop::make() {
   HOBBES_TRY(events, EventLoop::make());
   std::unique_ptr<Loop> loop(new Loop(std::move(events)));
-  loop->wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!loop->wake_) return os_error("make the event loop", errno);
+  HOBBES_TRY(wake, EventFd::make("make the event loop"));
+  loop->wake_ = std::move(wake);
   Loop* raw = loop.get();
   HOBBES_CHECK(loop->watch(loop->wake_.get(), [raw] { raw->drain(); }));
   return loop;
@@ -56,13 +55,11 @@ void Loop::post(std::function<void()> task) {
     if (stopped_) return;
     posted_.push_back(std::move(task));
   }
-  std::uint64_t one = 1;
-  (void)!::write(wake_.get(), &one, sizeof one);
+  wake_.signal();
 }
 
 void Loop::drain() {
-  std::uint64_t count = 0;
-  (void)!::read(wake_.get(), &count, sizeof count);
+  wake_.drain();
   std::vector<std::function<void()>> tasks;
   {
     std::lock_guard guard(lock_);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/event_fd.h"
 #include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/result.h"
@@ -38,7 +39,7 @@ class Loop {
   void drain();
 
   EventLoop events_;
-  Fd wake_;
+  EventFd wake_;
   Fd timer_;
   std::optional<std::chrono::steady_clock::time_point> due_;
   std::mutex lock_;

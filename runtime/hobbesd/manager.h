@@ -108,14 +108,14 @@ class Manager {
   [[nodiscard]] Grant grant_of(std::uint64_t enclave) const;
   Result<void> check_grant(const Session& session, std::uint64_t target) const;
 
-  // what unprivileged users have no right to make themselves (lending.cpp)
+  // what unprivileged users have no right to make themselves (delegation.cpp)
   Result<Reply> make_root(Session& session, const Json& request);
-  Result<std::string> lend_group(const hobbes_record& record, const Placement& placement,
-                                 const CpuSet& shared, const Json& limits);
-  static Result<void> limit_lent_group(const std::string& path, const Placement& placement,
-                                       const CpuSet& shared);
+  Result<std::string> delegate_group(const hobbes_record& record, const Placement& placement,
+                                     const CpuSet& shared, const Json& limits);
+  static Result<void> limit_delegated_group(const std::string& path, const Placement& placement,
+                                            const CpuSet& shared);
   [[nodiscard]] CpuSet shared_cpus(const Session& session) const;
-  Result<std::string> lent_group_of(const hobbes_record& record) const;
+  Result<std::string> delegated_group_of(const hobbes_record& record) const;
   Result<Reply> enter_enclave(Session& session, const Json& request);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
   /// Whether it found something to do.

@@ -17,6 +17,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/pidfd.h"
 #include "hobbesd/manager.h"
 #include "partition/cgroup.h"
 
@@ -219,7 +220,7 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
   operation.pid = child;
   operation.report = std::move(errors);
   operation.output = std::move(output);
-  operation.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  operation.pidfd = open_pidfd(child);
   HOBBES_CHECK(loop_.watch(operation.pidfd.get(), [this, name] { operation_ended(name); }));
   Json document = operation.document;
   operations_.emplace(name, std::move(operation));

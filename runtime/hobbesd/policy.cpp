@@ -1,6 +1,6 @@
 #include "hobbesd/policy.h"
 
-#include "bundles/inspect.h"
+#include "bundle/inspect.h"
 #include "core/file.h"
 #include "core/number.h"
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <string>
 
+#include "core/pidfd.h"
 #include "core/process.h"
 
 namespace hobbes {
@@ -22,7 +23,7 @@ Fd pidfd_of(int socket, const Peer& peer) {
   socklen_t size = sizeof number;
   if (::getsockopt(socket, SOL_SOCKET, so_peerpidfd, &number, &size) == 0) return Fd(number);
   if (errno != ENOPROTOOPT) return Fd();  // the kernel knows it, and the process has ended
-  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  Fd process = open_pidfd(peer.pid);
   if (process && !process_has_user(peer.pid, peer.uid)) process.reset();
   return process;
 }

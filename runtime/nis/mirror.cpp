@@ -12,6 +12,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/identity.h"
 #include "nis/view.h"
 
@@ -22,13 +23,6 @@ void store(std::uint64_t* word, std::uint64_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 std::uint64_t load(const std::uint64_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-
-std::uint64_t now_ns(clockid_t clock) {
-  timespec t{};
-  ::clock_gettime(clock, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(t.tv_nsec);
-}
 
 // All of it is there before anybody maps it: writing into a hole of a full file system ends the
 // writer by SIGBUS.
@@ -143,7 +137,7 @@ Result<void> Mirror::grow(std::uint64_t slots) {
   const hobbes_nis_header& h = header();
   std::size_t size = aligned(h.slots_offset + slots * h.slot_size);
   constexpr std::uint64_t patience_ns = 1'000'000'000;
-  std::uint64_t now = now_ns(CLOCK_MONOTONIC);
+  std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
   if (now < grow_again_ns_)
     return Error{Code::exhausted, "grow the mirror " + path_, "its file system is full", ""};
   if (auto grown = allocate(fd_, size, path_); !grown) {
@@ -197,7 +191,7 @@ void Mirror::log(const hobbes_record& record, std::uint16_t kind) {
   change.type = record.type;
   change.kind = kind;
   change.state = record.state;
-  change.time_ns = now_ns(CLOCK_REALTIME);
+  change.time_ns = clock_ns(CLOCK_REALTIME);
   change.enclave = record.enclave;
   change.uid = record.uid;
   change.exit_status = exit_status_of(record);
@@ -285,7 +279,7 @@ void Mirror::erase(std::uint64_t id) {
   log(old, HOBBES_GONE);
 }
 
-void Mirror::beat() { store(&header().writer_heartbeat_ns, now_ns(CLOCK_BOOTTIME)); }
+void Mirror::beat() { store(&header().writer_heartbeat_ns, clock_ns(CLOCK_BOOTTIME)); }
 void Mirror::retire() { store(&header().retired, 1); }
 std::uint64_t Mirror::sequence() const { return load(&header().log_head); }
 

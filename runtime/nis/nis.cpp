@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "nis/reader.h"
@@ -24,13 +25,6 @@ std::string name_key(std::uint16_t type, std::uint64_t scope, const std::string&
 std::string name_key(const hobbes_record& r) { return name_key(r.type, r.scope, r.name); }
 
 std::uint32_t slot_of(std::uint64_t id) { return static_cast<std::uint32_t>(id); }
-
-std::uint64_t wall_clock_ns() {
-  timespec t{};
-  ::clock_gettime(CLOCK_REALTIME, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(t.tv_nsec);
-}
 
 bool is_diskless(const Error& error) {
   return error.code == Code::denied || error.code == Code::exhausted ||
@@ -57,7 +51,8 @@ Result<std::unique_ptr<Nis>> Nis::open(const std::string& state_directory,
   std::string directory = state_directory + "/nis.db";
   auto store = Store::open(directory);
   if (!store && store.error().code == Code::corrupt) {
-    std::string aside = directory + ".corrupt-" + std::to_string(wall_clock_ns() / 1'000'000'000U);
+    std::string aside =
+        directory + ".corrupt-" + std::to_string(clock_ns(CLOCK_REALTIME) / 1'000'000'000U);
     if (::rename(directory.c_str(), aside.c_str()) == 0) {
       nis->notes_.push_back("the state database was corrupt (" + store.error().cause +
                             "); it is kept as " + aside +
@@ -174,7 +169,7 @@ hobbes_record Nis::make(hobbes_record_type type, std::uint64_t scope, const std:
 Result<void> Nis::commit(Transition& transition) {
   Batch batch;
   batch.durable = transition.durable_;
-  std::uint64_t now = wall_clock_ns();
+  std::uint64_t now = clock_ns(CLOCK_REALTIME);
   for (hobbes_record& record : transition.puts_) {
     record.changed_ns = now;
     batch.puts.emplace_back(record_key(slot_of(record.id)),

@@ -22,8 +22,7 @@ class Transition {
  public:
   void put(const hobbes_record& record) { puts_.push_back(record); }
   void erase(std::uint64_t id) { erased_.push_back(id); }
-  /// A JSON document beside the records (a bundle's configuration, an idempotency key). `durable`:
-  /// outlives a reboot.
+  /// A JSON document beside the records (a bundle's configuration, an idempotency key).
   void put_document(const std::string& name, const Json& document) { documents_[name] = document; }
   void erase_document(const std::string& name) { erased_documents_.push_back(name); }
   /// What this transition will make of a record, null when it does not touch it: a second change
@@ -33,6 +32,7 @@ class Transition {
       if (at->id == id) return &*at;
     return nullptr;
   }
+  /// Has it outlive a reboot.
   void make_durable() { durable_ = true; }
 
  private:
@@ -70,7 +70,7 @@ class Nis {
   [[nodiscard]] std::optional<Json> document(const std::string& name) const;
   [[nodiscard]] std::vector<std::string> document_names(const std::string& prefix) const;
 
-  /// Once a second: says that the writer lives and repairs a mirror that was deleted or cut.
+  /// Says that the writer lives and repairs a mirror that was deleted or cut.
   void beat();
   [[nodiscard]] std::uint64_t sequence() const { return mirror_->sequence(); }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }

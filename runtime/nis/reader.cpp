@@ -12,7 +12,8 @@
 #include <chrono>
 #include <cstring>
 
-#include "ipc/window.h"
+#include "core/clock.h"
+#include "core/window.h"
 
 namespace hobbes {
 
@@ -153,10 +154,7 @@ NisReader::Status NisReader::wait(std::uint64_t* sequence, hobbes_change* out, i
 }
 
 std::uint64_t NisReader::writer_silence_ns() {
-  timespec t{};
-  ::clock_gettime(CLOCK_BOOTTIME, &t);
-  std::uint64_t now =
-      static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+  std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
   std::uint64_t beat = __atomic_load_n(&view().header().writer_heartbeat_ns, __ATOMIC_ACQUIRE);
   return now > beat ? now - beat : 0;
 }

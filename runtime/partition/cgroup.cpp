@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "core/fd.h"
+#include "core/pidfd.h"
 #include "partition/device_filter.h"
 
 namespace hobbes {
@@ -433,11 +434,11 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
 // group looked up.
 void Cgroup::kill_member(pid_t pid) const {
   if (pid <= 0) return;
-  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  Fd process = open_pidfd(pid);
   auto groups = files_->read("/proc/" + std::to_string(pid) + "/cgroup");
   bool member = groups && (groups->find(":" + path_ + "\n") != std::string::npos ||
                            groups->find(":" + path_ + "/") != std::string::npos);
-  if (process && member) (void)::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+  if (process && member) (void)signal_pidfd(process, SIGKILL);
 }
 
 Result<void> Cgroup::kill_all(std::chrono::milliseconds deadline) const {

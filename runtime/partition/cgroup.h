@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/file.h"
 
 namespace hobbes {

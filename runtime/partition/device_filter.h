@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/result.h"
 
 struct bpf_insn;

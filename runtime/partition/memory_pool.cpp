@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "core/size.h"
-#include "partition/held_page.h"
+#include "partition/unmovable_page.h"
 
 namespace hobbes {
 namespace {
@@ -55,7 +55,7 @@ Result<void> MemoryPool::gather(const ModuleEnclave& module, const MemoryBlock& 
     if (error.code == Code::timeout)
       error.cause =
           "it could not be emptied within " + std::to_string(block_patience.count()) + " s";
-    if (auto page = held_page(log.since(), block.number * size, size))
+    if (auto page = unmovable_page(log.since(), block.number * size, size))
       error.cause += ", because of " + describe(*page, who_maps(*page));
     return error;
   }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "topology/inventory.h"
 
 namespace hobbes {

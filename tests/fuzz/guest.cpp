@@ -16,7 +16,7 @@
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
 #include "vmm/virtio/filesystem.h"
-#include "vmm/virtio/pluggable.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/vsock.h"
 
 using namespace hobbes;
@@ -111,7 +111,7 @@ void ask_folder(Folder& folder, const std::uint8_t* data, std::size_t size) {
     bytes = bytes.subspan(2);
     length = std::min(length, bytes.size());
     std::byte room[2048];
-    Chain chain;
+    DescriptorChain chain;
     chain.readable = {bytes.first(length)};
     chain.writable = {std::span(room)};
     if (folder.serve(chain) > sizeof room) __builtin_trap();
@@ -146,9 +146,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     case 3: {
       static GuestMemory other = *GuestMemory::make(16 * mib, 4096, gib);
-      PluggableMemory pluggable(other.spare());
-      drive(pluggable, *loop, data + 1, size - 1, [&] {
-        if (pluggable.plugged() > gib) __builtin_trap();
+      VirtioMem virtio_mem(other.spare());
+      drive(virtio_mem, *loop, data + 1, size - 1, [&] {
+        if (virtio_mem.plugged() > gib) __builtin_trap();
       });
       break;
     }

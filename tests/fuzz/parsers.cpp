@@ -3,7 +3,7 @@
 #include <string>
 
 #include "api/request_framing.h"
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/cpu_set.h"
 #include "core/size.h"
 #include "nis/view.h"

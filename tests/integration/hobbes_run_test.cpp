@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "node_harness.h"

@@ -100,7 +100,7 @@ TEST_F(Unprivileged, AUserMakesUsesAndRemovesAnEnclave) {
   EXPECT_EQ(user_does({"update", "--memory-size", "128MiB", "a"}), "");
   stats = parse_json(user_does({"events", "--stats", "a"}), "stats").value_or(Json());
   EXPECT_EQ(number_at(stats["data"], "memory.limit"), 128 << 20) << "the group follows the lease";
-  EXPECT_NE(as_user({"update", "--pids-limit", "1000", "a"}).err.find("lent by hobbesd"),
+  EXPECT_NE(as_user({"update", "--pids-limit", "1000", "a"}).err.find("delegated by hobbesd"),
             std::string::npos);
   user_does({"pause", "a"});
   EXPECT_NE(user_does({"state", "a"}).find("paused"), std::string::npos);

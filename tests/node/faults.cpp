@@ -1,7 +1,5 @@
 // Commands that a test image of Kitten has on top of the shipped ones: every way in which a kernel
 // can go wrong, on demand.
-#include "faults.h"
-
 #include <cerrno>
 #include <cstdint>
 
@@ -11,6 +9,7 @@
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
+#include "exceptions.h"
 #include "memory.h"
 #include "shared.h"
 #include "tests/node/fault_kinds.h"

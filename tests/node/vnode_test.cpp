@@ -140,9 +140,10 @@ TEST_F(VirtualNode, TheAcceleratorIsTheOneAskedForAndWithoutAWishOneThatBootsANo
   EXPECT_NE(code(node.run({"env", "VNODE_ACCEL=fast", vnode, "accel"})), 0);
   EXPECT_TRUE(emulated() || node.good({vnode, "accel"}) == "kvm\n");
   if (!emulated()) return;
-  Outcome forced = in_guest("true", {"--accel", "kvm"});
-  EXPECT_EQ(code(forced), 125) << "a node that was asked for is not replaced by another kind: "
-                               << forced.err;
+  // On one such machine QEMU ends at once, on another the guest never gives a sign of life.
+  Outcome forced = in_guest("true", {"--accel", "kvm", "--silence", "10"});
+  EXPECT_TRUE(code(forced) >= 120 && code(forced) <= 125)
+      << "a node that was asked for is not replaced by another kind: " << forced.err;
 }
 
 // Two hardware threads of one core never serve two kernels.

@@ -1,4 +1,4 @@
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 
 #include <gtest/gtest.h>
 
@@ -27,6 +27,30 @@ TEST(Bundle, EveryExampleIsValid) {
     EXPECT_EQ(validation.bundle->hobbes.kind, kind);
   }
   EXPECT_TRUE(validate_config("/b", valid()).bundle);
+}
+
+TEST(Bundle, WhatAKindCannotDoIsRefusedByItsField) {
+  auto refuses = [](Kind kind, const std::string& pointer, const Json& value,
+                    const std::string& said = "") {
+    Json config = example_config(kind, false);
+    config[Json::json_pointer(pointer)] = value;
+    return mentions(validate_config("/b", config).problems, said.empty() ? pointer : said);
+  };
+  EXPECT_TRUE(refuses(Kind::kitten, "/process", {{"args", {"true"}}, {"cwd", "/"}}));
+  for (Kind kind : {Kind::kitten, Kind::palacios}) {
+    EXPECT_TRUE(refuses(kind, "/linux/mountLabel", "a:b:c"));
+    EXPECT_TRUE(refuses(kind, "/linux/netDevices", {{"eth1", Json::object()}}));
+    EXPECT_TRUE(refuses(kind, "/mounts",
+                        Json::array({{{"destination", "/m"},
+                                      {"type", "bind"},
+                                      {"source", "/s"},
+                                      {"options", {"bind", "idmap"}}}}),
+                        "/mounts/0"));
+  }
+  for (const char* label : {"apparmorProfile", "selinuxLabel"}) {
+    Json process = {{"args", {"true"}}, {"cwd", "/"}, {label, "some"}};
+    EXPECT_TRUE(refuses(Kind::palacios, "/process", process, std::string("/process/") + label));
+  }
 }
 
 TEST(Bundle, AllProblemsAreReportedAtOnceWithPointers) {

@@ -72,7 +72,7 @@ class FolderOfAGuest : public ::testing::Test {
     header.len = static_cast<std::uint32_t>(request.size());
     // In pieces, as drivers hand them over.
     std::vector<std::byte> space(sizeof(fuse_out_header) + room);
-    Chain chain;
+    DescriptorChain chain;
     auto bytes = std::as_bytes(std::span(request));
     std::size_t cut = std::min<std::size_t>(bytes.size(), 43);
     chain.readable = {bytes.first(cut), bytes.subspan(cut)};
@@ -261,7 +261,7 @@ TEST_F(FolderOfAGuest, WhatIsNotKnownOrTooShortIsAnErrorAndNoMore) {
     EXPECT_NE(ask(operation, 4711).error, 0) << operation;
     EXPECT_NE(ask(operation, 4711, std::string(200, '\xff')).error, 0) << operation;
   }
-  Chain empty;
+  DescriptorChain empty;
   EXPECT_EQ(folder->serve(empty), 0U);
   EXPECT_EQ(ask(FUSE_GETATTR, FUSE_ROOT_ID, raw(fuse_getattr_in{}), 3).content.size(), 3U)
       << "no more than there is room for";

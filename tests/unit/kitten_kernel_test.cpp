@@ -12,9 +12,9 @@
 
 #include "abi/apic.h"
 #include "abi/kitten.h"
-#include "bundles/kitten/kernel/elf.h"
 #include "bundles/kitten/kernel/frames.h"
 #include "bundles/kitten/kernel/paging.h"
+#include "enclave/drivers/kitten/elf_image.h"
 #include "ipc/ring.h"
 
 namespace kitten {

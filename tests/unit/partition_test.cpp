@@ -10,7 +10,7 @@
 #include "enclave/drivers/linux/security_label.h"
 #include "partition/cgroup.h"
 #include "partition/device_filter.h"
-#include "partition/held_page.h"
+#include "partition/unmovable_page.h"
 
 namespace hobbes {
 namespace {
@@ -28,7 +28,7 @@ TEST(CgroupLayout, HybridAndV1AndV2AreToldApart) {
 }
 
 // As a kernel 6.1 wrote them: two blocks' pages, and one dump cut off.
-TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
+TEST(UnmovablePage, TheKernelsLogNamesTheLastPageOfTheBlock) {
   const std::string log =
       "migrating pfn 12a801 failed ret:1 \n"
       "page:000000001c4c8d5f refcount:3 mapcount:1 mapping:000000009f1f3a3c index:0x7f10a3e01 "
@@ -42,14 +42,14 @@ TEST(HeldPage, TheKernelsLogNamesTheLastPageOfTheBlock) {
       "page:00000000bbbbbbbb refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 "
       "pfn:0x12a900\n";
   const std::uint64_t block = 0x128000000, size = 128 << 20;
-  auto held = held_page(log, block, size);
+  auto held = unmovable_page(log, block, size);
   ASSERT_TRUE(held);
   EXPECT_EQ(held->address, 0x12a801000U);
   EXPECT_EQ(held->reason, "migration failure");
-  EXPECT_EQ(held_page(log, 0x148000000, size)->reason, "unmovable page");
-  EXPECT_FALSE(held_page(log, 0x150000000, size));
+  EXPECT_EQ(unmovable_page(log, 0x148000000, size)->reason, "unmovable page");
+  EXPECT_FALSE(unmovable_page(log, 0x150000000, size));
   EXPECT_FALSE(
-      held_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
+      unmovable_page("page: pfn:0xfffffffffffffffffffff\npage dumped because: noise", 0, ~0ULL));
   EXPECT_EQ(describe(*held, {}),
             "page 0x12a801000 (migration failure), which no process is seen to map: perhaps the "
             "kernel or a device has it");

@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 
 namespace hobbes {

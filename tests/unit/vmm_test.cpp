@@ -13,7 +13,7 @@
 
 #include "core/file.h"
 #include "core/process.h"
-#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/agent_connection.h"
 #include "vmm/acpi.h"
 #include "vmm/frames.h"
 #include "vmm/loader.h"
@@ -22,7 +22,7 @@
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
-#include "vmm/virtio/pluggable.h"
+#include "vmm/virtio/mem.h"
 #include "vmm/virtio/vsock.h"
 
 namespace hobbes::vmm {
@@ -283,12 +283,12 @@ TEST(Transport, ADriverMustAcceptTheNewInterfaceAndNothingThatWasNotOffered) {
   driver.transport.notify(99);
 }
 
-TEST(PluggableMemory, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
+TEST(VirtioMem, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
   GuestMemory memory = *GuestMemory::make(16 * mib, 4096, gib);
   ASSERT_EQ(memory.spare().size, gib);
   EXPECT_EQ(memory.spare().address, high_at);
   EXPECT_TRUE(memory.at(high_at + gib - 1, 2).empty());
-  PluggableMemory device(memory.spare());
+  VirtioMem device(memory.spare());
   Driver driver(device);
   std::uint16_t entries = 0;
   auto ask = [&](std::uint16_t type, Gpa address, std::uint16_t blocks) {
@@ -306,7 +306,7 @@ TEST(PluggableMemory, AGuestPlugsWhatIsRequestedInItsRegionAndNoMore) {
     EXPECT_TRUE(driver.memory.read(0x3000, response));
     return response;
   };
-  constexpr std::uint64_t block = PluggableMemory::block;
+  constexpr std::uint64_t block = VirtioMem::block;
   EXPECT_EQ(ask(VIRTIO_MEM_REQ_PLUG, high_at, 1).type, VIRTIO_MEM_RESP_NACK)
       << "nothing is requested";
   std::uint32_t generation = driver.get(VIRTIO_MMIO_CONFIG_GENERATION);
@@ -682,13 +682,13 @@ TEST(Frames, PartsAreKeptUntilTheyAreWholeAndNonsenseEndsTheStream) {
 }
 
 // The agent closes its side while input is still on its way.
-TEST(Conversation, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
+TEST(AgentConnection, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
   int pair[2], input[2], output[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
   ASSERT_EQ(::pipe(input), 0);
   ASSERT_EQ(::pipe(output), 0);
   Fd in(input[0]), out(output[0]), written(output[1]);
-  Conversation program((Fd(pair[0])));
+  AgentConnection program((Fd(pair[0])));
   ASSERT_EQ(::write(input[1], "unwanted", 8), 8);
   ::close(input[1]);
   std::string words =
@@ -696,7 +696,7 @@ TEST(Conversation, AProgramThatHasEndedBeforeItTookItsInputIsHeardToItsEnd) {
   ASSERT_EQ(::write(pair[1], words.data(), words.size()), static_cast<ssize_t>(words.size()));
   ::close(pair[1]);
   ::signal(SIGPIPE, SIG_IGN);
-  auto status = carry(program, {in.get(), written.get(), written.get(), -1});
+  auto status = relay_stdio(program, {in.get(), written.get(), written.get(), -1});
   ASSERT_TRUE(status) << status.error().text();
   EXPECT_EQ(*status, 3 << 8);
   char text[16];

@@ -22,11 +22,11 @@
 #include <cstring>
 #include <sstream>
 
+#include "core/beneath.h"
 #include "core/file.h"
 #include "core/paths.h"
-#include "enclave/drivers/linux/rootfs.h"
+#include "core/window.h"
 #include "ipc/channel.h"
-#include "ipc/window.h"
 #include "nis/reader.h"
 #include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
@@ -167,7 +167,7 @@ void signal_program(pid_t program, const Json& word) {
   (void)::kill(program, number);
 }
 
-void converse(Conversation monitor, Shared& shared) {
+void converse(AgentConnection monitor, Shared& shared) {
   for (;;) {
     auto frame = monitor.receive(std::chrono::hours(24 * 365));
     if (!frame || frame->type != HOBBES_FRAME_JSON) return;
@@ -315,7 +315,7 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
     if (child != 0) continue;
     listening.reset();
     ended.reset();
-    converse(Conversation(std::move(stream)), *shared);
+    converse(AgentConnection(std::move(stream)), *shared);
     ::_exit(0);
   }
 }

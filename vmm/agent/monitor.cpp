@@ -6,12 +6,12 @@
 
 #include <cerrno>
 
-#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/agent_connection.h"
 
 namespace hobbes::agent {
 namespace {
 
-Result<Conversation> reach_monitor() {
+Result<AgentConnection> reach_monitor() {
   Fd host(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
@@ -27,7 +27,7 @@ Result<Conversation> reach_monitor() {
   if (!host ||
       ::connect(host.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return os_error("ask the monitor", errno);
-  return Conversation(std::move(host));
+  return AgentConnection(std::move(host));
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ Result<void> prepare(const Json& process) {
 
 }  // namespace
 
-void run_program(const Conversation& monitor, const Json& request, Shared& shared) {
+void run_program(const AgentConnection& monitor, const Json& request, Shared& shared) {
   Json process = request.value("process", Json::object());
   if (texts(process, "args").empty()) {
     (void)monitor.send(

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/agent_connection.h"
 
 namespace hobbes::agent {
 
@@ -19,6 +19,6 @@ struct Shared {
 /// {"op":"run","main":B,"process":P}: P has args, env, cwd, uid, gid, groups, umask, rlimits,
 /// hostname, terminal, consoleSize. Answers
 /// {"started":pid} or {"error":E}, carries its streams, and says how it ended. Returns then.
-void run_program(const Conversation& monitor, const Json& request, Shared& shared);
+void run_program(const AgentConnection& monitor, const Json& request, Shared& shared);
 
 }  // namespace hobbes::agent

@@ -40,7 +40,7 @@ std::uint64_t Block::features() const {
   return 1ULL << VIRTIO_BLK_F_FLUSH | (read_only_ ? 1ULL << VIRTIO_BLK_F_RO : 0);
 }
 
-bool Block::transfer(const Chain& chain, std::uint64_t sector, bool write) const {
+bool Block::transfer(const DescriptorChain& chain, std::uint64_t sector, bool write) const {
   std::uint64_t length =
       write ? chain.readable_size() - sizeof(virtio_blk_outhdr) : chain.writable_size() - 1;
   if (length % sector_size != 0 || sector > sectors_ || length / sector_size > sectors_ - sector)
@@ -74,7 +74,7 @@ bool Block::transfer(const Chain& chain, std::uint64_t sector, bool write) const
   return true;
 }
 
-Block::Answer Block::serve(const Chain& chain) const {
+Block::Answer Block::serve(const DescriptorChain& chain) const {
   virtio_blk_outhdr header{};
   if (!chain.take(0, std::as_writable_bytes(std::span(&header, 1)))) return {VIRTIO_BLK_S_IOERR, 0};
   switch (header.type) {
@@ -100,7 +100,7 @@ Block::Answer Block::serve(const Chain& chain) const {
 }
 
 Result<void> Block::notified(unsigned number) {
-  return transport().each(number, [this](const Chain& chain) -> Result<std::uint64_t> {
+  return transport().each(number, [this](const DescriptorChain& chain) -> Result<std::uint64_t> {
     // The last writable byte is for the status.
     if (chain.writable.empty())
       return Error{Code::corrupt, "serve a disk request", "it has no place for its status", ""};

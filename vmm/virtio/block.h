@@ -24,8 +24,8 @@ class Block final : public VirtioDevice {
     std::uint8_t status;
     std::uint64_t written;
   };
-  [[nodiscard]] Answer serve(const Chain& chain) const;
-  [[nodiscard]] bool transfer(const Chain& chain, std::uint64_t sector, bool write) const;
+  [[nodiscard]] Answer serve(const DescriptorChain& chain) const;
+  [[nodiscard]] bool transfer(const DescriptorChain& chain, std::uint64_t sector, bool write) const;
 
   Fd file_;
   bool read_only_ = false;

@@ -15,7 +15,7 @@ Result<void> Console::notified(unsigned number) {
     if (std::exchange(room_wanted_, false)) room_();
     return {};
   }
-  return transport().each(number, [this](const Chain& chain) -> Result<std::uint64_t> {
+  return transport().each(number, [this](const DescriptorChain& chain) -> Result<std::uint64_t> {
     std::uint64_t size = std::min(chain.readable_size(), request_limit);
     char text[piece];
     for (std::uint64_t at = 0; at < size; at += piece) {

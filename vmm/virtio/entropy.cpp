@@ -5,7 +5,7 @@
 namespace hobbes::vmm {
 
 Result<void> Entropy::notified(unsigned number) {
-  return transport().each(number, [](const Chain& chain) -> Result<std::uint64_t> {
+  return transport().each(number, [](const DescriptorChain& chain) -> Result<std::uint64_t> {
     std::byte bytes[256];
     ssize_t n = ::getrandom(bytes, sizeof bytes, GRND_NONBLOCK);
     return n > 0

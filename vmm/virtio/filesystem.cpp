@@ -26,7 +26,7 @@ void FileSystem::serve() {
 // A request is the guest's memory, which stays; whether somebody still waits for its answer is
 // known by the epoch.
 bool FileSystem::serve_one(unsigned queue) {
-  std::optional<Chain> chain;
+  std::optional<DescriptorChain> chain;
   std::uint64_t epoch = 0;
   transport().locked([&]() -> Result<void> {
     epoch = epoch_;

@@ -22,19 +22,19 @@ Error broken(const std::string& why) {
 
 }  // namespace
 
-std::uint64_t Chain::readable_size() const {
+std::uint64_t DescriptorChain::readable_size() const {
   std::uint64_t out = 0;
   for (const auto& part : readable) out += part.size();
   return out;
 }
 
-std::uint64_t Chain::writable_size() const {
+std::uint64_t DescriptorChain::writable_size() const {
   std::uint64_t out = 0;
   for (const auto& part : writable) out += part.size();
   return out;
 }
 
-bool Chain::take(std::uint64_t offset, std::span<std::byte> to) const {
+bool DescriptorChain::take(std::uint64_t offset, std::span<std::byte> to) const {
   for (const auto& part : readable) {
     if (offset >= part.size()) {
       offset -= part.size();
@@ -49,7 +49,7 @@ bool Chain::take(std::uint64_t offset, std::span<std::byte> to) const {
   return to.empty();
 }
 
-std::uint64_t Chain::give(std::uint64_t offset, std::span<const std::byte> from) const {
+std::uint64_t DescriptorChain::give(std::uint64_t offset, std::span<const std::byte> from) const {
   std::uint64_t given = 0;
   for (const auto& part : writable) {
     if (from.empty()) break;
@@ -66,14 +66,14 @@ std::uint64_t Chain::give(std::uint64_t offset, std::span<const std::byte> from)
   return given;
 }
 
-Result<std::optional<Chain>> Queue::pop(const GuestMemory& memory) {
-  if (!ready) return std::optional<Chain>();
+Result<std::optional<DescriptorChain>> Queue::pop(const GuestMemory& memory) {
+  if (!ready) return std::optional<DescriptorChain>();
   const std::uint16_t* index = index_at(memory, available + offsetof(vring_avail, idx));
   if (index == nullptr) return broken("its available ring is not in memory");
   auto waiting = static_cast<std::uint16_t>(__atomic_load_n(index, __ATOMIC_ACQUIRE) - next_);
-  if (waiting == 0) return std::optional<Chain>();
+  if (waiting == 0) return std::optional<DescriptorChain>();
   if (waiting > size) return broken("it offers more requests than it has room for");
-  Chain out;
+  DescriptorChain out;
   if (!memory.read(available + offsetof(vring_avail, ring) + 2ULL * (next_ % size), out.head))
     return broken("its available ring is not in memory");
   std::uint16_t at = out.head;

@@ -10,7 +10,7 @@ namespace hobbes::vmm {
 
 /// One request: what the guest gives, then what it wants filled. Spans stay valid as long as the
 /// guest memory does.
-struct Chain {
+struct DescriptorChain {
   std::uint16_t head = 0;
   std::vector<std::span<const std::byte>> readable;
   std::vector<std::span<std::byte>> writable;
@@ -33,7 +33,7 @@ class Queue {
 
   /// The next request, if any. Errors: Code::corrupt, the guest broke the rules; the device is then
   /// unusable until it is reset.
-  Result<std::optional<Chain>> pop(const GuestMemory& memory);
+  Result<std::optional<DescriptorChain>> pop(const GuestMemory& memory);
   /// The last pop() is taken back.
   void unpop() { --next_; }
   /// Returns a request. False when the used ring is not in memory.

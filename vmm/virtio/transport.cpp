@@ -190,7 +190,7 @@ void VirtioTransport::locked(const std::function<Result<void>()>& act) {
 }
 
 Result<void> VirtioTransport::each(
-    unsigned number, const std::function<Result<std::uint64_t>(const Chain&)>& serve) {
+    unsigned number, const std::function<Result<std::uint64_t>(const DescriptorChain&)>& serve) {
   for (unsigned served = 0; running(); ++served) {
     if (served == queue_size_limit) {
       again_(number);

@@ -53,7 +53,7 @@ class VirtioTransport final : public Device {
   /// written; at most one queue's length, since the guest may add as fast as it is served. The rest
   /// comes by a notification of its own.
   Result<void> each(unsigned number,
-                    const std::function<Result<std::uint64_t>(const Chain&)>& serve);
+                    const std::function<Result<std::uint64_t>(const DescriptorChain&)>& serve);
   /// Returns a request and tells the driver when it wants to be told.
   void finish(unsigned number, std::uint16_t head, std::uint64_t written);
   /// Tells the driver to look at the configuration again.

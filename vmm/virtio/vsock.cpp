@@ -65,10 +65,11 @@ void Vsock::say(const Stream& stream, std::uint16_t operation) {
 
 Result<void> Vsock::notified(unsigned number) {
   if (number == from_guest) {
-    HOBBES_CHECK(transport().each(from_guest, [&](const Chain& chain) -> Result<std::uint64_t> {
-      receive(chain);
-      return std::uint64_t{0};
-    }));
+    HOBBES_CHECK(
+        transport().each(from_guest, [&](const DescriptorChain& chain) -> Result<std::uint64_t> {
+          receive(chain);
+          return std::uint64_t{0};
+        }));
   }
   return send_waiting();
 }
@@ -142,7 +143,7 @@ Result<bool> Vsock::read_from_host(Stream& stream) {
   return true;
 }
 
-void Vsock::receive(const Chain& chain) {
+void Vsock::receive(const DescriptorChain& chain) {
   virtio_vsock_hdr header{};
   if (!chain.take(0, std::as_writable_bytes(std::span(&header, 1)))) return;
   if (header.dst_cid != host_cid || header.src_cid != guest_cid ||

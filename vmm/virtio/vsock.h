@@ -55,7 +55,7 @@ class Vsock final : public VirtioDevice {
   using Streams = std::map<Key, Stream>;
 
   Result<void> send_waiting();
-  void receive(const Chain& chain);
+  void receive(const DescriptorChain& chain);
   void answer_request(const virtio_vsock_hdr& header);
   Result<bool> read_from_host(Stream& stream);
   void flush(Stream& stream);  // to the host side, as far as it takes it

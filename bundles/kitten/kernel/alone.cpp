@@ -3,7 +3,7 @@
 #include "abi/vm.h"
 #include "console.h"
 #include "cpu.h"
-#include "faults.h"
+#include "exceptions.h"
 #include "kernel.h"
 #include "layout.h"
 #include "shared.h"

@@ -6,8 +6,8 @@
 #include "clock.h"
 #include "console.h"
 #include "cpu.h"
-#include "descriptors.h"
-#include "faults.h"
+#include "descriptor_tables.h"
+#include "exceptions.h"
 #include "lock.h"
 #include "memory.h"
 #include "shared.h"
@@ -65,13 +65,13 @@ std::uint64_t prepare_core(unsigned number, std::uint32_t apic_id, std::uint32_t
   one.apic_id = apic_id;
   one.cpu = cpu;
   one.stack_top = make_stack(number, 0);
-  if (one.stack_top == 0 || !make_descriptors(number)) return 0;
+  if (one.stack_top == 0 || !make_gdt(number)) return 0;
   set_state(one, CoreState::coming);
   return one.stack_top;
 }
 
 void enter_core(unsigned number) {
-  load_descriptors(number);
+  load_descriptor_tables(number);
   apic::enable();
   Core& me = all[number];
   if (apic::id() != me.apic_id) me.apic_id = apic::id();

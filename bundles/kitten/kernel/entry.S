@@ -209,7 +209,7 @@ early_report:
 	hlt
 	jmp	1b
 
-	/* Interrupts and faults in the kernel proper: faults.cpp. */
+	/* Interrupts and faults in the kernel proper: exceptions.cpp. */
 	.text
 	.globl interrupt_stubs
 	.balign 16

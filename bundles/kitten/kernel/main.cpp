@@ -6,8 +6,8 @@
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
-#include "descriptors.h"
-#include "faults.h"
+#include "descriptor_tables.h"
+#include "exceptions.h"
 #include "kernel.h"
 #include "memory.h"
 #include "shared.h"
@@ -85,7 +85,7 @@ extern "C" [[noreturn]] void kernel_main(std::uint64_t start_info) {
   copy_name(self.command_line, boot.command_line);
   enter_memory(boot.base, boot.extent[0].size, boot.extent[0].slot);
   status().state = HOBBES_KITTEN_BOOTING;
-  if (!make_interrupt_table()) panic("no memory for the interrupt table");
+  if (!make_idt()) panic("no memory for the interrupt table");
   apic::choose(boot.x2apic != 0);
   std::uint64_t stack = prepare_core(0, boot.core[0].apic_id, boot.core[0].cpu);
   if (stack == 0) panic("no memory for core 0");

@@ -5,7 +5,7 @@
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
-#include "faults.h"
+#include "exceptions.h"
 #include "lock.h"
 #include "shared.h"
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/fd.h"
 
 namespace hobbes {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -46,8 +45,8 @@ Result<Cokernel> Cokernel::attach(ModuleEnclave module, KittenPlan plan,
   out.console_ = Ring(at(out.shared_, HOBBES_CONSOLE_OFFSET), HOBBES_RING_BYTES);
   out.requests_ = Ring(at(out.shared_, HOBBES_REQUEST_OFFSET), HOBBES_RING_BYTES);
   out.replies_ = Ring(at(out.shared_, HOBBES_REPLY_OFFSET), HOBBES_RING_BYTES);
-  out.doorbell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!out.doorbell_) return os_error("make a doorbell", errno);
+  HOBBES_TRY(doorbell, EventFd::make("make a doorbell"));
+  out.doorbell_ = std::move(doorbell);
   int here = ::sched_getcpu();
   HOBBES_CHECK(
       out.module_.attach_doorbell(out.doorbell_.get(), here < 0 ? 0 : static_cast<unsigned>(here)));
@@ -65,8 +64,7 @@ void Cokernel::wait(milliseconds limit) {
 }
 
 void Cokernel::drain() {
-  std::uint64_t count = 0;
-  (void)!::read(doorbell_.get(), &count, sizeof count);
+  doorbell_.drain();
   std::string text(4096, '\0');
   for (int i = 0; i < 32;
        ++i) {  // as much as one ring holds; a kernel that writes for ever does not keep us here

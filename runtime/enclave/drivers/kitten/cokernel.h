@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "abi/kitten.h"
+#include "core/event_fd.h"
 #include "core/fd.h"
 #include "core/result.h"
 #include "enclave/drivers/kitten/plan.h"
@@ -90,7 +91,7 @@ class Cokernel {
   std::optional<unsigned> mirror_slot_;
   ino_t mirror_inode_ = 0;
   Ring console_, requests_, replies_;
-  Fd doorbell_;
+  EventFd doorbell_;
   std::uint32_t next_number_ = 1;
   std::uint64_t last_beat_ = 0;
   std::uint32_t probes_before_ = 0;

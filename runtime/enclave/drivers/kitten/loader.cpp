@@ -10,8 +10,9 @@
 #include <cstring>
 
 #include "abi/kitten.h"
-#include "bundles/kitten/kernel/elf.h"
+#include "core/clock.h"
 #include "core/size.h"
+#include "enclave/drivers/kitten/elf_image.h"
 
 namespace hobbes {
 namespace {
@@ -43,7 +44,7 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
   const Extent& base = plan.extents.front();
   std::string attempt = "load the kernel image " + path;
   HOBBES_TRY(file, map_file(path));
-  kitten::ElfImage image(file.base(), file.size());
+  ElfImage image(file.base(), file.size());
   if (const char* problem = image.problem())
     return Error{Code::invalid, attempt, problem, "name an image such as kitten.img"};
   if (image.high() - image.low() > image_window)
@@ -62,7 +63,7 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
   HOBBES_TRY(memory, module.map(base.address, HOBBES_IMAGE_OFFSET + image_window));
   auto* bytes = static_cast<unsigned char*>(memory.base());
   for (unsigned i = 0; i < image.segments(); ++i) {
-    const kitten::ElfSegment& segment = image.segment(i);
+    const ElfSegment& segment = image.segment(i);
     std::memcpy(bytes + HOBBES_IMAGE_OFFSET + (segment.address - image.low()),
                 static_cast<const char*>(file.base()) + segment.offset, segment.file_size);
   }
@@ -78,11 +79,8 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
   boot.tsc_khz = version.tsc_khz;
   boot.x2apic = version.x2apic;
   boot.enclave = plan.handle;
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
   boot.wall_tsc = __rdtsc();
-  boot.wall_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
-                 static_cast<std::uint64_t>(now.tv_nsec);
+  boot.wall_ns = clock_ns(CLOCK_REALTIME);
   boot.cores = 1;
   boot.core[0] = {plan.cores.front().apic_id, plan.cores.front().cpu};
   for (const Extent& extent : plan.extents) {

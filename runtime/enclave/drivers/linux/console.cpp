@@ -7,8 +7,8 @@
 
 #include <cerrno>
 
+#include "core/beneath.h"
 #include "enclave/drivers/linux/mount.h"
-#include "enclave/drivers/linux/rootfs.h"
 #include "ipc/descriptor.h"
 
 namespace hobbes {

@@ -17,6 +17,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/log.h"
+#include "core/pidfd.h"
 #include "core/process.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"
@@ -291,14 +292,14 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   HOBBES_CHECK(check_security_labels(*oci.process, oci.linux_.mount_label));
   HOBBES_TRY(layout, CgroupLayout::detect());
   std::string path =
-      request.lent_cgroup.empty() ? cgroup_path_of(bundle, record) : request.lent_cgroup;
+      request.delegated_cgroup.empty() ? cgroup_path_of(bundle, record) : request.delegated_cgroup;
   // Before the record names it: a cleaner kills everything in the group a record names.
   if (auto inside = Cgroup(layout, path).processes(); inside && !inside->empty())
     return Error{Code::exists, "create enclave '" + record.id + "'",
                  "control group " + path + " already holds processes",
                  "choose another cgroupsPath"};
   record.cgroup = path;
-  record.cgroup_lent = !request.lent_cgroup.empty();
+  record.cgroup_delegated = !request.delegated_cgroup.empty();
   HOBBES_TRY(group, EnclaveGroup::of(record));
 
   InitPlan plan;
@@ -485,8 +486,7 @@ Result<void> LinuxDriver::signal(const EnclaveRecord& record, int number, bool a
   }
   if (!record.process.alive()) return not_running(record, "kill");
   HOBBES_TRY(process, record.process.open());
-  if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) != 0)
-    return os_error(attempt, errno);
+  if (signal_pidfd(process, number) != 0) return os_error(attempt, errno);
   // A frozen process would get it only when resumed.
   if (number == SIGKILL)
     if (auto group = EnclaveGroup::of(record); group && group->frozen()) (void)group->freeze(false);
@@ -509,7 +509,8 @@ Result<void> LinuxDriver::resume(const EnclaveRecord& record) const {
 
 Result<void> LinuxDriver::update(const EnclaveRecord& record, const UpdateRequest& request) const {
   if (!record.process.alive()) return not_running(record, "update");
-  if (record.cgroup_lent && request.leased) return {};  // hobbesd limits it as it changes the lease
+  if (record.cgroup_delegated && request.leased)
+    return {};  // hobbesd limits it as it changes the lease
   HOBBES_TRY(group, EnclaveGroup::of(record));
   return group.apply(request.resources);
 }
@@ -555,9 +556,9 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   plan.sync = std::move(pair.second);
   HOBBES_TRY(group, EnclaveGroup::of(record));
   // Before there is a process: one that has entered a frozen group cannot be ended.
-  if (!request.cgroups.empty() && record.cgroup_lent)
+  if (!request.cgroups.empty() && record.cgroup_delegated)
     return Error{Code::unsupported, "enter a control group of the enclave",
-                 "its group is lent by hobbesd", "leave --cgroup out"};
+                 "its group is delegated by hobbesd", "leave --cgroup out"};
   for (const std::string& words : request.cgroups)
     HOBBES_CHECK(group.cgroup().subgroup_folders(words));
 
@@ -587,7 +588,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
     HOBBES_CHECK(group.enter(child));
     for (const std::string& words : request.cgroups)
       HOBBES_CHECK(group.cgroup().enter_subgroup(child, words));
-    if (!request.group.empty() && !record.cgroup_lent) {
+    if (!request.group.empty() && !record.cgroup_delegated) {
       HOBBES_TRY(own, group.cgroup().make_subgroup(request.group));
       HOBBES_CHECK(own.enter(child));
     }
@@ -625,8 +626,7 @@ Result<Json> LinuxDriver::ping(const EnclaveRecord& record) const {
 
 Result<void> LinuxDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
   if (record.process.alive()) {
-    if (auto process = record.process.open())
-      (void)::syscall(SYS_pidfd_send_signal, process->get(), SIGKILL, nullptr, 0);
+    if (auto process = record.process.open()) (void)signal_pidfd(*process, SIGKILL);
   }
   if (record.cgroup.empty()) return {};
   HOBBES_TRY(group, EnclaveGroup::of(record));

@@ -1,6 +1,6 @@
 // Who a program runs as: user, groups, capabilities, limits.
 #pragma once
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/result.h"
 
 namespace hobbes {

@@ -1,5 +1,5 @@
-// The control group of a linux enclave: made with our own rights, or lent by hobbesd to a user who
-// has none.
+// The control group of a linux enclave: made with our own rights, or delegated by hobbesd to a user
+// who has none.
 #pragma once
 #include <optional>
 
@@ -8,18 +8,18 @@
 
 namespace hobbes {
 
-/// One enclave's group. A lent one was made and limited by hobbesd together with the lease and goes
-/// with it; what needs privilege in between (entering, freezing) is asked of hobbesd, which looks
-/// at who asks and for whose process. Not thread-safe.
+/// One enclave's group. A delegated one was made and limited by hobbesd together with the lease and
+/// goes with it; what needs privilege in between (entering, freezing) is asked of hobbesd, which
+/// looks at who asks and for whose process. Not thread-safe.
 class EnclaveGroup {
  public:
   static Result<EnclaveGroup> of(const EnclaveRecord& record);
 
   /// Makes and limits it. Lent: it is there already.
   Result<void> create(const oci::Resources& resources) const;
-  /// Errors for a lent group: Code::unsupported, its limits are the lease's.
+  /// Errors for a delegated group: Code::unsupported, its limits are the lease's.
   Result<void> apply(const oci::Resources& resources) const;
-  /// `pid` must be alive, and for a lent group the caller's own.
+  /// `pid` must be alive, and for a delegated group the caller's own.
   Result<void> enter(pid_t pid) const;
   Result<void> freeze(bool frozen) const;
   [[nodiscard]] bool frozen() const { return cgroup_.frozen(); }
@@ -28,16 +28,16 @@ class EnclaveGroup {
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const {
     return cgroup_.statistics();
   }
-  /// Kills everything inside and takes the group away; a lent one is left empty for hobbesd.
+  /// Kills everything inside and takes the group away; a delegated one is left empty for hobbesd.
   Result<void> destroy(std::chrono::milliseconds deadline) const;
   [[nodiscard]] const Cgroup& cgroup() const { return cgroup_; }
 
  private:
-  EnclaveGroup(Cgroup cgroup, std::uint64_t handle, bool lent)
-      : cgroup_(std::move(cgroup)), handle_(handle), lent_(lent) {}
+  EnclaveGroup(Cgroup cgroup, std::uint64_t handle, bool delegated)
+      : cgroup_(std::move(cgroup)), handle_(handle), delegated_(delegated) {}
   Cgroup cgroup_;
   std::uint64_t handle_;
-  bool lent_;
+  bool delegated_;
 };
 
 }  // namespace hobbes

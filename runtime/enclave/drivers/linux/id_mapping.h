@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/fd.h"
 #include "core/result.h"
 

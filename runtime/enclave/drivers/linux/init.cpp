@@ -18,6 +18,7 @@
 #include <cstring>
 #include <set>
 
+#include "core/beneath.h"
 #include "core/file.h"
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/credentials.h"

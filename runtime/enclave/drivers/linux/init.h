@@ -3,7 +3,7 @@
 #pragma once
 #include <optional>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/fd.h"
 #include "enclave/driver.h"
 #include "enclave/drivers/linux/rootfs.h"

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "bundles/mount_options.h"
+#include "bundle/mount_options.h"
 #include "core/fd.h"
 #include "core/result.h"
 

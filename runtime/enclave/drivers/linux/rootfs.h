@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/fd.h"
 #include "core/procfs.h"
 #include "core/result.h"
@@ -71,10 +71,5 @@ Result<Mount> make_devices(const oci::Linux& linux_);
 
 /// Kernel parameters, in the namespaces of the calling process.
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci);
-
-/// Opens a path below `root` without ever leaving it through links (openat2 RESOLVE_IN_ROOT),
-/// creating what is missing: a directory, or a file when `file`. A link to something missing is
-/// followed inside the root, too.
-Result<Fd> open_target(const std::string& root, const std::string& path, bool file);
 
 }  // namespace hobbes

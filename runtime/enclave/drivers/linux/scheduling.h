@@ -1,6 +1,6 @@
 // How the kernel treats a program: scheduler, I/O priority, memory policy, personality, clocks.
 #pragma once
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/procfs.h"
 #include "core/result.h"
 

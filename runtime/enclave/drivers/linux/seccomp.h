@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/fd.h"
 #include "core/result.h"
 

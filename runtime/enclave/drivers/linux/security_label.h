@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/procfs.h"
 #include "core/result.h"

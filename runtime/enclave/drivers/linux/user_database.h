@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "bundles/oci.h"
+#include "bundle/oci.h"
 #include "core/fd.h"
 #include "core/result.h"
 

@@ -23,7 +23,7 @@
 #include "enclave/drivers/linux/console.h"
 #include "enclave/drivers/linux/rootfs.h"
 #include "enclave/drivers/linux/user_database.h"
-#include "enclave/drivers/palacios/conversation.h"
+#include "enclave/drivers/palacios/agent_connection.h"
 #include "enclave/drivers/palacios/plan.h"
 #include "enclave/drivers/palacios/shares.h"
 #include "enclave/drivers/palacios/trial_guest.h"
@@ -155,7 +155,7 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
 
 // A program of the guest, as a process of ours: it carries the streams and ends as the program
 // ends.
-[[noreturn]] void stand_in(Conversation program, const ExecRequest& request) {
+[[noreturn]] void stand_in(AgentConnection program, const ExecRequest& request) {
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t passed_on;
@@ -165,7 +165,7 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
   ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
   Fd signals(::signalfd(-1, &passed_on, SFD_CLOEXEC));
   auto status =
-      carry(program, {request.stdio[0], request.stdio[1], request.stdio[2], signals.get()});
+      relay_stdio(program, {request.stdio[0], request.stdio[1], request.stdio[2], signals.get()});
   sigemptyset(&passed_on);
   ::sigprocmask(SIG_SETMASK, &passed_on, nullptr);
   if (!status) {
@@ -340,7 +340,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;
   service.mems = request.mems;
   service.memory = request.memory + vm_overhead(request.memory);
-  service.lent_cgroup = request.lent_cgroup;
+  service.delegated_cgroup = request.delegated_cgroup;
   service.console_socket = request.console_socket;
   service.no_pivot = request.no_pivot;
   service.no_new_keyring = request.no_new_keyring;
@@ -429,7 +429,7 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
   std::vector<Fd> fds;
   HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), &fds));
   if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
-  Conversation program(std::move(fds[0]));
+  AgentConnection program(std::move(fds[0]));
   auto answer =
       program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}},
                   std::chrono::seconds(60));

@@ -10,8 +10,8 @@
 
 #include <cerrno>
 
+#include "core/beneath.h"
 #include "core/file.h"
-#include "enclave/drivers/linux/rootfs.h"
 #include "ipc/channel.h"
 
 namespace hobbes {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bundles/bundle.h"
+#include "bundle/bundle.h"
 #include "core/fd.h"
 #include "core/result.h"
 

@@ -1,0 +1,51 @@
+// The monitor's socket: hobbes-run and the driver ask here, and wait here for the guest's start.
+#pragma once
+#include <functional>
+#include <list>
+#include <optional>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "core/fd.h"
+#include "core/json.h"
+#include "core/result.h"
+#include "ipc/channel.h"
+
+namespace hobbes::vmm {
+
+/// On the loop's thread. At most 64 clients; one that waits for nothing is not waited for.
+class ControlServer {
+ public:
+  /// Answers a request; descriptors that belong to the answer are added to `fds`.
+  using Act = std::function<Result<Json>(const Json& request, std::vector<Fd>& fds)>;
+
+  /// `listening` stays the caller's. Until started() or failed(), requests "started" wait if
+  /// `wait_for_start`.
+  ControlServer(EventLoop& loop, int listening, bool wait_for_start, Act act)
+      : loop_(loop), listening_(listening), waiting_(wait_for_start), act_(std::move(act)) {}
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+  ~ControlServer();
+
+  Result<void> begin();
+  /// The guest has started: whoever waits for that is told.
+  void started();
+  /// It never will: tells those who wait, and for a second whoever comes to ask, since the one that
+  /// asked for the start connects about now.
+  void failed(const Error& error);
+
+ private:
+  void accept_one();
+  bool answer(Channel& client, const Message& request);
+  void answer_starters(const std::optional<Error>& error);
+  std::list<Channel>::iterator refuse(std::list<Channel>::iterator client, const Error& error);
+
+  EventLoop& loop_;
+  int listening_;
+  bool waiting_, answered_failure_ = false;
+  Act act_;
+  std::list<Channel> clients_;
+  std::list<Channel*> starters_;
+};
+
+}  // namespace hobbes::vmm

@@ -1,0 +1,163 @@
+#include "vmm/segment_window.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace hobbes::vmm {
+
+using std::chrono::milliseconds;
+
+SegmentWindow::~SegmentWindow() {
+  for (const FrameStream& guest : guests_) loop_.unwatch(guest.fd());
+  for (const auto& [key, shown] : shown_) ::munmap(shown.host, shown.size);
+  if (mirror_ != nullptr) ::munmap(mirror_, mirror_size_);
+}
+
+Gpa SegmentWindow::Shown::address() const {
+  return window_at + (slot - GuestMemoryMap::first_free_slot) * window_stride;
+}
+
+// The mirror is slot 0 of the window.
+Result<std::optional<SegmentWindow::Place>> SegmentWindow::show_mirror(const std::string& path) {
+  const std::optional<Place> unchanged;
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat info {};
+  if (!fd || ::fstat(fd.get(), &info) != 0 || info.st_size == 0) return unchanged;
+  auto size = (static_cast<std::uint64_t>(info.st_size) + 4095) & ~4095ULL;
+  if (mirror_ != nullptr && info.st_ino == mirror_inode_ && size == mirror_size_) return unchanged;
+  void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (mapped == MAP_FAILED) return unchanged;
+  if (mirror_ != nullptr) {
+    (void)memory_.hide(GuestMemoryMap::first_free_slot);
+    ::munmap(mirror_, mirror_size_);
+  }
+  mirror_ = mapped;
+  mirror_inode_ = info.st_ino;
+  mirror_size_ = size;
+  HOBBES_CHECK(memory_.show(GuestMemoryMap::first_free_slot, window_at, size, mapped, true));
+  return std::optional(Place{window_at, size});
+}
+
+Result<void> SegmentWindow::check_listed(const std::string& name, bool writable,
+                                         const std::string& attempt) const {
+  auto listed = listed_.find(name);
+  if (listed == listed_.end())
+    return Error{Code::denied, attempt, "the enclave's bundle does not list it",
+                 "add it to hobbes.segments"};
+  if (writable && !listed->second)
+    return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
+  return {};
+}
+
+// Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of
+// its own.
+Result<Json> SegmentWindow::attach(const Json& request) {
+  std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
+  bool writable = text_at(request, "access") == "rw";
+  HOBBES_CHECK(check_listed(name, writable, attempt));
+  auto at = shown_.find({name, writable});
+  if (at == shown_.end()) {
+    HOBBES_TRY(fresh, show_segment(name, writable, attempt));
+    at = shown_.emplace(std::pair{name, writable}, std::move(fresh)).first;
+  }
+  ++at->second.uses;
+  return Json{{"address", at->second.address()}, {"size", at->second.access.size()}};
+}
+
+Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name, bool writable,
+                                                         const std::string& attempt) {
+  unsigned slot = GuestMemoryMap::first_free_slot + 1;
+  auto taken = [&] {
+    return std::any_of(shown_.begin(), shown_.end(),
+                       [&](const auto& one) { return one.second.slot == slot; });
+  };
+  while (taken()) ++slot;
+  if (slot >= GuestMemoryMap::slot_limit)
+    return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
+  HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
+  std::uint64_t size = (access.size() + 4095) & ~4095ULL;
+  if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
+  HOBBES_TRY(host, access.map(0, size));
+  Shown out{std::move(access), slot, host, size};
+  if (auto shown = memory_.show(slot, out.address(), size, host, !writable); !shown) {
+    ::munmap(host, size);
+    return std::move(shown).error();
+  }
+  return out;
+}
+
+Json SegmentWindow::place_of(const Shelf::value_type& one) {
+  const auto& [key, shown] = one;
+  return {{"name", key.first},
+          {"writable", key.second},
+          {"address", shown.address()},
+          {"size", shown.size},
+          {"uses", shown.uses}};
+}
+
+// Asked for by the guest's agent, which looks who uses what; a guest that lies takes memory from
+// itself.
+Result<Json> SegmentWindow::hide(const Json& request) {
+  auto at = std::find_if(shown_.begin(), shown_.end(), [&](const auto& one) {
+    return place_of(one) == request.value("place", Json());
+  });
+  if (at == shown_.end())
+    return Error{Code::busy, "hide a segment", "it is not shown, or was attached again", ""};
+  HOBBES_CHECK(memory_.hide(at->second.slot));
+  ::munmap(at->second.host, at->second.size);
+  shown_.erase(at);
+  return Json::object();
+}
+
+Result<Json> SegmentWindow::answer(const Json& request) {
+  std::string op = text_at(request, "op");
+  if (op == "attach") return attach(request);
+  if (op == "hide") return hide(request);
+  if (op != "shown") return Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
+  Json places = Json::array();
+  for (const auto& one : shown_) places.push_back(place_of(one));
+  return Json{{"places", places}};
+}
+
+// The stream the request came by becomes the doorbell's.
+void SegmentWindow::connect_bell(const Json& request, Fd stream) {
+  std::string name = text_at(request, "name");
+  bool writable = text_at(request, "access") == "rw";
+  FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
+  auto done = check_listed(name, writable, "use the doorbell of segment '" + name + "'");
+  if (done)
+    done = bells_.connect(name, writable, std::move(stream), number_at(request, "pid"),
+                          request.value("listens", false));
+  (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
+}
+
+void SegmentWindow::serve(Fd stream) {
+  guests_.emplace_back(std::move(stream));
+  auto guest = std::prev(guests_.end());
+  auto forget = [this, guest] {
+    loop_.unwatch(guest->fd());
+    guests_.erase(guest);
+  };
+  auto hear = [this, guest, forget](std::uint32_t) {
+    auto requests = guest->receive();
+    if (!requests) return forget();
+    for (const Json& request : *requests) {
+      if (text_at(request, "op") == "bell") {
+        loop_.unwatch(guest->fd());
+        Fd bell = std::move(*guest).release();
+        guests_.erase(guest);
+        return connect_bell(request, std::move(bell));
+      }
+      auto done = answer(request);
+      if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();
+    }
+  };
+  if (guests_.size() > 64 || !loop_.watch(guest->fd(), EPOLLIN | EPOLLRDHUP, hear))
+    guests_.erase(guest);
+}
+
+}  // namespace hobbes::vmm

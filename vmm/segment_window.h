@@ -1,0 +1,75 @@
+// What a guest sees of its node's memory: the mirror, and the segments that its bundle lists. Asked
+// for by programs of the guest over streams of their own.
+#pragma once
+#include <sys/stat.h>
+
+#include <list>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "core/event_loop.h"
+#include "core/json.h"
+#include "vmm/bells.h"
+#include "vmm/frames.h"
+#include "vmm/guest_memory_map.h"
+#include "vmm/layout.h"
+#include "xemem/segment.h"
+
+namespace hobbes::vmm {
+
+/// On the loop's thread. A guest that lies takes memory from itself only.
+class SegmentWindow {
+ public:
+  /// `segments`: name -> whether the bundle lists it as writable.
+  SegmentWindow(GuestMemoryMap& memory, EventLoop& loop, std::map<std::string, bool> segments)
+      : memory_(memory), loop_(loop), listed_(std::move(segments)) {}
+  SegmentWindow(const SegmentWindow&) = delete;
+  SegmentWindow& operator=(const SegmentWindow&) = delete;
+  ~SegmentWindow();
+
+  struct Place {
+    Gpa address = 0;
+    std::uint64_t size = 0;
+  };
+  /// Shows the mirror read-only, again when hobbesd has made a new one. Where it is now, if that
+  /// has changed; nothing when there is no mirror or no change. Errors: the guest cannot see it.
+  Result<std::optional<Place>> show_mirror(const std::string& path);
+  /// A program of the guest has connected: its requests are answered until it hangs up.
+  void serve(Fd stream);
+  /// How many segments are shown.
+  [[nodiscard]] std::size_t size() const { return shown_.size(); }
+
+ private:
+  struct Shown {
+    SegmentAccess access;
+    unsigned slot = 0;
+    void* host = nullptr;
+    std::uint64_t size = 0;  // bytes mapped
+    std::uint64_t uses = 0;  // how often it was attached
+    [[nodiscard]] Gpa address() const;
+  };
+  using Shelf =
+      std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
+
+  [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable,
+                                          const std::string& attempt) const;
+  Result<Json> attach(const Json& request);
+  Result<Shown> show_segment(const std::string& name, bool writable, const std::string& attempt);
+  static Json place_of(const Shelf::value_type& one);
+  Result<Json> hide(const Json& request);
+  Result<Json> answer(const Json& request);
+  void connect_bell(const Json& request, Fd stream);
+
+  GuestMemoryMap& memory_;
+  EventLoop& loop_;
+  std::map<std::string, bool> listed_;
+  void* mirror_ = nullptr;
+  std::uint64_t mirror_size_ = 0;
+  ino_t mirror_inode_ = 0;
+  Shelf shown_;
+  Bells bells_{loop_};
+  std::list<FrameStream> guests_;
+};
+
+}  // namespace hobbes::vmm
