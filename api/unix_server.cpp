@@ -87,7 +87,17 @@ class Protocol final : public httplib::Server {
   bool serve(int fd, std::string_view request) {
     RequestStream stream(fd, request);
     bool closed = false;
-    return process_request(stream, false, closed, nullptr) && !closed;
+    return process(*this, stream, closed) && !closed;
+  }
+
+ private:
+  // The parameters differ by httplib's version: from 0.16 on both ends are among them.
+  template <class Self>
+  static bool process(Self& self, RequestStream& stream, bool& closed) {
+    if constexpr (requires { self.process_request(stream, false, closed, nullptr); })
+      return self.process_request(stream, false, closed, nullptr);
+    else
+      return self.process_request(stream, "unix", 0, "unix", 0, false, closed, nullptr);
   }
 };
 

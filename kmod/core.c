@@ -12,6 +12,7 @@
 #include <linux/reboot.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
+#include <linux/version.h>
 #include <asm/apic.h>
 #include <asm/smp.h>
 
@@ -46,10 +47,15 @@ static enum cpuhp_state guard;
 
 /* ---- keeping Linux off ---- */
 
+/* Its name since Linux 6.9. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define __max_threads_per_core smp_num_siblings
+#endif
+
 /* By APIC id: Linux forgets the core number of a CPU that it takes offline. */
 static bool same_core(unsigned int a, unsigned int b)
 {
-	unsigned int threads = get_count_order(smp_num_siblings);
+	unsigned int threads = get_count_order(__max_threads_per_core);
 
 	return per_cpu(x86_cpu_to_apicid, a) >> threads == per_cpu(x86_cpu_to_apicid, b) >> threads;
 }

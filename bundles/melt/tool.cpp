@@ -44,6 +44,10 @@ class Picture {
   std::unique_ptr<cairo_t, decltype(&cairo_destroy)> cairo_;
 };
 
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
 std::string number(double value, int digits) {
   char text[32];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
@@ -151,8 +155,7 @@ int main(int argc, char** argv) {
       remora_app("analysis", &app, &analysis, &ranks) != 0)
     MPI_Abort(MPI_COMM_WORLD, 1);
 
-  std::unique_ptr<std::FILE, decltype(&std::fclose)> table(
-      std::fopen((folder + "/rdf.csv").c_str(), "w"), &std::fclose);
+  std::unique_ptr<std::FILE, CloseFile> table(std::fopen((folder + "/rdf.csv").c_str(), "w"));
   if (!table) {
     std::fprintf(stderr, "melt-tool: cannot write %s/rdf.csv\n", folder.c_str());
     MPI_Abort(MPI_COMM_WORLD, 1);

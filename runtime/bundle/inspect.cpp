@@ -147,6 +147,12 @@ std::map<std::string, std::string> Inspect::text_map() const {
   return out;
 }
 
+void Inspect::members(
+    const std::function<void(const std::string& name, const Inspect& value)>& visit) const {
+  if (!object()) return;
+  for (const auto& [name, unused] : json_->items()) visit(name, at(name));
+}
+
 void Inspect::each(const std::function<void(const Inspect&)>& visit) const {
   if (!present()) return;
   if (!json_->is_array()) {

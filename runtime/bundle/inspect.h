@@ -42,6 +42,9 @@ class Inspect {
   std::vector<std::string> texts() const;
   std::map<std::string, std::string> text_map() const;
   void each(const std::function<void(const Inspect&)>& visit) const;
+  /// Calls `visit` with the name and the value of each member; one that is no object is reported.
+  void members(
+      const std::function<void(const std::string& name, const Inspect& value)>& visit) const;
   /// Index into `names`, reported with the allowed names otherwise.
   std::optional<std::size_t> one_of(const std::vector<std::string>& names) const;
   /// An absolute path.

@@ -247,15 +247,13 @@ oci::Resources read_resources_at(const Inspect& at) {
       item.wrong("nothing: packets are not marked by control groups", "use a network namespace");
     });
   }
-  if (at.at("rdma").object())
-    for (const auto& [device, unused] : at.at("rdma").json().items()) {
-      Inspect limit = at.at("rdma").at(device);
-      auto number = [&](const char* key) -> std::optional<std::uint32_t> {
-        auto value = limit.at(key).integer(0, 0xffffffff);
-        return value ? std::optional(static_cast<std::uint32_t>(*value)) : std::nullopt;
-      };
-      out.rdma[device] = {number("hcaHandles"), number("hcaObjects")};
-    }
+  at.at("rdma").members([&](const std::string& device, const Inspect& limit) {
+    auto number = [&](const char* key) -> std::optional<std::uint32_t> {
+      auto value = limit.at(key).integer(0, 0xffffffff);
+      return value ? std::optional(static_cast<std::uint32_t>(*value)) : std::nullopt;
+    };
+    out.rdma[device] = {number("hcaHandles"), number("hcaObjects")};
+  });
   if (at.at("pids").object())
     out.pids_limit = at.at("pids").at("limit").integer(INT64_MIN, INT64_MAX);
   at.at("devices").each(
@@ -399,16 +397,14 @@ std::optional<oci::MemoryPolicy> read_memory_policy(const Inspect& at) {
 
 std::map<std::string, std::string> net_devices(const Inspect& at) {
   std::map<std::string, std::string> out;
-  if (!at.object()) return out;
   // As the kernel's dev_valid_name() has it.
   auto is_name = [](const std::string& name) {
     return !name.empty() && name.size() < 16 && name != "." && name != ".." &&
            name.find_first_of("/: \t\n\v\f\r") == std::string::npos;
   };
   std::set<std::string> inside;
-  for (const auto& [name, unused] : at.json().items()) {
-    Inspect device = at.at(name);
-    if (!device.object()) continue;
+  at.members([&](const std::string& name, const Inspect& device) {
+    if (!device.object()) return;
     std::string renamed = device.at("name").text().value_or("");
     if (renamed.empty()) renamed = name;
     if (!is_name(name) || !is_name(renamed))
@@ -416,7 +412,7 @@ std::map<std::string, std::string> net_devices(const Inspect& at) {
     if (!inside.insert(renamed).second)
       device.wrong("each name in the enclave once", "rename one of the two");
     out[name] = renamed;
-  }
+  });
   return out;
 }
 

@@ -18,6 +18,8 @@ namespace hobbes {
 namespace {
 
 constexpr std::size_t subscription_size = NLMSG_LENGTH(sizeof(cn_msg) + sizeof(proc_cn_mcast_op));
+// PROC_EVENT_EXIT; linux/cn_proc.h has it in different scopes before and since Linux 6.6.
+constexpr std::uint32_t process_ended = 0x80000000;
 constexpr std::uint32_t event_at = NLMSG_HDRLEN + sizeof(cn_msg);
 
 // Only ends of whole processes wake us, not every fork, execve and thread of the node.
@@ -26,7 +28,7 @@ Result<void> pass_only_ends(const Fd& fd) {
   // BPF loads in network order.
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, event_at + offsetof(proc_event, what)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(proc_event::PROC_EVENT_EXIT), 0, 5),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(process_ended), 0, 5),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, data_at),  // process_pid
       BPF_STMT(BPF_MISC | BPF_TAX, 0),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, data_at + sizeof(std::int32_t)),  // process_tgid
@@ -93,7 +95,8 @@ std::vector<std::pair<pid_t, int>> ExitEvents::take() const {
     std::memcpy(&event, buffer + event_at,
                 std::min(sizeof event, static_cast<std::size_t>(size) - event_at));
     const auto& exit = event.event_data.exit;
-    if (event.what == proc_event::PROC_EVENT_EXIT && exit.process_pid == exit.process_tgid)
+    if (static_cast<std::uint32_t>(event.what) == process_ended &&
+        exit.process_pid == exit.process_tgid)
       out.emplace_back(exit.process_tgid, static_cast<int>(exit.exit_code));
   }
   return out;

@@ -64,13 +64,12 @@ Result<Policies> Policies::load(const std::string& path, bool must_exist) {
   if (quotas.object()) {
     quotas.only({"default", "users"});
     if (quotas.at("default").present()) out.standard = read_quota(quotas.at("default"));
-    if (quotas.at("users").object())
-      for (const auto& [name, unused] : quotas.at("users").json().items()) {
-        if (auto uid = uid_named(name))
-          out.users[*uid] = read_quota(quotas.at("users").at(name));
-        else
-          quotas.at("users").at(name).wrong("numeric user ids as keys");
-      }
+    quotas.at("users").members([&](const std::string& name, const Inspect& quota) {
+      if (auto uid = uid_named(name))
+        out.users[*uid] = read_quota(quota);
+      else
+        quota.wrong("numeric user ids as keys");
+    });
   }
   for (const auto& [digest, user] : at.at("tokens").text_map()) {
     auto uid = uid_named(user);

@@ -18,6 +18,8 @@
 #include "ipc/ring.h"
 
 namespace kitten {
+
+using hobbes::ElfImage;
 namespace {
 
 constexpr std::uint64_t mega = 1ULL << 20U;

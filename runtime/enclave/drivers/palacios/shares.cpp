@@ -10,6 +10,7 @@
 
 #include <cerrno>
 
+#include "bundle/mount_options.h"
 #include "core/beneath.h"
 #include "core/file.h"
 #include "ipc/channel.h"
