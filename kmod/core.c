@@ -38,8 +38,8 @@ static struct cpumask owned;
 /* Taking and giving back, one at a time: who offlines a CPU is also who owns it. */
 static DEFINE_MUTEX(hotplug_lock);
 static struct cpumask offlined_cpus; /* free, but not yet back; under the lock */
-static void try_homecoming(struct work_struct *work);
-static DECLARE_DELAYED_WORK(homecoming_work, try_homecoming);
+static void online_some(struct work_struct *work);
+static DECLARE_DELAYED_WORK(online_work, online_some);
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
 static struct enclave *owner_of[NR_CPUS];
 static u32 apic_of[NR_CPUS];
@@ -137,12 +137,12 @@ static void online_offlined_cpus(void)
 			pr_err_ratelimited("CPU %u is free but Linux does not take it back: error "
 					   "%d; trying again\n",
 					   cpu, result);
-			schedule_delayed_work(&homecoming_work, HZ);
+			schedule_delayed_work(&online_work, HZ);
 		}
 	}
 }
 
-static void try_homecoming(struct work_struct *work)
+static void online_some(struct work_struct *work)
 {
 	mutex_lock(&hotplug_lock);
 	online_offlined_cpus();
@@ -500,13 +500,13 @@ not_free:
 
 void cores_exit(void)
 {
-	cancel_delayed_work_sync(&homecoming_work);
+	cancel_delayed_work_sync(&online_work);
 	unregister_pm_notifier(&suspend_watcher);
 	unregister_reboot_notifier(&reboot_watcher);
 	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_watcher);
 	cpuhp_remove_state_nocalls(guard);
-	try_homecoming(NULL);
-	cancel_delayed_work_sync(&homecoming_work);
+	online_some(NULL);
+	cancel_delayed_work_sync(&online_work);
 	memset(low, 0, PAGE_SIZE);
 	memunmap(low);
 }

@@ -162,7 +162,7 @@ Result<int> show(const std::string& only, bool stacks, bool json) {
         for (const Stack& stack : std::move(found).value_or({})) {
           Json frames = Json::array();
           if (!json) std::printf("        thread %d\n", stack.thread);
-          for (const Frame& frame : stack.frames) {
+          for (const StackFrame& frame : stack.frames) {
             frames.push_back(frame.symbol);
             if (!json)
               std::printf("          %016lx %s\n", static_cast<unsigned long>(frame.address),

@@ -10,7 +10,7 @@
 
 namespace hobbes {
 
-struct Frame {
+struct StackFrame {
   std::uint64_t address = 0;
   std::string symbol;  ///< empty when unknown
 };
@@ -18,7 +18,7 @@ struct Frame {
 struct Stack {
   pid_t thread = 0;
   std::uint64_t stack_pointer_hint = 0;  ///< differs between two calls of one function
-  std::vector<Frame> frames;             ///< innermost first
+  std::vector<StackFrame> frames;        ///< innermost first
 };
 
 /// Stops every thread of a process for the moment it takes to walk its stack (ptrace), then lets it

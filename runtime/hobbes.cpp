@@ -267,22 +267,22 @@ int hobbes_segment_release(hobbes_apid access) {
 
 int hobbes_segment_listen(hobbes_apid access) {
   return with_access(access, "listen to a segment's doorbell", [](Open&, auto at) {
-    auto hears = at->second.doorbell().listen();
-    return hears ? *hears : failed(hears.error());
+    auto descriptor = at->second.doorbell().listen();
+    return descriptor ? *descriptor : failed(descriptor.error());
   });
 }
 
 int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
   const std::string attempt = "wait for a segment's doorbell";
-  int hears = with_access(access, attempt, [&](Open&, auto at) {
-    int number = at->second.doorbell().hears();
+  int descriptor = with_access(access, attempt, [&](Open&, auto at) {
+    int number = at->second.doorbell().descriptor();
     return number >= 0 ? number
                        : failed({hobbes::Code::invalid, attempt, "the access does not listen",
                                  "call hobbes_segment_listen first"});
   });
-  if (hears < 0) return hears;
+  if (descriptor < 0) return descriptor;
   auto rang = hobbes::Doorbell::wait(
-      hears, std::chrono::milliseconds(timeout_ms));  // without the lock: others may ring
+      descriptor, std::chrono::milliseconds(timeout_ms));  // without the lock: others may ring
   return rang ? 0 : failed(rang.error());
 }
 

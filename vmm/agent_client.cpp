@@ -44,11 +44,11 @@ void AgentClient::reach() {
   if (!stream) return;  // its driver is not there yet
   agent_.emplace(std::move(*stream));
   if (!agent_->send({{"op", "hello"}, {"mounts", plan_.mounts}}) ||
-      !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear(); }))
+      !loop_.watch(agent_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { receive(); }))
     agent_.reset();
 }
 
-void AgentClient::hear() {
+void AgentClient::receive() {
   auto words = agent_->receive();
   if (!words) {
     loop_.unwatch(agent_->fd());
@@ -88,11 +88,11 @@ void AgentClient::begin_program() {
                           "its program's arguments and environment are too long",
                           "make them shorter"});
   auto watched =
-      loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { hear_program(); });
+      loop_.watch(program_->fd(), EPOLLIN | EPOLLRDHUP, [this](auto) { receive_program(); });
   if (!watched) events_.cannot_start(watched.error());
 }
 
-void AgentClient::hear_program() {
+void AgentClient::receive_program() {
   auto words = program_->receive_one();
   if (!words)
     events_.cannot_start(

@@ -58,9 +58,9 @@ class AgentClient {
 
  private:
   void reach();
-  void hear();
+  void receive();
   void begin_program();
-  void hear_program();
+  void receive_program();
 
   EventLoop& loop_;
   const VmPlan& plan_;

@@ -19,7 +19,7 @@ namespace {
 
 constexpr rlim_t own_descriptors = 512;  // of the monitor, whatever its guest does with folders
 
-void ring(int event) {
+void signal_event(int event) {
   std::uint64_t one = 1;
   (void)!::write(event, &one, sizeof one);
 }
@@ -53,16 +53,16 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
   HOBBES_TRY(line, interrupt_line(virtio_gsi + number));
   events_.push_back(std::move(line));
   int interrupt = events_.back().get();
-  auto bells = std::make_shared<std::vector<int>>();
+  auto kicks = std::make_shared<std::vector<int>>();
   transports_.push_back(std::make_unique<VirtioTransport>(
-      memory_, device, [interrupt] { ring(interrupt); },
-      [bells](unsigned queue) { ring(bells->at(queue)); }));
+      memory_, device, [interrupt] { signal_event(interrupt); },
+      [kicks](unsigned queue) { signal_event(kicks->at(queue)); }));
   VirtioTransport* transport = transports_.back().get();
   for (unsigned queue = 0; queue < device.queues(); ++queue) {
     HOBBES_TRY(event, make_event());
     HOBBES_CHECK(vm_.connect_write(event, at + virtio_notify_offset, queue));
     int fd = event.get();
-    bells->push_back(fd);
+    kicks->push_back(fd);
     HOBBES_CHECK(loop_.watch(fd, EPOLLIN, [fd, transport, queue](std::uint32_t) {
       std::uint64_t count = 0;
       (void)!::read(fd, &count, sizeof count);
@@ -77,12 +77,12 @@ Result<void> Machine::add_virtio(VirtioDevice& device) {
 
 Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
   Fd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  Fd bell(::eventfd(0, EFD_CLOEXEC));
-  if (!descriptors || !bell) return os_error("share a folder with the guest", errno);
+  Fd kick(::eventfd(0, EFD_CLOEXEC));
+  if (!descriptors || !kick) return os_error("share a folder with the guest", errno);
   auto files =
       std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors), limit),
-                                   folder.tag, [bell = bell.get()] { ring(bell); });
-  folders_.push_back({std::move(files), std::move(bell)});
+                                   folder.tag, [kick = kick.get()] { signal_event(kick); });
+  folders_.push_back({std::move(files), std::move(kick)});
   return add_virtio(*folders_.back().files);
 }
 
@@ -110,7 +110,7 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
       [raw = out.get()](char c) {
         raw->print({&c, 1});
       },
-      [serial_interrupt] { ring(serial_interrupt); });
+      [serial_interrupt] { signal_event(serial_interrupt); });
   machine.ports_.add(serial_port, 8, *machine.serial_);
   HOBBES_TRY(power_button, machine.interrupt_line(power_button_gsi));
   machine.power_button_ = std::move(power_button);
@@ -127,13 +127,13 @@ Result<std::unique_ptr<Machine>> Machine::make(MachineConfig config, EventLoop& 
         one.agreed, one.reads_as, [raw = out.get(), how = one.how] { raw->finish(how, ""); }));
     machine.ports_.add(one.port, one.size, *machine.ends_.back());
   }
-  HOBBES_TRY(reset_bell, make_event());
-  int bell = reset_bell.get();
-  machine.events_.push_back(std::move(reset_bell));
-  machine.vsock_ = std::make_unique<Vsock>(loop, [bell] { ring(bell); });
-  HOBBES_CHECK(loop.watch(bell, EPOLLIN, [bell, raw = out.get()](auto) {
+  HOBBES_TRY(reset_kick, make_event());
+  int kick = reset_kick.get();
+  machine.events_.push_back(std::move(reset_kick));
+  machine.vsock_ = std::make_unique<Vsock>(loop, [kick] { signal_event(kick); });
+  HOBBES_CHECK(loop.watch(kick, EPOLLIN, [kick, raw = out.get()](auto) {
     std::uint64_t count = 0;
-    (void)!::read(bell, &count, sizeof count);
+    (void)!::read(kick, &count, sizeof count);
     raw->vsock_->tend();
   }));
   HOBBES_CHECK(machine.add_virtio(*machine.vsock_));
@@ -192,7 +192,7 @@ std::size_t Machine::type(std::string_view keys) {
   return console_->used() ? console_->type(keys) : serial_->type(keys);
 }
 
-void Machine::press_power_button() { ring(power_button_.get()); }
+void Machine::press_power_button() { signal_event(power_button_.get()); }
 
 void Machine::on_room(const std::function<void()>& room) {
   serial_->on_room(room);
@@ -205,13 +205,13 @@ Result<void> Machine::start() {
     ::pthread_setname_np(threads_.back().native_handle(), ("vcpu" + std::to_string(i)).c_str());
   }
   for (ServedFolder& one : folders_)
-    std::thread([this, &one] { serve_folder(*one.files, one.bell.get()); }).detach();
+    std::thread([this, &one] { serve_folder(*one.files, one.kick.get()); }).detach();
   return {};
 }
 
 // Paths begin at the folder for this thread. What the process has open, and /proc by way of it,
 // stay in its reach.
-void Machine::serve_folder(FileSystem& files, int bell) {
+void Machine::serve_folder(FileSystem& files, int kick) {
   sigset_t signals;
   sigfillset(&signals);
   ::pthread_sigmask(SIG_SETMASK, &signals, nullptr);
@@ -222,7 +222,7 @@ void Machine::serve_folder(FileSystem& files, int bell) {
   if (auto confined = install_seccomp_filter(ThreadKind::files); !confined)
     return finish(Ending::failed, confined.error().text());
   for (std::uint64_t rings = 0;
-       ::read(bell, &rings, sizeof rings) == sizeof rings || errno == EINTR;)
+       ::read(kick, &rings, sizeof rings) == sizeof rings || errno == EINTR;)
     files.serve();
 }
 
@@ -261,7 +261,7 @@ void Machine::finish(Ending how, const std::string& detail) {
     end_ = End{how, how == Ending::panicked && detail.empty() ? panic_text_ : detail};
   }
   stopping_ = true;
-  ring(ended_.get());
+  signal_event(ended_.get());
 }
 
 Machine::End Machine::end() const {

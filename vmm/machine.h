@@ -92,7 +92,7 @@ class Machine final : public GuestMemoryMap {
   Result<void> add_virtio(VirtioDevice& device);
   Result<void> add_folder(SharedFolder folder, std::uint64_t limit);
   Result<Fd> interrupt_line(unsigned gsi);
-  void serve_folder(FileSystem& files, int bell);
+  void serve_folder(FileSystem& files, int kick);
   void run_vcpu(unsigned number);
   void print(std::string_view text);
   void finish(Ending how, const std::string& detail);
@@ -112,7 +112,7 @@ class Machine final : public GuestMemoryMap {
   Entropy entropy_;
   struct ServedFolder {
     std::unique_ptr<FileSystem> files;
-    Fd bell;
+    Fd kick;
   };
   std::vector<ServedFolder> folders_;
   std::vector<std::unique_ptr<VirtioTransport>> transports_;

@@ -130,8 +130,8 @@ void SegmentWindow::connect_bell(const Json& request, Fd stream) {
   FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
   auto done = check_listed(name, writable, "use the doorbell of segment '" + name + "'");
   if (done)
-    done = bells_.connect(name, writable, std::move(stream), number_at(request, "pid"),
-                          request.value("listens", false));
+    done = doorbells_.connect(name, writable, std::move(stream), number_at(request, "pid"),
+                              request.value("listens", false));
   (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
 }
 

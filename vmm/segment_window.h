@@ -10,7 +10,7 @@
 
 #include "core/event_loop.h"
 #include "core/json.h"
-#include "vmm/bells.h"
+#include "vmm/doorbell_relay.h"
 #include "vmm/frames.h"
 #include "vmm/guest_memory_map.h"
 #include "vmm/layout.h"
@@ -68,7 +68,7 @@ class SegmentWindow {
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
   Shelf shown_;
-  Bells bells_{loop_};
+  DoorbellRelay doorbells_{loop_};
   std::list<FrameStream> guests_;
 };
 

@@ -47,7 +47,7 @@ class WithoutPipeSignal {
 }  // namespace
 
 Result<int> Doorbell::listen(milliseconds deadline) {
-  if (hears_) return hears_.get();
+  if (rung_) return rung_.get();
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(answer, client.call("segment.listen",
                                  {{"attachment", attachment_},
@@ -57,23 +57,23 @@ Result<int> Doorbell::listen(milliseconds deadline) {
   if (answer.fds.size() != 1)
     return Error{Code::corrupt, "listen to a segment's doorbell",
                  "no descriptor came with the answer", ""};
-  hears_ = std::move(answer.fds[0]);
-  return hears_.get();
+  rung_ = std::move(answer.fds[0]);
+  return rung_.get();
 }
 
-Result<void> Doorbell::wait(int hears, milliseconds patience) {
+Result<void> Doorbell::wait(int descriptor, milliseconds patience) {
   const std::string attempt = "wait for a segment's doorbell";
   auto end = std::chrono::steady_clock::now() + patience;
   for (;;) {
     char said[4096];
-    ssize_t n = ::read(hears, said, sizeof said);
+    ssize_t n = ::read(descriptor, said, sizeof said);
     if (n > 0) return {};
     if (n == 0)
       return Error{Code::unavailable, attempt, "nobody will ring any more",
                    "get the segment again"};
     if (errno != EAGAIN && errno != EINTR) return os_error(attempt, errno);
     auto left = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
-    pollfd ready{hears, POLLIN, 0};
+    pollfd ready{descriptor, POLLIN, 0};
     int found = ::poll(
         &ready, 1,
         patience.count() < 0 ? -1 : static_cast<int>(std::max(left, milliseconds(0)).count()));

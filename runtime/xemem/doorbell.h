@@ -26,11 +26,11 @@ class Doorbell {
   /// segment was removed), Code::unavailable (no hobbesd).
   Result<int> listen(std::chrono::milliseconds deadline = std::chrono::seconds(30));
   /// What listen() gave, or -1.
-  [[nodiscard]] int hears() const { return hears_.get(); }
-  /// Takes what was rung since the last wait, or waits for it; `hears` is what listen() gave. A
-  /// negative `patience`: for ever. Errors: Code::timeout; Code::unavailable when the virtual
+  [[nodiscard]] int descriptor() const { return rung_.get(); }
+  /// Takes what was rung since the last wait, or waits for it; `descriptor` is what listen() gave.
+  /// A negative `patience`: for ever. Errors: Code::timeout; Code::unavailable when the virtual
   /// machine's monitor has hung up.
-  static Result<void> wait(int hears, std::chrono::milliseconds patience);
+  static Result<void> wait(int descriptor, std::chrono::milliseconds patience);
   /// Rings. Never waits for a listener. hobbesd is asked only when the listeners have changed,
   /// which the mirror tells. Errors: Code::not_found when the segment was removed;
   /// Code::unavailable when they changed and hobbesd does not answer: who listened before has been
@@ -42,7 +42,7 @@ class Doorbell {
 
   std::uint64_t segment_ = 0, attachment_ = 0;
   bool writable_ = false;
-  Fd hears_;
+  Fd rung_;
   std::vector<Fd> listeners_;
   std::uint64_t version_ = ~std::uint64_t{0};  // of which state of the segment they are
   std::unique_ptr<NisReader> mirror_;

@@ -44,8 +44,8 @@ double by_doorbell() {
     auto theirs = hobbes::SegmentAccess::get("bell", false);
     bool good = theirs && theirs->doorbell().listen() && ::write(ready[1], "r", 1) == 1;
     for (int i = 0; good && i < trips; ++i)
-      good =
-          hobbes::Doorbell::wait(theirs->doorbell().hears(), patience) && theirs->doorbell().ring();
+      good = hobbes::Doorbell::wait(theirs->doorbell().descriptor(), patience) &&
+             theirs->doorbell().ring();
     ::_exit(good ? 0 : 1);
   }
   char word = 0;
@@ -53,8 +53,8 @@ double by_doorbell() {
                    ? -1
                    : round_trip([&] { return static_cast<bool>(mine->doorbell().ring()); },
                                 [&] {
-                                  return static_cast<bool>(
-                                      hobbes::Doorbell::wait(mine->doorbell().hears(), patience));
+                                  return static_cast<bool>(hobbes::Doorbell::wait(
+                                      mine->doorbell().descriptor(), patience));
                                 });
   ::close(ready[0]);
   ::close(ready[1]);

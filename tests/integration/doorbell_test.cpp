@@ -11,7 +11,7 @@
 #include "core/file.h"
 #include "ipc/client.h"
 #include "node_harness.h"
-#include "vmm/bells.h"
+#include "vmm/doorbell_relay.h"
 #include "xemem/segment.h"
 
 namespace hobbes::test {
@@ -152,7 +152,7 @@ TEST_F(DoorbellTest, OnlyAsManyListenAsOneAnswerCanName) {
   auto refused = one_more.doorbell().listen();
   EXPECT_EQ(refused.error().code, Code::exhausted) << refused.error().text();
   node.good({peer, "ring", "s", "1"});
-  for (SegmentAccess& each : all) EXPECT_TRUE(Doorbell::wait(each.doorbell().hears(), soon));
+  for (SegmentAccess& each : all) EXPECT_TRUE(Doorbell::wait(each.doorbell().descriptor(), soon));
   all.pop_back();
   EXPECT_TRUE(one_more.doorbell().listen()) << "there is room again";
   { Segment removed = std::move(*segment); }
@@ -179,13 +179,13 @@ TEST_F(DoorbellTest, AnothersAttachmentIsNotOnesOwn) {
     EXPECT_NE(said.find("another user's"), std::string::npos) << said;
     EXPECT_NE(said.find("} 0\n"), std::string::npos) << "and no descriptor: " << said;
   }
-  EXPECT_EQ(mine.doorbell().listen().value_or(-1), mine.doorbell().hears())
+  EXPECT_EQ(mine.doorbell().listen().value_or(-1), mine.doorbell().descriptor())
       << "asking again is not an error";
 }
 
 // What a monitor does for the programs of its guest, without a guest: their streams are socket
 // pairs.
-class BellsTest : public DoorbellTest {
+class DoorbellRelayTest : public DoorbellTest {
  protected:
   void SetUp() override {
     DoorbellTest::SetUp();
@@ -223,10 +223,10 @@ class BellsTest : public DoorbellTest {
         2);
   }
   std::optional<EventLoop> loop;
-  std::optional<vmm::Bells> bells;
+  std::optional<vmm::DoorbellRelay> bells;
 };
 
-TEST_F(BellsTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves) {
+TEST_F(DoorbellRelayTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves) {
   auto one = program(1, true), same = program(1, true), two = program(2, true),
        ringer = program(3, false);
   ASSERT_TRUE(one && same && two && ringer);
@@ -242,7 +242,7 @@ TEST_F(BellsTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves) {
   EXPECT_EQ(said_by("outside"), "listens\nrang\n");
 }
 
-TEST_F(BellsTest, WhatAGuestMaySayIsLimitedAndItsStreamsEndWithTheSegment) {
+TEST_F(DoorbellRelayTest, WhatAGuestMaySayIsLimitedAndItsStreamsEndWithTheSegment) {
   auto hears = program(1, true);
   ASSERT_TRUE(hears);
   std::list<Fd> others;

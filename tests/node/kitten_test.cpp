@@ -19,8 +19,8 @@
 #include "enclave/drivers/kitten/driver.h"
 #include "node/fault_kinds.h"
 #include "node_harness.h"
-#include "sample.h"
 #include "partition/memory_pool.h"
+#include "sample.h"
 
 namespace hobbes::test {
 namespace {

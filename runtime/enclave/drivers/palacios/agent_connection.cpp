@@ -54,14 +54,14 @@ Result<void> AgentConnection::send(std::uint32_t type, std::string_view content)
   return {};
 }
 
-Result<Frame> AgentConnection::receive(std::chrono::milliseconds deadline) const {
+Result<AgentFrame> AgentConnection::receive(std::chrono::milliseconds deadline) const {
   auto end = Clock::now() + deadline;
   hobbes_frame head{};
   HOBBES_CHECK(read_exactly(stream_.get(), reinterpret_cast<char*>(&head), sizeof head, end));
   if (head.length > HOBBES_FRAME_LIMIT)
     return Error{Code::corrupt, "talk to the guest's agent",
                  "it sends a frame of " + std::to_string(head.length) + " bytes", ""};
-  Frame out{head.type, std::string(head.length, '\0')};
+  AgentFrame out{head.type, std::string(head.length, '\0')};
   HOBBES_CHECK(read_exactly(stream_.get(), out.content.data(), head.length, end));
   return out;
 }

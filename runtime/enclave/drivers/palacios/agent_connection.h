@@ -10,7 +10,7 @@
 
 namespace hobbes {
 
-struct Frame {
+struct AgentFrame {
   std::uint32_t type = 0;
   std::string content;
 };
@@ -26,7 +26,7 @@ class AgentConnection {
   Result<void> send(const Json& json) const { return send(HOBBES_FRAME_JSON, to_text(json)); }
   /// Errors: Code::unavailable when the other side has closed; Code::timeout; Code::corrupt for
   /// what is no frame.
-  Result<Frame> receive(std::chrono::milliseconds deadline) const;
+  Result<AgentFrame> receive(std::chrono::milliseconds deadline) const;
   /// A request and its answer, whose "error" becomes the Error.
   Result<Json> ask(const Json& request, std::chrono::milliseconds deadline) const;
   [[nodiscard]] int fd() const { return stream_.get(); }

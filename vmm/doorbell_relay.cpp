@@ -1,4 +1,4 @@
-#include "vmm/bells.h"
+#include "vmm/doorbell_relay.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,26 +20,26 @@ void tell(const Fd& stream) {
 
 }  // namespace
 
-Bells::~Bells() {
-  while (!bells_.empty()) end(bells_.begin());
+DoorbellRelay::~DoorbellRelay() {
+  while (!doorbells_.empty()) end(doorbells_.begin());
 }
 
-Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream,
-                            std::int64_t program, bool listens) {
-  auto bell = bells_.find(segment);
-  if (bell == bells_.end()) {
+Result<void> DoorbellRelay::connect(const std::string& segment, bool writable, Fd stream,
+                                    std::int64_t program, bool listens) {
+  auto bell = doorbells_.find(segment);
+  if (bell == doorbells_.end()) {
     HOBBES_TRY(access, SegmentAccess::get(segment, writable, manager_limit));
-    bell = bells_.try_emplace(segment, std::move(access)).first;
+    bell = doorbells_.try_emplace(segment, std::move(access)).first;
   }
   auto added = [&]() -> Result<void> {
     Bell& its = bell->second;
     if (its.streams.size() >= stream_limit)
       return Error{Code::exhausted, "use a segment's doorbell", "too many programs of the guest do",
                    "let one of them end"};
-    if (listens && its.hears < 0) {
-      HOBBES_TRY(hears, its.access.doorbell().listen(manager_limit));
-      HOBBES_CHECK(loop_.watch(hears, EPOLLIN, [this, &its](auto) { heard_from_node(its); }));
-      its.hears = hears;
+    if (listens && its.descriptor < 0) {
+      HOBBES_TRY(descriptor, its.access.doorbell().listen(manager_limit));
+      HOBBES_CHECK(loop_.watch(descriptor, EPOLLIN, [this, &its](auto) { heard_from_node(its); }));
+      its.descriptor = descriptor;
     }
     its.streams.push_back({std::move(stream), program, listens});
     auto at = std::prev(its.streams.end());
@@ -52,7 +52,7 @@ Result<void> Bells::connect(const std::string& segment, bool writable, Fd stream
   return added;
 }
 
-void Bells::heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator from) {
+void DoorbellRelay::heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator from) {
   char said[4096];
   ssize_t n = ::recv(from->fd.get(), said, sizeof said, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -68,16 +68,16 @@ void Bells::heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator f
   if (bell->second.streams.empty()) end(bell);
 }
 
-void Bells::heard_from_node(Bell& bell) const {
-  if (!Doorbell::wait(bell.hears, milliseconds(0))) return;
+void DoorbellRelay::heard_from_node(Bell& bell) const {
+  if (!Doorbell::wait(bell.descriptor, milliseconds(0))) return;
   for (const Stream& stream : bell.streams)
     if (stream.listens) tell(stream.fd);
 }
 
-void Bells::end(Shelf::iterator bell) {
+void DoorbellRelay::end(Shelf::iterator bell) {
   for (const Stream& stream : bell->second.streams) loop_.unwatch(stream.fd.get());
-  if (bell->second.hears >= 0) loop_.unwatch(bell->second.hears);
-  bells_.erase(bell);
+  if (bell->second.descriptor >= 0) loop_.unwatch(bell->second.descriptor);
+  doorbells_.erase(bell);
 }
 
 }  // namespace hobbes::vmm

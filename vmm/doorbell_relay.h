@@ -12,12 +12,12 @@
 namespace hobbes::vmm {
 
 /// On the loop's thread. What a guest says of its programs is believed: it can deceive only itself.
-class Bells {
+class DoorbellRelay {
  public:
-  explicit Bells(EventLoop& loop) : loop_(loop) {}
-  Bells(const Bells&) = delete;
-  Bells& operator=(const Bells&) = delete;
-  ~Bells();
+  explicit DoorbellRelay(EventLoop& loop) : loop_(loop) {}
+  DoorbellRelay(const DoorbellRelay&) = delete;
+  DoorbellRelay& operator=(const DoorbellRelay&) = delete;
+  ~DoorbellRelay();
 
   /// From now on bytes of `stream` ring the segment's doorbell, and with `listens` a byte is sent
   /// there whenever others ring: of the node, or of the guest but not its process `program`. Until
@@ -36,7 +36,7 @@ class Bells {
     explicit Bell(SegmentAccess&& got) : access(std::move(got)) {}
     SegmentAccess access;
     std::list<Stream> streams;
-    int hears = -1;
+    int descriptor = -1;
   };
   using Shelf = std::map<std::string, Bell>;
 
@@ -45,7 +45,7 @@ class Bells {
   void end(Shelf::iterator bell);
 
   EventLoop& loop_;
-  Shelf bells_;
+  Shelf doorbells_;
 };
 
 }  // namespace hobbes::vmm
