@@ -38,8 +38,8 @@ static struct cpumask owned;
 /* Taking and giving back, one at a time: who offlines a CPU is also who owns it. */
 static DEFINE_MUTEX(hotplug_lock);
 static struct cpumask offlined_cpus; /* free, but not yet back; under the lock */
-static void online_some(struct work_struct *work);
-static DECLARE_DELAYED_WORK(online_work, online_some);
+static void online_work_fn(struct work_struct *work);
+static DECLARE_DELAYED_WORK(online_work, online_work_fn);
 /* Which enclave's, and how it is addressed: read in interrupt and panic context, so never freed. */
 static struct enclave *owner_of[NR_CPUS];
 static u32 apic_of[NR_CPUS];
@@ -142,7 +142,7 @@ static void online_offlined_cpus(void)
 	}
 }
 
-static void online_some(struct work_struct *work)
+static void online_work_fn(struct work_struct *work)
 {
 	mutex_lock(&hotplug_lock);
 	online_offlined_cpus();
@@ -505,7 +505,7 @@ void cores_exit(void)
 	unregister_reboot_notifier(&reboot_watcher);
 	atomic_notifier_chain_unregister(&panic_notifier_list, &panic_watcher);
 	cpuhp_remove_state_nocalls(guard);
-	online_some(NULL);
+	online_work_fn(NULL);
 	cancel_delayed_work_sync(&online_work);
 	memset(low, 0, PAGE_SIZE);
 	memunmap(low);

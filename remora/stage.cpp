@@ -191,8 +191,24 @@ std::string component_directory() {
   return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
 }
 
+namespace {
+
+// Without the component of its Open MPI each rank would silently be a world of its own.
+Result<void> check_component(const Composition& composition) {
+  bool mpi = std::any_of(composition.apps.begin(), composition.apps.end(),
+                         [](const CompositionApp& app) { return app.mpi; });
+  if (!mpi || Files::system().exists(component_directory() + "/mca_hook_remora.so")) return {};
+  return Error{Code::unsupported, "run composition '" + composition.name + "'",
+               "this Hobbes was built with Open MPI " HOBBES_OPENMPI_VERSION
+               ", whose programs it cannot join into one universe",
+               "install a Hobbes that was built with Open MPI 4.1, or give mpi=\"no\""};
+}
+
+}  // namespace
+
 Result<Stage> Stage::set_up(const Composition& composition, const std::string& session,
                             const std::string& share, const std::string& folder, bool keep) {
+  HOBBES_CHECK(check_component(composition));
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());
