@@ -63,7 +63,9 @@ void each_attribute(const std::vector<char>& in, std::size_t fixed, Visit visit)
 Result<Rtnetlink> Rtnetlink::open(const Fd* network_namespace) {
   auto make = []() -> Result<Rtnetlink> {
     Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-    if (!socket) return os_error("ask the kernel about network devices", errno);
+    timeval patience{5, 0};  // the kernel answers at once
+    if (!socket || ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience))
+      return os_error("ask the kernel about network devices", errno);
     return Rtnetlink(std::move(socket));
   };
   if (network_namespace == nullptr) return make();
