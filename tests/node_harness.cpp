@@ -148,6 +148,10 @@ pid_t Node::daemon() const {
                                                                                                : 0;
 }
 
+bool Node::joins_mpi() {
+  return Files::system().exists(HOBBES_BUILD_DIR "/lib/remora/mca_hook_remora.so");
+}
+
 void Node::kill_daemon() const {
   pid_t pid = daemon();
   if (pid == 0) return;

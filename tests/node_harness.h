@@ -44,6 +44,8 @@ class Node {
                             std::vector<std::string> headers = {}) const;
   /// Waits until an operation has ended and returns it.
   Json finished(const Json& operation) const;
+  /// Whether this build joins MPI programs of compositions: it has the component of its Open MPI.
+  static bool joins_mpi();
   /// The record of an enclave as the shell shows it, or {}.
   Json enclave(const std::string& id) const;
   /// Fails the test when cores, memory, control groups, mounts or folders of enclaves are still

@@ -49,7 +49,7 @@ class Slurm : public ::testing::Test {
 
 TEST_F(Slurm, AStepInAContainerRunsInAnEnclaveOfItsUserAndItsStatusIsTheSteps) {
   Outcome outcome =
-      as_user("srun --container=" + bundle + " sh -c 'echo in $(hostname); nproc; exit 7'");
+      as_user("srun --container=" + bundle + " /bin/sh -c 'echo in $(hostname); nproc; exit 7'");
   EXPECT_EQ(exit_code_of(outcome.wait_status), 7) << outcome.err << log();
   EXPECT_NE(outcome.out.find("\n1\n"), std::string::npos) << outcome.out;
   expect_clean();
