@@ -58,12 +58,13 @@ TEST_F(Slurm, AStepInAContainerRunsInAnEnclaveOfItsUserAndItsStatusIsTheSteps) {
 // Its program is process 1 of its namespace and hears no SIGTERM; Slurm asks for its state and
 // kills it as root.
 TEST_F(Slurm, ACancelledStepLeavesNothingAlthoughItsProgramDoesNotHear) {
-  Outcome outcome = as_user("srun --quiet --container=" + bundle +
-                            " sleep 1000 & while ! hobbes --json enclaves | grep -q running; do "
-                            "sleep 0.2; done; echo it runs; "
-                            "scancel --user nobody; wait; for i in $(seq 300); do [ \"$(hobbes "
-                            "--json enclaves)\" = '[]' ] && "
-                            "break; sleep 0.1; done; hobbes --json enclaves");
+  Outcome outcome =
+      as_user("srun --quiet --container=" + bundle +
+              " /bin/sleep 1000 & while ! hobbes --json enclaves | grep -q running; do "
+              "sleep 0.2; done; echo it runs; "
+              "scancel --user nobody; wait; for i in $(seq 300); do [ \"$(hobbes "
+              "--json enclaves)\" = '[]' ] && "
+              "break; sleep 0.1; done; hobbes --json enclaves");
   EXPECT_EQ(outcome.out, "it runs\n[]\n") << outcome.err << log();
   EXPECT_NE(log().find("RunTimeKill rc:0"), std::string::npos) << log();
   expect_clean();
