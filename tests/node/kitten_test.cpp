@@ -417,8 +417,7 @@ TEST_F(Kitten, AFaultAtAnyPhaseOfItsBootIsReportedAndGivesEverythingBack) {
   constexpr const char* later = "invalid instruction on core 0";
   for (const auto& [function, report] :
        {std::pair{"kernel_main", early}, std::pair{"_ZN6kitten9set_clockEmmm", early},
-        std::pair{"_ZN6kitten12enter_memoryEmmj", early},
-        std::pair{"_ZN6kitten8make_idtEv", early},
+        std::pair{"_ZN6kitten12enter_memoryEmmj", early}, std::pair{"_ZN6kitten8make_idtEv", early},
         std::pair{"_ZN6kitten12prepare_coreEjjj", early},
         std::pair{"_ZN6kitten10enter_coreEj", early},
         std::pair{"_ZN6kitten14serve_commandsEv", later}}) {
