@@ -121,7 +121,8 @@ TEST(HobbesRun, HobbesOwnSeccompProfileRefusesNewNamespacesToRootAndNothingElseO
   Node node;
   std::string ask = R"(python3 -c 'import ctypes
 call = ctypes.CDLL(None).unshare
-print([call(flag) for flag in (0x200, 0x20000, 0x40000000, 0x10000000, 0x02000000, 0x80, 0x20200)])')";
+flags = (0x200, 0x20000, 0x40000000, 0x10000000, 0x02000000, 0x80, 0x20200)
+print([call(flag) for flag in flags])')";
   Json capabilities = {{"bounding", {"CAP_SYS_ADMIN"}},
                        {"effective", {"CAP_SYS_ADMIN"}},
                        {"permitted", {"CAP_SYS_ADMIN"}}};

@@ -132,7 +132,8 @@ TEST_F(RemoraPrograms, ThatAreWrittenWronglyAreRefusedByTheirWord) {
 
 TEST_F(RemoraPrograms, ValidateReadsTheBundlesToo) {
   std::string document =
-      R"(<composition name="v"><enclave name="one" bundle="b"><app name="a" path="/bin/true" mpi="no"/></enclave></composition>)";
+      R"(<composition name="v"><enclave name="one" bundle="b">
+        <app name="a" path="/bin/true" mpi="no"/></enclave></composition>)";
   ASSERT_TRUE(replace_file(folder + "/v.xml", document));
   Outcome missing = sh(remora + " validate v.xml");
   EXPECT_EQ(missing.wait_status, 0);

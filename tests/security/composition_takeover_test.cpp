@@ -56,15 +56,21 @@ uid, gid, claimed = os.getuid(), os.getgid(), )" +
            std::to_string(claimed) + R"(
 if uid != claimed:
   if libc.unshare(0x10000000) != 0: print('no user namespaces, done', flush=True); os._exit(0)
-  for name, text in (('setgroups', 'deny'), ('uid_map', f'{claimed} {uid} 1'), ('gid_map', f'{claimed} {gid} 1')):
+  maps = (('setgroups', 'deny'), ('uid_map', f'{claimed} {uid} 1'),
+          ('gid_map', f'{claimed} {gid} 1'))
+  for name, text in maps:
     open('/proc/self/' + name, 'w').write(text)
-class Proc(ctypes.Structure): _fields_ = [('nspace', ctypes.c_char * 256), ('rank', ctypes.c_uint32)]
+class Proc(ctypes.Structure):
+  _fields_ = [('nspace', ctypes.c_char * 256), ('rank', ctypes.c_uint32)]
 def become(rank, door):
   for key in list(os.environ):
     if 'PMIX' in key: del os.environ[key]
-  os.environ.update(PMIX_NAMESPACE=nspace, PMIX_RANK=str(rank), PMIX_SECURITY_MODE='native', PMIX_GDS_MODULE='hash', PMIX_MCA_gds='hash',
-                    PMIX_BFROP_BUFFER_TYPE='PMIX_BFROP_BUFFER_NON_DESC', PMIX_VERSION='4.2.2', HOME='/tmp', TMPDIR='/tmp')
-  for version in ('41', '4', '3', '2', '21'): os.environ['PMIX_SERVER_URI' + version] = f'{nspace}-server.0;tcp4://127.0.0.1:{door}'
+  os.environ.update(PMIX_NAMESPACE=nspace, PMIX_RANK=str(rank), PMIX_SECURITY_MODE='native',
+                    PMIX_GDS_MODULE='hash', PMIX_MCA_gds='hash',
+                    PMIX_BFROP_BUFFER_TYPE='PMIX_BFROP_BUFFER_NON_DESC', PMIX_VERSION='4.2.2',
+                    HOME='/tmp', TMPDIR='/tmp')
+  for version in ('41', '4', '3', '2', '21'):
+    os.environ['PMIX_SERVER_URI' + version] = f'{nspace}-server.0;tcp4://127.0.0.1:{door}'
   pmix = ctypes.CDLL('libpmix.so.2')
   me = Proc()
   signal.alarm(8)

@@ -54,7 +54,8 @@ TEST_F(FullRunDirectory, KeysOfAUsersCompositionDoNotEndHobbesd) {
 c = Control()
 h = c.ask(op='composition.begin', name='many', apps=[])['handle']
 for batch in range(40):
-  said = c.ask(op='composition.keys', handle=h, keys={f'k{batch}.{i}': 'v' * 60 for i in range(500)})
+  keys = {f'k{batch}.{i}': 'v' * 60 for i in range(500)}
+  said = c.ask(op='composition.keys', handle=h, keys=keys)
   if not said['ok']: break
 print('last', json.dumps(said))
 )");

@@ -36,10 +36,13 @@ class ManagementGrant : public ::testing::Test {
     return "words = json.loads('''" + to_text(words) + R"(''')
 for verb in ('start', 'resume', 'update', 'exec'):
   c = Control()
-  began = c.ask(op='operation.begin', verb=verb, id='inner', root=RUN + '/enclaves', arguments=words)
+  began = c.ask(op='operation.begin', verb=verb, id='inner', root=RUN + '/enclaves',
+                arguments=words)
   print(verb, json.dumps(began))
   for _ in range(300):
-    if not began['ok'] or c.ask(op='operation.get', operation=began['operation']).get('state') != 'running': break
+    if not began['ok']: break
+    asked = c.ask(op='operation.get', operation=began['operation'])
+    if asked.get('state') != 'running': break
     time.sleep(0.05)
 )";
   }

@@ -191,9 +191,12 @@ TEST_F(Quota, IdempotencyKeysAreForgotten) {
   std::string out = as(attacker, R"(
 for i in range(1300):
   s = Control()
-  said = s.ask(op='operation.begin', verb='delete', root=RUN + f'/users/{os.getuid()}', id='none', key=f'k{i}')
+  said = s.ask(op='operation.begin', verb='delete', root=RUN + f'/users/{os.getuid()}',
+               id='none', key=f'k{i}')
   if not said['ok']: print('refused', i, said); break
-  while s.ask(op='operation.get', operation=said['operation']).get('state') == 'running': time.sleep(0.002)
+  number = said['operation']
+  while s.ask(op='operation.get', operation=number).get('state') == 'running':
+    time.sleep(0.002)
 print('asked')
 )",
                        300);

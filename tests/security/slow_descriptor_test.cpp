@@ -20,17 +20,24 @@ for name, text in (('setgroups', 'deny'), ('uid_map', f'0 {uid} 1'), ('gid_map',
 fuse = os.open('/dev/fuse', os.O_RDWR)
 must(libc.mount(b'none', b'/mnt', b'tmpfs', 0, None), 'mount tmpfs')
 os.mkdir('/mnt/slow')
-must(libc.mount(b'slow', b'/mnt/slow', b'fuse', 6, f'fd={fuse},rootmode=40000,user_id=0,group_id=0'.encode()), 'mount fuse')
-def attributes(ino, mode): return struct.pack('<6QIIIIIIIIII', ino, 4096, 8, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+options = f'fd={fuse},rootmode=40000,user_id=0,group_id=0'.encode()
+must(libc.mount(b'slow', b'/mnt/slow', b'fuse', 6, options), 'mount fuse')
+def attributes(ino, mode):
+  return struct.pack('<6Q10I', ino, 4096, 8, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 def serve():
   opened = False
   while True:
     request = os.read(fuse, 1 << 18)
     size, code, unique, node = struct.unpack('<IIQQ', request[:24])
-    answer = lambda data=b'', error=0: os.write(fuse, struct.pack('<IiQ', 16 + len(data), error, unique) + data)
-    if code == 26: answer(struct.pack('<IIIIHHIIHHIIIIII', 7, 31, 65536, (1 << 16), 16, 12, 65536, 1, 1, 0, 0, 0, 0, 0, 0, 0))
+    def answer(data=b'', error=0):
+      os.write(fuse, struct.pack('<IiQ', 16 + len(data), error, unique) + data)
+    if code == 26:
+      answer(struct.pack('<IIIIHHIIHHIIIIII', 7, 31, 65536, 1 << 16, 16, 12, 65536, 1, 1,
+                         *[0] * 7))
     elif code == 1: answer(struct.pack('<QQQQII', 2, 0, 3600, 3600, 0, 0) + attributes(2, 0o100666))
-    elif code == 3 and not opened: answer(struct.pack('<QII', 3600, 0, 0) + attributes(node, 0o40777 if node == 1 else 0o100666))
+    elif code == 3 and not opened:
+      mode = 0o40777 if node == 1 else 0o100666
+      answer(struct.pack('<QII', 3600, 0, 0) + attributes(node, mode))
     elif code in (14, 27): opened = True; answer(struct.pack('<QII', 1, 0, 0))
     elif code == 22: answer(error=-61)
     elif code == 25 and polite: answer()

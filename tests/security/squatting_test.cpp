@@ -28,7 +28,8 @@ if said['ok']:
   start = int(open('/proc/self/stat').read().rsplit(')', 1)[1].split()[19])
   h = said['handle']
   print(c.ask(op='enclave.enter', handle=h, pid=os.getpid(), startTicks=start))
-  print(c.ask(op='enclave.commit', handle=h, pid=os.getpid(), startTicks=start, cgroup=said.get('cgroup', '')))
+  print(c.ask(op='enclave.commit', handle=h, pid=os.getpid(), startTicks=start,
+              cgroup=said.get('cgroup', '')))
 print('there', flush=True)
 time.sleep(60)
 )")});

@@ -11,7 +11,8 @@ CompositionCheck check(const std::string& text) {
 
 const std::string siblings = R"(<composition mpiComm="universe">
   <enclave name="sim" bundle="s" mpiComm="sims"><app name="a" path="/bin/a" ranks="3"/></enclave>
-  <enclave name="ana" bundle="b"><app name="b" path="bin/b" ranks="2" argv="x y"><arg>z w</arg><env name="K" value="V"/><mpiComm name="sims"/></app></enclave>
+  <enclave name="ana" bundle="b"><app name="b" path="bin/b" ranks="2" argv="x y"><arg>z w</arg>
+        <env name="K" value="V"/><mpiComm name="sims"/></app></enclave>
 </composition>)";
 
 const std::string printed_poster =
@@ -34,7 +35,8 @@ TEST(Composition, SiblingsShareTheUniverseAndJoinSpacesByName) {
 
 TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
   auto result = check(
-      R"(<composition mpiComm="u"><enclave name="e" bundle="b" mpiComm="E"><app name="tool" path="t" ranks="2" mpi="no"/>
+      R"(<composition mpiComm="u"><enclave name="e" bundle="b" mpiComm="E">
+        <app name="tool" path="t" ranks="2" mpi="no"/>
     <app name="x" path="x" ranks="3"/></enclave></composition>)");
   ASSERT_TRUE(result.problems.empty()) << report("x", result.problems);
   const Composition& c = result.composition;
@@ -43,7 +45,8 @@ TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
   EXPECT_EQ(c.apps[1].name, "tool");
   EXPECT_EQ(c.apps[1].first_rank, 3U);
   auto wrong = check(
-      R"(<composition><enclave name="e" bundle="b"><app path="t" mpi="no"><mpiComm name="universe"/></app>
+      R"(<composition><enclave name="e" bundle="b"><app path="t" mpi="no">
+        <mpiComm name="universe"/></app>
     <app path="u" mpi="maybe"/></enclave></composition>)");
   ASSERT_EQ(wrong.problems.size(), 2U) << report("x", wrong.problems);
   EXPECT_NE(wrong.problems[0].found.find("mpi=\"no\""), std::string::npos);
@@ -51,7 +54,9 @@ TEST(Composition, AnAppWithoutMpiHasNoRanksAndComesAfterThoseThatHave) {
 
 TEST(Composition, NestingMeansSpacesOfEverythingBeneath) {
   auto result = check(
-      R"(<composition mpiComm="u"><enclave name="a" mpiComm="A"><app name="x"/><enclave name="b" mpiComm="B"><app name="y" ranks="2"/></enclave></enclave></composition>)");
+      R"(<composition mpiComm="u"><enclave name="a" mpiComm="A"><app name="x"/>
+        <enclave name="b" mpiComm="B"><app name="y" ranks="2"/></enclave></enclave>
+        </composition>)");
   ASSERT_TRUE(result.problems.empty()) << report("x", result.problems);
   EXPECT_EQ(result.composition.members("A"), (std::vector<unsigned>{0, 1, 2}));
   EXPECT_EQ(result.composition.members("B"), (std::vector<unsigned>{1, 2}));
@@ -60,7 +65,8 @@ TEST(Composition, NestingMeansSpacesOfEverythingBeneath) {
 
 TEST(Composition, InstancesAreEnclavesAndAppsOfTheirOwnInOneSpace) {
   auto result = check(
-      R"(<composition><enclave name="e" num="3" bundle="b" mpiComm="all"><app name="x" path="/x" ranks="2"/></enclave></composition>)");
+      R"(<composition><enclave name="e" num="3" bundle="b" mpiComm="all">
+        <app name="x" path="/x" ranks="2"/></enclave></composition>)");
   ASSERT_TRUE(result.problems.empty()) << report("x", result.problems);
   EXPECT_EQ(result.composition.enclaves.size(), 3U);
   EXPECT_EQ(result.composition.enclaves[2].name, "e.2");
@@ -103,17 +109,17 @@ TEST(Composition, HostileDocumentsAreRefused) {
   EXPECT_FALSE(check("").problems.empty());
   EXPECT_FALSE(check("<a/>").problems.empty());
   EXPECT_FALSE(check(std::string("<composition>\0</composition>", 28)).problems.empty());
-  EXPECT_FALSE(
-      check(
-          R"(<composition><enclave name="e" num="64" bundle="b"><app name="x" path="/x" ranks="4096"/></enclave></composition>)")
-          .problems.empty());
+  EXPECT_FALSE(check(
+                   R"(<composition><enclave name="e" num="64" bundle="b">
+        <app name="x" path="/x" ranks="4096"/></enclave></composition>)")
+                   .problems.empty());
 }
 
 TEST(Composition, MoreUnnamedSpacesThanEnclosingOnesAreRefused) {
-  EXPECT_FALSE(
-      check(
-          R"(<composition><enclave name="e" bundle="b" mpiComm="E"><app name="x" path="/x"><mpiComm/><mpiComm/></app></enclave></composition>)")
-          .problems.empty());
+  EXPECT_FALSE(check(
+                   R"(<composition><enclave name="e" bundle="b" mpiComm="E"><app name="x" path="/x">
+        <mpiComm/><mpiComm/></app></enclave></composition>)")
+                   .problems.empty());
 }
 
 }  // namespace

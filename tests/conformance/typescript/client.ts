@@ -1,4 +1,5 @@
-// A program as a workflow engine would have it: each request and answer has the types that were generated from api/openapi.yaml.
+// This is a program as a workflow engine would have it. Each request and each answer has the types
+// that were generated from api/openapi.yaml.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import createClient from "openapi-fetch";
@@ -13,15 +14,19 @@ const dispatcher = new Agent({ connect: { socketPath } });
 const overSocket = async (request: Request): Promise<Response> => {
   const body = request.body === null ? undefined : await request.text();
   const headers = Object.fromEntries(request.headers);
-  const answer = await undiciFetch(request.url, { method: request.method, headers, body, dispatcher });
-  return new Response(await answer.text() || null, { status: answer.status, headers: Object.fromEntries(answer.headers) });
+  const { method, url } = request;
+  const answer = await undiciFetch(url, { method, headers, body, dispatcher });
+  const answered = { status: answer.status, headers: Object.fromEntries(answer.headers) };
+  return new Response(await answer.text() || null, answered);
 };
 const hobbes = createClient<paths>({ baseUrl: "http://node", fetch: overSocket });
 
 async function finished(operation: Operation | undefined): Promise<Operation> {
   assert(operation, "no operation was begun");
   for (let i = 0; i < 200; ++i) {
-    const { data } = await hobbes.GET("/v1/operations/{id}", { params: { path: { id: operation.operation } } });
+    const { data } = await hobbes.GET("/v1/operations/{id}", {
+      params: { path: { id: operation.operation } },
+    });
     assert(data, "the operation is gone");
     if (data.state !== "running") return data;
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -42,9 +47,13 @@ const made = await hobbes.POST("/v1/enclaves", { body: { id: "typed", bundle, st
 const run = await finished(made.data as Operation | undefined);
 assert.equal(run.state, "succeeded", JSON.stringify(run));
 
-const { data: enclave } = await hobbes.GET("/v1/enclaves/{id}", { params: { path: { id: "typed" } } });
+const { data: enclave } = await hobbes.GET("/v1/enclaves/{id}", {
+  params: { path: { id: "typed" } },
+});
 assert.equal(enclave?.state, "running");
-const { data: page } = await hobbes.GET("/v1/enclaves", { params: { query: { state: "running" } } });
+const { data: page } = await hobbes.GET("/v1/enclaves", {
+  params: { query: { state: "running" } },
+});
 assert.deepEqual(page?.items.map((item) => item.id), ["typed"]);
 
 const exec = await hobbes.POST("/v1/enclaves/{id}/exec", {
