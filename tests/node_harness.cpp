@@ -35,22 +35,21 @@ void Node::keep_evidence() const {
   const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
   const std::string name =
       test != nullptr ? std::string(test->test_suite_name()) + "." + test->name() : "unknown";
-  std::string folder = failures_folder() + "/" + name;
+  std::string folder = failures_folder() + "/" + name + folder_.substr(folder_.rfind('.'));
   for (char& c : folder)
     if (c == ' ') c = '_';
   Command keep;
   // Not the mirror and other memory, which nobody reads without its program.
-  keep.argv = {
-      "sh",
-      "-c",
-      "rm -rf \"$1\" && mkdir -p \"$1\" && dmesg >\"$1/kernel.log\"; cd \"$2\" && find . -type f "
-      "-size -512k ! -name '*nis*' -exec cp --parents '{}' \"$1\" ';'",
-      "keep",
-      folder,
-      folder_};
-  (void)hobbes::run(keep);
-  std::fprintf(stderr, "The records, logs and consoles of the failed test are in %s\n",
-               folder.c_str());
+  keep.argv = {"sh",
+               "-c",
+               "mkdir -p \"$1\" && dmesg >\"$1/kernel.log\"; cd \"$2\" && find . -type f "
+               "-size -512k ! -name '*nis*' -exec cp --parents '{}' \"$1\" ';'",
+               "keep",
+               folder,
+               folder_};
+  auto kept = hobbes::run(keep);
+  std::fprintf(stderr, "The records, logs and consoles of the failed test %s %s\n",
+               kept && kept->good() ? "are in" : "could not all be kept in", folder.c_str());
 }
 
 Node::~Node() {

@@ -8,7 +8,7 @@
 
 namespace hobbes::vmm {
 
-// Of the agent that can mount what a bundle lists.
+// This is the first version of the agent that can mount what a bundle lists.
 constexpr std::int64_t mounting_version = 4;
 
 Result<void> AgentClient::begin() {
@@ -23,7 +23,8 @@ Result<void> AgentClient::begin() {
       events_.program_ended(status);
   }));
   relay_ = std::thread([this, program = to_relay_.get_future()]() mutable {
-    if (auto confined = install_seccomp_filter(ThreadKind::serve); !confined) return;
+    if (auto confined = install_seccomp_filter(ThreadKind::serve); !confined)
+      return program_ended_.signal();  // as if the agent had gone
     AgentConnection connection(program.get());
     auto status = relay_stdio(connection, {});
     program_status_ = status ? *status : -1;
@@ -53,8 +54,9 @@ void AgentClient::receive() {
   if (!words) {
     loop_.unwatch(agent_->fd());
     agent_.reset();
+    // Before its first answer nobody listened; the next tick tries again.
     if (answered_) events_.agent_gone();
-    return;  // nobody listens yet
+    return;
   }
   for (const Json& word : *words) {
     if (!answered_) {
@@ -77,7 +79,7 @@ void AgentClient::begin_program() {
   if (plan_.process.is_null()) return events_.program_began();  // programs come by exec
   Json process = plan_.process;
   if (process.value("terminal", false)) {
-    process["consoleSize"] = window_size();
+    process["consoleSize"] = window_size_json();
     make_terminal_raw();
   }
   auto stream = connect_();
@@ -110,7 +112,7 @@ void AgentClient::signal(int number) const {
 }
 
 void AgentClient::resize() const {
-  Json request = window_size();
+  Json request = window_size_json();
   request["op"] = "resize";
   if (agent_) (void)agent_->send(request);
 }

@@ -30,8 +30,8 @@ class AgentEvents {
   virtual void program_ended(int wait_status) = 0;
   /// It hung up although its guest may live.
   virtual void agent_gone() = 0;
-  /// The guest cannot be what its bundle asks for. Does not return.
-  virtual void cannot_start(const Error& error) = 0;
+  /// The guest cannot be what its bundle asks for; ends the process.
+  [[noreturn]] virtual void cannot_start(const Error& error) = 0;
 };
 
 /// On the loop's thread; the streams of the bundle's program are relayed by a thread of its own.
@@ -49,7 +49,7 @@ class AgentClient {
   /// Reaches for the agent until it has answered, then asks for a sign of life unless one is due.
   void tick(bool paused);
   [[nodiscard]] bool answered() const { return answered_; }
-  /// Nobody is told by signal() and resize() while it is not.
+  /// While it is not, signal() and resize() do nothing.
   [[nodiscard]] bool connected() const { return agent_.has_value(); }
   /// To the program, which has begun.
   void signal(int number) const;

@@ -10,6 +10,9 @@ namespace hobbes::vmm {
 
 using std::chrono::milliseconds;
 
+// How long whoever asked for the start may take to connect and hear why it failed.
+constexpr milliseconds failure_patience(1000);
+
 ControlServer::~ControlServer() {
   for (const Channel& client : clients_) loop_.unwatch(client.fd());
 }
@@ -25,7 +28,7 @@ void ControlServer::accept_one() {
   if (clients_.size() >= 64) return;
   clients_.emplace_back(std::move(accepted));
   auto client = std::prev(clients_.end());
-  (void)loop_.watch(connection, EPOLLIN | EPOLLRDHUP, [this, client](auto) {
+  auto watched = loop_.watch(connection, EPOLLIN | EPOLLRDHUP, [this, client](auto) {
     auto request = client->receive(milliseconds(100));
     bool kept = request && answer(*client, *request);
     if (kept) return;
@@ -33,6 +36,7 @@ void ControlServer::accept_one() {
     starters_.remove(&*client);
     clients_.erase(client);
   });
+  if (!watched) clients_.erase(client);
 }
 
 // False when the client is not worth keeping.
@@ -67,7 +71,8 @@ void ControlServer::started() {
 
 void ControlServer::failed(const Error& error) {
   answer_starters(error);
-  for (int i = 0; i < 100 && !answered_failure_; ++i) {
+  const auto until = std::chrono::steady_clock::now() + failure_patience;
+  while (!answered_failure_ && std::chrono::steady_clock::now() < until) {
     pollfd coming{listening_, POLLIN, 0};
     if (::poll(&coming, 1, 10) == 1) accept_one();
     for (auto client = clients_.begin(); client != clients_.end();) client = refuse(client, error);
@@ -76,11 +81,11 @@ void ControlServer::failed(const Error& error) {
 
 std::list<Channel>::iterator ControlServer::refuse(std::list<Channel>::iterator client,
                                                    const Error& error) {
-  auto request = client->receive(milliseconds(10));
+  auto request = client->receive(milliseconds(0));
   if (!request && request.error().code == Code::timeout) return std::next(client);
   if (request) {
     (void)client->send({{"ok", false}, {"error", to_json(error)}});
-    answered_failure_ = true;
+    if (text_at(request->body, "op") == "started") answered_failure_ = true;
   }
   loop_.unwatch(client->fd());
   return clients_.erase(client);

@@ -13,7 +13,8 @@
 
 namespace hobbes::vmm {
 
-/// On the loop's thread. At most 64 clients; one that waits for nothing is not waited for.
+/// On the loop's thread. At most 64 clients; one that sends half a request holds up the loop for at
+/// most 100 ms.
 class ControlServer {
  public:
   /// Answers a request; descriptors that belong to the answer are added to `fds`.
@@ -30,8 +31,8 @@ class ControlServer {
   Result<void> begin();
   /// The guest has started: whoever waits for that is told.
   void started();
-  /// It never will: tells those who wait, and for a second whoever comes to ask, since the one that
-  /// asked for the start connects about now.
+  /// The guest will never start: tells those who wait, and for one second those who come to ask,
+  /// since the one that asked for the start connects about now.
   void failed(const Error& error);
 
  private:

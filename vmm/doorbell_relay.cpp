@@ -52,7 +52,7 @@ Result<void> DoorbellRelay::connect(const std::string& segment, bool writable, F
   return added;
 }
 
-void DoorbellRelay::heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator from) {
+void DoorbellRelay::heard_from_guest(Bells::iterator bell, std::list<Stream>::iterator from) {
   char said[4096];
   ssize_t n = ::recv(from->fd.get(), said, sizeof said, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -74,7 +74,7 @@ void DoorbellRelay::heard_from_node(Bell& bell) const {
     if (stream.listens) tell(stream.fd);
 }
 
-void DoorbellRelay::end(Shelf::iterator bell) {
+void DoorbellRelay::end(Bells::iterator bell) {
   for (const Stream& stream : bell->second.streams) loop_.unwatch(stream.fd.get());
   if (bell->second.descriptor >= 0) loop_.unwatch(bell->second.descriptor);
   doorbells_.erase(bell);

@@ -38,14 +38,14 @@ class DoorbellRelay {
     std::list<Stream> streams;
     int descriptor = -1;
   };
-  using Shelf = std::map<std::string, Bell>;
+  using Bells = std::map<std::string, Bell>;
 
-  void heard_from_guest(Shelf::iterator bell, std::list<Stream>::iterator from);
+  void heard_from_guest(Bells::iterator bell, std::list<Stream>::iterator from);
   void heard_from_node(Bell& bell) const;
-  void end(Shelf::iterator bell);
+  void end(Bells::iterator bell);
 
   EventLoop& loop_;
-  Shelf doorbells_;
+  Bells doorbells_;
 };
 
 }  // namespace hobbes::vmm

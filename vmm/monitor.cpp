@@ -174,8 +174,8 @@ class Monitor final : AgentEvents {
                                                : "its agent did not answer within ") +
                      std::to_string(plan_.boot_seconds) + " s",
                  "see its console; hobbes.image.bootSeconds changes the limit"});
-    if (missed_ns_ != 0) {
-      if (now - missed_ns_ > end_patience_ns) crash(plan_, "the guest's agent is gone");
+    if (agent_gone_ns_ != 0) {
+      if (now - agent_gone_ns_ > end_patience_ns) crash(plan_, "the guest's agent is gone");
       return;
     }
     agent_.tick(machine_->paused());
@@ -208,13 +208,13 @@ class Monitor final : AgentEvents {
 
   // The guest itself may be ending, which takes a moment and says better why.
   void agent_gone() override {
-    if (missed_ns_ == 0) missed_ns_ = clock_ns(CLOCK_MONOTONIC);
+    if (agent_gone_ns_ == 0) agent_gone_ns_ = clock_ns(CLOCK_MONOTONIC);
     set_timer(milliseconds(200));
   }
 
-  void cannot_start(const Error& error) override { fail(error); }
+  [[noreturn]] void cannot_start(const Error& error) override { fail(error); }
 
-  // Before anything runs, or in a state that nothing can be made of.
+  // The guest has not started, and it cannot.
   [[noreturn]] void fail(const Error& error) {
     control_.failed(error);
     crash(plan_, error.text());
@@ -257,7 +257,7 @@ class Monitor final : AgentEvents {
   }
 
   void tell_window_size() {
-    winsize window = terminal_window();
+    winsize window = window_size();
     machine_->resize(window.ws_col, window.ws_row);
   }
 
@@ -337,7 +337,7 @@ class Monitor final : AgentEvents {
   std::optional<SegmentWindow> window_;
   Fd signals_, timer_;
   bool started_ = false, power_button_pressed_ = false;
-  std::uint64_t begun_ns_ = 0, missed_ns_ = 0;
+  std::uint64_t begun_ns_ = 0, agent_gone_ns_ = 0;
   Json phases_ = Json::object();
 };
 

@@ -11,6 +11,12 @@ namespace hobbes::vmm {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+std::uint64_t whole_pages(std::uint64_t size) { return (size + 4095) & ~4095ULL; }
+
+}  // namespace
+
 SegmentWindow::~SegmentWindow() {
   for (const FrameStream& guest : guests_) loop_.unwatch(guest.fd());
   for (const auto& [key, shown] : shown_) ::munmap(shown.host, shown.size);
@@ -21,24 +27,36 @@ Gpa SegmentWindow::Shown::address() const {
   return window_at + (slot - GuestMemoryMap::first_free_slot) * window_stride;
 }
 
+Result<void> SegmentWindow::replace_mirror(void* mapped, std::uint64_t size) {
+  if (size > window_stride)
+    return Error{Code::exhausted, "show the mirror to the guest", "it is larger than 4 GiB", ""};
+  if (mirror_ != nullptr) {
+    HOBBES_CHECK(memory_.hide(GuestMemoryMap::first_free_slot));
+    ::munmap(mirror_, mirror_size_);
+    mirror_ = nullptr;
+  }
+  HOBBES_CHECK(memory_.show(GuestMemoryMap::first_free_slot, window_at, size, mapped, true));
+  mirror_ = mapped;
+  mirror_size_ = size;
+  return {};
+}
+
 // The mirror is slot 0 of the window.
 Result<std::optional<SegmentWindow::Place>> SegmentWindow::show_mirror(const std::string& path) {
   const std::optional<Place> unchanged;
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0 || info.st_size == 0) return unchanged;
-  auto size = (static_cast<std::uint64_t>(info.st_size) + 4095) & ~4095ULL;
+  const std::uint64_t size = whole_pages(static_cast<std::uint64_t>(info.st_size));
   if (mirror_ != nullptr && info.st_ino == mirror_inode_ && size == mirror_size_) return unchanged;
   void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (mapped == MAP_FAILED) return unchanged;
-  if (mirror_ != nullptr) {
-    (void)memory_.hide(GuestMemoryMap::first_free_slot);
-    ::munmap(mirror_, mirror_size_);
+  // Memory that the guest still sees must stay mapped.
+  if (auto replaced = replace_mirror(mapped, size); !replaced) {
+    ::munmap(mapped, size);
+    return std::move(replaced).error();
   }
-  mirror_ = mapped;
   mirror_inode_ = info.st_ino;
-  mirror_size_ = size;
-  HOBBES_CHECK(memory_.show(GuestMemoryMap::first_free_slot, window_at, size, mapped, true));
   return std::optional(Place{window_at, size});
 }
 
@@ -79,7 +97,7 @@ Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name
   if (slot >= GuestMemoryMap::slot_limit)
     return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
   HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
-  std::uint64_t size = (access.size() + 4095) & ~4095ULL;
+  const std::uint64_t size = whole_pages(access.size());
   if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
   HOBBES_TRY(host, access.map(0, size));
   Shown out{std::move(access), slot, host, size};
@@ -90,7 +108,7 @@ Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name
   return out;
 }
 
-Json SegmentWindow::place_of(const Shelf::value_type& one) {
+Json SegmentWindow::place_of(const ShownSegments::value_type& one) {
   const auto& [key, shown] = one;
   return {{"name", key.first},
           {"writable", key.second},

@@ -49,14 +49,15 @@ class SegmentWindow {
     std::uint64_t uses = 0;  // how often it was attached
     [[nodiscard]] Gpa address() const;
   };
-  using Shelf =
+  using ShownSegments =
       std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
 
   [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable,
                                           const std::string& attempt) const;
+  Result<void> replace_mirror(void* mapped, std::uint64_t size);
   Result<Json> attach(const Json& request);
   Result<Shown> show_segment(const std::string& name, bool writable, const std::string& attempt);
-  static Json place_of(const Shelf::value_type& one);
+  static Json place_of(const ShownSegments::value_type& one);
   Result<Json> hide(const Json& request);
   Result<Json> answer(const Json& request);
   void connect_bell(const Json& request, Fd stream);
@@ -67,7 +68,7 @@ class SegmentWindow {
   void* mirror_ = nullptr;
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
-  Shelf shown_;
+  ShownSegments shown_;
   DoorbellRelay doorbells_{loop_};
   std::list<FrameStream> guests_;
 };

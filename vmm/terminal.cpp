@@ -14,7 +14,8 @@ namespace hobbes::vmm {
 
 using std::chrono::milliseconds;
 
-// Once, with a reader that does not read; what it misses is in the console log.
+// A reader of the terminal that does not read is waited for this long, once. What it misses is in
+// the console log.
 constexpr milliseconds reader_patience(100);
 
 void make_terminal_raw() {
@@ -24,14 +25,14 @@ void make_terminal_raw() {
   (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
 }
 
-winsize terminal_window() {
+winsize window_size() {
   winsize window{};
   (void)::ioctl(STDIN_FILENO, TIOCGWINSZ, &window);
   return window;
 }
 
-Json window_size() {
-  winsize window = terminal_window();
+Json window_size_json() {
+  winsize window = window_size();
   return {{"height", window.ws_row}, {"width", window.ws_col}};
 }
 

@@ -16,9 +16,9 @@ namespace hobbes::vmm {
 
 /// The terminal is the guest's to interpret; ours hands on bytes.
 void make_terminal_raw();
-winsize terminal_window();
+winsize window_size();
 /// The same as the agent is told it.
-Json window_size();
+Json window_size_json();
 
 /// What a guest prints goes into the console log by lines, and to people as `Shown` says. print()
 /// may be called on any thread, the rest on the loop's.

@@ -261,6 +261,10 @@ std::optional<Kind> kind_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::string Bundle::source_of(const oci::Mount& mount) const {
+  return mount.source.rfind('/', 0) == 0 ? mount.source : path + "/" + mount.source;
+}
+
 std::string Bundle::rootfs() const {
   if (hobbes.host_root) return {};
   return oci.root_path.rfind('/', 0) == 0 ? oci.root_path : path + "/" + oci.root_path;

@@ -94,6 +94,8 @@ struct Bundle {
 
   /// Absolute path of the root file system, empty in host-root mode.
   [[nodiscard]] std::string rootfs() const;
+  /// Absolute path of what a bind mount shows; a relative one is below the bundle's folder.
+  [[nodiscard]] std::string source_of(const oci::Mount& mount) const;
   /// Whether people get a terminal: the process says so, or the image of a guest without an agent.
   [[nodiscard]] bool terminal() const {
     return hobbes.image.terminal || (oci.process && oci.process->terminal);

@@ -96,6 +96,10 @@ MountOptions parse_mount_options(const std::vector<std::string>& options) {
   return out;
 }
 
+bool is_bind(const oci::Mount& mount) {
+  return mount.type == "bind" || mount.type == "none" || parse_mount_options(mount.options).bind;
+}
+
 bool is_id_mapped(const oci::Mount& mount) {
   return !mount.uid_mappings.empty() || !mount.gid_mappings.empty() ||
          parse_mount_options(mount.options).id_mapped;

@@ -21,6 +21,8 @@ struct MountOptions {
   std::vector<std::string> data;                     ///< the rest, for the file system: "size=1m"
   [[nodiscard]] bool read_only() const;
 };
+/// Whether it shows again what is at a place, instead of a file system of its own.
+bool is_bind(const oci::Mount& mount);
 /// Whether the ids of its files are to be mapped (mount_setattr(2), MOUNT_ATTR_IDMAP): by an
 /// option, or since it has mappings.
 bool is_id_mapped(const oci::Mount& mount);

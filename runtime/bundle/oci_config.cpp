@@ -92,7 +92,7 @@ oci::Mount read_mount(const Inspect& at) {
   // mount. Other words that it does not know would be dropped without a notice; the other types
   // hand them to their file system, which refuses them.
   MountOptions options = parse_mount_options(mount.options);
-  const bool bind = options.bind || mount.type == "bind" || mount.type == "none";
+  const bool bind = is_bind(mount);
   if (bind)
     for (const std::string& word : options.data)
       if (word.find('=') == std::string::npos || word.rfind("idmap=", 0) == 0 ||
@@ -397,10 +397,10 @@ std::optional<oci::MemoryPolicy> read_memory_policy(const Inspect& at) {
 
 std::map<std::string, std::string> net_devices(const Inspect& at) {
   std::map<std::string, std::string> out;
-  // As the kernel's dev_valid_name() has it.
+  // As the kernel's dev_valid_name() has it; with a "%d" the kernel would choose a number.
   auto is_name = [](const std::string& name) {
     return !name.empty() && name.size() < 16 && name != "." && name != ".." &&
-           name.find_first_of("/: \t\n\v\f\r") == std::string::npos;
+           name.find_first_of("/:% \t\n\v\f\r") == std::string::npos;
   };
   std::set<std::string> inside;
   at.members([&](const std::string& name, const Inspect& device) {

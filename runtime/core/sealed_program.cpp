@@ -38,12 +38,13 @@ std::string& mounted_file() {
   return path;
 }
 
-// A mount of the file alone, which an installed program never is.
+// A mount of the file alone. A container engine may make one, too, which is not out of reach; ours
+// comes with the variable.
 bool is_read_only_mount(int program) {
   struct statvfs options {};
   struct statx info {};
-  return ::fstatvfs(program, &options) == 0 && (options.f_flag & ST_RDONLY) != 0 &&
-         ::statx(program, "", AT_EMPTY_PATH, 0, &info) == 0 &&
+  return ::getenv(place_variable) != nullptr && ::fstatvfs(program, &options) == 0 &&
+         (options.f_flag & ST_RDONLY) != 0 && ::statx(program, "", AT_EMPTY_PATH, 0, &info) == 0 &&
          (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
@@ -52,8 +53,8 @@ void take_place() {
   ::unsetenv(place_variable);
 }
 
-// Returns where that is not to be had. Its only descriptor is closed by the execution, which takes
-// the mount out of every namespace: nobody can make it writable again.
+// This returns where such a mount cannot be made. Its only descriptor is closed by the execution,
+// which takes the mount out of every namespace: nobody can make it writable again.
 void continue_from_read_only_mount(char** argv, const std::string& file) {
   Fd mount(static_cast<int>(
       ::syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
@@ -108,7 +109,7 @@ Result<void> continue_sealed(char** argv) {
   if (mounted) take_place();
   const std::string file = program_file();
   if (mounted || is_sealed_copy(program.get())) {
-    // It would be the descriptor's number.
+    // fexecve(3) names the process by the descriptor's number.
     (void)::prctl(PR_SET_NAME, file.c_str() + file.rfind('/') + 1);
     return {};
   }

@@ -53,8 +53,8 @@ Result<EnclaveRecord> find(const Globals& globals, const std::string& id) {
   return EnclaveRecord::load(root_of(globals), id);
 }
 
-// Sockets that a service manager gives to this process or to any (sd_listen_fds(3)); conmon and its
-// engines name process 1.
+// Counts the sockets that a service manager has passed to this process (sd_listen_fds(3)).
+// LISTEN_PID may also be 1, since conmon sets that.
 int inherited_sockets() {
   const char* count = ::getenv("LISTEN_FDS");
   const char* process = ::getenv("LISTEN_PID");

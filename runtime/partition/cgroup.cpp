@@ -24,7 +24,7 @@ const std::vector<std::string> used = {"cpuset", "cpu",     "cpuacct", "memory",
 
 // The v2 tree of a hybrid node among the v1 trees. It has no controllers; tools that look there
 // find an enclave's processes.
-constexpr const char* hybrid_name = "unified";
+constexpr const char* unified_tree = "unified";
 
 void pause_briefly() {
   timespec nap{0, 500'000};
@@ -45,8 +45,8 @@ std::uint64_t weight_of_shares(std::uint64_t shares) {
   return 1 + ((shares - 2) * 9999) / 262142;
 }
 
-std::string device_text(std::int64_t major, std::int64_t minor) {
-  return std::to_string(major) + ":" + std::to_string(minor) + " ";
+std::string device_number(std::int64_t major, std::int64_t minor) {
+  return std::to_string(major) + ":" + std::to_string(minor);
 }
 
 std::string rdma_text(const std::string& device, const oci::RdmaLimit& limit) {
@@ -81,16 +81,16 @@ CgroupLayout CgroupLayout::parse(const std::string& mountinfo, const Files& file
     auto controllers = files.read(unified + "/cgroup.controllers");
     if (controllers) layout.v2 = unified;
   }
-  if (!unified.empty() && !layout.v1.empty()) layout.v1.emplace(hybrid_name, unified);
+  if (!unified.empty() && !layout.v1.empty()) layout.v1.emplace(unified_tree, unified);
   return layout;
 }
 
 Result<CgroupLayout> CgroupLayout::detect(const Files& files) {
   HOBBES_TRY(text, files.read("/proc/self/mountinfo"));
   CgroupLayout layout = parse(text, files);
-  // There a user may only move his processes between groups whose common ancestor is his, too; the
-  // tree limits nothing anyway.
-  if (::geteuid() != 0) layout.v1.erase(hybrid_name);
+  // In the unified tree a user may only move his processes between groups whose common ancestor is
+  // his, too; the tree limits nothing anyway.
+  if (::geteuid() != 0) layout.v1.erase(unified_tree);
   return layout;
 }
 
@@ -246,18 +246,16 @@ Result<void> Cgroup::apply_v1(const oci::Resources& r) const {
     HOBBES_CHECK(write("cpu", "cpu.rt_runtime_us", std::to_string(*r.realtime_runtime)));
   for (const auto& [size, limit] : r.hugepages)
     HOBBES_CHECK(write("hugetlb", "hugetlb." + size + ".limit_in_bytes", std::to_string(limit)));
-  if (r.block_weight) {
-    // The file's name depends on the scheduler of the disks.
-    bool bfq = files_->exists(directory("blkio") + "/blkio.bfq.weight");
-    HOBBES_CHECK(
-        write("blkio", bfq ? "blkio.bfq.weight" : "blkio.weight", std::to_string(*r.block_weight)));
-  }
+  // The file's name depends on the scheduler of the disks.
+  const bool bfq = files_->exists(directory("blkio") + "/blkio.bfq.weight");
+  const std::string weight = bfq ? "blkio.bfq.weight" : "blkio.weight";
+  if (r.block_weight) HOBBES_CHECK(write("blkio", weight, std::to_string(*r.block_weight)));
   for (const oci::BlockWeight& one : r.block_weights)
-    HOBBES_CHECK(write("blkio", "blkio.bfq.weight_device",
-                       device_text(one.major, one.minor) + std::to_string(one.weight)));
+    HOBBES_CHECK(write("blkio", weight + "_device",
+                       device_number(one.major, one.minor) + " " + std::to_string(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
     HOBBES_CHECK(write("blkio", "blkio.throttle." + limit.name,
-                       device_text(limit.major, limit.minor) + std::to_string(limit.rate)));
+                       device_number(limit.major, limit.minor) + " " + std::to_string(limit.rate)));
   for (const auto& [device, limit] : r.rdma)
     HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));
   for (const auto& [file, unused] : r.unified)
@@ -313,10 +311,11 @@ Result<void> Cgroup::apply_v2(const oci::Resources& r) const {
   const std::string weights = bfq ? "io.bfq.weight" : "io.weight";
   if (r.block_weight) HOBBES_CHECK(write("io", weights, scaled(*r.block_weight)));
   for (const oci::BlockWeight& one : r.block_weights)
-    HOBBES_CHECK(write("io", weights, device_text(one.major, one.minor) + scaled(one.weight)));
+    HOBBES_CHECK(
+        write("io", weights, device_number(one.major, one.minor) + " " + scaled(one.weight)));
   for (const oci::BlockLimit& limit : r.block_limits)
     HOBBES_CHECK(write("io", "io.max",
-                       device_text(limit.major, limit.minor) + limit.v2 + "=" +
+                       device_number(limit.major, limit.minor) + " " + limit.v2 + "=" +
                            (limit.rate == 0 ? std::string("max") : std::to_string(limit.rate))));
   for (const auto& [device, limit] : r.rdma)
     HOBBES_CHECK(write("rdma", "rdma.max", rdma_text(device, limit)));

@@ -13,7 +13,7 @@ TEST(TypeScript, AGeneratedClientMakesUsesAndDeletesAnEnclave) {
   Outcome outcome =
       node.run({source + "/tests/conformance/typescript/run", source + "/api/openapi.yaml",
                 node.run_folder() + "/api.sock", bundle},
-               180);
+               280);
   if (WIFEXITED(outcome.wait_status) && WEXITSTATUS(outcome.wait_status) == 77)
     GTEST_SKIP() << outcome.err;
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;

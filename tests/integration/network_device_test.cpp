@@ -61,6 +61,16 @@ TEST_F(NetworkDevice, ComesBackWhenTheEnclaveDoesNotComeToBe) {
   EXPECT_NE(::if_nametoindex(name.c_str()), 0U);
 }
 
+// The kernel would move it first and only then see that it cannot have the name.
+TEST_F(NetworkDevice, StaysWhereItsNewNameIsTaken) {
+  Outcome outcome =
+      node.run({"hobbes-run", "create", "--bundle", bundle("t", {{name, {{"name", "lo"}}}}), "n3"});
+  EXPECT_NE(outcome.wait_status, 0);
+  EXPECT_NE(outcome.err.find("lo"), std::string::npos) << outcome.err;
+  std::string there = node.good({"ip", "-o", "address", "show", "dev", name});
+  EXPECT_NE(there.find("10.99.7.1/24"), std::string::npos) << there;
+}
+
 TEST_F(NetworkDevice, IsRefusedWithoutANetworkNamespaceAndByNamesThatAreNone) {
   auto refused = [&](const Json& patch) {
     return node.run({"hobbes-run", "validate", "--bundle", node.bundle("v", "true", patch)})
@@ -68,7 +78,7 @@ TEST_F(NetworkDevice, IsRefusedWithoutANetworkNamespaceAndByNamesThatAreNone) {
   };
   Json spaces = {{{"type", "mount"}}, {{"type", "uts"}}, {{"type", "network"}}};
   EXPECT_TRUE(refused({{"linux", {{"netDevices", {{name, Json::object()}}}}}}));
-  for (const char* wrong : {"a/b", "..", "a name", "sixteen-letters-"}) {
+  for (const char* wrong : {"a/b", "..", "a name", "eth%d", "sixteen-letters-"}) {
     EXPECT_TRUE(
         refused({{"linux", {{"namespaces", spaces}, {"netDevices", {{name, {{"name", wrong}}}}}}}}))
         << wrong;

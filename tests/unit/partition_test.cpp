@@ -161,6 +161,9 @@ TEST(Cgroup, AWeightMayBeOfOneDevice) {
   CgroupLayout layout;
   layout.v1 = {{"blkio", "/cg/blkio"}};
   ASSERT_TRUE(Cgroup(layout, "/x", files).apply(resources));
+  EXPECT_EQ(files.files["/cg/blkio/x/blkio.weight_device"], "7:3 500");
+  files.files["/cg/blkio/x/blkio.bfq.weight"] = "";
+  ASSERT_TRUE(Cgroup(layout, "/x", files).apply(resources));
   EXPECT_EQ(files.files["/cg/blkio/x/blkio.bfq.weight_device"], "7:3 500");
   layout = {};
   layout.v2 = "/cg";

@@ -123,24 +123,30 @@ class NamespaceVisit {
  public:
   static Result<NamespaceVisit> enter(const oci::Namespace& space) {
     NamespaceVisit out;
-    out.flag_ = static_cast<int>(namespace_flag(space.type));
+    out.kind_ = static_cast<int>(namespace_flag(space.type));
     out.own_.reset(
         ::open(("/proc/self/ns/" + namespace_file(space.type)).c_str(), O_RDONLY | O_CLOEXEC));
     Fd wanted(::open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!wanted || !out.own_ || ::setns(wanted.get(), out.flag_) != 0)
+    if (!wanted || !out.own_ || ::setns(wanted.get(), out.kind_) != 0)
       return os_error("join the " + space.type + " namespace " + space.path, errno);
     return out;
   }
   NamespaceVisit(NamespaceVisit&&) = default;
-  NamespaceVisit& operator=(NamespaceVisit&&) = default;
-  ~NamespaceVisit() {
-    if (own_) (void)::setns(own_.get(), flag_);
+  NamespaceVisit& operator=(NamespaceVisit&&) = delete;
+  ~NamespaceVisit() { (void)leave(); }
+  /// The process that was born here does not go back.
+  void stay() { own_.reset(); }
+  Result<void> leave() {
+    Fd own = std::move(own_);
+    if (own && ::setns(own.get(), kind_) != 0)
+      return os_error("return from a namespace of the enclave's", errno);
+    return {};
   }
 
  private:
   NamespaceVisit() = default;
   Fd own_;
-  int flag_ = 0;
+  int kind_ = 0;  // CLONE_NEW*
 };
 
 pid_t clone_with(unsigned long flags) {
@@ -148,6 +154,29 @@ pid_t clone_with(unsigned long flags) {
   args.flags = flags;
   args.exit_signal = SIGCHLD;
   return static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+}
+
+// A process that is born in namespaces of others; 0 in it.
+Result<pid_t> clone_into(const std::vector<oci::Namespace>& spaces, unsigned long flags) {
+  std::vector<NamespaceVisit> visits;
+  for (const oci::Namespace& space : spaces) {
+    HOBBES_TRY(visit, NamespaceVisit::enter(space));
+    visits.push_back(std::move(visit));
+  }
+  const pid_t child = clone_with(flags);
+  const int error = errno;
+  if (child == 0) {
+    for (NamespaceVisit& visit : visits) visit.stay();
+    return child;
+  }
+  Result<void> left;
+  for (; !visits.empty(); visits.pop_back())
+    if (auto done = visits.back().leave(); !done) left = std::move(done);
+  if (child > 0 && left) return child;
+  if (child < 0) return os_error("make the enclave process", error, "see `hobbes-run features`");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  return std::move(left).error();
 }
 
 // fork() into namespaces of a running process, with a chosen pid there if wanted. The caller may
@@ -248,11 +277,9 @@ Result<void> clone_sources(const Bundle& bundle, bool own_users,
   for (std::size_t i = 0; i < bundle.oci.mounts.size(); ++i) {
     const oci::Mount& mount = bundle.oci.mounts[i];
     const MountOptions options = parse_mount_options(mount.options);
-    const bool mapped = is_id_mapped(mount), bind = options.bind || mount.type == "bind";
-    if (!mapped && !(own_users && bind && ::geteuid() == 0)) continue;
-    const std::string source =
-        mount.source.rfind('/', 0) == 0 ? mount.source : bundle.path + "/" + mount.source;
-    HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, source, options.recursive));
+    const bool mapped = is_id_mapped(mount);
+    if (!mapped && !(own_users && is_bind(mount) && ::geteuid() == 0)) continue;
+    HOBBES_TRY(cloned, Mount::clone(AT_FDCWD, bundle.source_of(mount), options.recursive));
     if (mapped) {
       HOBBES_TRY(users, user_namespace_of(mount, bundle.oci.linux_));
       HOBBES_CHECK(cloned.map_ids(users, options.recursive_id_map,
@@ -363,7 +390,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
                  {},
                  std::nullopt};
   if (own_users && ::geteuid() == 0 && !oci.linux_.devices.empty()) {
-    HOBBES_TRY(devices, make_devices(oci.linux_));
+    HOBBES_TRY(devices, make_listed_devices(oci.linux_));
     plan.rootfs.devices = std::move(devices);
   }
   HOBBES_CHECK(clone_sources(bundle, own_users, plan.rootfs.cloned));
@@ -401,22 +428,14 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   if (!pair) return undone(std::move(pair).error());
   plan.sync = std::move(pair->second);
 
-  {
-    std::vector<NamespaceVisit> visits;
-    for (const oci::Namespace& space : born_in) {
-      auto visit = NamespaceVisit::enter(space);
-      if (!visit) return undone(std::move(visit).error());
-      visits.push_back(std::move(*visit));
-    }
-    child = clone_with(flags);
-  }
+  auto born = clone_into(born_in, flags);
+  if (!born) return undone(std::move(born).error());
+  child = *born;
   if (child == 0) {
     pair->first.reset();
     plan.state = record.state();
     run_init(plan);
   }
-  if (child < 0)
-    return undone(os_error("make the enclave process", errno, "see `hobbes-run features`"));
   plan.sync.reset();
   plan.start.reset();
   plan.agent.socket.reset();

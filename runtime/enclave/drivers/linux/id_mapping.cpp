@@ -67,11 +67,13 @@ Result<Fd> make_user_namespace(const IdMaps& uids, const IdMaps& gids) {
   clone_args args{};
   args.flags = CLONE_NEWUSER;
   args.exit_signal = SIGCHLD;
+  const pid_t maker = ::getpid();
   auto holder = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
-  if (holder ==
-      0) {  // lives as long as the namespace has no descriptor yet, and no longer than its maker
+  // The holder lives until the namespace has a descriptor, and no longer than its maker.
+  if (holder == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (;;) ::pause();
+    while (::getppid() == maker) ::pause();
+    ::_exit(0);
   }
   if (holder < 0) return os_error("make a user namespace", errno);
   auto take = [&]() -> Result<Fd> {
@@ -83,7 +85,8 @@ Result<Fd> make_user_namespace(const IdMaps& uids, const IdMaps& gids) {
   };
   auto taken = take();
   ::kill(holder, SIGKILL);
-  ::waitpid(holder, nullptr, 0);
+  while (::waitpid(holder, nullptr, 0) < 0 && errno == EINTR) {
+  }
   return taken;
 }
 

@@ -46,6 +46,12 @@ ifaddrmsg address_of(const Rtnetlink::Address& address) {
   return out;
 }
 
+Error refusal(const char* attempt, int error) {
+  Error out = os_error(attempt, error);
+  if (error == ENODEV) out.code = Code::not_found;
+  return out;
+}
+
 // Calls `visit` with each attribute behind the fixed part of a message.
 template <class Visit>
 void each_attribute(const std::vector<char>& in, std::size_t fixed, Visit visit) {
@@ -102,7 +108,7 @@ Result<std::vector<Rtnetlink::Address>> Rtnetlink::ask(std::vector<char> request
         if (answer.nlmsg_type == NLMSG_ERROR) {
           int error = 0;
           std::memcpy(&error, buffer.data() + at + NLMSG_HDRLEN, sizeof error);
-          if (error != 0) return os_error(attempt, -error);
+          if (error != 0) return refusal(attempt, -error);
           return out;
         }
         out.emplace_back(buffer.begin() + static_cast<std::ptrdiff_t>(at),
@@ -117,10 +123,12 @@ Result<unsigned> Rtnetlink::index_of(const std::string& device) {
   auto request = message(RTM_GETLINK, link_of(0));
   add_attribute(request, IFLA_IFNAME, device.c_str(), device.size() + 1);
   auto answer = ask(std::move(request), false);
-  if (!answer || answer->empty())
-    return Error{Code::not_found, "find network device " + device,
-                 answer ? "the kernel does not tell" : answer.error().cause,
-                 "see `ip link` for the devices there are"};
+  if (answer && answer->empty()) answer = refusal("tell a device", ENODEV);
+  if (!answer) {
+    Error error = std::move(answer).error().within("find network device " + device);
+    if (error.code == Code::not_found) error.remedy = "see `ip link` for the devices there are";
+    return error;
+  }
   ifinfomsg link{};
   std::memcpy(&link, answer->front().data() + NLMSG_HDRLEN, sizeof link);
   return static_cast<unsigned>(link.ifi_index);
@@ -193,8 +201,13 @@ Result<void> MovedDevices::move_one(const std::string& name, const std::string& 
   HOBBES_TRY(index, ours_.index_of(name));
   HOBBES_TRY(up, ours_.is_up(index));
   HOBBES_TRY(addresses, ours_.addresses(index));
-  HOBBES_CHECK(ours_.move(index, there_, inside));
+  // The kernel moves first and renames then: with a name that is taken the device would be there
+  // under the old one.
+  if (theirs_.index_of(inside))
+    return Error{Code::exists, "name it " + inside, "the enclave has a device of that name",
+                 "give another name in linux.netDevices"};
   back_.push_back({name, inside, up});
+  HOBBES_CHECK(ours_.move(index, there_, inside));
   HOBBES_TRY(arrived, theirs_.index_of(inside));
   for (const Rtnetlink::Address& address : addresses)
     HOBBES_CHECK(theirs_.add_address(arrived, address));
@@ -204,7 +217,8 @@ Result<void> MovedDevices::move_one(const std::string& name, const std::string& 
 MovedDevices::~MovedDevices() {
   for (auto one = back_.rbegin(); one != back_.rend(); ++one) {
     auto index = theirs_.index_of(one->inside);
-    if (!index) continue;
+    if (!index) index = theirs_.index_of(one->name);
+    if (!index) continue;  // it has not left
     auto addresses = theirs_.addresses(*index);
     if (!theirs_.move(*index, here_, one->name)) continue;
     auto returned = ours_.index_of(one->name);

@@ -27,7 +27,7 @@ class Rtnetlink {
   Result<std::vector<Address>> addresses(unsigned index);
   Result<void> add_address(unsigned index, const Address& address);
   Result<void> set_up(unsigned index);
-  /// To another namespace, where it has a new name. Errors: Code::exists, the name is taken there.
+  /// To another namespace, where it has a new name, which must be free there.
   Result<void> move(unsigned index, const Fd& network_namespace, const std::string& name);
 
  private:
@@ -37,7 +37,7 @@ class Rtnetlink {
   unsigned sequence_ = 0;
 };
 
-/// Devices in the network namespace of an enclave that is not complete yet: they come back, with
+/// Devices in the network namespace of an enclave process that is being made: they come back, with
 /// their names and addresses, when this ends before keep(). Without that the kernel would destroy
 /// virtual ones with the namespace. Move-only.
 class MovedDevices {

@@ -83,16 +83,17 @@ Result<void> copy_folder(int from, int to) {
   return {};
 }
 
+mode_t format_of(char type) { return type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR; }
+
 bool is_device(const struct stat& info, char type, unsigned major, unsigned minor) {
-  mode_t format = type == 'b' ? S_IFBLK : type == 'p' ? S_IFIFO : S_IFCHR;
-  return (info.st_mode & S_IFMT) == format &&
+  return (info.st_mode & S_IFMT) == format_of(type) &&
          (type == 'p' || info.st_rdev == makedev(major, minor));
 }
 
 Result<void> make_node(const Fd& parent, const std::string& name, const oci::Device& d) {
-  mode_t type = d.type == 'b' ? S_IFBLK : d.type == 'p' ? S_IFIFO : S_IFCHR;
   mode_t umask_before = ::umask(0);
-  int rc = ::mknodat(parent.get(), name.c_str(), type | d.mode, makedev(d.major, d.minor));
+  int rc =
+      ::mknodat(parent.get(), name.c_str(), format_of(d.type) | d.mode, makedev(d.major, d.minor));
   int error = errno;
   ::umask(umask_before);
   return rc == 0 ? Result<void>() : os_error("make device " + d.path, error);
@@ -152,7 +153,7 @@ class RootfsBuilder {
                                 [&](const oci::Device& device) { return device.path == d.path; });
       if (!listed) HOBBES_CHECK(make_device({d.path, 'c', d.major, d.minor, 0666, 0, 0}));
     }
-    HOBBES_CHECK(own_devices(own));
+    HOBBES_CHECK(listed_devices(own));
     if (request_.bundle->oci.process->terminal)
       HOBBES_CHECK(target("/dev/console", true));  // a place for the terminal, made in time
     HOBBES_TRY(dev, target("/dev", false));
@@ -213,7 +214,7 @@ class RootfsBuilder {
     MountOptions options = parse_mount_options(m.options);
     if (takes_label(m.type)) add_label(options);
     if (m.type == "cgroup" || m.type == "cgroup2") return mount_cgroup(m, options);
-    if (options.bind || m.type == "bind" || m.type == "none") return mount_bind(m, options, number);
+    if (is_bind(m)) return mount_bind(m, options, number);
     const std::string what = m.type + " at " + m.destination;
     const bool kernels = m.type == "proc" || m.type == "sysfs";
     HOBBES_TRY(at, kernels ? open_plain(m.destination) : target(m.destination, false));
@@ -248,18 +249,18 @@ class RootfsBuilder {
     return type == "tmpfs" || type == "devpts" || type == "ramfs";
   }
 
+  [[nodiscard]] const std::string& label() const { return request_.bundle->oci.linux_.mount_label; }
+
   void add_label(MountOptions& options) const {
-    const std::string& label = request_.bundle->oci.linux_.mount_label;
-    if (!label.empty()) options.data.push_back("context=" + label);
+    if (!label().empty()) options.data.push_back("context=" + label());
   }
 
   // Message queues take no context as an option.
   Result<void> label_root(const Mount& made, const std::string& what) const {
-    const std::string& label = request_.bundle->oci.linux_.mount_label;
-    if (label.empty()) return {};
+    if (label().empty()) return {};
     const std::string path = "/proc/self/fd/" + std::to_string(made.root().get());
-    if (::setxattr(path.c_str(), "security.selinux", label.c_str(), label.size() + 1, 0) != 0)
-      return os_error("give the SELinux context " + label + " to " + what, errno);
+    if (::setxattr(path.c_str(), "security.selinux", label().c_str(), label().size() + 1, 0) != 0)
+      return os_error("give the SELinux context " + label() + " to " + what, errno);
     return {};
   }
 
@@ -275,9 +276,8 @@ class RootfsBuilder {
   }
 
   Result<void> mount_bind(const oci::Mount& m, const MountOptions& options, std::size_t number) {
-    std::string source = m.source;
-    if (source.empty() || source.front() != '/') source = request_.bundle->path + "/" + source;
-    const std::string what = m.source + " at " + m.destination;
+    const std::string source = request_.bundle->source_of(m),
+                      what = m.source + " at " + m.destination;
     if (!may_cover(m.destination))
       return Error{Code::denied, "mount " + what,
                    "it would cover a part of /proc that the kernel is asked by",
@@ -322,7 +322,7 @@ class RootfsBuilder {
 
   // Devices that were made outside of the user namespace are mounts of their own file system, which
   // is out of sight again afterwards.
-  Result<void> own_devices(const std::vector<oci::Device>& own) {
+  Result<void> listed_devices(const std::vector<oci::Device>& own) {
     if (!request_.devices) {
       for (const oci::Device& d : own) HOBBES_CHECK(make_device(d));
       return {};
@@ -648,7 +648,7 @@ Result<void> Rootfs::finish() {
   return set_mount_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, false, "the root");
 }
 
-Result<Mount> make_devices(const oci::Linux& linux_) {
+Result<Mount> make_listed_devices(const oci::Linux& linux_) {
   MountOptions options;
   options.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
   options.data = {"mode=755"};

@@ -67,7 +67,7 @@ class Rootfs {
 
 /// The devices of a bundle in a file system of their own, with owners as the user namespace maps
 /// them. For root of the node. Errors: Code::invalid, an owner that is not mapped.
-Result<Mount> make_devices(const oci::Linux& linux_);
+Result<Mount> make_listed_devices(const oci::Linux& linux_);
 
 /// Kernel parameters, in the namespaces of the calling process.
 Result<void> set_parameters(const ProcFs& proc, const oci::Config& oci);

@@ -11,7 +11,7 @@
 namespace hobbes {
 
 /// Refuses a label that no security module of this kernel would enforce, before anything is taken.
-/// "unconfined" asks AppArmor for nothing. Errors: Code::unsupported, which names the field.
+/// "unconfined" needs no AppArmor. Errors: Code::unsupported, which names the field.
 Result<void> check_security_labels(const oci::Process& process, const std::string& mount_label,
                                    const Files& files = Files::system());
 

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "bundle/mount_options.h"
 #include "core/file.h"
 #include "core/paths.h"
 #include "core/size.h"
@@ -277,13 +278,13 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   std::vector<SharedFile> files;
   for (const oci::Mount& mount : bundle.oci.mounts) {
     MountOptions options = parse_mount_options(mount.options);
-    bool shared = is_shared(mount), read_only = options.read_only();
+    bool shared = is_bind(mount), read_only = options.read_only();
     if (is_the_guests(mount.destination) || (!shared && !plan.agent)) continue;
     std::string data;
     for (const std::string& option : options.data) data += (data.empty() ? "" : ",") + option;
     Json one = {{"type", mount.type}, {"source", mount.source}, {"data", data}};
     if (shared) {
-      std::string path = source_of(bundle, mount);
+      std::string path = bundle.source_of(mount);
       auto folder = is_folder(path);
       if (!folder) return std::move(folder.error()).within(attempt);
       if (*folder) {

@@ -114,15 +114,6 @@ bool is_the_guests(const std::string& destination) {
   return destination == "/run" || destination == "/";
 }
 
-bool is_shared(const oci::Mount& mount) {
-  return mount.type == "bind" || parse_mount_options(mount.options).bind;
-}
-
-std::string source_of(const Bundle& bundle, const oci::Mount& mount) {
-  return !mount.source.empty() && mount.source.front() == '/' ? mount.source
-                                                              : bundle.path + "/" + mount.source;
-}
-
 Result<bool> is_folder(const std::string& source) {
   struct stat info {};
   if (::stat(source.c_str(), &info) != 0)
@@ -136,8 +127,8 @@ Result<void> make_mount_points(const Bundle& bundle) {
   for (const oci::Mount& mount : bundle.oci.mounts) {
     if (is_the_guests(mount.destination)) continue;
     bool folder = true;
-    if (is_shared(mount)) {
-      HOBBES_TRY(found, is_folder(source_of(bundle, mount)));
+    if (is_bind(mount)) {
+      HOBBES_TRY(found, is_folder(bundle.source_of(mount)));
       folder = found;
     }
     HOBBES_CHECK(open_target(bundle.rootfs(), mount.destination, !folder));

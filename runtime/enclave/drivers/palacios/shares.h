@@ -25,10 +25,6 @@ Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& s
 /// Places that the agent makes before anything else runs; hiding them would hide what it and the
 /// guest's programs stand on.
 bool is_the_guests(const std::string& destination);
-/// Whether it shows something of the node, which stands at source_of(): a folder, or else a file.
-/// Errors: Code::not_found.
-bool is_shared(const oci::Mount& mount);
-std::string source_of(const Bundle& bundle, const oci::Mount& mount);
 Result<bool> is_folder(const std::string& source);
 /// In the root folder itself, as for containers: it may be read-only once it is the guest's.
 Result<void> make_mount_points(const Bundle& bundle);
