@@ -10,7 +10,7 @@ namespace hobbes::vmm {
 
 using std::chrono::milliseconds;
 
-// How long whoever asked for the start may take to connect and hear why it failed.
+// The client that asked for the start may take this long to connect and to hear why it failed.
 constexpr milliseconds failure_patience(1000);
 
 ControlServer::~ControlServer() {

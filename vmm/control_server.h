@@ -29,7 +29,7 @@ class ControlServer {
   ~ControlServer();
 
   Result<void> begin();
-  /// The guest has started: whoever waits for that is told.
+  /// The guest has started: the clients that wait for that are told.
   void started();
   /// The guest will never start: tells those who wait, and for one second those who come to ask,
   /// since the one that asked for the start connects about now.

@@ -1,4 +1,4 @@
-// Waking whoever polls, from any thread (eventfd(2)).
+// An event that one thread signals and another polls for (eventfd(2)).
 #pragma once
 #include <sys/eventfd.h>
 #include <unistd.h>

@@ -658,7 +658,7 @@ Result<Mount> make_listed_devices(const oci::Linux& linux_) {
     for (const oci::IdMapping& map : maps)
       if (id >= map.container_id && id - map.container_id < map.size)
         return map.host_id + (id - map.container_id);
-    // The node's root stays the owner where nobody else is named and the namespace has no root.
+    // A device whose bundle names no owner belongs to root of the node if root is not mapped.
     return id == 0 ? std::optional<std::uint32_t>(0) : std::nullopt;
   };
   for (std::size_t i = 0; i < linux_.devices.size(); ++i) {
