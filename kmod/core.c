@@ -217,6 +217,23 @@ void cores_halt(struct enclave *enclave)
 	preempt_enable();
 }
 
+bool cores_ring(struct enclave *enclave, u32 apic_id, u32 vector)
+{
+	unsigned int cpu;
+	bool found = false;
+
+	preempt_disable();
+	for_each_cpu(cpu, &owned) {
+		if (READ_ONCE(owner_of[cpu]) != enclave || apic_of[cpu] != apic_id)
+			continue;
+		send(apic_id, APIC_DM_FIXED | vector);
+		found = true;
+		break;
+	}
+	preempt_enable();
+	return found;
+}
+
 int core_signal(struct enclave *enclave, const struct hobbes_kmod_signal *request)
 {
 	struct core *core = core_of_cpu(enclave, request->cpu);

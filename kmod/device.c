@@ -28,6 +28,7 @@ union request {
 	struct hobbes_kmod_doorbell doorbell;
 	struct hobbes_kmod_pin pin;
 	struct hobbes_kmod_state state;
+	struct hobbes_kmod_view view;
 };
 
 static void tell_state(struct enclave *enclave, struct hobbes_kmod_state *state)
@@ -108,6 +109,8 @@ static long enclave_request(struct enclave *enclave, unsigned int command, union
 		return pin_take(enclave, &request->pin);
 	case HOBBES_IOC_UNPIN:
 		return pin_return(enclave, &request->pin);
+	case HOBBES_IOC_VIEW:
+		return view_make(enclave, &request->view);
 	}
 	return -ENOTTY;
 }

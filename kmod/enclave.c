@@ -68,7 +68,7 @@ static void enclave_free(struct enclave *enclave)
 	mutex_lock(&enclaves_lock);
 	list_del(&enclave->link);
 	mutex_unlock(&enclaves_lock);
-	kfree(enclave);
+	kvfree(enclave);
 }
 
 static void enclave_teardown(struct work_struct *work)
@@ -94,6 +94,10 @@ static void enclave_teardown(struct work_struct *work)
 		mutex_unlock(&enclave->lock);
 		return;
 	}
+	/* Views are no claims: they come and go with processes. Nobody looks at memory that is
+	 * about to change its owner.
+	 */
+	views_release(enclave);
 	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link) {
 		switch (claim->kind) {
 		case CLAIM_CORE:
@@ -118,12 +122,13 @@ static void enclave_teardown(struct work_struct *work)
 
 struct enclave *enclave_new(struct file *file)
 {
-	struct enclave *enclave = kzalloc(sizeof(*enclave), GFP_KERNEL);
+	struct enclave *enclave = kvzalloc(sizeof(*enclave), GFP_KERNEL);
 
 	if (!enclave)
 		return NULL;
 	mutex_init(&enclave->lock);
 	init_rwsem(&enclave->claims_lock);
+	spin_lock_init(&enclave->views_lock);
 	INIT_LIST_HEAD(&enclave->claims);
 	INIT_WORK(&enclave->teardown, enclave_teardown);
 	enclave->mapping = file->f_mapping;
@@ -138,6 +143,7 @@ struct enclave *enclave_new(struct file *file)
 void enclave_close(struct enclave *enclave)
 {
 	if (list_empty(&enclave->claims)) {
+		views_release(enclave);
 		identity_free(enclave->identity);
 		enclave_free(enclave);
 		return;

@@ -100,6 +100,21 @@ void extent_release(struct enclave *enclave, struct extent *extent)
 	kfree(extent);
 }
 
+void *enclave_memory(struct enclave *enclave, u64 address, u64 size)
+{
+	struct claim *claim;
+
+	list_for_each_entry(claim, &enclave->claims, link) {
+		const struct extent *extent = container_of(claim, struct extent, claim);
+
+		if (claim->kind == CLAIM_EXTENT && address >= extent->address &&
+		    address - extent->address < extent->size &&
+		    size <= extent->size - (address - extent->address))
+			return extent_memory(extent) + (address - extent->address);
+	}
+	return NULL;
+}
+
 static vm_fault_t extent_fault(struct vm_fault *fault)
 {
 	struct enclave *enclave = fault->vma->vm_private_data;
@@ -160,4 +175,9 @@ void status_set_doorbell(const struct extent *base, u64 value)
 	struct hobbes_status *status = extent_memory(base);
 
 	WRITE_ONCE(status->doorbell, value);
+}
+
+struct hobbes_view_table *view_table(const struct extent *base)
+{
+	return extent_memory(base) + HOBBES_VIEWS_OFFSET;
 }

@@ -10,8 +10,10 @@
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/seq_file.h>
+#include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
+#include "abi/forward.h"
 #include "abi/kitten.h"
 #include "abi/kmod.h"
 
@@ -87,6 +89,8 @@ struct enclave {
 		*base; /* the extent the cores were booted in; its first page is the status page */
 	struct identity *identity; /* the page tables they start in */
 	struct doorbell *doorbell;
+	spinlock_t views_lock;
+	struct view *views[HOBBES_VIEWS]; /* those whose proxies live */
 	u64 rings;
 	atomic_t reason; /* enum hobbes_kmod_reason */
 	bool quarantined;
@@ -105,6 +109,10 @@ void enclaves_exit(void);
 void claim_add(struct enclave *enclave, struct claim *claim, enum claim_kind kind);
 void claim_remove(struct enclave *enclave, struct claim *claim);
 struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot);
+/* Where this kernel sees `size` bytes of an extent of the enclave; NULL: they are none of its.
+ * Under claims_lock.
+ */
+void *enclave_memory(struct enclave *enclave, u64 address, u64 size);
 int slot_take(struct enclave *enclave, u32 *slot);
 /* No core of the enclave can still use what is in this slot: none runs, or its kernel said so in
  * the status page.
@@ -131,6 +139,7 @@ struct extent *extent_in_slot(struct enclave *enclave, u32 slot);
 void status_clear_released(const struct extent *base, u32 slot);
 bool status_is_released(const struct extent *base, u32 slot);
 void status_set_doorbell(const struct extent *base, u64 value);
+struct hobbes_view_table *view_table(const struct extent *base);
 
 /* core.c */
 int core_take(struct enclave *enclave, struct hobbes_kmod_core *request);
@@ -146,6 +155,8 @@ void identity_free(struct identity *identity);
  * is still to be had.
  */
 void cores_halt(struct enclave *enclave);
+/* Interrupts a core of the enclave, from any context. False: it has none with that APIC id. */
+bool cores_ring(struct enclave *enclave, u32 apic_id, u32 vector);
 int cores_init(ulong trampoline);
 void cores_exit(void);
 
@@ -155,6 +166,13 @@ void doorbell_release(struct enclave *enclave, struct doorbell *doorbell);
 void doorbell_publish(struct enclave *enclave);
 int doorbells_init(void);
 void doorbells_exit(void);
+
+/* view.c */
+int view_make(struct enclave *enclave, struct hobbes_kmod_view *request);
+/* Wakes the proxies that its kernel has work for. False: there was none. From interrupts. */
+bool views_rung(struct enclave *enclave);
+/* No process sees any of its memory any more. */
+void views_release(struct enclave *enclave);
 
 /* pin.c */
 int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request);

@@ -1,4 +1,4 @@
-/* What Linux and a co-kernel share, version 2: the status page, the boot parameters, and the
+/* What Linux and a co-kernel share, version 3: the status page, the boot parameters, and the
  * messages of its command channel. C11-clean; no libc. Document: docs/KITTEN.md. A change of this
  * file is a change of the format: raise the version with it.
  *
@@ -8,6 +8,7 @@
  *     +64 KiB   console ring                    64 KiB    (abi/ring.h)
  *     +128 KiB  request ring, Linux to kernel   64 KiB
  *     +192 KiB  reply ring, kernel to Linux     64 KiB
+ *     +256 KiB  view table                      68 KiB    (abi/forward.h)
  *     +2 MiB    the kernel image
  */
 #ifndef HOBBES_ABI_KITTEN_H
@@ -28,7 +29,7 @@ extern "C" {
 
 #define HOBBES_BOOT_MAGIC 0x746f6f422d62624fULL   /* "Obb-Boot" */
 #define HOBBES_STATUS_MAGIC 0x746174532d62624fULL /* "Obb-Stat" */
-#define HOBBES_KITTEN_VERSION 2
+#define HOBBES_KITTEN_VERSION 3
 
 #define HOBBES_BOOT_OFFSET 0x1000ULL
 #define HOBBES_CONSOLE_OFFSET 0x10000ULL
@@ -98,6 +99,8 @@ struct hobbes_boot {
   uint64_t image, image_size; /* physical, bytes loaded (the kernel's own bss included) */
   uint64_t tsc_khz;
   uint64_t wall_ns, wall_tsc; /* CLOCK_REALTIME and the time stamp counter at one instant */
+  uint64_t monotonic_ns;      /* CLOCK_MONOTONIC at that instant */
+  uint64_t xcr0;              /* the processor's extended states that Linux uses; 0: unknown */
   uint64_t enclave;           /* id in the NIS, 0: none */
   uint32_t cores, extents;
   uint32_t x2apic;

@@ -1,12 +1,12 @@
-/* The character device of hobbes.ko, version 1: what user space may ask of the co-kernel module.
+/* The character device of hobbes.ko, version 2: what user space may ask of the co-kernel module.
  * C11-clean; no libc. Document: docs/KMOD.md. A change of this file is a change of the format:
  * raise the version and the document with it.
  *
- * Five nouns. A *pool* is memory that Linux has given up. An open descriptor is an *enclave*: the
+ * Six nouns. A *pool* is memory that Linux has given up. An open descriptor is an *enclave*: the
  * ordered list of what it has claimed, undone in reverse when the last copy of the descriptor is
  * closed. An *extent* is a piece of the pool, a *pin* is Linux's memory made visible to the
- * enclave, a *doorbell* is an interrupt in one of the two directions. Cores are claims of an
- * enclave.
+ * enclave, a *doorbell* is an interrupt in one of the two directions, a *view* shows one address
+ * space of a co-kernel to one process (abi/forward.h). Cores are claims of an enclave.
  *
  * Taking from Linux (pool, core, extent) needs CAP_SYS_ADMIN; all else needs only the descriptor.
  * reading the device gives a report for people and programs (docs/KMOD.md).
@@ -23,7 +23,7 @@
 #endif
 
 #define HOBBES_KMOD_DEVICE "/dev/hobbes"
-#define HOBBES_KMOD_VERSION 1
+#define HOBBES_KMOD_VERSION 2
 #define HOBBES_FRAME_SIZE 0x200000ULL /* extents are multiples of this */
 
 enum { HOBBES_KMOD_NAME_SIZE = 64, HOBBES_KMOD_SLOTS = 512 };
@@ -95,6 +95,11 @@ struct hobbes_kmod_pin {
   uint32_t slot;          /* out of PIN, in of UNPIN */
 };
 
+struct hobbes_kmod_view {
+  int32_t fd;      /* out: its descriptor, close-on-exec */
+  uint32_t number; /* out: in the view table */
+};
+
 struct hobbes_kmod_state {
   uint32_t reason; /* out: enum hobbes_kmod_reason */
   uint32_t cores;  /* out: how many it holds */
@@ -127,5 +132,7 @@ struct hobbes_kmod_state {
 #define HOBBES_IOC_PIN _IOWR(HOBBES_KMOD_MAGIC, 14, struct hobbes_kmod_pin)
 /* Errors: as EXTENT_RETURN. */
 #define HOBBES_IOC_UNPIN _IOWR(HOBBES_KMOD_MAGIC, 15, struct hobbes_kmod_pin)
+/* Errors: ENOSPC when all HOBBES_VIEWS are in use. */
+#define HOBBES_IOC_VIEW _IOWR(HOBBES_KMOD_MAGIC, 16, struct hobbes_kmod_view)
 
 #endif

@@ -168,14 +168,15 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
   bool names = std::any_of(spaces.begin(), spaces.end(),
                            [](const oci::Namespace& space) { return space.type == "uts"; });
   for (const char* key : {"hostname", "domainname"})
-    if (bundle.hobbes.kind == Kind::linux_ && !names && !at.at(key).text().value_or("").empty())
+    if (has_sandbox(bundle) && !names && !at.at(key).text().value_or("").empty())
       at.at(key).wrong("a name together with a uts namespace",
                        "add {\"type\": \"uts\"} to linux.namespaces; it would rename the host");
   const HobbesSection& hobbes = bundle.hobbes;
   Inspect section = at.at("hobbes");
   bool is_linux = hobbes.kind == Kind::linux_;
+  const bool sandboxed = has_sandbox(bundle);
   if (is_linux && !bundle.oci.process) at.missing("process", "the program to run");
-  if (is_linux && !hobbes.host_root && !at.at("root").present())
+  if (sandboxed && !hobbes.host_root && !at.at("root").present())
     at.missing("root", "a root file system, or \"root\": \"host\" in the hobbes object");
   if (hobbes.host_root && at.at("root").present())
     at.at("root").wrong("no root together with \"root\": \"host\" in the hobbes object",
@@ -189,9 +190,7 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
         .at("terminal")
         .wrong("false: only a virtual machine without an agent has its serial port for a terminal",
                "say process.terminal, or `exec --tty`");
-  if (hobbes.kind == Kind::kitten && at.at("process").present())
-    at.at("process").wrong("no process: the co-kernel runs no programs yet", "remove it");
-  if (!is_linux) {
+  if (!sandboxed) {
     // A kernel of its own neither asks this one's security modules nor sees mounts whose ids are
     // mapped.
     for (const char* label : {"apparmorProfile", "selinuxLabel"})
@@ -213,12 +212,15 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
             .at(std::to_string(i))
             .wrong("a mount without mapped ids: only enclaves of kind linux have them",
                    "remove the mapping");
+    if (hobbes.host_root)
+      section.at("root").wrong("only for kind linux, and for kind kitten with a process");
+  }
+  if (!is_linux) {
     bool kernel =
         !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());
     if (!kernel) section.at("image").missing("kernel", "the kernel image to boot");
     if (!hobbes.cores.wanted()) section.missing("cores", "the cores this kernel will own");
     if (hobbes.memory.size == 0) section.missing("memory", "the memory this kernel will own");
-    if (hobbes.host_root) section.at("root").wrong("only for kind linux");
     if (hobbes.cores.shared)
       section.at("cores").at("shared").wrong("false: a kernel shares its cores with nobody",
                                              "remove it");
@@ -227,7 +229,7 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
 
 void check_files(const Bundle& bundle, std::vector<Problem>& problems) {
   struct stat info {};
-  if (bundle.hobbes.kind == Kind::linux_ && !bundle.hobbes.host_root) {
+  if (has_sandbox(bundle) && !bundle.hobbes.host_root) {
     std::string rootfs = bundle.rootfs();
     if (::stat(rootfs.c_str(), &info) != 0)
       problems.push_back({"/root/path", "\"" + bundle.oci.root_path + "\"", "an existing directory",
@@ -246,6 +248,11 @@ void check_files(const Bundle& bundle, std::vector<Problem>& problems) {
 }
 
 }  // namespace
+
+bool has_sandbox(const Bundle& bundle) {
+  return bundle.hobbes.kind == Kind::linux_ ||
+         (bundle.hobbes.kind == Kind::kitten && bundle.oci.process.has_value());
+}
 
 const char* name_of(Kind kind) { return kind_names.at(static_cast<std::size_t>(kind) - 1).c_str(); }
 const char* name_of(Policy policy) {

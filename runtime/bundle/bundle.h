@@ -125,6 +125,10 @@ Result<Bundle> load_bundle(const std::string& folder, const std::string& config 
 std::string report(const std::vector<Problem>& problems);
 Json to_json(const std::vector<Problem>& problems);
 
+/// Whether its program is confined by this Linux: namespaces, mounts, control groups. True of kind
+/// `linux`, and of kind `kitten` with a process, whose system calls are executed there.
+bool has_sandbox(const Bundle& bundle);
+
 /// A valid config.json for a kind: what `hobbes-run spec` prints. `host_root`: no image needed.
 Json example_config(Kind kind, bool host_root);
 

@@ -15,6 +15,13 @@
 
 namespace hobbes {
 
+/// A program of ours that is executed in the stead of the enclave's, with that program's path and
+/// arguments behind its own.
+struct Interpreter {
+  int descriptor = -1;  ///< of its file, in the new process
+  std::vector<std::string> arguments;
+};
+
 struct CreateRequest {
   Bundle bundle;
   std::string cpus, mems;    ///< leased, list syntax; empty: the bundle's own words count
@@ -28,6 +35,7 @@ struct CreateRequest {
   int preserve_fds = 0;                        ///< descriptors 3 .. 3+n-1 are handed to the program
   std::vector<std::string> extra_environment;  ///< "K=V", set over the bundle's
   std::vector<int> passed_fds;  ///< become 3, 4, ... of the program, instead of preserve_fds
+  std::optional<Interpreter> interpreter;
 };
 
 struct UpdateRequest {
@@ -47,6 +55,7 @@ struct ExecRequest {
   int stdio[3] = {0, 1, 2};
   int preserve_fds = 0;
   std::vector<int> passed_fds;  ///< become 3, 4, ... of the program, instead of preserve_fds
+  std::optional<Interpreter> interpreter;
   pid_t inner_pid = 0;  ///< wanted pid inside an enclave with a pid namespace of its own; 0: any
   std::string group;    ///< a control group of that name below the enclave's, for what belongs
                         ///< together; empty: the enclave's own

@@ -196,6 +196,12 @@ Result<void> ModuleEnclave::unpin(unsigned slot) const {
   return request(fd_.get(), HOBBES_IOC_UNPIN, ask, "unpin memory");
 }
 
+Result<Fd> ModuleEnclave::view() const {
+  hobbes_kmod_view ask{};
+  HOBBES_CHECK(request(fd_.get(), HOBBES_IOC_VIEW, ask, "make a view of a program's memory"));
+  return Fd(ask.fd);
+}
+
 Result<void> ModuleEnclave::settle() const {
   while (::ioctl(fd_.get(), HOBBES_IOC_SETTLE) != 0)
     if (errno != EINTR) return os_error("wait for enclaves to be taken down", errno);

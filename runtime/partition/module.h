@@ -73,6 +73,8 @@ class ModuleEnclave {
   [[nodiscard]] Result<std::vector<hobbes_kmod_run>> pin(const void* memory, std::size_t size,
                                                          bool writable, unsigned* slot) const;
   [[nodiscard]] Result<void> unpin(unsigned slot) const;
+  /// A view for one process (abi/forward.h). Errors: Code::exhausted.
+  [[nodiscard]] Result<Fd> view() const;
   /// Waits until the enclaves whose descriptors were closed have given everything back.
   [[nodiscard]] Result<void> settle() const;
 

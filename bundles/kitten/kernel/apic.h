@@ -14,6 +14,8 @@ void end_of_interrupt();
 /// Whether the core serves `vector` now: an interrupt that the controller delivered, and not a
 /// software one.
 bool in_service(unsigned vector);
+/// One interrupt after so long, at least; a later call replaces an earlier one.
+void arm_timer(std::uint64_t ns, unsigned vector);
 /// To another core of the enclave.
 void send(std::uint32_t destination, unsigned vector);
 void send_nmi(std::uint32_t destination);

@@ -5,10 +5,13 @@
 
 namespace kitten {
 
-void set_clock(std::uint64_t tsc_khz, std::uint64_t wall_ns, std::uint64_t wall_tsc);
+void set_clock(std::uint64_t tsc_khz, std::uint64_t wall_ns, std::uint64_t wall_tsc,
+               std::uint64_t monotonic_ns);
 /// Nanoseconds since `set_clock`.
 std::uint64_t uptime_ns();
 /// CLOCK_REALTIME as Linux had it at boot, carried on. 0: unknown.
 std::uint64_t wall_ns();
+/// CLOCK_MONOTONIC likewise.
+std::uint64_t monotonic_ns();
 
 }  // namespace kitten

@@ -12,7 +12,9 @@
 #include "kernel.h"
 #include "memory.h"
 #include "nis/view.h"
+#include "process.h"
 #include "shared.h"
+#include "views.h"
 
 extern "C" const kitten::Command commands_start[], commands_end[];
 
@@ -82,6 +84,7 @@ int add_extent(Exchange& exchange) {
   if (frames().in_use(extent.slot) != nullptr) return EEXIST;
   occupy_slot(extent.slot);
   int error = add_memory(extent.address, extent.size, extent.slot);
+  share_kernel_half();
   if (error != 0) release_slot(extent.slot);
   tell_memory();
   return error;
@@ -127,6 +130,7 @@ int map_frames(Exchange& exchange) {
     if (error != 0) return error;
     window.size += run.size;
   }
+  share_kernel_half();
   if (map.writable != 0 && window.size == map.total && window.size != 0) begin_counting(map.window);
   return 0;
 }
@@ -168,6 +172,7 @@ int find_self(Exchange& exchange) {
 KITTEN_COMMAND(HOBBES_KITTEN_FIND, find_self);
 
 bool ending = false;
+Ring requests, replies;
 
 int shut_down(Exchange&) {
   print(Line() << "shutting down");
@@ -183,7 +188,7 @@ int dispatch(std::uint16_t operation, Exchange& exchange) {
 }
 
 // One request, if there is one. False: none.
-bool serve(Ring& requests, Ring& replies) {
+bool serve() {
   static std::uint8_t in[HOBBES_RING_BYTES / 2], out[HOBBES_RING_BYTES / 2];
   std::size_t size = 0;
   Ring::Status got = requests.take(in, sizeof in, &size);
@@ -207,7 +212,7 @@ bool serve(Ring& requests, Ring& replies) {
 
 }  // namespace
 
-void ring_linux() {
+void ring_for_views() {
   std::uint64_t command = __atomic_load_n(&status().doorbell, __ATOMIC_ACQUIRE);
   // The page is shared, so this may be anything: nothing but an ordinary interrupt, to one
   // destination, leaves this kernel.
@@ -216,15 +221,24 @@ void ring_linux() {
   apic::send_raw(command);
 }
 
-void serve_commands() {
-  Ring requests(shared_at(HOBBES_REQUEST_OFFSET), HOBBES_RING_BYTES),
-      replies(shared_at(HOBBES_REPLY_OFFSET), HOBBES_RING_BYTES);
-  cpu::interrupts_off();
-  while (!ending) {
-    if (serve(requests, replies)) continue;
-    __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
-    if (!count()) cpu::sleep();
-  }
+void ring_linux() {
+  __atomic_store_n(&view_table().to_control, 1U, __ATOMIC_RELEASE);
+  ring_for_views();
+}
+
+void begin_commands() {
+  requests = Ring(shared_at(HOBBES_REQUEST_OFFSET), HOBBES_RING_BYTES);
+  replies = Ring(shared_at(HOBBES_REPLY_OFFSET), HOBBES_RING_BYTES);
+  view_table().core = core(0).apic_id;
+}
+
+void beat() {
+  __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
+}
+
+bool serve_request_of_linux() {
+  if (serve()) return true;
+  if (!ending) return false;
   halt_others();
   __atomic_store_n(&status().state, static_cast<std::uint32_t>(HOBBES_KITTEN_HALTED),
                    __ATOMIC_RELEASE);

@@ -50,9 +50,14 @@ struct Command {
     (operation), (function)                                                                    \
   }
 
-/// Core 0's life: serves requests, sleeps between them.
-[[noreturn]] void serve_commands();
-/// The doorbell towards Linux.
+/// Core 0, once: the channel is there.
+void begin_commands();
+/// Core 0: one request of Linux's. False: there is none.
+bool serve_request_of_linux();
+/// Core 0 shows that it lives.
+void beat();
+/// The doorbell towards Linux: to the enclave's control process, and to views.
 void ring_linux();
+void ring_for_views();
 
 }  // namespace kitten

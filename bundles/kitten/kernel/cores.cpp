@@ -10,6 +10,7 @@
 #include "exceptions.h"
 #include "lock.h"
 #include "memory.h"
+#include "schedule.h"
 #include "shared.h"
 
 extern "C" {
@@ -22,9 +23,10 @@ namespace {
 
 constexpr std::uint64_t answer_limit_ns = 2'000'000'000;
 
-Core all[core_limit];
+constinit Core all[core_limit]{};
 unsigned count = 0;
 bool ready = false, halt_asked = false;
+std::uint64_t extended_states = 0;
 SpinLock shoot_lock, cores_lock;
 
 void flush() { cpu::write_cr3(cpu::read_cr3()); }
@@ -65,13 +67,16 @@ std::uint64_t prepare_core(unsigned number, std::uint32_t apic_id, std::uint32_t
   one.apic_id = apic_id;
   one.cpu = cpu;
   one.stack_top = make_stack(number, 0);
-  if (one.stack_top == 0 || !make_gdt(number)) return 0;
+  if (one.stack_top == 0 || !make_gdt(number, one.stack_top)) return 0;
   set_state(one, CoreState::coming);
   return one.stack_top;
 }
 
+void set_extended_states(std::uint64_t xcr0) { extended_states = xcr0; }
+
 void enter_core(unsigned number) {
   load_descriptor_tables(number);
+  prepare_for_programs(extended_states);
   apic::enable();
   Core& me = all[number];
   if (apic::id() != me.apic_id) me.apic_id = apic::id();
@@ -101,6 +106,7 @@ int dismiss_core(std::uint32_t apic_id) {
     Core& one = all[i];
     CoreState expected = CoreState::idle;
     if (one.apic_id != apic_id || !executes(state_of(one))) continue;
+    if (one.threads != nullptr) return EBUSY;
     if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::leaving, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       return EBUSY;
@@ -134,7 +140,10 @@ int run_on(unsigned number, const char* name, void (*work)(std::uint64_t), std::
   return 0;
 }
 
-void shoot_down() {
+namespace {
+
+// On every core, or on those in one program's tables.
+void shoot(bool everywhere, std::uint64_t root) {
   cpu::Quiet quiet;
   flush();
   if (!ready) return;
@@ -142,6 +151,7 @@ void shoot_down() {
   Locked locked(shoot_lock);
   for (Core& one : all) {
     if (&one == &me || !executes(state_of(one))) continue;
+    if (!everywhere && __atomic_load_n(&one.root, __ATOMIC_SEQ_CST) != root) continue;
     __atomic_store_n(&one.shoot, 1U, __ATOMIC_RELEASE);
     apic::send(one.apic_id, vector_shoot_down);
   }
@@ -154,6 +164,35 @@ void shoot_down() {
       cpu::relax();
     }
   }
+}
+
+}  // namespace
+
+void shoot_down() { shoot(true, 0); }
+void shoot_down(std::uint64_t root) { shoot(false, root); }
+
+bool takes_threads(const Core& one) {
+  CoreState state = state_of(one);
+  return one.number == 0 ? state == CoreState::busy
+                         : state == CoreState::idle || state == CoreState::busy;
+}
+
+void ring_core(const Core& one) { apic::send(one.apic_id, vector_work); }
+
+bool serve_work(Core& me) {
+  CoreState state = state_of(me);
+  if (state == CoreState::leaving) {
+    set_state(me, CoreState::gone);
+    cpu::stop();
+  }
+  if (state != CoreState::busy) return false;
+  auto work = __atomic_load_n(&me.work, __ATOMIC_ACQUIRE);
+  cpu::interrupts_on();
+  work(me.argument);
+  cpu::interrupts_off();
+  me.work_name = nullptr;
+  set_state(me, CoreState::idle);
+  return true;
 }
 
 bool halting() { return __atomic_load_n(&halt_asked, __ATOMIC_ACQUIRE); }
@@ -173,25 +212,7 @@ using namespace kitten;
 // Where a core other than 0 comes from entry.S, on its own stack.
 extern "C" [[noreturn]] void core_main(unsigned number) {
   enter_core(number);
-  Core& me = this_core();
-  cpu::interrupts_off();
-  for (;;) {
-    CoreState state = state_of(me);
-    if (state == CoreState::leaving) {
-      set_state(me, CoreState::gone);
-      cpu::stop();
-    }
-    if (state == CoreState::busy) {
-      auto work = __atomic_load_n(&me.work, __ATOMIC_ACQUIRE);
-      cpu::interrupts_on();
-      work(me.argument);
-      cpu::interrupts_off();
-      me.work_name = nullptr;
-      set_state(me, CoreState::idle);
-      continue;
-    }
-    cpu::sleep();
-  }
+  run_core();
 }
 
 // Called from the interrupt handler.

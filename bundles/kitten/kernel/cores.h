@@ -3,7 +3,11 @@
 #pragma once
 #include <cstdint>
 
+#include "lock.h"
+
 namespace kitten {
+
+struct Thread;
 
 enum class CoreState : std::uint32_t { absent, coming, idle, busy, leaving, gone };
 
@@ -16,10 +20,20 @@ struct Core {
   void (*work)(std::uint64_t);
   std::uint64_t argument;
   const char* work_name;
+  // schedule.cpp
+  SpinLock threads_lock;
+  Thread* threads;  // those pinned to it
+  unsigned thread_count;
+  Thread* current;  // whose program or call it executes
+  Thread* last;     // whose turn it was
+  Thread* loaded;   // whose extended state and segment bases it holds
+  std::uint64_t root;  // whose page tables; 0: the kernel's own
+  bool asleep;
+  std::uint64_t idle_since;
 };
 
 constexpr unsigned core_limit = 256;
-constexpr unsigned vector_shoot_down = 0xf1, vector_work = 0xf2;
+constexpr unsigned vector_shoot_down = 0xf1, vector_work = 0xf2, vector_timer = 0xf3;
 
 /// This core's own.
 Core& this_core();
@@ -38,6 +52,17 @@ int dismiss_core(std::uint32_t apic_id);
 /// Gives an idle core something to run to its end. EBUSY when it is not idle.
 int run_on(unsigned number, const char* name, void (*work)(std::uint64_t), std::uint64_t argument);
 unsigned cores_up();
+
+/// Whether threads may be put on it.
+bool takes_threads(const Core& one);
+/// Makes a core look for work.
+void ring_core(const Core& one);
+/// On the core itself: runs what it was given, or leaves. False: nothing.
+bool serve_work(Core& me);
+/// XCR0 for programs, as Linux has it; before `enter_core`.
+void set_extended_states(std::uint64_t xcr0);
+/// As `shoot_down()`, but only on the cores that are in these page tables.
+void shoot_down(std::uint64_t root);
 
 /// Every core drops its cached translations before this returns. Interrupts may be off; waiting
 /// cores serve each other.

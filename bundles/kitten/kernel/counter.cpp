@@ -13,16 +13,8 @@ constexpr std::uint64_t limit = 1'000'000'000, slice = 100'000;
 std::uint64_t to_count[HOBBES_WINDOWS];
 
 std::uint64_t times() {
-  static constexpr char key[] = "count=";
-  const char* begin = identity().command_line;
-  for (const char* at = begin; *at != '\0'; ++at) {
-    if ((at != begin && at[-1] != ' ') || __builtin_memcmp(at, key, sizeof key - 1) != 0) continue;
-    std::uint64_t out = 0;
-    for (at += sizeof key - 1; *at >= '0' && *at <= '9' && out < limit; ++at)
-      out = out * 10 + static_cast<std::uint64_t>(*at - '0');
-    return out < limit ? out : limit;
-  }
-  return 0;
+  std::uint64_t wanted = number_in_command_line("count=", 0);
+  return wanted < limit ? wanted : limit;
 }
 
 }  // namespace

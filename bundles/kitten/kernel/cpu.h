@@ -5,9 +5,14 @@
 namespace kitten::cpu {
 
 constexpr std::uint32_t msr_apic_base = 0x1b, msr_efer = 0xc0000080, msr_gs_base = 0xc0000101,
-                        msr_x2apic = 0x800;
+                        msr_x2apic = 0x800, msr_fs_base = 0xc0000100,
+                        msr_kernel_gs_base = 0xc0000102, msr_star = 0xc0000081,
+                        msr_lstar = 0xc0000082, msr_sfmask = 0xc0000084;
 constexpr std::uint64_t cr0_write_protect = 1ULL << 16U;
-constexpr std::uint64_t cr4_global_pages = 1ULL << 7U;
+constexpr std::uint64_t cr0_monitor = 2, cr0_emulate = 4, cr0_task_switched = 8,
+                        cr0_numeric_error = 0x20;
+constexpr std::uint64_t cr4_fxsr = 1ULL << 9U, cr4_simd = 1ULL << 10U, cr4_fsgsbase = 1ULL << 16U,
+                        cr4_xsave = 1ULL << 18U;
 
 inline std::uint64_t read_msr(std::uint32_t number) {
   std::uint32_t low, high;
@@ -33,6 +38,40 @@ inline std::uint64_t read_cr0() {
 }
 inline void write_cr0(std::uint64_t value) {
   asm volatile("mov %0, %%cr0" : : "r"(value) : "memory");
+}
+inline std::uint64_t read_cr4() {
+  std::uint64_t value;
+  asm volatile("mov %%cr4, %0" : "=r"(value));
+  return value;
+}
+inline void write_cr4(std::uint64_t value) {
+  asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+}
+inline std::uint64_t read_xcr0() {
+  std::uint32_t low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<std::uint64_t>(high) << 32U | low;
+}
+inline void write_xcr0(std::uint64_t value) {
+  asm volatile("xsetbv"
+               :
+               : "c"(0), "a"(static_cast<std::uint32_t>(value)),
+                 "d"(static_cast<std::uint32_t>(value >> 32U)));
+}
+/// The extended state of the program, to and from an area aligned to 64 bytes.
+inline void save_extended(void* area, std::uint64_t states) {
+  asm volatile("xsave64 (%0)"
+               :
+               : "r"(area), "a"(static_cast<std::uint32_t>(states)),
+                 "d"(static_cast<std::uint32_t>(states >> 32U))
+               : "memory");
+}
+inline void restore_extended(const void* area, std::uint64_t states) {
+  asm volatile("xrstor64 (%0)"
+               :
+               : "r"(area), "a"(static_cast<std::uint32_t>(states)),
+                 "d"(static_cast<std::uint32_t>(states >> 32U))
+               : "memory");
 }
 inline std::uint64_t read_cr2() {
   std::uint64_t value;

@@ -34,9 +34,15 @@ struct [[gnu::packed]] Pointer {
   const void* base;
 };
 
+// Where the GS base points to in the kernel; entry.S knows the offsets.
+struct PerCore {
+  Core* self;
+  std::uint64_t stack_top, program_stack;
+};
+
 // One frame per core, in the protected memory.
 struct Tables {
-  std::uint64_t segments[5];
+  std::uint64_t segments[7];
   TaskState task;
 };
 
@@ -69,7 +75,7 @@ bool make_idt() {
   return true;
 }
 
-bool make_gdt(unsigned core) {
+bool make_gdt(unsigned core, std::uint64_t core_stack) {
   if (tables_of[core] == 0) tables_of[core] = take_protected();
   if (tables_of[core] == 0) return false;
   std::uint64_t stacks[3];
@@ -89,6 +95,9 @@ bool make_gdt(unsigned core) {
   tables->segments[3] = (sizeof(TaskState) - 1) | (task & 0xffffffU) << 16U | 0x89ULL << 40U |
                         (task >> 24U & 0xffU) << 56U;
   tables->segments[4] = task >> 32U;
+  tables->segments[5] = 0x0000f30000000000;  // of programs, where Linux has them
+  tables->segments[6] = 0x0020fb0000000000;
+  tables->task.rsp[0] = core_stack;
   return true;
 }
 
@@ -113,9 +122,10 @@ void load_descriptor_tables(unsigned number) {
         "r"(static_cast<std::uint32_t>(data_selector)),
         "r"(static_cast<std::uint32_t>(task_selector))
       : "rax", "memory");
-  static Core* self[core_limit];
-  self[number] = &core(number);
-  cpu::write_msr(cpu::msr_gs_base, reinterpret_cast<std::uint64_t>(&self[number]));
+  static PerCore all[core_limit];
+  all[number] = {&core(number), core(number).stack_top, 0};
+  cpu::write_msr(cpu::msr_gs_base, reinterpret_cast<std::uint64_t>(&all[number]));
+  cpu::write_msr(cpu::msr_kernel_gs_base, 0);
 }
 
 }  // namespace kitten

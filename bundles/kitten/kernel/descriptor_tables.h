@@ -7,8 +7,9 @@ namespace kitten {
 
 /// Makes the interrupt table. Core 0, once. False: no memory.
 bool make_idt();
-/// Makes a core's tables and its three fault stacks. False: no memory.
-bool make_gdt(unsigned core);
+/// Makes a core's tables and its three fault stacks; programs enter the kernel on `core_stack`.
+/// False: no memory.
+bool make_gdt(unsigned core, std::uint64_t core_stack);
 /// On the core itself.
 void load_descriptor_tables(unsigned core);
 

@@ -18,6 +18,41 @@
 	pushq	$vector
 .endm
 
+.macro push_registers
+	pushq	%r15
+	pushq	%r14
+	pushq	%r13
+	pushq	%r12
+	pushq	%r11
+	pushq	%r10
+	pushq	%r9
+	pushq	%r8
+	pushq	%rbp
+	pushq	%rdi
+	pushq	%rsi
+	pushq	%rdx
+	pushq	%rcx
+	pushq	%rbx
+	pushq	%rax
+.endm
+.macro pop_registers
+	popq	%rax
+	popq	%rbx
+	popq	%rcx
+	popq	%rdx
+	popq	%rsi
+	popq	%rdi
+	popq	%rbp
+	popq	%r8
+	popq	%r9
+	popq	%r10
+	popq	%r11
+	popq	%r12
+	popq	%r13
+	popq	%r14
+	popq	%r15
+.endm
+
 	.section .note.pvh, "a", @note
 	.long 4, 8, 18				/* XEN_ELFNOTE_PHYS32_ENTRY */
 	.asciz "Xen"
@@ -218,49 +253,86 @@ interrupt_stubs:
 	.rept 256
 	.balign 16
 	push_vector
+	.if (vector == 2) || (vector == 8) || (vector == 18)
+	jmp	interrupted_anywhere
+	.else
 	jmp	interrupted
+	.endif
 	.set vector, vector + 1
 	.endr
 	.balign 16
 interrupted:
-	pushq	%r15
-	pushq	%r14
-	pushq	%r13
-	pushq	%r12
-	pushq	%r11
-	pushq	%r10
-	pushq	%r9
-	pushq	%r8
-	pushq	%rbp
-	pushq	%rdi
-	pushq	%rsi
-	pushq	%rdx
-	pushq	%rcx
-	pushq	%rbx
-	pushq	%rax
+	testb	$3, 24(%rsp)			/* from a program: its GS base is loaded */
+	jz	1f
+	swapgs
+1:	push_registers
 	cld
 	movq	%rsp, %rdi
 	movq	%rsp, %rbx
 	andq	$-16, %rsp
 	call	interrupt
 	movq	%rbx, %rsp
-	popq	%rax
-	popq	%rbx
-	popq	%rcx
-	popq	%rdx
-	popq	%rsi
-	popq	%rdi
-	popq	%rbp
-	popq	%r8
-	popq	%r9
-	popq	%r10
-	popq	%r11
-	popq	%r12
-	popq	%r13
-	popq	%r14
-	popq	%r15
+restore:
+	pop_registers
+	addq	$16, %rsp
+	testb	$3, 8(%rsp)
+	jz	1f
+	swapgs
+1:	iretq
+
+	/* Exceptions that may come between a program's entry and its swapgs: whose GS base is loaded is told by its sign. */
+interrupted_anywhere:
+	push_registers
+	cld
+	xorl	%r12d, %r12d
+	movl	$0xc0000101, %ecx
+	rdmsr
+	testl	%edx, %edx
+	js	1f
+	swapgs
+	incl	%r12d
+1:	movq	%rsp, %rdi
+	movq	%rsp, %rbx
+	andq	$-16, %rsp
+	call	interrupt
+	movq	%rbx, %rsp
+	testl	%r12d, %r12d
+	jz	2f
+	swapgs
+2:	pop_registers
 	addq	$16, %rsp
 	iretq
+
+	/* A program's system call: %rcx its instruction, %r11 its flags. */
+	.globl system_call_entry
+	.balign 16
+system_call_entry:
+	swapgs
+	movq	%rsp, %gs:16
+	movq	%gs:8, %rsp
+	pushq	$0x2b
+	pushq	%gs:16
+	pushq	%r11
+	pushq	$0x33
+	pushq	%rcx
+	pushq	$0
+	pushq	$0x101				/* vector_system_call */
+	push_registers
+	movq	%rsp, %rdi
+	call	system_call
+	jmp	restore
+
+	.globl return_to_program
+return_to_program:				/* %rdi: its trap frame */
+	movq	%rdi, %rsp
+	jmp	restore
+
+	.globl restart_core
+restart_core:					/* %rdi: the top of the core's stack */
+	movq	%rdi, %rsp
+	xorl	%ebp, %ebp
+	call	run_this_core
+	ud2
 
 	.data
 	.balign 16

@@ -1,5 +1,6 @@
 #include "exceptions.h"
 
+#include <cerrno>
 #include <cstdint>
 
 #include "abi/vm.h"
@@ -9,19 +10,17 @@
 #include "cores.h"
 #include "cpu.h"
 #include "memory.h"
+#include "schedule.h"
 #include "shared.h"
+#include "signals.h"
+#include "trap_frame.h"
+#include "views.h"
 
 namespace kitten {
 
 void on_shoot_down();
 
 namespace {
-
-// As entry.S pushes it.
-struct Frame {
-  std::uint64_t registers[15];  // rax rbx rcx rdx rsi rdi rbp r8 .. r15
-  std::uint64_t vector, error, rip, cs, rflags, rsp, ss;
-};
 
 constexpr unsigned vector_nmi = 2, vector_page_fault = 14, vector_panic = 0x100;
 
@@ -81,7 +80,7 @@ void copy_text(char (&to)[160], const Line& from) {
   to[size] = '\0';
 }
 
-void report(hobbes_fault& to, const Frame& frame, const char* why) {
+void report(hobbes_fault& to, const TrapFrame& frame, const char* why) {
   unsigned number = cores_ready() ? this_core().number : 0;
   std::uint64_t cr2 = cpu::read_cr2();
   Line text;
@@ -101,13 +100,13 @@ void report(hobbes_fault& to, const Frame& frame, const char* why) {
   to.rflags = frame.rflags;
   to.cr2 = cr2;
   to.cr3 = cpu::read_cr3();
-  for (unsigned i = 0; i < 15; ++i) to.registers[i] = frame.registers[i];
-  trace(frame.registers[6], to.trace);
+  __builtin_memcpy(to.registers, &frame, 15 * sizeof(std::uint64_t));
+  trace(frame.rbp, to.trace);
   copy_text(to.text, text);
   print(text);
 }
 
-[[noreturn]] void die(const Frame& frame, const char* why) {
+[[noreturn]] void die(const TrapFrame& frame, const char* why) {
   static std::uint32_t dying;
   cpu::interrupts_off();
   // A fault in the report itself, or a second core's: the first report stands.
@@ -125,7 +124,7 @@ void report(hobbes_fault& to, const Frame& frame, const char* why) {
   cpu::stop();
 }
 
-void on_nmi(const Frame& frame) {
+void on_nmi(const TrapFrame& frame) {
   if (halting()) cpu::stop();
   report(status().nmi, frame, (frame.rflags & 0x200U) == 0 ? "interrupts are off" : nullptr);
   __atomic_add_fetch(&status().probes, 1U, __ATOMIC_ACQ_REL);
@@ -134,12 +133,12 @@ void on_nmi(const Frame& frame) {
 }  // namespace
 
 void panic(const char* why) {
-  Frame frame{};
+  TrapFrame frame{};
   frame.vector = vector_panic;
   frame.rip = reinterpret_cast<std::uint64_t>(__builtin_return_address(0));
   frame.rsp = reinterpret_cast<std::uint64_t>(__builtin_frame_address(0));
   frame.rflags = cpu::read_flags();
-  frame.registers[6] = frame.rsp;
+  frame.rbp = frame.rsp;
   die(frame, why);
 }
 
@@ -147,14 +146,63 @@ void panic(const char* why) {
 
 using namespace kitten;
 
-extern "C" void interrupt(Frame* frame) {
+namespace {
+
+// What Linux makes of a processor's exceptions (arch/x86/kernel/traps.c).
+void on_program_exception(TrapFrame& frame) {
+  enum : int { sigill = 4, sigtrap = 5, sigbus = 7, sigfpe = 8, sigsegv = 11 };
+  Thread& thread = current();
+  switch (frame.vector) {
+    case 0:
+      return raise_fault(thread, frame, sigfpe, 1, frame.rip);
+    case 1:
+      return raise_fault(thread, frame, sigtrap, 2, frame.rip);
+    case 3:
+      return raise_fault(thread, frame, sigtrap, 0x80, 0);
+    case 6:
+      return raise_fault(thread, frame, sigill, 2, frame.rip);
+    case 16:
+    case 19:
+      return raise_fault(thread, frame, sigfpe, 7, frame.rip);
+    case 11:
+    case 12:
+      return raise_fault(thread, frame, sigbus, 0x80, 0);
+    case 17:
+      return raise_fault(thread, frame, sigbus, 1, 0);
+    case vector_page_fault: {
+      constexpr std::uint64_t was_write = 2, was_execution = 16;
+      std::uint64_t address = cpu::read_cr2();
+      int error = thread.process->space->fill(address, (frame.error & was_write) != 0,
+                                              (frame.error & was_execution) != 0);
+      if (error == 0) return;
+      if (error == ENOMEM) {
+        print(Line() << "process " << thread.process->pid
+                     << " is killed: the enclave has no memory left for " << Hex{address});
+        return kill_process(thread, frame, 9);
+      }
+      return raise_fault(thread, frame, sigsegv, error == EFAULT ? 1 : 2, address);
+    }
+    default:
+      return raise_fault(thread, frame, sigsegv, 0x80, 0);
+  }
+}
+
+}  // namespace
+
+extern "C" void interrupt(TrapFrame* frame) {
   if (frame->vector == vector_nmi) return on_nmi(*frame);
-  if (frame->vector < 32) die(*frame, nullptr);
+  constexpr unsigned vector_double_fault = 8, vector_machine_check = 18;
+  if (frame->vector < 32) {
+    if (!frame->from_program() || frame->vector == vector_double_fault ||
+        frame->vector == vector_machine_check)
+      die(*frame, nullptr);
+    current().call_number = -1;
+    on_program_exception(*frame);
+    return before_program(*frame);
+  }
   Core& me = this_core();
   me.interrupts = me.interrupts + 1;
   __atomic_store_n(&status().interrupts[me.number], me.interrupts, __ATOMIC_RELAXED);
-  if (me.number == 0)
-    __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
   // A vector the controller did not deliver (a spurious one, a software interrupt) must not be
   // acknowledged.
   bool acknowledge = apic::in_service(static_cast<unsigned>(frame->vector));
@@ -166,9 +214,22 @@ extern "C" void interrupt(Frame* frame) {
       on_shoot_down();
       break;
     case vector_work:
+    case vector_timer:
       break;
     default:
       __atomic_add_fetch(&status().unknown, 1ULL, __ATOMIC_RELAXED);
   }
   if (acknowledge) apic::end_of_interrupt();
+  if (!frame->from_program()) {
+    if (me.number == 0) beat();
+    return;
+  }
+  current().call_number = -1;
+  if (me.number == 0) {
+    beat();
+    while (serve_request_of_linux()) {
+    }
+    serve_views();
+  }
+  before_program(*frame);
 }

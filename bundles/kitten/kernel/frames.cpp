@@ -22,6 +22,8 @@ const char* name_of(Use use) {
       return "page tables";
     case Use::stacks:
       return "stacks";
+    case Use::programs:
+      return "programs";
     case Use::kinds:
       break;
   }

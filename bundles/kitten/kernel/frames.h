@@ -7,7 +7,7 @@
 namespace kitten {
 
 /// What a frame serves; a refusal to give an extent back names these.
-enum class Use : std::uint8_t { books, kernel, tables, stacks, kinds };
+enum class Use : std::uint8_t { books, kernel, tables, stacks, programs, kinds };
 const char* name_of(Use use);
 
 /// Not thread-safe: the kernel calls it with its memory lock held.

@@ -10,5 +10,7 @@ struct Identity {
   char command_line[1024];
 };
 const Identity& identity();
+/// The number behind a key such as "poll=" on the command line.
+std::uint64_t number_in_command_line(const char* key, std::uint64_t otherwise);
 
 }  // namespace kitten

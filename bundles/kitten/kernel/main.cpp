@@ -10,6 +10,7 @@
 #include "exceptions.h"
 #include "kernel.h"
 #include "memory.h"
+#include "schedule.h"
 #include "shared.h"
 
 namespace kitten {
@@ -43,10 +44,26 @@ const char* fault_of(const hobbes_boot& b) {
 
 const Identity& identity() { return self; }
 
+std::uint64_t number_in_command_line(const char* key, std::uint64_t otherwise) {
+  const char* begin = self.command_line;
+  for (const char* at = begin; *at != '\0'; ++at) {
+    if (at != begin && at[-1] != ' ') continue;
+    std::size_t length = 0;
+    while (key[length] != '\0' && at[length] == key[length]) ++length;
+    if (key[length] != '\0') continue;
+    std::uint64_t out = 0;
+    for (at += length; *at >= '0' && *at <= '9' && out < 1'000'000'000'000; ++at)
+      out = out * 10 + static_cast<std::uint64_t>(*at - '0');
+    return out;
+  }
+  return otherwise;
+}
+
 namespace {
 
 // On core 0's own stack.
 [[noreturn]] void run() {
+  set_extended_states(boot.xcr0);
   enter_core(0);
   for (unsigned i = 1; i < boot.extents; ++i)
     if (add_memory(boot.extent[i].address, boot.extent[i].size, boot.extent[i].slot) != 0)
@@ -60,7 +77,8 @@ namespace {
                    __ATOMIC_RELEASE);
   ring_linux();
   if (alone != 0) run_alone();
-  serve_commands();
+  begin_commands();
+  run_core();
 }
 
 }  // namespace
@@ -73,7 +91,7 @@ extern "C" [[noreturn]] void kernel_main(std::uint64_t start_info) {
   status().magic = HOBBES_STATUS_MAGIC;
   status().version = HOBBES_KITTEN_VERSION;
   __builtin_memcpy(&boot, &boot_parameters(), sizeof boot);
-  set_clock(boot.tsc_khz, boot.wall_ns, boot.wall_tsc);
+  set_clock(boot.tsc_khz, boot.wall_ns, boot.wall_tsc, boot.monotonic_ns);
   if (const char* fault = fault_of(boot)) panic(fault);
   // Of what Linux has taken for us, only the boot extents are mapped.
   for (std::uint64_t& word : status().released) word = ~0ULL;

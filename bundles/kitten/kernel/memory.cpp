@@ -29,7 +29,9 @@ void* translate(std::uint64_t address) { return reinterpret_cast<void*>(physical
 
 constinit Frames all_frames(translate);
 
-// Frames that are read-only in the physical map: a stack of free ones, refilled by the 2 MiB block.
+std::uint64_t* reach(std::uint64_t table);
+
+// Frames that are read-only in the physical map: a chain of free ones, refilled by the 2 MiB block.
 class ProtectedFrames {
  public:
   void add_block(std::uint64_t address) {
@@ -38,25 +40,31 @@ class ProtectedFrames {
     end_ = address + block_size;
   }
   std::uint64_t take() {
-    if (free_count_ > 0) return free_[--free_count_];
+    if (free_ != 0) {
+      std::uint64_t out = free_;
+      free_ = *reach(out);
+      --free_count_;
+      return out;
+    }
     if (next_ == end_) return 0;
     std::uint64_t out = next_;
     next_ += frame_size;
     return out;
   }
-  // What does not fit stays taken: a leak of at most a frame each, and never a frame given twice.
   void give(std::uint64_t address) {
-    if (free_count_ < capacity) free_[free_count_++] = address;
+    WriteWindow window;
+    *reach(address) = free_;
+    free_ = address;
+    ++free_count_;
   }
   [[nodiscard]] std::uint64_t available() const {
     return free_count_ + (end_ - next_) / frame_size;
   }
 
  private:
-  static constexpr unsigned capacity = 1024;
   std::uint64_t next_ = 0, end_ = 0;
-  std::uint64_t free_[capacity] = {};
-  unsigned free_count_ = 0;
+  std::uint64_t free_ = 0;  // its first word leads to the next
+  std::uint64_t free_count_ = 0;
 };
 ProtectedFrames protected_frames;
 
@@ -86,6 +94,28 @@ class KernelTables final : public TableMemory {
   }
 };
 constinit KernelTables table_memory;
+
+bool refill();
+
+// The same frames, for callers that do not hold the memory lock.
+class ProgramTables final : public TableMemory {
+ public:
+  std::uint64_t take() override {
+    Locked locked(memory_lock);
+    return refill() ? table_memory.take() : 0;
+  }
+  void give(std::uint64_t address) override {
+    Locked locked(memory_lock);
+    table_memory.give(address);
+  }
+  [[nodiscard]] const std::uint64_t* table(std::uint64_t address) const override {
+    return table_memory.table(address);
+  }
+  void store(std::uint64_t table, unsigned index, std::uint64_t entry) override {
+    table_memory.store(table, index, entry);
+  }
+};
+constinit ProgramTables tables_of_programs;
 constinit PageTables tables(table_memory, false);
 
 constexpr Access data{true, false, false}, constant{false, false, false}, code{false, true, false};
@@ -171,6 +201,35 @@ int remove_memory(std::uint32_t slot) {
   require(tables.unmap(physical_map + address, size), "no memory to unmap an extent");
   shoot_down();
   return 0;
+}
+
+TableMemory& program_tables() { return tables_of_programs; }
+const PageTables& kernel_tables() { return tables; }
+
+std::uint64_t take_frame(Use use) {
+  Locked locked(memory_lock);
+  return all_frames.take(use);
+}
+std::uint64_t take_block(Use use) {
+  std::uint64_t out;
+  {
+    Locked locked(memory_lock);
+    out = all_frames.take_block(use);
+  }
+  if (out != 0) __builtin_memset(at_physical(out), 0, block_size);
+  return out;
+}
+void give_frame(std::uint64_t address, Use use) {
+  Locked locked(memory_lock);
+  all_frames.give(address, use);
+}
+void give_block(std::uint64_t address, Use use) {
+  Locked locked(memory_lock);
+  all_frames.give_block(address, use);
+}
+std::uint64_t free_memory() {
+  Locked locked(memory_lock);
+  return all_frames.free();
 }
 
 std::uint64_t take_protected() {

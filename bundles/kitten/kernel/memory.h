@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "frames.h"
+#include "layout.h"
 #include "paging.h"
 
 namespace kitten {
@@ -27,6 +28,22 @@ void enter_memory(std::uint64_t base, std::uint64_t size, std::uint32_t slot);
 int add_memory(std::uint64_t address, std::uint64_t size, std::uint32_t slot);
 /// Takes a wholly free one away, from every core's sight. 0 or an errno.
 int remove_memory(std::uint32_t slot);
+
+/// Memory for programs and what the kernel knows of them: a cleared frame, or 2 MiB that are cleared
+/// too. 0: none left. Any core.
+std::uint64_t take_frame(Use use);
+std::uint64_t take_block(Use use);
+void give_frame(std::uint64_t address, Use use);
+void give_block(std::uint64_t address, Use use);
+/// Bytes that are free now.
+std::uint64_t free_memory();
+/// Where the kernel sees its own memory.
+inline void* at_physical(std::uint64_t address) {
+  return reinterpret_cast<void*>(physical_map + address);
+}
+/// Where page tables of programs come from, and what their upper halves are.
+TableMemory& program_tables();
+const PageTables& kernel_tables();
 
 /// A frame of the kind that is read-only in the physical map. 0: none left.
 std::uint64_t take_protected();

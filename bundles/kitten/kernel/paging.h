@@ -19,9 +19,19 @@ class TableMemory {
   ~TableMemory() = default;
 };
 
-/// What may be done with mapped memory. Never writable and executable at once: `map` refuses it.
+/// What may be done with mapped memory. The kernel's own is never writable and executable at once:
+/// `map` refuses it. A `program`'s memory is what its program wants.
 struct Access {
-  bool write = false, execute = false, uncached = false;
+  bool write = false, execute = false, uncached = false, program = false;
+};
+
+/// Takes memory that is mapped no more.
+class PageSink {
+ public:
+  virtual void take(std::uint64_t physical, std::uint64_t size) = 0;
+
+ protected:
+  ~PageSink() = default;
 };
 
 /// One address space. Not thread-safe; translations cached by cores are the caller's matter.
@@ -32,6 +42,12 @@ class PageTables {
   /// Makes the root. False: no memory.
   bool create();
   [[nodiscard]] std::uint64_t root() const { return root_; }
+  /// A root with nothing below `kernel_half`, whose other half is that of `kernel`. False: no memory.
+  bool create_beside(const PageTables& kernel);
+  /// Takes over what the kernel's root names by now; what it named before stays.
+  void share_kernel_half(const PageTables& kernel);
+  /// Gives the root and every table of the lower half back. What they map is the caller's matter.
+  void destroy();
 
   /// Maps `size` bytes with the largest pages that fit. All multiples of 4 KiB. False: out of
   /// memory, something is mapped there already, or the access is refused; then nothing of the range
@@ -40,15 +56,25 @@ class PageTables {
            Access access);
   /// Takes mappings away; parts that are not mapped are passed over. Large pages that lie across an
   /// end are split. False: no memory to split with; then nothing has changed.
+  /// The tables that the root names stay, since other roots may name them, too.
   bool unmap(std::uint64_t virtual_address, std::uint64_t size);
+  /// The first half of an unmap whose memory is to be used again: nothing leads there any more, and
+  /// what did is remembered for `reap`. False: no memory to split with; then nothing has changed.
+  bool retire(std::uint64_t virtual_address, std::uint64_t size);
+  /// The second half, once no core and no process can have a translation any more: hands over what
+  /// was retired, with the size of its page, and forgets it.
+  void reap(std::uint64_t virtual_address, std::uint64_t size, PageSink& sink);
   /// Changes the access of what is mapped in the range, splitting large pages at its ends. False:
   /// no memory.
   bool protect(std::uint64_t virtual_address, std::uint64_t size, Access access);
-  /// Where an address leads. False: not mapped.
+  /// Where an address leads. False: nothing is mapped in all of the `page_size` bytes around it.
   bool find(std::uint64_t virtual_address, std::uint64_t* physical, Access* access,
             std::uint64_t* page_size) const;
 
+  static constexpr std::uint64_t kernel_half = 0xffff800000000000;
+
  private:
+  void give_tables(std::uint64_t table, unsigned level);
   struct Place {
     std::uint64_t table;
     unsigned index;
@@ -56,7 +82,7 @@ class PageTables {
     std::uint64_t entry;
   };
   [[nodiscard]] Place walk(std::uint64_t virtual_address, unsigned down_to) const;
-  std::uint64_t step(std::uint64_t table, unsigned index);
+  std::uint64_t step(std::uint64_t table, unsigned index, std::uint64_t bits);
   bool split_at(std::uint64_t virtual_address);
   void prune(std::uint64_t virtual_address);
 

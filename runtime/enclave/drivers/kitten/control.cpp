@@ -70,7 +70,8 @@ class Control {
       std::vector<pollfd> watched = {{kernel_.doorbell(), POLLIN, 0},
                                      {signal_fd.get(), POLLIN, 0},
                                      {timer.get(), POLLIN, 0},
-                                     {kitten_socket, POLLIN, 0}};
+                                     {kitten_socket, POLLIN, 0},
+                                     {kernel_.plan().programs ? kitten_first_program : -1, POLLIN, 0}};
       for (const Channel& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
       (void)::poll(watched.data(), watched.size(), -1);
       kernel_.drain();
@@ -80,6 +81,7 @@ class Control {
       std::uint64_t ticks = 0;
       if (::read(timer.get(), &ticks, sizeof ticks) == sizeof ticks) tick();
       serve(watched);
+      if (watched[4].revents != 0) shut_down();  // its program has ended
     }
   }
 
@@ -146,7 +148,7 @@ class Control {
   }
 
   void serve(const std::vector<pollfd>& watched) {
-    std::size_t i = 4;
+    std::size_t i = 5;
     for (auto client = clients_.begin(); client != clients_.end() && i < watched.size(); ++i) {
       bool gone = false;
       if (watched[i].revents != 0) {

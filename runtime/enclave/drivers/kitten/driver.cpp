@@ -42,10 +42,46 @@ Error not_for_kernels(const EnclaveRecord& record, const std::string& verb,
           "a co-kernel has cores of its own, which Linux cannot " + verb, remedy};
 }
 
+constexpr const char* control_id = "control";
+
+// Of an enclave with programs, whose enclave process is its first program's proxy, the control
+// process has a record of its own inside. Of others it is the enclave process.
+EnclaveRecord control_of(const EnclaveRecord& record) {
+  auto own = EnclaveRecord::load(record.folder(), control_id);
+  return own ? std::move(*own) : record;
+}
+bool has_programs(const EnclaveRecord& record) {
+  return ::access((record.folder() + "/" + control_id).c_str(), F_OK) == 0;
+}
+
+// How a proxy is started: its descriptors are behind those that the program is given.
+struct ProxyStart {
+  Fd view, program;
+  std::vector<int> passed;
+  Interpreter interpreter;
+};
+Result<ProxyStart> prepare_proxy(const ModuleEnclave& module, const std::vector<int>& passed,
+                                 int preserved) {
+  ProxyStart out;
+  HOBBES_TRY(view, module.view());
+  HOBBES_TRY(program, open_service_program("kitten-proxy"));
+  out.view = std::move(view);
+  out.program = std::move(program);
+  out.passed = passed;
+  for (int fd = 3 + static_cast<int>(passed.size()); fd < 3 + preserved; ++fd)
+    out.passed.push_back(fd);
+  const int first = 3 + static_cast<int>(out.passed.size());
+  out.passed.push_back(out.view.get());
+  out.passed.push_back(out.program.get());
+  out.interpreter = {first + 1,
+                     {"kitten-proxy", std::to_string(first), std::to_string(first + 1), "0"}};
+  return out;
+}
+
 // A copy of the descriptor that the control process holds: what is taken with it belongs to the
 // enclave.
 Result<ModuleEnclave> module_of(const EnclaveRecord& record) {
-  HOBBES_TRY(process, record.process.open());
+  HOBBES_TRY(process, control_of(record).process.open());
   Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), kitten_device, 0)));
   if (!fd)
     return os_error("reach the memory of enclave '" + record.id + "'", errno, "this needs root");
@@ -144,10 +180,6 @@ std::optional<Error> KittenDriver::obstacle() const {
 Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& record) const {
   const HobbesSection& wishes = request.bundle.hobbes;
   std::string attempt = "create enclave '" + record.id + "'";
-  if (request.bundle.oci.process)
-    return Error{Code::unsupported, attempt,
-                 "its bundle names a program, and Kitten does not load programs yet",
-                 "remove \"process\" and \"root\", or use kind linux"};
   HOBBES_TRY(cpus, CpuSet::parse(request.cpus));
   if (cpus.has(0))
     return Error{Code::invalid, attempt, "CPU 0 was chosen, which Linux cannot give up",
@@ -165,6 +197,7 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   KittenPlan plan;
   plan.name = record.id;
   plan.handle = record.handle;
+  plan.programs = request.bundle.oci.process.has_value();
   for (const SegmentRequest& segment : wishes.segments)
     plan.segments[segment.name] = segment.size != 0 || segment.writable;
   if (plan.segments.size() > HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)
@@ -197,6 +230,31 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     std::string log = record.folder() + "/console.log";
     Fd console(::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640));
     if (!console) return os_error("open " + log, errno);
+    EnclaveRecord control = record;
+    std::vector<int> passed = {module.fd(), program.get(), socket.get(), console.get()};
+    Fd first_program;
+    if (request.bundle.oci.process) {
+      HOBBES_TRY(proxy, prepare_proxy(module, request.passed_fds, request.preserve_fds));
+      CreateRequest sandbox = request;
+      sandbox.cpus = wishes.service_cores ? wishes.service_cores->text() : "";
+      sandbox.mems.clear();
+      sandbox.memory = 0;
+      sandbox.passed_fds = proxy.passed;
+      sandbox.interpreter = std::move(proxy.interpreter);
+      HOBBES_CHECK(service_.create(sandbox, record));
+      HOBBES_TRY(process, record.process.open());
+      first_program = std::move(process);
+      HOBBES_CHECK(EnclaveRecord::claim(record.folder(), control_id));
+      control = EnclaveRecord();
+      control.root = record.folder();
+      control.id = control_id;
+      control.bundle = record.bundle;
+      control.kind = record.kind;
+      control.handle = record.handle;
+      control.owner = record.owner;
+      control.created_s = record.created_s;
+      passed.push_back(first_program.get());
+    }
     // Pins are locked memory.
     HOBBES_TRY(bundle, service_bundle(request.bundle, {kitten_program,
                                                        {to_text(plan.json())},
@@ -207,8 +265,12 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     if (wishes.service_cores) service.cpus = wishes.service_cores->text();
     service.no_pivot = request.no_pivot;
     service.no_new_keyring = request.no_new_keyring;
-    service.passed_fds = {module.fd(), program.get(), socket.get(), console.get()};
-    return service_.create(service, record);
+    service.passed_fds = passed;
+    if (!request.bundle.oci.process) return service_.create(service, record);
+    service.bundle.oci.hooks = {};  // those of the bundle belong to the sandbox
+    service.bundle.oci.linux_.cgroups_path.clear();
+    service.delegated_cgroup.clear();
+    return service_.create(service, control);
   };
   auto taken = take();
   if (taken) return {};
@@ -219,9 +281,9 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
 }
 
 Result<void> KittenDriver::start(const EnclaveRecord& record) const {
-  HOBBES_CHECK(service_.start(record));
+  HOBBES_CHECK(service_.start(control_of(record)));
   HOBBES_CHECK(ask_control(record, {{"op", "started"}}, std::chrono::seconds(60)));
-  return {};
+  return has_programs(record) ? service_.start(record) : Result<void>();
 }
 
 Result<void> KittenDriver::signal(const EnclaveRecord& record, int number, bool all) const {
@@ -258,9 +320,15 @@ Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateReque
   return resized ? returned : resized;
 }
 
-Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&) const {
-  return Error{Code::unsupported, "execute a program in enclave '" + record.id + "'",
-               "its co-kernel does not load programs yet", "run it in an enclave of kind linux"};
+Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest& request) const {
+  auto module = module_of(record);
+  if (!module)
+    return std::move(module.error()).within("execute a program in enclave '" + record.id + "'");
+  HOBBES_TRY(proxy, prepare_proxy(*module, request.passed_fds, request.preserve_fds));
+  ExecRequest with_proxy = request;
+  with_proxy.passed_fds = proxy.passed;
+  with_proxy.interpreter = std::move(proxy.interpreter);
+  return service_.exec(record, with_proxy);
 }
 
 Result<std::vector<pid_t>> KittenDriver::processes(const EnclaveRecord& record) const {
@@ -284,6 +352,7 @@ Result<Json> KittenDriver::ping(const EnclaveRecord& record) const {
 }
 
 Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds deadline) const {
+  if (has_programs(record)) HOBBES_CHECK(service_.destroy(control_of(record), deadline));
   HOBBES_CHECK(service_.destroy(record, deadline));
   ::unlink(control_socket(record).c_str());
   if (::access(HOBBES_KMOD_DEVICE, F_OK) != 0)

@@ -1,5 +1,6 @@
 #include "enclave/drivers/kitten/loader.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -30,6 +31,16 @@ Result<Mapping> map_file(const std::string& path) {
       ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (base == MAP_FAILED) return os_error("map the kernel image " + path, errno);
   return Mapping(base, static_cast<std::size_t>(info.st_size));
+}
+
+// XCR0, which programs may read where Linux has switched XSAVE on.
+std::uint64_t extended_states() {
+  unsigned a, b, c, d;
+  constexpr unsigned osxsave = 1U << 27U;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & osxsave) == 0) return 0;
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<std::uint64_t>(high) << 32U | low;
 }
 
 template <std::size_t n>
@@ -81,6 +92,8 @@ Result<std::uint64_t> load_kernel(const std::string& path, const std::string& co
   boot.enclave = plan.handle;
   boot.wall_tsc = __rdtsc();
   boot.wall_ns = clock_ns(CLOCK_REALTIME);
+  boot.monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+  boot.xcr0 = extended_states();
   boot.cores = 1;
   boot.core[0] = {plan.cores.front().apic_id, plan.cores.front().cpu};
   for (const Extent& extent : plan.extents) {

@@ -24,6 +24,7 @@ struct KittenPlan {
   std::uint64_t entry = 0;       ///< physical
   std::map<std::string, bool>
       segments;  ///< shown to it when they exist: name -> whether it may write
+  bool programs = false;  ///< it ends with its first program
 
   [[nodiscard]] Json json() const;
   static Result<KittenPlan> parse(const std::string& text);
@@ -34,7 +35,8 @@ enum KittenDescriptor : int {
   kitten_device = 3,
   kitten_program = 4,
   kitten_socket = 5,
-  kitten_console = 6
+  kitten_console = 6,
+  kitten_first_program = 7  ///< a pidfd, where the enclave has one: the kernel ends with it
 };
 
 /// How long a co-kernel may be silent before it counts as crashed.

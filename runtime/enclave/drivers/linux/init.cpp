@@ -184,7 +184,8 @@ Result<void> finish(const ProcFs& proc, const oci::Process& process,
 }
 
 Error execute(const std::string& program, const oci::Process& process,
-              const std::vector<std::string>& extra_environment, int preserve_fds) {
+              const std::vector<std::string>& extra_environment,
+              const std::optional<Interpreter>& interpreter, int preserve_fds, int passed_fds) {
   std::vector<std::string> environment = process.env;
   auto set = [&](const std::string& entry, bool replace) {
     std::string prefix = entry.substr(0, entry.find('=') + 1);
@@ -204,18 +205,26 @@ Error execute(const std::string& program, const oci::Process& process,
                              [](const std::string& e) { return e.rfind("LISTEN_FDS=", 0) == 0; });
   if (listens) set("LISTEN_PID=" + std::to_string(::getpid()), true);
   std::vector<char*> argv, envp;
+  if (interpreter) {
+    for (const std::string& arg : interpreter->arguments)
+      argv.push_back(const_cast<char*>(arg.c_str()));
+    argv.push_back(const_cast<char*>(program.c_str()));
+  }
   for (const std::string& arg : process.args) argv.push_back(const_cast<char*>(arg.c_str()));
   for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
   argv.push_back(nullptr);
   envp.push_back(nullptr);
-  ::syscall(SYS_close_range, 3 + preserve_fds, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+  ::syscall(SYS_close_range, 3 + passed_fds, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
   // Dispositions and masks of the runtime must not leak into the program.
   for (int number = 1; number < NSIG; ++number)
     if (number != SIGKILL && number != SIGSTOP) ::signal(number, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::execve(program.c_str(), argv.data(), envp.data());
+  if (interpreter)
+    ::syscall(SYS_execveat, interpreter->descriptor, "", argv.data(), envp.data(), AT_EMPTY_PATH);
+  else
+    ::execve(program.c_str(), argv.data(), envp.data());
   return os_error("execute " + program, errno);
 }
 
@@ -341,7 +350,8 @@ void run_init(InitPlan& plan) {
   auto hooked =
       run_hooks(plan.request->bundle.oci.hooks.start_container, "startContainer", plan.state);
   if (!hooked) fail(starter, hooked.error());
-  fail(starter, execute(*program, process, plan.request->extra_environment, *passed));
+  fail(starter, execute(*program, process, plan.request->extra_environment,
+                        plan.request->interpreter, plan.request->preserve_fds, *passed));
 }
 
 void run_exec(ExecPlan& plan) {
@@ -388,7 +398,7 @@ void run_exec(ExecPlan& plan) {
     fail(parent, finished.error());
   // After the change of user, which clears it.
   if (request.die_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  fail(parent, execute(*program, process, {}, *passed));
+  fail(parent, execute(*program, process, {}, request.interpreter, request.preserve_fds, *passed));
 }
 
 }  // namespace hobbes
