@@ -441,9 +441,13 @@ void Manager::note_out_of_memory(const hobbes_record& record, int exit_code) {
                          " of its processes");
 }
 
-// A sign of life, from any process inside.
-Result<Reply> Manager::beat(Session& session, const Json&) {
+// A sign of life, from any process inside, or from one that may act on the enclave it names.
+Result<Reply> Manager::beat(Session& session, const Json& request) {
   const hobbes_record* found = nis_->by_id(session.inside);
+  if (request.contains("handle")) {
+    HOBBES_TRY(named, enclave_of(session, request));
+    found = named;
+  }
   if (found == nullptr)
     return Error{Code::not_found, "give a sign of life", "the process is in no enclave",
                  "call it from a program of an enclave"};

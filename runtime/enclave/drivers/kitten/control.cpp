@@ -108,7 +108,8 @@ class Control {
     if (auto why = kernel_.check_heartbeat()) crash(kernel_.plan(), *why);
     if (++ticks_ % 2 != 0) return;
     if (auto client = Client::connect(false))
-      (void)client->call("enclave.beat", Json::object(), {}, milliseconds(1000));
+      (void)client->call("enclave.beat", {{"handle", kernel_.plan().handle}}, {},
+                         milliseconds(1000));
     show_mirror();
     show_segments();
   }
