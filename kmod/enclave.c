@@ -63,12 +63,19 @@ bool slot_is_quiet(struct enclave *enclave, u32 slot)
 	return !enclave_runs(enclave) || (enclave->base && status_is_released(enclave->base, slot));
 }
 
-static void enclave_free(struct enclave *enclave)
+static void enclave_free(struct kref *references)
 {
+	struct enclave *enclave = container_of(references, struct enclave, references);
+
 	mutex_lock(&enclaves_lock);
 	list_del(&enclave->link);
 	mutex_unlock(&enclaves_lock);
 	kvfree(enclave);
+}
+
+void enclave_put(struct enclave *enclave)
+{
+	kref_put(&enclave->references, enclave_free);
 }
 
 static void enclave_teardown(struct work_struct *work)
@@ -78,6 +85,7 @@ static void enclave_teardown(struct work_struct *work)
 	bool stopped = true;
 
 	mutex_lock(&enclave->lock);
+	enclave->closing = true;
 	/* Every core first: nothing is taken from under a running kernel. */
 	list_for_each_entry_reverse(claim, &enclave->claims, link)
 		if (claim->kind == CLAIM_CORE)
@@ -116,7 +124,8 @@ static void enclave_teardown(struct work_struct *work)
 	}
 	identity_free(enclave->identity);
 	mutex_unlock(&enclave->lock);
-	enclave_free(enclave);
+	cancel_work_sync(&enclave->unpinning);
+	enclave_put(enclave);
 	module_put(THIS_MODULE);
 }
 
@@ -126,11 +135,13 @@ struct enclave *enclave_new(struct file *file)
 
 	if (!enclave)
 		return NULL;
+	kref_init(&enclave->references);
 	mutex_init(&enclave->lock);
 	init_rwsem(&enclave->claims_lock);
 	spin_lock_init(&enclave->views_lock);
 	INIT_LIST_HEAD(&enclave->claims);
 	INIT_WORK(&enclave->teardown, enclave_teardown);
+	INIT_WORK(&enclave->unpinning, pins_unpin_released);
 	enclave->mapping = file->f_mapping;
 	strscpy(enclave->name, "(unnamed)", sizeof(enclave->name));
 	mutex_lock(&enclaves_lock);
@@ -145,7 +156,7 @@ void enclave_close(struct enclave *enclave)
 	if (list_empty(&enclave->claims)) {
 		views_release(enclave);
 		identity_free(enclave->identity);
-		enclave_free(enclave);
+		enclave_put(enclave);
 		return;
 	}
 	enclave->mapping = NULL; /* the inode may go before the work is done */

@@ -6,6 +6,7 @@
 #include <linux/cpumask.h>
 #include <linux/eventfd.h>
 #include <linux/fs.h>
+#include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
@@ -63,6 +64,7 @@ struct pin {
 	struct mm_struct *mm; /* whose limit it counts against */
 	unsigned long count;
 	bool writable;
+	bool shared; /* made through a view: released as soon as the kernel says so */
 	struct page **pages;
 };
 
@@ -79,7 +81,9 @@ struct doorbell {
  * page faults look at the extents.
  */
 struct enclave {
-	struct list_head link; /* all enclaves, under enclaves_lock */
+	struct kref references; /* its descriptor's, and of views at work */
+	bool closing;		/* under the lock: nothing is taken any more */
+	struct list_head link;	/* all enclaves, under enclaves_lock */
 	struct mutex lock;
 	struct rw_semaphore claims_lock;
 	struct list_head claims;
@@ -97,6 +101,7 @@ struct enclave {
 	char name[HOBBES_KMOD_NAME_SIZE];
 	DECLARE_BITMAP(slots, HOBBES_KMOD_SLOTS);
 	struct work_struct teardown;
+	struct work_struct unpinning;
 };
 
 /* enclave.c */
@@ -106,6 +111,7 @@ void enclaves_settle(void);
 void enclaves_report(struct seq_file *out);
 int enclaves_init(void);
 void enclaves_exit(void);
+void enclave_put(struct enclave *enclave);
 void claim_add(struct enclave *enclave, struct claim *claim, enum claim_kind kind);
 void claim_remove(struct enclave *enclave, struct claim *claim);
 struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot);
@@ -176,6 +182,10 @@ void views_release(struct enclave *enclave);
 
 /* pin.c */
 int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request);
+/* The caller's memory for the kernel behind a view: its runs are written to `runs`. The slot. */
+int pin_shared(struct enclave *enclave, const struct hobbes_view_pin *request,
+	       struct hobbes_view_run *runs, u32 room, u32 *count);
+void pins_unpin_released(struct work_struct *work);
 int pin_return(struct enclave *enclave, const struct hobbes_kmod_pin *request);
 void pin_release(struct enclave *enclave, struct pin *pin);
 

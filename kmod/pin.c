@@ -21,80 +21,151 @@ static void unpin(struct pin *pin, unsigned long count)
 	kfree(pin);
 }
 
-/* Writes the frames to user space as runs of adjacent ones. */
-static int tell_runs(const struct pin *pin, struct hobbes_kmod_pin *request)
+/* The frames as runs of adjacent ones; how many runs. */
+static long write_runs(const struct pin *pin, u32 room,
+		       int (*write)(void *to, u32 index, u64 address, u64 size), void *to)
 {
-	struct hobbes_kmod_run __user *to = u64_to_user_ptr(request->runs);
 	unsigned long at = 0;
+	u32 count = 0;
 
-	request->count = 0;
 	while (at < pin->count) {
-		struct hobbes_kmod_run run = {.address = page_to_phys(pin->pages[at]), .size = 0};
+		u64 address = page_to_phys(pin->pages[at]), size = 0;
+		int result;
 
-		while (at < pin->count && page_to_phys(pin->pages[at]) == run.address + run.size) {
-			run.size += PAGE_SIZE;
+		while (at < pin->count && page_to_phys(pin->pages[at]) == address + size) {
+			size += PAGE_SIZE;
 			at++;
 		}
-		if (request->count == request->capacity)
+		if (count == room)
 			return -E2BIG;
-		if (copy_to_user(to + request->count++, &run, sizeof(run)))
-			return -EFAULT;
+		result = write(to, count++, address, size);
+		if (result)
+			return result;
 	}
+	return count;
+}
+
+static int write_to_user(void *to, u32 index, u64 address, u64 size)
+{
+	struct hobbes_kmod_run run = {.address = address, .size = size};
+	struct hobbes_kmod_run __user *runs = (struct hobbes_kmod_run __user __force *)to;
+
+	return copy_to_user(runs + index, &run, sizeof(run)) ? -EFAULT : 0;
+}
+
+static int write_to_kernel(void *to, u32 index, u64 address, u64 size)
+{
+	struct hobbes_view_run *run = (struct hobbes_view_run *)to + index;
+
+	WRITE_ONCE(run->address, address);
+	WRITE_ONCE(run->size, size);
 	return 0;
 }
 
-int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
+static struct pin *pin_pages(u64 address, u64 size, bool writable)
 {
-	unsigned int flags = FOLL_LONGTERM | (request->writable ? FOLL_WRITE : 0);
+	unsigned int flags = FOLL_LONGTERM | (writable ? FOLL_WRITE : 0);
 	unsigned long done = 0;
 	struct pin *pin;
 	int result;
 
-	if (!request->size || request->size > PIN_LIMIT ||
-	    !PAGE_ALIGNED(request->address | request->size) ||
-	    request->address + request->size < request->address || request->writable > 1)
-		return -EINVAL;
+	if (!size || size > PIN_LIMIT || !PAGE_ALIGNED(address | size) || address + size < address)
+		return ERR_PTR(-EINVAL);
 	pin = kzalloc(sizeof(*pin), GFP_KERNEL);
 	if (!pin)
-		return -ENOMEM;
-	pin->count = request->size >> PAGE_SHIFT;
-	pin->writable = request->writable;
+		return ERR_PTR(-ENOMEM);
+	pin->count = size >> PAGE_SHIFT;
+	pin->writable = writable;
 	/* The limit first: the list of pages is memory too. */
 	result = account_locked_vm(current->mm, pin->count, true);
 	if (result) {
 		kfree(pin);
-		return result;
+		return ERR_PTR(result);
 	}
 	pin->pages = kvcalloc(pin->count, sizeof(*pin->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pin->pages) {
 		account_locked_vm(current->mm, pin->count, false);
 		kfree(pin);
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	}
 	pin->mm = current->mm;
 	mmgrab(pin->mm);
 	while (done < pin->count) {
-		int got = pin_user_pages_fast(request->address + (done << PAGE_SHIFT),
+		int got = pin_user_pages_fast(address + (done << PAGE_SHIFT),
 					      min(pin->count - done, 4096UL), flags,
 					      pin->pages + done);
 
 		if (got <= 0) {
-			result = got ? got : -EFAULT;
-			goto undo;
+			unpin(pin, done);
+			return ERR_PTR(got ? got : -EFAULT);
 		}
 		done += got;
 	}
-	result = tell_runs(pin, request);
-	if (!result)
+	return pin;
+}
+
+int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
+{
+	struct pin *pin;
+	long result;
+
+	if (request->writable > 1)
+		return -EINVAL;
+	pin = pin_pages(request->address, request->size, request->writable);
+	if (IS_ERR(pin))
+		return PTR_ERR(pin);
+	result = write_runs(pin, request->capacity, write_to_user,
+			    (void __force *)u64_to_user_ptr(request->runs));
+	if (result >= 0) {
+		request->count = result;
 		result = slot_take(enclave, &pin->claim.slot);
-	if (result)
-		goto undo;
+	}
+	if (result) {
+		unpin(pin, pin->count);
+		return result;
+	}
 	claim_add(enclave, &pin->claim, CLAIM_PIN);
 	request->slot = pin->claim.slot;
 	return 0;
-undo:
-	unpin(pin, done);
-	return result;
+}
+
+int pin_shared(struct enclave *enclave, const struct hobbes_view_pin *request,
+	       struct hobbes_view_run *runs, u32 room, u32 *count)
+{
+	struct pin *pin = pin_pages(request->address, request->size, request->writable);
+	long result;
+
+	if (IS_ERR(pin))
+		return PTR_ERR(pin);
+	pin->shared = true;
+	result = write_runs(pin, room, write_to_kernel, runs);
+	if (result >= 0) {
+		*count = result;
+		result = slot_take(enclave, &pin->claim.slot);
+	}
+	if (result) {
+		unpin(pin, pin->count);
+		return result;
+	}
+	claim_add(enclave, &pin->claim, CLAIM_PIN);
+	return pin->claim.slot;
+}
+
+/* Shared memory that no program of the enclave has mapped any more. */
+void pins_unpin_released(struct work_struct *work)
+{
+	struct enclave *enclave = container_of(work, struct enclave, unpinning);
+	struct claim *claim, *next;
+
+	mutex_lock(&enclave->lock);
+	list_for_each_entry_safe(claim, next, &enclave->claims, link) {
+		struct pin *pin = container_of(claim, struct pin, claim);
+
+		if (claim->kind == CLAIM_PIN && pin->shared && !enclave->closing &&
+		    slot_is_quiet(enclave, claim->slot))
+			pin_release(enclave, pin);
+	}
+	mutex_unlock(&enclave->lock);
 }
 
 void pin_release(struct enclave *enclave, struct pin *pin)

@@ -8,6 +8,7 @@
 #include <linux/file.h>
 #include <linux/interrupt.h>
 #include <linux/kref.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -97,6 +98,8 @@ bool views_rung(struct enclave *enclave)
 
 	if (!table)
 		return false;
+	if (xchg(&table->released, 0))
+		found = queue_work(system_unbound_wq, &enclave->unpinning);
 	spin_lock_irqsave(&enclave->views_lock, flags);
 	for (word = 0; word < HOBBES_VIEWS / 64; word++) {
 		unsigned long bits = xchg(&table->to_linux[word], 0);
@@ -410,6 +413,73 @@ static long view_wait(struct view *view, const struct hobbes_view_wait *request)
 	}
 }
 
+/* Only memory that has no disk behind it: nobody would know when to write the pages back. */
+static bool is_memory_file(u64 address, u64 size)
+{
+	struct vm_area_struct *area;
+	u64 end = address + size;
+	bool good = true;
+
+	mmap_read_lock(current->mm);
+	while (good && address < end) {
+		unsigned long magic;
+
+		area = vma_lookup(current->mm, address);
+		good = area && area->vm_file && (area->vm_flags & VM_SHARED);
+		if (!good)
+			break;
+		magic = file_inode(area->vm_file)->i_sb->s_magic;
+		good = magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC;
+		address = area->vm_end;
+	}
+	mmap_read_unlock(current->mm);
+	return good;
+}
+
+static long view_pin(struct view *view, const struct hobbes_view_pin *request)
+{
+	struct hobbes_view_run *runs = NULL;
+	struct hobbes_view *entry = NULL;
+	struct enclave *enclave;
+	u32 room = 0, count;
+	long result;
+
+	if (request->writable > 1 || request->address + request->size < request->address)
+		return -EINVAL;
+	if (!is_memory_file(request->address, request->size))
+		return -ENODEV;
+	down_read(&view->lock);
+	enclave = view->enclave;
+	if (enclave)
+		kref_get(&enclave->references);
+	up_read(&view->lock);
+	if (!enclave)
+		return -EOWNERDEAD;
+	mutex_lock(&enclave->lock);
+	if (!enclave->closing && enclave->base) {
+		entry = &view_table(enclave->base)->view[view->number];
+		room = READ_ONCE(entry->pin_room);
+		runs = enclave_memory(enclave, READ_ONCE(entry->pin_list),
+				      (u64)room * sizeof(*runs));
+	}
+	if (!entry || !READ_ONCE(entry->pin_list) || !runs || !room) {
+		result = -ENOBUFS;
+	} else {
+		result = pin_shared(enclave, request, runs, room, &count);
+		if (result >= 0) {
+			WRITE_ONCE(entry->pin_slot, result);
+			WRITE_ONCE(entry->pin_runs, count);
+			WRITE_ONCE(entry->pin_address, request->address);
+			WRITE_ONCE(entry->pin_size, request->size);
+			smp_store_release(&entry->pin_done, entry->pin_done + 1);
+			result = 0;
+		}
+	}
+	mutex_unlock(&enclave->lock);
+	enclave_put(enclave);
+	return result;
+}
+
 static int view_install(struct enclave *enclave, unsigned int parent, u32 *number);
 
 static long view_ioctl(struct file *file, unsigned int command, unsigned long argument)
@@ -417,6 +487,7 @@ static long view_ioctl(struct file *file, unsigned int command, unsigned long ar
 	struct view *view = file->private_data;
 	void __user *user = (void __user *)argument;
 	struct hobbes_view_wait wait;
+	struct hobbes_view_pin pin;
 	u32 core;
 	long result;
 
@@ -440,6 +511,10 @@ static long view_ioctl(struct file *file, unsigned int command, unsigned long ar
 		return result;
 	case HOBBES_VIEW_NUMBER:
 		return view->number;
+	case HOBBES_VIEW_PIN:
+		if (copy_from_user(&pin, user, sizeof(pin)))
+			return -EFAULT;
+		return view_pin(view, &pin);
 	}
 	return -ENOTTY;
 }

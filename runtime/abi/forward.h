@@ -62,6 +62,18 @@ struct hobbes_view {
   uint32_t state;        /* M: enum hobbes_view_state */
   uint32_t parent;       /* M: 1 + the view it was derived from; 0: made by the enclave's holder */
   uint64_t touched[HOBBES_VIEW_GRANULES / 64]; /* M: bit (address / 2 MiB) modulo 512: shown once */
+  uint64_t pin_list; /* K: physical address of room for runs of frames; 0: none is expected */
+  uint32_t pin_room; /* K: how many */
+  uint32_t pin_runs; /* M: how many there are */
+  uint64_t pin_address, pin_size; /* M: what of the proxy's memory they are */
+  uint32_t pin_slot; /* M: the slot that holds them, until its bit in hobbes_status.released */
+  uint32_t pin_done; /* M: counts */
+  uint64_t pad[3];
+};
+
+/* Frames of Linux, one after the other. */
+struct hobbes_view_run {
+  uint64_t address, size; /* physical */
 };
 
 struct hobbes_view_table {
@@ -69,7 +81,9 @@ struct hobbes_view_table {
   uint64_t to_kernel[HOBBES_VIEWS / 64]; /* M sets, K clears: view n has a fill or a new state */
   uint32_t to_control; /* K sets, M clears: the ring is for the enclave's holder, too */
   uint32_t core;       /* K: APIC id of the core that serves views */
-  uint64_t pad[511 - 2 * HOBBES_VIEWS / 64];
+  uint32_t released;   /* K sets, M clears: slots of shared memory are released */
+  uint32_t pad1;
+  uint64_t pad[510 - 2 * HOBBES_VIEWS / 64];
   struct hobbes_view view[HOBBES_VIEWS];
 };
 
@@ -101,7 +115,12 @@ enum hobbes_forwarded {
   HOBBES_FORWARD_CLONE = 0x10001,         /* frame of the new thread; result: its thread id */
   HOBBES_FORWARD_FORK = 0x10002,          /* exit signal; result: pid, argument[5]: its view */
   HOBBES_FORWARD_DIE = 0x10003,           /* signal: end the process as that signal does */
-  HOBBES_FORWARD_PROGRAM_PATH = 0x10004   /* buffer, size: what /proc/self/exe leads to */
+  HOBBES_FORWARD_PROGRAM_PATH = 0x10004,  /* buffer, size: what /proc/self/exe leads to */
+  HOBBES_FORWARD_SHARE = 0x10005,         /* address, size, protection, flags, descriptor, offset: map
+                                             it in the proxy at that address and pin it */
+  HOBBES_FORWARD_UNSHARE = 0x10006,       /* address, size: show the view there again */
+  HOBBES_FORWARD_ATTACH = 0x10007,        /* address, size, protection, flags, System V id: as SHARE */
+  HOBBES_FORWARD_SEGMENT_SIZE = 0x10008   /* System V id; result: bytes */
 };
 
 /* Added to a number: no signal keeps the call from beginning. */
@@ -140,6 +159,13 @@ struct hobbes_view_wait {
   uint32_t core;  /* in: APIC id of a core to ring first; ~0: none */
 };
 
+struct hobbes_view_pin {
+  uint64_t address, size; /* in: of the caller's memory, page-aligned, mapped shared from tmpfs, a
+                             memfd or huge pages */
+  uint32_t writable;      /* in: 0 or 1 */
+  uint32_t pad;
+};
+
 #define HOBBES_VIEW_MAGIC 0xB6
 /* Asks the kernel for an address space; ETIMEDOUT. */
 #define HOBBES_VIEW_OPEN _IO(HOBBES_VIEW_MAGIC, 0)
@@ -151,9 +177,12 @@ struct hobbes_view_wait {
 #define HOBBES_VIEW_DERIVE _IO(HOBBES_VIEW_MAGIC, 3)
 /* result: its number in the view table. */
 #define HOBBES_VIEW_NUMBER _IO(HOBBES_VIEW_MAGIC, 4)
+/* Pins it for the kernel that has made room for it. Errors: ENODEV for other memory, ENOBUFS without
+ * room, ENOMEM beyond RLIMIT_MEMLOCK. */
+#define HOBBES_VIEW_PIN _IOW(HOBBES_VIEW_MAGIC, 5, struct hobbes_view_pin)
 
-HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view) == 128);
-HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view_table) == 4096 + 512 * 128);
+HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view) == 192);
+HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view_table) == 4096 + 512 * 192);
 HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_call_signal) == 136);
 HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_call) <= 4096);
 

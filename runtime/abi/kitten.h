@@ -8,7 +8,7 @@
  *     +64 KiB   console ring                    64 KiB    (abi/ring.h)
  *     +128 KiB  request ring, Linux to kernel   64 KiB
  *     +192 KiB  reply ring, kernel to Linux     64 KiB
- *     +256 KiB  view table                      68 KiB    (abi/forward.h)
+ *     +256 KiB  view table                      100 KiB    (abi/forward.h)
  *     +2 MiB    the kernel image
  */
 #ifndef HOBBES_ABI_KITTEN_H

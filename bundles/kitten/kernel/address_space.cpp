@@ -4,6 +4,8 @@
 #include <new>
 
 #include "cores.h"
+#include "cpu.h"
+#include "shared_memory.h"
 #include "views.h"
 
 namespace kitten {
@@ -74,6 +76,15 @@ class ProgramFrames final : public PageSink {
 
 }  // namespace
 
+AddressSpace::Visit::Visit(const AddressSpace& space) {
+  if (!space.has_shared_ || cpu::read_cr3() == space.root()) return;
+  back_ = cpu::read_cr3();
+  cpu::write_cr3(space.root());
+}
+AddressSpace::Visit::~Visit() {
+  if (back_ != 0) cpu::write_cr3(back_);
+}
+
 AddressSpace* AddressSpace::make() {
   static_assert(sizeof(AddressSpace) <= page);
   std::uint64_t frame = take_frame(Use::kernel);
@@ -119,9 +130,73 @@ bool AddressSpace::drop_pages(std::uint64_t begin, std::uint64_t end) {
   return true;
 }
 
+bool AddressSpace::shows(unsigned slot) const {
+  for (const Area* area = areas_.first(); area != nullptr; area = area->next)
+    if (area->shared == slot + 1) return true;
+  return false;
+}
+
+// Areas and what is behind them.
+bool AddressSpace::remove_range(std::uint64_t begin, std::uint64_t end) {
+  if (!drop_pages(begin, end)) return false;
+  for (;;) {
+    const Area* area = areas_.at_or_after(begin);
+    while (area != nullptr && area->begin < end && area->shared == 0) area = area->next;
+    if (area == nullptr || area->begin >= end) return areas_.remove(begin, end);
+    const unsigned slot = area->shared - 1U;
+    const std::uint64_t from = area->begin > begin ? area->begin : begin,
+                        to = area->end < end ? area->end : end;
+    if (!areas_.remove(from, to)) return false;
+    if (!shows(slot)) drop_shared(slot);
+  }
+}
+
+bool AddressSpace::show_shared(std::uint64_t address, std::uint64_t size, std::uint8_t protection,
+                               unsigned slot, const hobbes_view_run* runs, unsigned count) {
+  Locked locked(lock_);
+  std::uint64_t done = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    const hobbes_view_run run = runs[i];
+    if (run.size == 0 || (run.address | run.size) % page != 0 || run.size > size - done ||
+        run.address + run.size < run.address ||
+        !tables_.map(address + done, run.address, run.size, access_for(protection)))
+      break;
+    done += run.size;
+  }
+  hold_shared(slot);
+  has_shared_ = true;
+  bool good = done == size && areas_.remove(address, address + size) &&
+              areas_.add({address, address + size, protection,
+                          static_cast<std::uint16_t>(slot + 1), nullptr});
+  if (good) return true;
+  (void)drop_pages(address, address + size);
+  (void)areas_.remove(address, address + size);
+  drop_shared(slot);
+  return false;
+}
+
+bool AddressSpace::has_shared(std::uint64_t address, std::uint64_t size) {
+  Locked locked(lock_);
+  for (const Area* area = areas_.at_or_after(address);
+       area != nullptr && area->begin < address + size; area = area->next)
+    if (area->shared != 0) return true;
+  return false;
+}
+
+std::uint64_t AddressSpace::shared_piece(std::uint64_t address) {
+  Locked locked(lock_);
+  const Area* area = areas_.find(address);
+  if (area == nullptr || area->begin != address || area->shared == 0) return 0;
+  const std::uint16_t shared = area->shared;
+  std::uint64_t end = address;
+  for (; area != nullptr && area->begin == end && area->shared == shared; area = area->next)
+    end = area->end;
+  return end - address;
+}
+
 void AddressSpace::clear() {
   Locked locked(lock_);
-  (void)drop_pages(0, HOBBES_PROGRAM_HIGH);
+  (void)remove_range(0, HOBBES_PROGRAM_HIGH);
   areas_.clear();
   break_begin_ = break_end_ = 0;
 }
@@ -170,8 +245,7 @@ std::int64_t AddressSpace::map(std::uint64_t address, std::uint64_t size, std::u
     const Area* there = areas_.at_or_after(address);
     bool taken = there != nullptr && there->begin < address + size;
     if (taken && (flags & map_fixed_no_replace) != 0) return -EEXIST;
-    if (taken && (!drop_pages(address, address + size) || !areas_.remove(address, address + size)))
-      return -ENOMEM;
+    if (taken && !remove_range(address, address + size)) return -ENOMEM;
   } else {
     const Area* there = areas_.at_or_after(address);
     if (address == 0 || !in_program(address, size) ||
@@ -180,7 +254,7 @@ std::int64_t AddressSpace::map(std::uint64_t address, std::uint64_t size, std::u
     if (address == 0) return -ENOMEM;
   }
   const Area area{address, address + size, static_cast<std::uint8_t>(protection),
-                  (flags & map_shared) != 0, nullptr};
+                  0, nullptr};
   if (!areas_.add(area)) return -ENOMEM;
   // What a program asks for it gets at once, but for what is usually reserved and not touched, and
   // for more than a part of what there is.
@@ -201,8 +275,7 @@ std::int64_t AddressSpace::unmap(std::uint64_t address, std::uint64_t size) {
   Locked locked(lock_);
   const Area* there = areas_.at_or_after(address);
   if (there == nullptr || there->begin >= address + size) return 0;
-  if (!drop_pages(address, address + size)) return -ENOMEM;
-  return areas_.remove(address, address + size) ? 0 : -ENOMEM;
+  return remove_range(address, address + size) ? 0 : -ENOMEM;
 }
 
 std::int64_t AddressSpace::protect(std::uint64_t address, std::uint64_t size,
@@ -237,13 +310,12 @@ std::int64_t AddressSpace::remap(std::uint64_t address, std::uint64_t old_size,
   old_size = round_up(old_size);
   new_size = round_up(new_size);
   std::uint8_t protection;
-  bool shared;
   {
     Locked locked(lock_);
     const Area* area = areas_.find(address);
     if (area == nullptr || area->end - address < old_size || old_size == 0) return -EFAULT;
+    if (area->shared != 0) return -EINVAL;  // Linux's memory cannot be moved from here
     protection = area->protection;
-    shared = area->shared;
   }
   if ((flags & remap_fixed) == 0 && new_size <= old_size) {
     if (new_size < old_size) {
@@ -252,7 +324,7 @@ std::int64_t AddressSpace::remap(std::uint64_t address, std::uint64_t old_size,
     }
     return static_cast<std::int64_t>(address);
   }
-  const std::uint32_t kind = static_cast<std::uint32_t>(shared ? map_shared : map_private) | map_anonymous;
+  constexpr std::uint32_t kind = map_private | map_anonymous;
   if ((flags & remap_fixed) == 0) {
     std::int64_t grown = map(address + old_size, new_size - old_size, protection,
                              kind | map_fixed_no_replace);
@@ -286,7 +358,14 @@ std::int64_t AddressSpace::advise(std::uint64_t address, std::uint64_t size, int
   if (!in_program(address, size)) return -ENOMEM;
   Locked locked(lock_);
   if (!areas_.covers(address, address + size)) return -ENOMEM;
-  return drop_pages(address, address + size) ? 0 : -ENOMEM;
+  for (const Area* area = areas_.find(address); area != nullptr && area->begin < address + size;
+       area = area->next) {
+    if (area->shared != 0) continue;  // it keeps its content
+    const std::uint64_t from = area->begin > address ? area->begin : address,
+                        to = area->end < address + size ? area->end : address + size;
+    if (!drop_pages(from, to)) return -ENOMEM;
+  }
+  return 0;
 }
 
 std::int64_t AddressSpace::resident(std::uint64_t address, std::uint64_t size,
@@ -336,6 +415,7 @@ int AddressSpace::fill_locked(std::uint64_t address, bool write, bool execute) {
   std::uint64_t physical, size;
   Access access;
   if (tables_.find(address, &physical, &access, &size)) return 0;
+  if (area->shared != 0) return EFAULT;
   ++faults;
   std::uint64_t at = address & ~(block - 1);
   bool whole = at >= area->begin && at + block <= area->end && free_memory() > 8 * block;
@@ -359,6 +439,8 @@ void* AddressSpace::reach(std::uint64_t address, bool write) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (tables_.find(address, &physical, &access, &size)) {
       if (!access.program || (write && !access.write)) return nullptr;
+      const Area* area = has_shared_ ? areas_.find(address) : nullptr;
+      if (area != nullptr && area->shared != 0) return reinterpret_cast<void*>(address);
       return at_physical(physical);
     }
     if (fill_locked(address, write, false) != 0) return nullptr;
@@ -372,6 +454,7 @@ bool AddressSpace::read(void* to, std::uint64_t from, std::uint64_t size) {
     std::uint64_t part = page - from % page;
     if (part > size) part = size;
     Locked locked(lock_);
+    Visit visit(*this);
     const void* at = reach(from, false);
     if (at == nullptr) return false;
     __builtin_memcpy(out, at, part);
@@ -388,6 +471,7 @@ bool AddressSpace::write(std::uint64_t to, const void* from, std::uint64_t size)
     std::uint64_t part = page - to % page;
     if (part > size) part = size;
     Locked locked(lock_);
+    Visit visit(*this);
     void* at = reach(to, true);
     if (at == nullptr) return false;
     __builtin_memcpy(at, in, part);
@@ -402,14 +486,24 @@ bool AddressSpace::copy(AddressSpace& parent) {
   Locked locked(parent.lock_);
   break_begin_ = parent.break_begin_;
   break_end_ = parent.break_end_;
+  has_shared_ = parent.has_shared_;
   for (const Area* area = parent.areas_.first(); area != nullptr; area = area->next) {
     Area mine = *area;
-    if (!areas_.add(mine)) return false;
+    if (area->shared != 0 && !shows(area->shared - 1U)) hold_shared(area->shared - 1U);
+    if (!areas_.add(mine)) {
+      if (area->shared != 0 && !shows(area->shared - 1U)) drop_shared(area->shared - 1U);
+      return false;
+    }
     for (std::uint64_t at = area->begin; at < area->end;) {
       std::uint64_t from, size;
       Access access;
       if (!parent.tables_.find(at, &from, &access, &size)) {
         at = (at / size + 1) * size;
+        continue;
+      }
+      if (area->shared != 0) {
+        if (!tables_.map(at, from, page, access_for(area->protection))) return false;
+        at += page;
         continue;
       }
       std::uint64_t part = size >= block && at % block == 0 && area->end - at >= block ? block : page;

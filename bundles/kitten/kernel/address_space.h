@@ -45,6 +45,13 @@ class AddressSpace {
                      std::uint32_t flags, std::uint64_t new_address);
   std::int64_t advise(std::uint64_t address, std::uint64_t size, int advice);
   std::int64_t resident(std::uint64_t address, std::uint64_t size, std::uint64_t vector);
+  /// Shows Linux's frames where `map` has reserved room; they are held until nothing shows them. False:
+  /// no memory, or not all of the range.
+  bool show_shared(std::uint64_t address, std::uint64_t size, std::uint8_t protection,
+                   unsigned slot, const hobbes_view_run* runs, unsigned count);
+  /// Whether any of a range is shared memory. The size of the whole piece that begins at `address`.
+  [[nodiscard]] bool has_shared(std::uint64_t address, std::uint64_t size);
+  [[nodiscard]] std::uint64_t shared_piece(std::uint64_t address);
   std::uint64_t set_break(std::uint64_t address);
   void begin_break(std::uint64_t address) { break_begin_ = break_end_ = address; }
   /// Everything goes, the translations and what Linux has been shown, too.
@@ -64,6 +71,7 @@ class AddressSpace {
   template <class Word, class Act>
   bool with_word(std::uint64_t address, bool write, Act act) {
     Locked locked(lock_);
+    Visit visit(*this);
     void* at = address % sizeof(Word) == 0 ? reach(address, write) : nullptr;
     if (at == nullptr) return false;
     act(static_cast<Word*>(at));
@@ -74,10 +82,24 @@ class AddressSpace {
   std::uint64_t faults = 0;
 
  private:
+  /// In these page tables while it lives, if there is memory in them that the kernel does not see
+  /// otherwise. Interrupts are off.
+  class Visit {
+   public:
+    explicit Visit(const AddressSpace& space);
+    ~Visit();
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    std::uint64_t back_ = 0;
+  };
   explicit AddressSpace(AreaPool& pool) : areas_(pool), tables_(program_tables(), false) {}
   bool populate(std::uint64_t begin, std::uint64_t end, const Area& area);
   int fill_locked(std::uint64_t address, bool write, bool execute);
   void* reach(std::uint64_t address, bool write);
+  bool remove_range(std::uint64_t begin, std::uint64_t end);
+  [[nodiscard]] bool shows(unsigned slot) const;
   bool drop_pages(std::uint64_t begin, std::uint64_t end);
   void forget(std::uint64_t begin, std::uint64_t end);
 
@@ -87,6 +109,7 @@ class AddressSpace {
   std::uint64_t break_begin_ = 0, break_end_ = 0;
   std::uint64_t views_[HOBBES_VIEWS / 64] = {};
   unsigned users_ = 0;
+  bool has_shared_ = false;  // it has had shared memory
 };
 
 }  // namespace kitten

@@ -9,7 +9,7 @@ namespace kitten {
 struct Area {
   std::uint64_t begin, end;
   std::uint8_t protection;  ///< PROT_* bits
-  bool shared;              ///< of memory that Linux has, mapped by the proxy at the same addresses
+  std::uint16_t shared;     ///< 1 + the slot of Linux's memory that it shows; 0: the program's own
   Area* next;
 };
 

@@ -73,6 +73,7 @@ struct Process {
   bool gone;      ///< its proxy has ended
   Thread* survivor;
   std::uint64_t begin_ns;  ///< uptime
+  bool sharing;            ///< a thread waits for memory to be pinned
   Thread* vfork_parent;
   SignalAction actions[signal_count + 1];
 };

@@ -8,6 +8,7 @@
 #include "forward.h"
 #include "futex.h"
 #include "schedule.h"
+#include "shared_memory.h"
 #include "signals.h"
 #include "views.h"
 
@@ -67,31 +68,169 @@ std::int64_t file_was_read(Thread& thread, TrapFrame&, std::int64_t answer) {
   return static_cast<std::int64_t>(address);
 }
 
+// The same call once more, from its beginning.
+std::int64_t call_again(Thread&, TrapFrame&, std::int64_t) { return HOBBES_CALL_NOT_BEGUN; }
+
+std::uint64_t whole_pages(std::uint64_t size) {
+  return (size + frame_size - 1) & ~(frame_size - 1);
+}
+
+// Room for the runs of frames that Linux pins: a page, or 2 MiB for what may be in many pieces.
+constexpr std::uint64_t runs_in_page = frame_size / sizeof(hobbes_view_run);
+
+bool runs_fit_in_page(std::uint64_t size) { return size / frame_size <= runs_in_page; }
+
+void end_sharing(Thread& thread) {
+  hobbes_view& entry = view_table().view[thread.process->view];
+  std::uint64_t list = entry.pin_list;
+  entry.pin_list = 0;
+  entry.pin_room = 0;
+  if (runs_fit_in_page(thread.saved[1]))
+    give_frame(list, Use::kernel);
+  else
+    give_block(list, Use::kernel);
+  __atomic_store_n(&thread.process->sharing, false, __ATOMIC_RELEASE);
+}
+
+// In `saved`: address, size, count of pins before, protection, descriptor, offset.
+std::int64_t memory_was_shared(Thread& thread, TrapFrame&, std::int64_t answer) {
+  AddressSpace& space = space_of(thread);
+  const hobbes_view& entry = view_table().view[thread.process->view];
+  const std::uint64_t address = thread.saved[0], size = thread.saved[1];
+  const auto protection = static_cast<std::uint8_t>(thread.saved[3]);
+  bool pinned = __atomic_load_n(&entry.pin_done, __ATOMIC_ACQUIRE) != thread.saved[2];
+  bool shown = false;
+  if (pinned) {
+    // What the module has pinned must be what was asked for; its proxy may say anything.
+    bool expected = answer >= 0 && entry.pin_address == address && entry.pin_size == size &&
+                    entry.pin_runs <= entry.pin_room && entry.pin_slot < HOBBES_KITTEN_SLOTS;
+    if (expected)
+      shown = space.show_shared(address, size, protection, entry.pin_slot,
+                                static_cast<const hobbes_view_run*>(at_physical(entry.pin_list)),
+                                entry.pin_runs);
+    else if (entry.pin_slot < HOBBES_KITTEN_SLOTS) {
+      hold_shared(entry.pin_slot);
+      drop_shared(entry.pin_slot);
+    }
+  }
+  end_sharing(thread);
+  if (shown) return static_cast<std::int64_t>(address);
+  if (answer == -ENODEV && (protection & protect_write) == 0) {
+    // A file on a disk that is only read: its content, as it is now.
+    if (std::int64_t bad = space.protect(address, size, protect_read | protect_write); bad < 0)
+      return bad;
+    thread.saved[2] = 0;
+    return read_file(thread);
+  }
+  (void)space.unmap(address, size);
+  return answer < 0 ? answer : -ENOMEM;
+}
+
+// Linux maps `number`'s memory in the proxy, where this kernel has reserved room, and pins it.
+std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint64_t hint,
+                   std::uint64_t size, std::uint32_t protection, std::uint32_t flags,
+                   std::uint64_t descriptor, std::uint64_t offset) {
+  Process& process = *thread.process;
+  AddressSpace& space = *process.space;
+  if (__atomic_exchange_n(&process.sharing, true, __ATOMIC_ACQ_REL)) {
+    f.rip -= 2;  // another thread of the process is at it
+    thread.state = ThreadState::runnable;
+    leave_thread(f);
+  }
+  size = whole_pages(size);
+  constexpr std::uint32_t fixed = map_fixed | map_fixed_no_replace;
+  std::int64_t at = space.map(hint, size, 0, (flags & fixed) | map_private | map_anonymous |
+                                                 map_no_reserve);
+  std::uint64_t list = 0;
+  const std::uint64_t room = runs_fit_in_page(size) ? runs_in_page : block_size / sizeof(hobbes_view_run);
+  if (at >= 0) list = runs_fit_in_page(size) ? take_frame(Use::kernel) : take_block(Use::kernel);
+  if (list == 0) {
+    if (at >= 0) (void)space.unmap(static_cast<std::uint64_t>(at), size);
+    __atomic_store_n(&process.sharing, false, __ATOMIC_RELEASE);
+    return at < 0 ? at : -ENOMEM;
+  }
+  hobbes_view& entry = view_table().view[process.view];
+  const std::uint64_t values[6] = {static_cast<std::uint64_t>(at), size, entry.pin_done, protection,
+                                   descriptor, offset};
+  for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
+  entry.pin_room = static_cast<std::uint32_t>(room);
+  __atomic_store_n(&entry.pin_list, list, __ATOMIC_RELEASE);
+  return ask(thread, number | HOBBES_FORWARD_ALWAYS,
+             {values[0], size, protection, flags, descriptor, offset}, memory_was_shared);
+}
+
 std::int64_t map_memory(Thread& thread, TrapFrame& f) {
   AddressSpace& space = space_of(thread);
   const auto protection = static_cast<std::uint32_t>(f.rdx), flags = static_cast<std::uint32_t>(f.r10);
   const std::uint32_t sharing = flags & 3U;
-  if (sharing == 0) return -EINVAL;
-  if (f.r9 % frame_size != 0) return -EINVAL;
+  if (sharing == 0 || f.r9 % frame_size != 0 || f.rsi == 0) return -EINVAL;
+  if (f.rsi > HOBBES_PROGRAM_HIGH) return -ENOMEM;
+  const std::uint64_t size = whole_pages(f.rsi);
+  if ((flags & map_fixed) != 0 && space.has_shared(f.rdi, size)) {
+    // Its proxy shows the view there again before anything else comes.
+    if (std::int64_t bad = space.unmap(f.rdi, size); bad < 0) return bad;
+    return ask(thread, HOBBES_FORWARD_UNSHARE | HOBBES_FORWARD_ALWAYS, {f.rdi, size}, call_again);
+  }
+  if (sharing != map_private)
+    return share(thread, f, HOBBES_FORWARD_SHARE, f.rdi, size, protection, flags, f.r8, f.r9);
   if ((flags & map_anonymous) != 0) return space.map(f.rdi, f.rsi, protection, flags);
-  if (sharing != map_private && (protection & protect_write) != 0)
-    return -ENODEV;  // docs/KITTEN.md: what is written would not reach the file
-  std::int64_t at = space.map(f.rdi, f.rsi, protect_read | protect_write,
-                              (flags & ~std::uint32_t{map_shared}) | map_private | map_anonymous);
+  std::int64_t at = space.map(f.rdi, f.rsi, protect_read | protect_write, flags | map_anonymous);
   if (at < 0) return at;
-  thread.saved[0] = static_cast<std::uint64_t>(at);
-  thread.saved[1] = (f.rsi + frame_size - 1) & ~(frame_size - 1);
-  thread.saved[2] = 0;
-  thread.saved[3] = protection;
-  thread.saved[4] = f.r8;
-  thread.saved[5] = f.r9;
+  const std::uint64_t values[6] = {static_cast<std::uint64_t>(at), size, 0, protection, f.r8, f.r9};
+  for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
   return read_file(thread);
 }
 
-std::int64_t unmap_memory(Thread& thread, TrapFrame& f) { return space_of(thread).unmap(f.rdi, f.rsi); }
-std::int64_t protect_memory(Thread& thread, TrapFrame& f) {
-  return space_of(thread).protect(f.rdi, f.rsi, static_cast<std::uint32_t>(f.rdx));
+std::int64_t unmap_memory(Thread& thread, TrapFrame& f) {
+  AddressSpace& space = space_of(thread);
+  const bool shared = f.rsi <= HOBBES_PROGRAM_HIGH && space.has_shared(f.rdi, whole_pages(f.rsi));
+  std::int64_t result = space.unmap(f.rdi, f.rsi);
+  if (!shared || result < 0) return result;
+  return ask(thread, HOBBES_FORWARD_UNSHARE | HOBBES_FORWARD_ALWAYS, {f.rdi, whole_pages(f.rsi)},
+             as_answered);
 }
+
+// Linux knows whether shared memory may be written to.
+std::int64_t protection_was_allowed(Thread& thread, TrapFrame& f, std::int64_t answer) {
+  return answer < 0 ? answer
+                    : space_of(thread).protect(f.rdi, f.rsi, static_cast<std::uint32_t>(f.rdx));
+}
+
+std::int64_t protect_memory(Thread& thread, TrapFrame& f) {
+  AddressSpace& space = space_of(thread);
+  if ((f.rdx & protect_write) != 0 && f.rsi <= HOBBES_PROGRAM_HIGH &&
+      space.has_shared(f.rdi, whole_pages(f.rsi)))
+    return forward(thread, f, protection_was_allowed);
+  return space.protect(f.rdi, f.rsi, static_cast<std::uint32_t>(f.rdx));
+}
+
+// shmat(2): id, address, flags.
+std::int64_t segment_has_size(Thread& thread, TrapFrame& f, std::int64_t answer) {
+  if (answer <= 0) return answer < 0 ? answer : -EINVAL;
+  constexpr std::uint64_t read_only = 010000, round = 020000, remap = 040000;
+  std::uint64_t address = f.rsi;
+  if ((f.rdx & round) != 0) address &= ~(frame_size - 1);
+  if (address % frame_size != 0) return -EINVAL;
+  const std::uint32_t place = address == 0               ? 0U
+                              : (f.rdx & remap) != 0 ? std::uint32_t{map_fixed}
+                                                         : std::uint32_t{map_fixed_no_replace};
+  const std::uint32_t protection =
+      (f.rdx & read_only) != 0 ? std::uint32_t{protect_read} : protect_read | protect_write;
+  return share(thread, f, HOBBES_FORWARD_ATTACH, address, static_cast<std::uint64_t>(answer),
+               protection, place | map_shared, f.rdi, 0);
+}
+std::int64_t attach_segment(Thread& thread, TrapFrame& f) {
+  return ask(thread, HOBBES_FORWARD_SEGMENT_SIZE, {f.rdi}, segment_has_size);
+}
+std::int64_t detach_segment(Thread& thread, TrapFrame& f) {
+  AddressSpace& space = space_of(thread);
+  const std::uint64_t size = space.shared_piece(f.rdi);
+  if (size == 0) return -EINVAL;
+  std::int64_t result = space.unmap(f.rdi, size);
+  if (result < 0) return result;
+  return ask(thread, HOBBES_FORWARD_UNSHARE | HOBBES_FORWARD_ALWAYS, {f.rdi, size}, as_answered);
+}
+
 std::int64_t remap_memory(Thread& thread, TrapFrame& f) {
   return space_of(thread).remap(f.rdi, f.rsi, f.rdx, static_cast<std::uint32_t>(f.r10), f.r8);
 }
@@ -456,7 +595,7 @@ struct Entry {
 constexpr Entry served[] = {
     {9, map_memory},         {10, protect_memory},  {11, unmap_memory},
     {12, set_break},         {13, signal_action},   {14, signal_mask},
-    {15, signal_return},     {24, yield},           {25, remap_memory},
+    {15, signal_return},     {24, yield},           {25, remap_memory},   {30, attach_segment}, {67, detach_segment},
     {26, nothing_to_do},     {27, resident_memory}, {28, advise_memory},
     {35, sleep_call},        {39, process_id},      {56, clone_call},
     {57, fork_call},         {58, vfork_call},      {60, exit_thread},

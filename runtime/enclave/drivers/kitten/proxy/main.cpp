@@ -9,6 +9,7 @@
 #include <linux/mman.h>
 #include <linux/resource.h>
 #include <linux/sched.h>
+#include <linux/shm.h>
 
 #include "abi/forward.h"
 #include "bounce.h"
@@ -242,6 +243,44 @@ long fork_process(hobbes_call& frame, std::uint64_t exit_signal) {
   return child;
 }
 
+// ---- shared memory ----
+
+long show_view(std::uint64_t address, std::uint64_t size) {
+  long at = call(__NR_mmap, static_cast<long>(address), static_cast<long>(size),
+                 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, view, static_cast<long>(address));
+  return at < 0 ? at : 0;
+}
+
+// Linux's memory at the same place as the co-kernel's, and pinned for it.
+long pin(std::uint64_t address, std::uint64_t size, std::uint64_t protection, long mapped) {
+  if (mapped < 0) return mapped;
+  const hobbes_view_pin wanted{address, size, (protection & PROT_WRITE) != 0 ? 1U : 0U, 0};
+  long bad = call(__NR_ioctl, view, static_cast<long>(HOBBES_VIEW_PIN), as_long(&wanted));
+  if (bad < 0) (void)show_view(address, size);
+  return bad;
+}
+
+long share(const std::uint64_t* a) {
+  const long flags = static_cast<long>((a[3] & ~std::uint64_t{MAP_FIXED_NOREPLACE}) | MAP_FIXED);
+  // Frames are pinned by reading them.
+  return pin(a[0], a[1], a[2],
+             call(__NR_mmap, static_cast<long>(a[0]), static_cast<long>(a[1]),
+                  static_cast<long>(a[2] | PROT_READ) & ~PROT_EXEC, flags, static_cast<int>(a[4]),
+                  static_cast<long>(a[5])));
+}
+
+long attach_segment(const std::uint64_t* a) {
+  long flags = SHM_REMAP | ((a[2] & PROT_WRITE) != 0 ? 0 : SHM_RDONLY);
+  return pin(a[0], a[1], a[2],
+             call(__NR_shmat, static_cast<long>(a[4]), static_cast<long>(a[0]), flags));
+}
+
+long segment_size(std::uint64_t id) {
+  shmid64_ds info{};
+  long bad = call(__NR_shmctl, static_cast<long>(id), IPC_STAT, as_long(&info));
+  return bad < 0 ? bad : static_cast<long>(info.shm_segsz);
+}
+
 // ---- calls ----
 
 long perform(hobbes_call& frame, unsigned slot) {
@@ -258,6 +297,14 @@ long perform(hobbes_call& frame, unsigned slot) {
       die_of(static_cast<int>(a[0]));
     case HOBBES_FORWARD_PROGRAM_PATH:
       return program_path(reinterpret_cast<char*>(a[0]), a[1]);
+    case HOBBES_FORWARD_SHARE:
+      return share(a);
+    case HOBBES_FORWARD_UNSHARE:
+      return show_view(a[0], a[1]);
+    case HOBBES_FORWARD_ATTACH:
+      return attach_segment(a);
+    case HOBBES_FORWARD_SEGMENT_SIZE:
+      return segment_size(a[0]);
     case __NR_execve:
       return execute(frame, slot, a[0], a[1], a[2]);
     case __NR_execveat:
