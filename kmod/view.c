@@ -425,7 +425,7 @@ static bool is_memory_file(u64 address, u64 size)
 		unsigned long magic;
 
 		area = vma_lookup(current->mm, address);
-		good = area && area->vm_file && (area->vm_flags & VM_SHARED);
+		good = area && area->vm_file && (area->vm_flags & VM_MAYSHARE);
 		if (!good)
 			break;
 		magic = file_inode(area->vm_file)->i_sb->s_magic;

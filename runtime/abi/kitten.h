@@ -74,6 +74,10 @@ struct hobbes_status {
   uint64_t unknown;             /* interrupts of vectors nobody asked for */
   uint64_t rings;               /* doorbells taken */
   uint64_t memory, memory_free; /* bytes */
+  uint64_t processes;           /* of programs */
+  uint64_t forwarded;           /* system calls, to proxies */
+  uint64_t proxies_woken;       /* of these, with a doorbell */
+  uint64_t page_faults;         /* of programs, that were filled */
   uint64_t released[HOBBES_KITTEN_SLOTS /
                     64]; /* bit n: slot n of the module is mapped by no core any more */
   struct hobbes_fault fault;
@@ -125,6 +129,7 @@ enum hobbes_kitten_operation {
   HOBBES_KITTEN_UNMAP = 8, /* u32 slot, of a whole window; afterwards its released bit is set */
   HOBBES_KITTEN_FIND = 9,  /* looks its own record up in the mirror; reply: struct hobbes_record */
   HOBBES_KITTEN_SHUT_DOWN = 10,
+  HOBBES_KITTEN_CALLS = 11, /* reply: struct hobbes_kitten_calls[], of what was forwarded */
   HOBBES_KITTEN_OWN = 0x1000 /* from here on: commands of test images */
 };
 
@@ -140,6 +145,11 @@ struct hobbes_kitten_facts {
   uint64_t uptime_ns;
   uint64_t wall_ns;
   char name[128];
+};
+
+struct hobbes_kitten_calls {
+  uint64_t number; /* of the system call */
+  uint64_t count;
 };
 
 /* From HOBBES_WINDOW_SEGMENT on, one window for each attached segment; only those may be writable.

@@ -12,6 +12,7 @@ namespace kitten {
 namespace {
 
 constexpr std::uint64_t page = frame_size, block = block_size;
+std::uint64_t filled;
 // Stacks and mappings are placed below this; between it and the end lies a guard.
 constexpr std::uint64_t map_top = HOBBES_PROGRAM_HIGH - block;
 constexpr std::uint64_t map_bottom = 1ULL << 32U;
@@ -75,6 +76,8 @@ class ProgramFrames final : public PageSink {
 };
 
 }  // namespace
+
+std::uint64_t page_faults() { return __atomic_load_n(&filled, __ATOMIC_RELAXED); }
 
 AddressSpace::Visit::Visit(const AddressSpace& space) {
   if (!space.has_shared_ || cpu::read_cr3() == space.root()) return;
@@ -416,7 +419,7 @@ int AddressSpace::fill_locked(std::uint64_t address, bool write, bool execute) {
   Access access;
   if (tables_.find(address, &physical, &access, &size)) return 0;
   if (area->shared != 0) return EFAULT;
-  ++faults;
+  __atomic_add_fetch(&filled, 1U, __ATOMIC_RELAXED);
   std::uint64_t at = address & ~(block - 1);
   bool whole = at >= area->begin && at + block <= area->end && free_memory() > 8 * block;
   for (std::uint64_t i = 0; whole && i < block; i += page)
@@ -446,6 +449,16 @@ void* AddressSpace::reach(std::uint64_t address, bool write) {
     if (fill_locked(address, write, false) != 0) return nullptr;
   }
   return nullptr;
+}
+
+AddressSpace::WordKey AddressSpace::key_of(std::uint64_t address) {
+  Locked locked(lock_);
+  std::uint64_t physical, size;
+  Access access;
+  const Area* area = has_shared_ ? areas_.find(address) : nullptr;
+  if (area != nullptr && area->shared != 0 && tables_.find(address, &physical, &access, &size))
+    return {0, physical};
+  return {root(), address};
 }
 
 bool AddressSpace::read(void* to, std::uint64_t from, std::uint64_t size) {

@@ -78,8 +78,12 @@ class AddressSpace {
     return true;
   }
 
-  [[nodiscard]] std::uint64_t mapped_bytes() const { return areas_.bytes(); }
-  std::uint64_t faults = 0;
+  /// What a word is waited for by: the same wherever it is mapped, for shared memory.
+  struct WordKey {
+    std::uint64_t space, address;
+    bool operator==(const WordKey&) const = default;
+  };
+  WordKey key_of(std::uint64_t address);
 
  private:
   /// In these page tables while it lives, if there is memory in them that the kernel does not see
@@ -111,5 +115,8 @@ class AddressSpace {
   unsigned users_ = 0;
   bool has_shared_ = false;  // it has had shared memory
 };
+
+/// Pages that programs have touched first, ever.
+std::uint64_t page_faults();
 
 }  // namespace kitten

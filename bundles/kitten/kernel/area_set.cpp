@@ -127,10 +127,4 @@ void AreaSet::clear() {
   }
 }
 
-std::uint64_t AreaSet::bytes() const {
-  std::uint64_t out = 0;
-  for (const Area* area = first_; area != nullptr; area = area->next) out += area->end - area->begin;
-  return out;
-}
-
 }  // namespace kitten

@@ -48,8 +48,6 @@ class AreaSet {
   [[nodiscard]] std::uint64_t gap(std::uint64_t low, std::uint64_t high, std::uint64_t size,
                                   std::uint64_t alignment) const;
   void clear();
-  /// Sum of all areas' sizes.
-  [[nodiscard]] std::uint64_t bytes() const;
 
  private:
   bool split(std::uint64_t address);

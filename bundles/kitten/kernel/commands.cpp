@@ -9,6 +9,7 @@
 #include "cores.h"
 #include "counter.h"
 #include "cpu.h"
+#include "forward.h"
 #include "kernel.h"
 #include "memory.h"
 #include "nis/view.h"
@@ -171,6 +172,15 @@ int find_self(Exchange& exchange) {
 }
 KITTEN_COMMAND(HOBBES_KITTEN_FIND, find_self);
 
+int forwarded_calls(Exchange& exchange) {
+  for (unsigned number = 0; number < counted_numbers; ++number) {
+    const hobbes_kitten_calls one{number, forwarded_by_number()[number]};
+    if (one.count != 0 && !exchange.put(&one, sizeof one)) return EMSGSIZE;
+  }
+  return 0;
+}
+KITTEN_COMMAND(HOBBES_KITTEN_CALLS, forwarded_calls);
+
 bool ending = false;
 Ring requests, replies;
 
@@ -233,6 +243,12 @@ void begin_commands() {
 }
 
 void beat() {
+  const ForwardCounts counts = forward_counts();
+  status().processes = process_count();
+  status().forwarded = counts.calls;
+  status().proxies_woken = counts.rings;
+  status().page_faults = page_faults();
+  status().memory_free = free_memory();
   __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr unsigned stub_size = 16, vectors = 256;
 constexpr std::uint16_t code_selector = 0x08, data_selector = 0x10, task_selector = 0x18;
-constexpr unsigned double_fault = 8, nmi = 2, machine_check = 18;
+constexpr unsigned double_fault = 8, nmi = 2, machine_check = 18, breakpoint = 3, overflow = 4;
 
 struct [[gnu::packed]] Gate {
   std::uint16_t offset_low, selector;
@@ -64,10 +64,11 @@ bool make_idt() {
                          : vector == nmi           ? 2
                          : vector == machine_check ? 3
                                                    : 0;
+    const bool of_programs = vector == breakpoint || vector == overflow;  // int3, into
     gates[vector] = {static_cast<std::uint16_t>(to),
                      code_selector,
                      stack,
-                     0x8e,
+                     static_cast<std::uint8_t>(of_programs ? 0xee : 0x8e),
                      static_cast<std::uint16_t>(to >> 16U),
                      static_cast<std::uint32_t>(to >> 32U),
                      0};

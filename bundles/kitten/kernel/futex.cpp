@@ -27,9 +27,12 @@ struct Bucket {
 };
 constinit Bucket table[buckets]{};
 
-Bucket& bucket_of(std::uint64_t root, std::uint64_t address) {
-  return table[(address / 4 + root / 4096 * 31) % buckets];
+using Key = AddressSpace::WordKey;
+
+Bucket& bucket_of(const Key& key) {
+  return table[(key.address / 4 + key.space / 4096 * 31) % buckets];
 }
+Key key_of(const Thread& thread) { return {thread.futex_root, thread.futex_address}; }
 
 // Under the bucket's lock. False: it is not there.
 bool unlink(Bucket& bucket, Thread& thread) {
@@ -51,12 +54,11 @@ void append(Bucket& bucket, Thread& thread) {
   *at = &thread;
 }
 
-unsigned wake_in(Bucket& bucket, std::uint64_t root, std::uint64_t address, unsigned count,
-                 std::uint32_t bits) {
+unsigned wake_in(Bucket& bucket, const Key& key, unsigned count, std::uint32_t bits) {
   unsigned woken = 0;
   for (Thread** at = &bucket.first; *at != nullptr && woken < count;) {
     Thread& one = **at;
-    if (one.futex_root != root || one.futex_address != address || (one.futex_bits & bits) == 0) {
+    if (key_of(one) != key || (one.futex_bits & bits) == 0) {
       at = &one.next_waiter;
       continue;
     }
@@ -74,7 +76,7 @@ bool leave_queue(Thread& thread) {
   for (;;) {
     std::uint64_t address = __atomic_load_n(&thread.futex_address, __ATOMIC_ACQUIRE);
     if (address == 0) return false;
-    Bucket& bucket = bucket_of(thread.futex_root, address);
+    Bucket& bucket = bucket_of({thread.futex_root, address});
     Locked locked(bucket.lock);
     if (thread.futex_address == address) return unlink(bucket, thread);
   }
@@ -85,7 +87,8 @@ std::int64_t wait_for(Thread& thread, TrapFrame& frame, std::uint32_t value, std
   AddressSpace& space = *thread.process->space;
   const std::uint64_t address = frame.rdi;
   if (bits == 0) return -EINVAL;
-  Bucket& bucket = bucket_of(space.root(), address);
+  const Key key = space.key_of(address);
+  Bucket& bucket = bucket_of(key);
   Locked locked(bucket.lock);
   std::uint32_t now = 0;
   if (!space.with_word<std::uint32_t>(address, false, [&](std::uint32_t* word) {
@@ -93,8 +96,8 @@ std::int64_t wait_for(Thread& thread, TrapFrame& frame, std::uint32_t value, std
       }))
     return address % 4 != 0 ? -EINVAL : -EFAULT;
   if (now != value) return -EAGAIN;
-  thread.futex_root = space.root();
-  thread.futex_address = address;
+  thread.futex_root = key.space;
+  thread.futex_address = key.address;
   thread.futex_bits = bits;
   thread.deadline_ns = deadline;
   frame.rax = 0;
@@ -108,7 +111,8 @@ std::int64_t requeue(Thread& thread, TrapFrame& frame, bool compare) {
   const std::uint64_t from = frame.rdi, to = frame.r8;
   const auto wakes = static_cast<std::int32_t>(frame.rdx), moves = static_cast<std::int32_t>(frame.r10);
   if (wakes < 0 || moves < 0) return -EINVAL;
-  Bucket &first = bucket_of(space.root(), from), &second = bucket_of(space.root(), to);
+  const Key here = space.key_of(from), there = space.key_of(to);
+  Bucket &first = bucket_of(here), &second = bucket_of(there);
   // In one order, so that two requeues cannot wait for each other.
   Locked one(&first < &second ? first.lock : second.lock);
   SpinLock unused;
@@ -119,15 +123,16 @@ std::int64_t requeue(Thread& thread, TrapFrame& frame, bool compare) {
       }))
     return -EFAULT;
   if (compare && now != static_cast<std::uint32_t>(frame.r9)) return -EAGAIN;
-  unsigned woken = wake_in(first, space.root(), from, static_cast<unsigned>(wakes), ~0U), moved = 0;
+  unsigned woken = wake_in(first, here, static_cast<unsigned>(wakes), ~0U), moved = 0;
   for (Thread** at = &first.first; *at != nullptr && moved < static_cast<unsigned>(moves);) {
     Thread& waiter = **at;
-    if (waiter.futex_root != space.root() || waiter.futex_address != from || from == to) {
+    if (key_of(waiter) != here || here == there) {
       at = &waiter.next_waiter;
       continue;
     }
     *at = waiter.next_waiter;
-    __atomic_store_n(&waiter.futex_address, to, __ATOMIC_RELEASE);
+    waiter.futex_root = there.space;
+    __atomic_store_n(&waiter.futex_address, there.address, __ATOMIC_RELEASE);
     append(second, waiter);
     ++moved;
   }
@@ -195,11 +200,12 @@ std::int64_t deadline_of(Thread& thread, std::uint64_t address, bool absolute, b
 
 }  // namespace
 
-unsigned futex_wake(const AddressSpace& space, std::uint64_t address, unsigned count,
+unsigned futex_wake(AddressSpace& space, std::uint64_t address, unsigned count,
                     std::uint32_t bits) {
-  Bucket& bucket = bucket_of(space.root(), address);
+  const Key key = space.key_of(address);
+  Bucket& bucket = bucket_of(key);
   Locked locked(bucket.lock);
-  return wake_in(bucket, space.root(), address, count, bits);
+  return wake_in(bucket, key, count, bits);
 }
 
 std::int64_t futex(Thread& thread, TrapFrame& frame) {

@@ -7,7 +7,7 @@ namespace kitten {
 
 std::int64_t futex(Thread& thread, TrapFrame& frame);
 /// Wakes up to `count` threads that wait for a word. How many there were.
-unsigned futex_wake(const AddressSpace& space, std::uint64_t address, unsigned count,
+unsigned futex_wake(AddressSpace& space, std::uint64_t address, unsigned count,
                     std::uint32_t bits = ~0U);
 /// The current thread sleeps until `deadline_ns` of uptime, or until a signal, and then stores what
 /// was left as a timespec where `saved[0]` says. `pending`.

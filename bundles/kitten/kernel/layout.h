@@ -14,7 +14,7 @@
 #define IMAGE_ADDRESS 0xffffffff80000000
 #define SHARED_ADDRESS 0xffffffff80200000
 #define IMAGE_LOAD_ADDRESS 0x1200000 /* when it is loaded alone */
-#define STATUS_FAULT 136             /* offsetof(hobbes_status, fault) */
+#define STATUS_FAULT 168             /* offsetof(hobbes_status, fault) */
 
 #ifdef __ASSEMBLER__
 #define HOBBES_IMAGE_OFFSET 0x200000

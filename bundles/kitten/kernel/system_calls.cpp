@@ -1,5 +1,4 @@
-#include "system_calls.h"
-
+// The system calls of programs: those served here, and all others by the proxy.
 #include <cerrno>
 
 #include "clock.h"
@@ -620,8 +619,6 @@ Serve server_of(std::uint64_t number) {
 }
 
 }  // namespace
-
-bool served_here(std::uint64_t number) { return server_of(number) != nullptr; }
 
 }  // namespace kitten
 

@@ -340,10 +340,25 @@ Json Cokernel::statistics() const {
   Json out = {
       {"state", state()},      {"heartbeat", page.heartbeat},       {"cores", page.cores_up},
       {"rings", page.rings},   {"unknownInterrupts", page.unknown}, {"probes", page.probes},
-      {"memory", page.memory}, {"memoryFree", page.memory_free},    {"interrupts", Json::array()}};
+      {"memory", page.memory}, {"memoryFree", page.memory_free},    {"interrupts", Json::array()},
+      {"processes", page.processes},
+      {"forwardedCalls", page.forwarded},
+      {"proxiesWoken", page.proxies_woken},
+      {"pageFaults", page.page_faults}};
   for (std::size_t i = 0; i < plan_.cores.size(); ++i)
     out["interrupts"].push_back(page.interrupts[i]);
   if (auto found = module_.state()) out["ringsToLinux"] = found->rings;
+  return out;
+}
+
+Result<std::map<unsigned, std::uint64_t>> Cokernel::forwarded_calls() {
+  HOBBES_TRY(reply, call(HOBBES_KITTEN_CALLS, {}));
+  std::map<unsigned, std::uint64_t> out;
+  hobbes_kitten_calls one{};
+  for (std::size_t at = 0; at + sizeof one <= reply.size(); at += sizeof one) {
+    std::memcpy(&one, reply.data() + at, sizeof one);
+    out[static_cast<unsigned>(one.number)] = one.count;
+  }
   return out;
 }
 

@@ -61,6 +61,8 @@ class Cokernel {
   /// it is already. Errors: Code::not_found while there is none of that name.
   Result<void> show_segment(const std::string& name);
   [[nodiscard]] Json statistics() const;
+  /// How often each system call was forwarded, by its number.
+  Result<std::map<unsigned, std::uint64_t>> forwarded_calls();
   [[nodiscard]] const KittenPlan& plan() const { return plan_; }
 
  private:

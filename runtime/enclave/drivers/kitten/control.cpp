@@ -182,7 +182,13 @@ class Control {
       return static_cast<std::uint64_t>(number_at(request, key));
     };
     if (op == "started") return Json::object();
-    if (op == "statistics") return kernel_.statistics();
+    if (op == "statistics") {
+      Json out = kernel_.statistics();
+      out["calls"] = Json::object();
+      HOBBES_TRY(calls, kernel_.forwarded_calls());
+      for (const auto& [call, count] : calls) out["calls"][std::to_string(call)] = count;
+      return out;
+    }
     if (op == "ping") {
       HOBBES_TRY(facts, kernel_.query());
       return Json{{"cores", facts.cores},

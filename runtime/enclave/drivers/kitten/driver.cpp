@@ -1,12 +1,14 @@
 #include "enclave/drivers/kitten/driver.h"
 
 #include <fcntl.h>
+#include <seccomp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "abi/kitten.h"
 #include "core/file.h"
@@ -341,6 +343,13 @@ std::map<std::string, std::uint64_t> KittenDriver::statistics(const EnclaveRecor
   if (!kernel) return out;
   for (const auto& [key, value] : kernel->items())
     if (value.is_number_unsigned()) out["kitten." + key] = value.get<std::uint64_t>();
+  if (auto calls = kernel->find("calls"); calls != kernel->end())
+    for (const auto& [number, count] : calls->items()) {
+      char* name = ::seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, std::atoi(number.c_str()));
+      out["kitten.calls." + (name != nullptr ? std::string(name) : number)] =
+          count.get<std::uint64_t>();
+      std::free(name);
+    }
   if (auto cores = kernel->find("interrupts"); cores != kernel->end())
     for (std::size_t i = 0; i < cores->size(); ++i)
       out["kitten.interrupts." + std::to_string(i)] = (*cores)[i].get<std::uint64_t>();
