@@ -18,6 +18,8 @@ class Sample {
   [[nodiscard]] static bool complete() { return std::getenv("HOBBES_SOAK") != nullptr; }
   /// Whether this one is drawn: one of `every` on average, each when complete.
   bool draws(unsigned every) { return complete() || random_() % every == 0; }
+  /// Any number.
+  unsigned number() { return static_cast<unsigned>(random_()); }
   /// How often to repeat: `count` when complete, a quarter of it otherwise.
   [[nodiscard]] static int of(int count) { return complete() ? count : (count + 3) / 4; }
 

@@ -120,7 +120,9 @@ enum hobbes_forwarded {
                                              it in the proxy at that address and pin it */
   HOBBES_FORWARD_UNSHARE = 0x10006,       /* address, size: show the view there again */
   HOBBES_FORWARD_ATTACH = 0x10007,        /* address, size, protection, flags, System V id: as SHARE */
-  HOBBES_FORWARD_SEGMENT_SIZE = 0x10008   /* System V id; result: bytes */
+  HOBBES_FORWARD_SEGMENT_SIZE = 0x10008,  /* System V id; result: bytes */
+  HOBBES_FORWARD_UNFORK = 0x10009         /* pid: take a child back that there is no memory for;
+                                             result: -ENOMEM */
 };
 
 /* Added to a number: no signal keeps the call from beginning. */

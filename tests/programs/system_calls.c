@@ -506,8 +506,8 @@ static void processes(const char *self) {
   SAY(execv("/etc/passwd", arguments));
   SAY(execv(self, nowhere));
   int spawned = posix_spawn(&child, self, NULL, NULL, arguments, environ);
-  say("posix_spawn", spawned);
   waitpid(child, &status, 0);
+  say("posix_spawn", spawned);
   say("exit status", WEXITSTATUS(status));
   printf("posix_spawn of nothing: %s\n",
          strerrorname_np(posix_spawn(&child, "/does/not/exist", NULL, NULL, arguments, environ)));

@@ -106,7 +106,6 @@ int dismiss_core(std::uint32_t apic_id) {
     Core& one = all[i];
     CoreState expected = CoreState::idle;
     if (one.apic_id != apic_id || !executes(state_of(one))) continue;
-    if (one.threads != nullptr) return EBUSY;
     if (!__atomic_compare_exchange_n(&one.state, &expected, CoreState::leaving, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       return EBUSY;
@@ -177,11 +176,14 @@ bool takes_threads(const Core& one) {
                          : state == CoreState::idle || state == CoreState::busy;
 }
 
+bool leaves(const Core& one) { return state_of(one) == CoreState::leaving; }
+
 void ring_core(const Core& one) { apic::send(one.apic_id, vector_work); }
 
 bool serve_work(Core& me) {
   CoreState state = state_of(me);
   if (state == CoreState::leaving) {
+    empty_core();
     set_state(me, CoreState::gone);
     cpu::stop();
   }

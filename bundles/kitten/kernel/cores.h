@@ -55,6 +55,8 @@ unsigned cores_up();
 
 /// Whether threads may be put on it.
 bool takes_threads(const Core& one);
+/// Whether it has been told to leave.
+bool leaves(const Core& one);
 /// Makes a core look for work.
 void ring_core(const Core& one);
 /// On the core itself: runs what it was given, or leaves. False: nothing.

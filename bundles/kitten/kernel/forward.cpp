@@ -56,6 +56,7 @@ std::int64_t take_answer(Thread& thread, TrapFrame& frame) {
     serve_request(thread);
     return pending;
   }
+  thread.moved = false;
   std::int64_t result = call.result;
   __atomic_store_n(&call.state, std::uint32_t{HOBBES_CALL_IDLE}, __ATOMIC_RELEASE);
   Then then = thread.then;

@@ -45,6 +45,7 @@ struct Thread {
   ThreadState state;
   bool fresh;  ///< begins a program: its extended state is the initial one
   bool bound;  ///< has chosen its core
+  bool moved;  ///< from a core that left: its proxy may have rung in vain
   std::int64_t call_number;  ///< of the call it came in with, -1 otherwise
   Then then;
   std::uint64_t saved[6];  ///< what a continuation needs

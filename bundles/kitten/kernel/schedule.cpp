@@ -166,24 +166,65 @@ std::uint64_t answer_poll_ns() {
 
 Thread& current() { return *this_core().current; }
 
-void place(Thread& thread) {
-  // Core 0 last: it takes the doorbells.
-  Core* best = &core(0);
-  for (unsigned i = 1; i < core_limit; ++i)
-    if (takes_threads(core(i)) &&
-        (core(i).thread_count < best->thread_count || best->number == 0) &&
-        (best->number != 0 || core(i).thread_count <= best->thread_count))
-      best = &core(i);
-  thread.core = best->number;
-  thread.call->core = best->apic_id;
-  thread.call->kernel_sleeps = 1;
-  {
-    Locked locked(best->threads_lock);
-    thread.next = best->threads;
-    best->threads = &thread;
-    ++best->thread_count;
+namespace {
+
+// How many of a core's threads want it now.
+unsigned busy_threads(Core& one) {
+  Locked locked(one.threads_lock);
+  unsigned out = 0;
+  for (Thread* at = one.threads; at != nullptr; at = at->next) {
+    ThreadState state = __atomic_load_n(&at->state, __ATOMIC_ACQUIRE);
+    if (state == ThreadState::running || state == ThreadState::runnable) ++out;
   }
-  if (best != &this_core()) ring_core(*best);
+  return out;
+}
+
+// The core that a thread disturbs least. Core 0 only where all others are busier: it takes the
+// doorbells.
+Core& least_busy() {
+  Core* best = nullptr;
+  unsigned fewest = ~0U;
+  for (unsigned i = core_limit; i-- > 0;) {
+    Core& one = core(i);
+    if (!takes_threads(one)) continue;
+    const unsigned busy = busy_threads(one);
+    if (best != nullptr &&
+        (busy > fewest || (busy == fewest && (i == 0 || one.thread_count > best->thread_count))))
+      continue;
+    best = &one;
+    fewest = busy;
+  }
+  return *best;
+}
+
+void put_on(Core& there, Thread& thread) {
+  {
+    Locked locked(there.threads_lock);
+    thread.core = there.number;
+    thread.call->core = there.apic_id;
+    thread.call->kernel_sleeps = 1;
+    thread.next = there.threads;
+    there.threads = &thread;
+    ++there.thread_count;
+  }
+  if (&there != &this_core()) ring_core(there);
+}
+
+}  // namespace
+
+void place(Thread& thread) { put_on(least_busy(), thread); }
+
+void empty_core() {
+  Core& me = this_core();
+  while (me.threads != nullptr) {
+    Thread& thread = *me.threads;
+    if (me.loaded == &thread) save_context(thread);
+    remove_from_core(me, thread);
+    forget_context(thread);
+    thread.bound = false;
+    thread.moved = true;
+    put_on(least_busy(), thread);
+  }
 }
 
 void wake(Thread& thread) {
@@ -234,15 +275,7 @@ void move_current(TrapFrame& frame, unsigned number) {
   me.current = nullptr;
   thread.frame = frame;
   thread.state = ThreadState::runnable;
-  Core& there = core(number);
-  {
-    Locked locked(there.threads_lock);
-    thread.core = number;
-    thread.next = there.threads;
-    there.threads = &thread;
-    ++there.thread_count;
-  }
-  ring_core(there);
+  put_on(core(number), thread);
   restart_core(me.stack_top);
 }
 
@@ -269,6 +302,10 @@ void end_current() {
 void before_program(TrapFrame& frame) {
   Thread& thread = current();
   if (must_end(thread)) end_current();
+  if (leaves(this_core())) {
+    thread.state = ThreadState::runnable;
+    leave_thread(frame);
+  }
   deliver_signals(thread, frame);
 }
 

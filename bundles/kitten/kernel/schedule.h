@@ -23,6 +23,8 @@ void end_threads_here();
 void forget_context(const Thread& thread);
 /// What the processor holds of the current thread, into the thread.
 void save_context(Thread& thread);
+/// This core leaves: its threads, none of which runs, go on elsewhere.
+void empty_core();
 /// Moves the current thread to another core; it goes on there. Its result is in its frame.
 [[noreturn]] void move_current(TrapFrame& frame, unsigned core);
 

@@ -367,11 +367,8 @@ std::int64_t process_was_forked(Thread& thread, TrapFrame& frame, std::int64_t a
   const auto view = static_cast<unsigned>(thread.call->argument[5]);
   const auto id = static_cast<std::uint32_t>(answer);
   Thread* child = make_child(thread, view, id, (flags & clone_memory) != 0);
-  if (child == nullptr) {
-    // Without an address space its proxy ends by itself.
-    withdraw_view(view % HOBBES_VIEWS);
-    return -ENOMEM;
-  }
+  if (child == nullptr)  // its proxy is there already
+    return ask(thread, HOBBES_FORWARD_UNFORK | HOBBES_FORWARD_ALWAYS, {id}, as_answered);
   if ((flags & clone_clear_handlers) != 0)
     for (SignalAction& action : child->process->actions)
       if (action.handler != signal_ignored) action = {};
@@ -479,6 +476,14 @@ std::int64_t processor_control(Thread& thread, TrapFrame& f) {
     default:
       return -EINVAL;
   }
+}
+
+// prctl(2): what would bind the proxy's own calls is refused, as by a kernel without it.
+std::int64_t control_process(Thread& thread, TrapFrame& f) {
+  enum : std::uint64_t { set_seccomp = 22, set_tsc = 26, set_memory = 35, user_dispatch = 59 };
+  if (f.rdi == set_seccomp || f.rdi == set_tsc || f.rdi == set_memory || f.rdi == user_dispatch)
+    return -EINVAL;
+  return forward(thread, f);
 }
 
 // ---- cores ----
@@ -608,6 +613,9 @@ constexpr Entry served[] = {
     {309, processor_number}, {324, not_known},      {325, nothing_to_do},
     {334, not_known},        {435, clone3_call},
     // They would need frames of this memory that Linux manages (userfaultfd, aio, io_uring, keys).
+    // They would show or change the proxy instead of the program.
+    {101, not_known},        {154, not_known},        {157, control_process},
+    {216, not_known},        {317, not_known},
     {206, not_known},        {323, not_known},      {329, not_known},
     {330, not_known},        {425, not_known},      {449, not_known},
 };

@@ -10,6 +10,7 @@
 #include <linux/resource.h>
 #include <linux/sched.h>
 #include <linux/shm.h>
+#include <linux/wait.h>
 
 #include "abi/forward.h"
 #include "bounce.h"
@@ -38,7 +39,7 @@ int view = -1, self = -1;
 
 namespace {
 
-constexpr long enoent = -2, e2big = -7, enoexec = -8, ebadf = -9, eacces = -13, efault = -14,
+constexpr long enoent = -2, e2big = -7, enoexec = -8, ebadf = -9, enomem = -12, eacces = -13, efault = -14,
                einval = -22, enosys = -38, eownerdead = -130;
 constexpr unsigned spins = 200;
 constexpr std::uint64_t argument_limit = 2ULL << 20U;  // bytes of pointers, as Linux's strings
@@ -297,6 +298,10 @@ long perform(hobbes_call& frame, unsigned slot) {
       die_of(static_cast<int>(a[0]));
     case HOBBES_FORWARD_PROGRAM_PATH:
       return program_path(reinterpret_cast<char*>(a[0]), a[1]);
+    case HOBBES_FORWARD_UNFORK:
+      (void)call(__NR_kill, static_cast<long>(a[0]), SIGKILL);
+      (void)call(__NR_wait4, static_cast<long>(a[0]), 0, __WALL);
+      return enomem;
     case HOBBES_FORWARD_SHARE:
       return share(a);
     case HOBBES_FORWARD_UNSHARE:
@@ -384,7 +389,7 @@ void fail(const char* what, long error, int status) {
     case enoent: add("no such file or directory"); break;
     case eacces: add("permission denied"); break;
     case enoexec: add("exec format error"); break;
-    case -12: add("the enclave has no memory left"); break;
+    case enomem: add("the enclave has no memory left"); break;
     case eownerdead: add("the co-kernel is gone"); break;
     case -110: add("the co-kernel does not answer"); break;
     default: {

@@ -1,0 +1,266 @@
+// Ordinary Linux programs on the cores of a co-kernel, inside the virtual node: they do what they do
+// on Linux, and what ends badly ends for them alone.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <thread>
+
+#include "node/kitten_node.h"
+#include "sample.h"
+
+namespace hobbes::test {
+namespace {
+
+const std::string programs = HOBBES_BUILD_DIR "/tests/programs/";
+
+class KittenPrograms : public Kitten {
+ protected:
+  // An enclave whose program is `args`, in the node's own files.
+  std::string program_bundle(const std::string& name, const std::vector<std::string>& args,
+                             Json patch = Json::object()) {
+    Json config = {{"process",
+                    {{"args", args},
+                     {"cwd", "/"},
+                     {"env", {"PATH=/usr/bin:/bin", "OMPI_MCA_ess_singleton_isolated=1"}}}},
+                   {"linux", {{"namespaces", {{{"type", "mount"}}}}}},
+                   {"hobbes",
+                    {{"root", "host"},
+                     {"cores", {{"count", 2}}},
+                     {"memory", {{"size", "384MiB"}}}}}};
+    config.merge_patch(patch);
+    return bundle(name, config, HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img");
+  }
+  // One that waits for further programs.
+  void host(const std::string& id, const Json& patch = Json::object()) {
+    Outcome made = node.create(id, program_bundle(id, {"/bin/sleep", "100000"}, patch));
+    ASSERT_EQ(made.wait_status, 0) << made.err;
+    node.good({"hobbes-run", "start", id});
+  }
+  Outcome inside(const std::string& id, std::vector<std::string> args, int seconds = 60) {
+    std::vector<std::string> argv = {"hobbes-run", "exec", id};
+    argv.insert(argv.end(), args.begin(), args.end());
+    return node.run(argv, seconds);
+  }
+  std::uint64_t count_of(const std::string& id, const std::string& what) {
+    return static_cast<std::uint64_t>(number_at(statistics(id), what.c_str()));
+  }
+  void expect_alive(const std::string& id, const std::string& after) {
+    Outcome alive = node.run({"hobbes", "ping", id});
+    EXPECT_EQ(alive.wait_status, 0) << "after " << after << ": " << alive.err << console(id);
+  }
+  // Nothing of a program stays in its kernel.
+  void expect_memory_back(const std::string& id, std::uint64_t before) {
+    constexpr std::uint64_t kept = 8 << 20;  // page tables are kept for the next program
+    EXPECT_TRUE(eventually([&] {
+      (void)node.run({"hobbes", "ping", id});
+      return count_of(id, "processes") == 1 && count_of(id, "memoryFree") + kept > before;
+    })) << to_text(statistics(id));
+  }
+};
+
+TEST_F(KittenPrograms, AProgramOfTheBundleIsItsEnclavesProcess) {
+  std::string out = node.good({"hobbes-run", "run", "--bundle",
+                               program_bundle("b", {"/bin/busybox", "echo", "from a core of its own"}),
+                               "greets"});
+  EXPECT_NE(out.find("from a core of its own\n"), std::string::npos) << out;
+  Outcome seven = node.run(
+      {"hobbes-run", "run", "--bundle", program_bundle("c", {"/bin/sh", "-c", "exit 7"}), "seven"});
+  EXPECT_EQ(WEXITSTATUS(seven.wait_status), 7) << seven.err;
+  Outcome missing = node.run(
+      {"hobbes-run", "run", "--bundle", program_bundle("d", {"/no/such/program"}), "missing"});
+  EXPECT_EQ(WEXITSTATUS(missing.wait_status), 127) << missing.err;
+  EXPECT_NE(missing.err.find("no such file or directory"), std::string::npos) << missing.err;
+
+  host("waits");
+  Json state = *parse_json(node.good({"hobbes-run", "state", "waits"}), "state");
+  auto pid = static_cast<pid_t>(number_at(state, "pid"));
+  EXPECT_NE(node.good({"hobbes-run", "ps", "waits"}).find(std::to_string(pid)), std::string::npos);
+  EXPECT_EQ(line("/proc/" + std::to_string(pid) + "/comm"), "sleep");
+  node.good({"hobbes-run", "kill", "waits", "TERM"});
+  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("waits"), "state") == "stopped"; }))
+      << to_text(node.enclave("waits"));
+  EXPECT_NE(console("waits").find("shutting down"), std::string::npos)
+      << "the kernel ends with its program: " << console("waits");
+}
+
+TEST_F(KittenPrograms, SystemCallsHaveTheResultsThatLinuxGives) {
+  host("k");
+  for (const char* name : {"system-calls", "system-calls-static"}) {
+    Outcome on_linux = node.run({programs + name, "/tmp"}), on_kitten = inside("k", {programs + name, "/tmp"});
+    ASSERT_EQ(on_linux.wait_status, 0) << on_linux.err;
+    EXPECT_EQ(on_kitten.wait_status, 0) << on_kitten.err << console("k");
+    EXPECT_EQ(on_kitten.out, on_linux.out) << name;
+    EXPECT_GT(on_linux.out.size(), 5000U);
+  }
+  EXPECT_GT(count_of("k", "forwardedCalls"), 1000U);
+}
+
+TEST_F(KittenPrograms, ShellsInterpretersAndSimulationsRunUnmodified) {
+  host("k");
+  std::uint64_t before = count_of("k", "memoryFree");
+  const std::string script = R"(
+    a=$(seq 1 5 | while read x; do echo $((x*x)); done | paste -sd+); echo $a = $(($a))
+    cat <<END | wc -l
+one
+two
+END
+    (sleep 0.1; echo background) & wait; echo waited $?
+    trap 'echo trapped' USR1; kill -USR1 $$
+    bash -c 'kill -9 $$' 2>/dev/null; echo $?
+    timeout 0.2 sleep 5; echo $?
+    printf '%s\n' c a b | sort | tr a-z A-Z
+    ls /usr/bin/env && stat -c %s /usr/bin/env && sha256sum < /usr/bin/env
+    find /etc -maxdepth 1 -name 'host*' | sort
+  )";
+  const std::string python = R"(
+import threading, subprocess, sqlite3, socket, os, multiprocessing, time
+found = []
+def work(n): found.append((n, sum(i * n for i in range(20000))))
+threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(sorted(found))
+print(subprocess.run('echo shell | tr a-z A-Z', shell=True, capture_output=True, text=True).stdout)
+cat = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(cat.communicate(b'piped'), cat.returncode)
+db = sqlite3.connect('/tmp/kitten.db'); db.execute('create table t(a)')
+db.executemany('insert into t values(?)', [(i * i,) for i in range(100)]); db.commit()
+print(db.execute('select sum(a) from t').fetchone()); db.close(); os.unlink('/tmp/kitten.db')
+listening = socket.socket(); listening.bind(('127.0.0.1', 0)); listening.listen()
+def serve():
+    peer, _ = listening.accept(); peer.sendall(peer.recv(100).upper()); peer.close()
+server = threading.Thread(target=serve); server.start()
+client = socket.create_connection(listening.getsockname()); client.sendall(b'socket')
+print(client.recv(100)); server.join()
+with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2, -3]))
+)";
+  const std::vector<std::vector<std::string>> commands = {
+      {"/bin/bash", "-c", script},
+      {"/usr/bin/python3", "-c", python},
+      {"/usr/bin/env", "OMPI_MCA_ess_singleton_isolated=1", "OMPI_ALLOW_RUN_AS_ROOT=1",
+       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", programs + "lammps-melt"}};
+  for (const auto& command : commands) {
+    Outcome on_linux = node.run(command, 120), on_kitten = inside("k", command, 120);
+    ASSERT_EQ(on_linux.wait_status, 0) << command.front() << on_linux.err;
+    EXPECT_EQ(on_kitten.wait_status, 0) << command.front() << on_kitten.err << console("k");
+    EXPECT_EQ(on_kitten.out, on_linux.out) << command.front();
+  }
+  Json cores = *parse_json(
+      inside("k", {"/usr/bin/python3", "-c", "import os; print(sorted(os.sched_getaffinity(0)))"}).out,
+      "affinity");
+  EXPECT_EQ(cores.size(), 2U) << "a program sees the enclave's cores: " << to_text(cores);
+  expect_memory_back("k", before);
+}
+
+TEST_F(KittenPrograms, HostileProgramsHurtOnlyThemselves) {
+  Sample sample;
+  host("k", {{"hobbes", {{"cores", {{"count", 1}}}}}});
+  Outcome made = node.create("other", program_bundle("other", {"/bin/sleep", "100000"},
+                                                     {{"hobbes", {{"cores", {{"count", 1}}},
+                                                                  {"memory", {{"size", "64MiB"}}}}}}));
+  ASSERT_EQ(made.wait_status, 0) << made.err;
+  node.good({"hobbes-run", "start", "other"});
+  std::uint64_t before = count_of("k", "memoryFree");
+  const std::map<std::string, int> ends = {
+      {"stack", SIGSEGV}, {"data", SIGSEGV}, {"descriptors", 0}, {"fork", 0},
+      {"threads", 0},     {"race", -1},      {"view", -1},       {"memory", -1}};
+  for (const auto& [what, how] : ends) {
+    Outcome ended = inside("k", {programs + "hostile", what}, 90);
+    if (how >= 0) {
+      EXPECT_EQ(WEXITSTATUS(ended.wait_status), how == 0 ? 0 : 128 + how) << what << ended.err;
+    }
+    expect_alive("k", what);
+    expect_alive("other", what);
+  }
+  for (int i = 0; i < Sample::of(24); ++i) {
+    std::string seed = std::to_string(sample.number());
+    (void)inside("k", {programs + "hostile", "calls", seed, "3000"}, 60);
+    expect_alive("k", "random calls of seed " + seed);
+    expect_alive("other", "random calls of seed " + seed);
+  }
+  expect_memory_back("k", before);
+}
+
+TEST_F(KittenPrograms, AComputingProgramTakesNoInterrupts) {
+  host("k");
+  std::thread program([&] {
+    Outcome computed = inside("k", {programs + "compute", "12"}, 90);
+    EXPECT_EQ(computed.wait_status, 0) << computed.err;
+  });
+  ::sleep(3);
+  Json before = statistics("k")["interrupts"];
+  ::sleep(8);
+  Json after = statistics("k")["interrupts"];
+  program.join();
+  // Core 0 takes the doorbells; the program is on the other one.
+  ASSERT_EQ(before.size(), 2U);
+  EXPECT_EQ(before[1], after[1]);
+}
+
+TEST_F(KittenPrograms, CoresComeAndGoWhileProgramsRun) {
+  host("k");
+  const std::vector<std::string> count = {"/usr/bin/nproc"};
+  EXPECT_EQ(inside("k", count).out, "2\n");
+  node.good({"hobbes-run", "update", "--cores", "1", "k"});
+  EXPECT_EQ(inside("k", count).out, "1\n");
+  node.good({"hobbes-run", "update", "--cores", "2", "k"});
+  EXPECT_EQ(inside("k", count).out, "2\n");
+}
+
+TEST_F(KittenPrograms, WhoeverIsKilledWhileProgramsRunNothingStaysTaken) {
+  Sample sample;
+  const std::string work =
+      "import os, threading, subprocess, mmap\n"
+      "def work():\n"
+      "  while True:\n"
+      "    m = mmap.mmap(-1, 65536); m[0] = 1; m.close()\n"
+      "    subprocess.run(['/bin/true'])\n"
+      "threads = [threading.Thread(target=work) for i in range(3)]\n"
+      "[t.start() for t in threads]\n";
+  for (int i = 0; i < Sample::of(12); ++i) {
+    const std::string id = "k" + std::to_string(i);
+    Outcome made = node.create(id, program_bundle(id, {"/usr/bin/python3", "-c", work}));
+    ASSERT_EQ(made.wait_status, 0) << made.err;
+    node.good({"hobbes-run", "start", id});
+    ::usleep(static_cast<useconds_t>(500'000 + sample.number() % 2'500'000));
+    auto control = EnclaveRecord::load(record(id).folder(), "control");
+    ASSERT_TRUE(control);
+    const int victim = i % 3;
+    if (victim == 0) ::kill(record(id).process.pid, SIGKILL);
+    if (victim == 1) ::kill(control->process.pid, SIGKILL);
+    if (victim == 2) node.kill_daemon();
+    if (victim == 2) {
+      EXPECT_TRUE(record(id).process.alive()) << "programs live without hobbesd";
+      node.wake_daemon();
+      node.good({"hobbes-run", "kill", id, "KILL"});
+    }
+    EXPECT_TRUE(eventually([&] { return !record(id).process.alive(); }, 20)) << victim;
+    EXPECT_TRUE(eventually([&] { return !control->process.alive(); }, 20)) << victim;
+    node.good({"hobbes-run", "delete", "--force", id});
+    EXPECT_TRUE(eventually([&] { return all_is_back(); }, 20)) << linux_has();
+  }
+}
+
+TEST_F(KittenPrograms, SharedMemoryOfLinuxIsOneWithItsOwn) {
+  const std::string shared = "/dev/shm/kitten-" + std::to_string(::getpid());
+  node.good({"/bin/sh", "-c", "mkdir -p " + shared + " && truncate -s 8192 " + shared + "/memory"});
+  host("k", {{"mounts",
+              {{{"destination", "/tmp"}, {"type", "tmpfs"}, {"source", "tmpfs"}},
+               {{"destination", "/mnt"},
+                {"type", "bind"},
+                {"source", shared},
+                {"options", {"bind", "rw"}}}}}});
+  const std::string count =
+      "import mmap, os, sys\n"
+      "f = os.open(sys.argv[1], os.O_RDWR); m = mmap.mmap(f, 8192)\n"
+      "for i in range(int(sys.argv[2])): m[4096 + i] = m[i] + 1\n"
+      "print(m[4096], m[4097], os.pread(f, 2, 4096))\n";
+  node.good({"/usr/bin/python3", "-c", count, shared + "/memory", "1"});
+  Outcome on_kitten = inside("k", {"/usr/bin/python3", "-c", count, "/mnt/memory", "2"});
+  EXPECT_EQ(on_kitten.out, "1 1 b'\\x01\\x01'\n") << on_kitten.err << console("k");
+  EXPECT_EQ(node.good({"/usr/bin/od", "-An", "-tx1", "-j4096", "-N2", shared + "/memory"}),
+            " 01 01\n");
+  node.good({"/bin/rm", "-r", shared});
+}
+
+}  // namespace
+}  // namespace hobbes::test
