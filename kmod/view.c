@@ -23,7 +23,7 @@
 #define USER	    4ULL
 #define LARGE	    0x80ULL
 #define FRAME_BITS  0x000ffffffffff000ULL
-#define KERNEL_WAIT (5 * HZ) /* what a living kernel needs at most to make an address space */
+#define KERNEL_WAIT (5 * HZ)  /* what a living kernel needs at most to make an address space */
 #define RECHECK	    (HZ / 20) /* a lost ring must not matter */
 
 struct view {
@@ -171,7 +171,7 @@ static enum found find_frame(struct enclave *enclave, const struct hobbes_view *
 	if (!*physical)
 		return NOTHING;
 	return PAGE_ALIGNED(*physical) && enclave_memory(enclave, *physical, PAGE_SIZE) ? FOUND
-											 : CORRUPT;
+											: CORRUPT;
 }
 
 static const struct hobbes_call *call_frame(struct view *view, u32 number)
@@ -310,8 +310,7 @@ static int view_mmap(struct file *file, struct vm_area_struct *area)
 
 	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
 		return -EINVAL;
-	if (frames ? offset - HOBBES_VIEW_FRAMES + size >
-			     (u64)HOBBES_PROCESS_THREADS << PAGE_SHIFT
+	if (frames ? offset - HOBBES_VIEW_FRAMES + size > (u64)HOBBES_PROCESS_THREADS << PAGE_SHIFT
 		   : offset != area->vm_start || offset < HOBBES_PROGRAM_LOW ||
 			     area->vm_end > HOBBES_PROGRAM_HIGH)
 		return -EINVAL;
@@ -406,8 +405,8 @@ static long view_wait(struct view *view, const struct hobbes_view_wait *request)
 			return -EOWNERDEAD;
 		if (ready)
 			return 0;
-		waited = wait_event_interruptible_timeout(
-			view->wait, atomic_read(&view->kicks) != kicks, HZ);
+		waited = wait_event_interruptible_timeout(view->wait,
+							  atomic_read(&view->kicks) != kicks, HZ);
 		if (waited < 0)
 			return -EINTR;
 	}
@@ -504,9 +503,8 @@ static long view_ioctl(struct file *file, unsigned int command, unsigned long ar
 		return view_ring(view, core);
 	case HOBBES_VIEW_DERIVE:
 		down_read(&view->lock);
-		result = view->enclave
-				 ? view_install(view->enclave, view->number + 1, NULL)
-				 : -EOWNERDEAD;
+		result = view->enclave ? view_install(view->enclave, view->number + 1, NULL)
+				       : -EOWNERDEAD;
 		up_read(&view->lock);
 		return result;
 	case HOBBES_VIEW_NUMBER:

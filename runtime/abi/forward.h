@@ -29,11 +29,11 @@ extern "C" {
 #define HOBBES_VIEWS_OFFSET 0x40000ULL
 
 enum {
-  HOBBES_VIEWS = 512,            /* of one enclave: its processes */
-  HOBBES_PROCESS_THREADS = 256,  /* of one process */
-  HOBBES_VIEW_GRANULES = 512,    /* bits of `touched` */
+  HOBBES_VIEWS = 512,           /* of one enclave: its processes */
+  HOBBES_PROCESS_THREADS = 256, /* of one process */
+  HOBBES_VIEW_GRANULES = 512,   /* bits of `touched` */
   HOBBES_CALL_SIGNALS = 12,
-  HOBBES_CALL_COPY = 2048        /* bytes of `copy` */
+  HOBBES_CALL_COPY = 2048 /* bytes of `copy` */
 };
 
 /* The addresses of a program. Above them the proxy has its own code, stacks and call frames. */
@@ -51,16 +51,16 @@ enum hobbes_view_state {
 
 /* Written by the kernel (K) or by the module (M). */
 struct hobbes_view {
-  uint64_t root;      /* K: physical address of the page tables; 0: none */
-  uint64_t calls;     /* K: physical address of a page with the addresses of the call frames */
+  uint64_t root;  /* K: physical address of the page tables; 0: none */
+  uint64_t calls; /* K: physical address of a page with the addresses of the call frames */
   uint64_t zap_low, zap_high; /* K: the addresses that the view must forget */
-  uint32_t zap_asked; /* K: counts requests */
-  uint32_t zap_done;  /* M: the last request that is done */
-  uint64_t fill_address; /* M: an address that Linux has found nothing at */
-  uint32_t fill_asked;   /* M: counts requests */
-  uint32_t fill_done;    /* K: the last request that is done */
-  uint32_t state;        /* M: enum hobbes_view_state */
-  uint32_t parent;       /* M: 1 + the view it was derived from; 0: made by the enclave's holder */
+  uint32_t zap_asked;         /* K: counts requests */
+  uint32_t zap_done;          /* M: the last request that is done */
+  uint64_t fill_address;      /* M: an address that Linux has found nothing at */
+  uint32_t fill_asked;        /* M: counts requests */
+  uint32_t fill_done;         /* K: the last request that is done */
+  uint32_t state;             /* M: enum hobbes_view_state */
+  uint32_t parent; /* M: 1 + the view it was derived from; 0: made by the enclave's holder */
   uint64_t touched[HOBBES_VIEW_GRANULES / 64]; /* M: bit (address / 2 MiB) modulo 512: shown once */
   uint64_t pin_list; /* K: physical address of room for runs of frames; 0: none is expected */
   uint32_t pin_room; /* K: how many */
@@ -89,7 +89,8 @@ struct hobbes_view_table {
 
 /* ---- call frames ---- */
 
-/* Whose turn it is. The kernel moves 0 -> 1 and 3 -> 4, the proxy 1 -> 2, 1 -> 3, 4 -> 2, 4 -> 3. */
+/* Whose turn it is. The kernel moves 0 -> 1 and 3 -> 4, the proxy 1 -> 2, 1 -> 3, 4 -> 2, 4 -> 3.
+ */
 enum hobbes_call_state {
   HOBBES_CALL_IDLE = 0,     /* the program runs */
   HOBBES_CALL_ASKED = 1,    /* the proxy executes `number` */
@@ -116,13 +117,13 @@ enum hobbes_forwarded {
   HOBBES_FORWARD_FORK = 0x10002,          /* exit signal; result: pid, argument[5]: its view */
   HOBBES_FORWARD_DIE = 0x10003,           /* signal: end the process as that signal does */
   HOBBES_FORWARD_PROGRAM_PATH = 0x10004,  /* buffer, size: what /proc/self/exe leads to */
-  HOBBES_FORWARD_SHARE = 0x10005,         /* address, size, protection, flags, descriptor, offset: map
-                                             it in the proxy at that address and pin it */
-  HOBBES_FORWARD_UNSHARE = 0x10006,       /* address, size: show the view there again */
-  HOBBES_FORWARD_ATTACH = 0x10007,        /* address, size, protection, flags, System V id: as SHARE */
-  HOBBES_FORWARD_SEGMENT_SIZE = 0x10008,  /* System V id; result: bytes */
-  HOBBES_FORWARD_UNFORK = 0x10009         /* pid: take a child back that there is no memory for;
-                                             result: -ENOMEM */
+  HOBBES_FORWARD_SHARE = 0x10005,   /* address, size, protection, flags, descriptor, offset: map
+                                       it in the proxy at that address and pin it */
+  HOBBES_FORWARD_UNSHARE = 0x10006, /* address, size: show the view there again */
+  HOBBES_FORWARD_ATTACH = 0x10007,  /* address, size, protection, flags, System V id: as SHARE */
+  HOBBES_FORWARD_SEGMENT_SIZE = 0x10008, /* System V id; result: bytes */
+  HOBBES_FORWARD_UNFORK = 0x10009        /* pid: take a child back that there is no memory for;
+                                            result: -ENOMEM */
 };
 
 /* Added to a number: no signal keeps the call from beginning. */
@@ -157,7 +158,7 @@ struct hobbes_call {
 #define HOBBES_VIEW_FRAMES (1ULL << 47U) /* mmap offset: the call frames; addresses are below */
 
 struct hobbes_view_wait {
-  uint32_t frame;   /* in: sleep until this call frame is ASKED or GRANTED */
+  uint32_t frame; /* in: sleep until this call frame is ASKED or GRANTED */
   uint32_t core;  /* in: APIC id of a core to ring first; ~0: none */
 };
 
@@ -179,8 +180,8 @@ struct hobbes_view_pin {
 #define HOBBES_VIEW_DERIVE _IO(HOBBES_VIEW_MAGIC, 3)
 /* result: its number in the view table. */
 #define HOBBES_VIEW_NUMBER _IO(HOBBES_VIEW_MAGIC, 4)
-/* Pins it for the kernel that has made room for it. Errors: ENODEV for other memory, ENOBUFS without
- * room, ENOMEM beyond RLIMIT_MEMLOCK. */
+/* Pins it for the kernel that has made room for it. Errors: ENODEV for other memory, ENOBUFS
+ * without room, ENOMEM beyond RLIMIT_MEMLOCK. */
 #define HOBBES_VIEW_PIN _IOW(HOBBES_VIEW_MAGIC, 5, struct hobbes_view_pin)
 
 HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view) == 192);

@@ -129,7 +129,7 @@ enum hobbes_kitten_operation {
   HOBBES_KITTEN_UNMAP = 8, /* u32 slot, of a whole window; afterwards its released bit is set */
   HOBBES_KITTEN_FIND = 9,  /* looks its own record up in the mirror; reply: struct hobbes_record */
   HOBBES_KITTEN_SHUT_DOWN = 10,
-  HOBBES_KITTEN_CALLS = 11, /* reply: struct hobbes_kitten_calls[], of what was forwarded */
+  HOBBES_KITTEN_CALLS = 11,  /* reply: struct hobbes_kitten_calls[], of what was forwarded */
   HOBBES_KITTEN_OWN = 0x1000 /* from here on: commands of test images */
 };
 

@@ -65,7 +65,16 @@ Json linux_example(bool host_root) {
 
 Json example_config(Kind kind, bool host_root) {
   if (kind == Kind::linux_) return linux_example(host_root);
-  Json config = {
+  if (kind == Kind::kitten) {
+    // The sandbox of its program's calls, and the kernel beside it.
+    Json config = linux_example(host_root);
+    config["hobbes"]["kind"] = name_of(kind);
+    config["hobbes"]["cores"] = {{"count", 2}, {"policy", "local"}};
+    config["hobbes"]["memory"] = {{"size", "512MiB"}, {"pageSize", "2MiB"}};
+    config["hobbes"]["image"] = {{"kernel", "kitten.img"}};
+    return config;
+  }
+  return {
       {"ociVersion", "1.3.0"},
       {"process",
        {{"args", {"/app/simulate", "--steps", "100"}},
@@ -76,17 +85,8 @@ Json example_config(Kind kind, bool host_root) {
        {{"kind", name_of(kind)},
         {"cores", {{"count", 2}, {"policy", "compact"}}},
         {"memory", {{"size", "512MiB"}, {"pageSize", "2MiB"}}},
-        {"image",
-         {{"kernel", kind == Kind::kitten ? "kitten.img" : "vmlinuz"},
-          {"cmdline", "console=ring"}}}}},
+        {"image", {{"kernel", "vmlinuz"}, {"cmdline", "console=ttyS0"}}}}},
   };
-  if (kind == Kind::palacios) config["hobbes"]["image"]["cmdline"] = "console=ttyS0";
-  if (kind == Kind::kitten) {  // its kernel loads no programs yet
-    config.erase("process");
-    config.erase("root");
-    config["hobbes"]["image"].erase("cmdline");
-  }
-  return config;
 }
 
 }  // namespace hobbes

@@ -1,5 +1,5 @@
-// A node on which co-kernels run, for tests inside the virtual node: the module is loaded, and after
-// each test Linux must have back everything it had before.
+// A node on which co-kernels run, for tests inside the virtual node: the module is loaded, and
+// after each test Linux must have back everything it had before.
 #pragma once
 #include <gtest/gtest.h>
 #include <unistd.h>

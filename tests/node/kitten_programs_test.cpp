@@ -1,5 +1,5 @@
-// Ordinary Linux programs on the cores of a co-kernel, inside the virtual node: they do what they do
-// on Linux, and what ends badly ends for them alone.
+// Ordinary Linux programs on the cores of a co-kernel, inside the virtual node: they do what they
+// do on Linux, and what ends badly ends for them alone.
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -18,15 +18,14 @@ class KittenPrograms : public Kitten {
   // An enclave whose program is `args`, in the node's own files.
   std::string program_bundle(const std::string& name, const std::vector<std::string>& args,
                              Json patch = Json::object()) {
-    Json config = {{"process",
-                    {{"args", args},
-                     {"cwd", "/"},
-                     {"env", {"PATH=/usr/bin:/bin", "OMPI_MCA_ess_singleton_isolated=1"}}}},
-                   {"linux", {{"namespaces", {{{"type", "mount"}}}}}},
-                   {"hobbes",
-                    {{"root", "host"},
-                     {"cores", {{"count", 2}}},
-                     {"memory", {{"size", "384MiB"}}}}}};
+    Json config = {
+        {"process",
+         {{"args", args},
+          {"cwd", "/"},
+          {"env", {"PATH=/usr/bin:/bin", "OMPI_MCA_ess_singleton_isolated=1"}}}},
+        {"linux", {{"namespaces", {{{"type", "mount"}}}}}},
+        {"hobbes",
+         {{"root", "host"}, {"cores", {{"count", 2}}}, {"memory", {{"size", "384MiB"}}}}}};
     config.merge_patch(patch);
     return bundle(name, config, HOBBES_BUILD_DIR "/share/hobbes/kitten/kitten.img");
   }
@@ -59,9 +58,9 @@ class KittenPrograms : public Kitten {
 };
 
 TEST_F(KittenPrograms, AProgramOfTheBundleIsItsEnclavesProcess) {
-  std::string out = node.good({"hobbes-run", "run", "--bundle",
-                               program_bundle("b", {"/bin/busybox", "echo", "from a core of its own"}),
-                               "greets"});
+  std::string out = node.good(
+      {"hobbes-run", "run", "--bundle",
+       program_bundle("b", {"/bin/busybox", "echo", "from a core of its own"}), "greets"});
   EXPECT_NE(out.find("from a core of its own\n"), std::string::npos) << out;
   Outcome seven = node.run(
       {"hobbes-run", "run", "--bundle", program_bundle("c", {"/bin/sh", "-c", "exit 7"}), "seven"});
@@ -86,7 +85,8 @@ TEST_F(KittenPrograms, AProgramOfTheBundleIsItsEnclavesProcess) {
 TEST_F(KittenPrograms, SystemCallsHaveTheResultsThatLinuxGives) {
   host("k");
   for (const char* name : {"system-calls", "system-calls-static"}) {
-    Outcome on_linux = node.run({programs + name, "/tmp"}), on_kitten = inside("k", {programs + name, "/tmp"});
+    Outcome on_linux = node.run({programs + name, "/tmp"}),
+            on_kitten = inside("k", {programs + name, "/tmp"});
     ASSERT_EQ(on_linux.wait_status, 0) << on_linux.err;
     EXPECT_EQ(on_kitten.wait_status, 0) << on_kitten.err << console("k");
     EXPECT_EQ(on_kitten.out, on_linux.out) << name;
@@ -145,7 +145,8 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2, -3]))
     EXPECT_EQ(on_kitten.out, on_linux.out) << command.front();
   }
   Json cores = *parse_json(
-      inside("k", {"/usr/bin/python3", "-c", "import os; print(sorted(os.sched_getaffinity(0)))"}).out,
+      inside("k", {"/usr/bin/python3", "-c", "import os; print(sorted(os.sched_getaffinity(0)))"})
+          .out,
       "affinity");
   EXPECT_EQ(cores.size(), 2U) << "a program sees the enclave's cores: " << to_text(cores);
   expect_memory_back("k", before);
@@ -154,9 +155,10 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2, -3]))
 TEST_F(KittenPrograms, HostileProgramsHurtOnlyThemselves) {
   Sample sample;
   host("k", {{"hobbes", {{"cores", {{"count", 1}}}}}});
-  Outcome made = node.create("other", program_bundle("other", {"/bin/sleep", "100000"},
-                                                     {{"hobbes", {{"cores", {{"count", 1}}},
-                                                                  {"memory", {{"size", "64MiB"}}}}}}));
+  Outcome made = node.create(
+      "other",
+      program_bundle("other", {"/bin/sleep", "100000"},
+                     {{"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "64MiB"}}}}}}));
   ASSERT_EQ(made.wait_status, 0) << made.err;
   node.good({"hobbes-run", "start", "other"});
   std::uint64_t before = count_of("k", "memoryFree");
@@ -164,14 +166,14 @@ TEST_F(KittenPrograms, HostileProgramsHurtOnlyThemselves) {
       {"stack", SIGSEGV}, {"data", SIGSEGV}, {"descriptors", 0}, {"fork", 0},
       {"threads", 0},     {"race", -1},      {"view", -1},       {"memory", -1}};
   for (const auto& [what, how] : ends) {
-    Outcome ended = inside("k", {programs + "hostile", what}, 90);
+    Outcome ended = inside("k", {programs + "hostile", what}, 40);
     if (how >= 0) {
       EXPECT_EQ(WEXITSTATUS(ended.wait_status), how == 0 ? 0 : 128 + how) << what << ended.err;
     }
     expect_alive("k", what);
     expect_alive("other", what);
   }
-  for (int i = 0; i < Sample::of(24); ++i) {
+  for (int i = 0; i < Sample::of(16); ++i) {
     std::string seed = std::to_string(sample.number());
     (void)inside("k", {programs + "hostile", "calls", seed, "3000"}, 60);
     expect_alive("k", "random calls of seed " + seed);
@@ -194,6 +196,19 @@ TEST_F(KittenPrograms, AComputingProgramTakesNoInterrupts) {
   // Core 0 takes the doorbells; the program is on the other one.
   ASSERT_EQ(before.size(), 2U);
   EXPECT_EQ(before[1], after[1]);
+}
+
+TEST_F(KittenPrograms, ATimeSliceSharesACoreBetweenProgramsThatOnlyCompute) {
+  host("k", {{"hobbes", {{"cores", {{"count", 1}}}, {"image", {{"cmdline", "slice=20000000"}}}}}});
+  Outcome first, second;
+  std::thread other([&] { first = inside("k", {programs + "compute", "12"}, 120); });
+  ::sleep(4);
+  // Without a slice it could not even begin before the other has ended.
+  second = inside("k", {programs + "compute", "1"}, 120);
+  EXPECT_NE(node.good({"hobbes-run", "ps", "k"}).find("compute 12"), std::string::npos);
+  other.join();
+  EXPECT_EQ(first.wait_status, 0) << first.err;
+  EXPECT_EQ(second.wait_status, 0) << second.err;
 }
 
 TEST_F(KittenPrograms, CoresComeAndGoWhileProgramsRun) {

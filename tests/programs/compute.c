@@ -9,7 +9,7 @@
 #include <time.h>
 #include <x86intrin.h>
 
-int main(int count, char **arguments) {
+int main(int count, char** arguments) {
   if (count != 2) return 2;
   struct timespec begin, now;
   /* What a second is in ticks, before the silence begins. */

@@ -1,7 +1,8 @@
 /* A program that wishes its kernel ill: random system calls with random arguments, races on the
  * memory of calls in flight, floods of processes, threads and descriptors, overflowing stacks. It
  * may die; nothing else may.
- * Usage: hostile calls SEED COUNT | race | fork | threads | descriptors | stack | memory | data | view
+ * Usage: hostile calls SEED COUNT | race | fork | threads | descriptors | stack | memory | data |
+ * view
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,7 +26,7 @@ static uint64_t next(void) { /* xorshift64* */
   return state * 2685821657736338717ULL;
 }
 
-static char *area;
+static char* area;
 static uint64_t argument(void) {
   switch (next() % 9) {
     case 0:
@@ -43,7 +44,7 @@ static uint64_t argument(void) {
     case 6:
       return (next() % 64) * 4096;
     case 7:
-      return (uint64_t)-(int64_t)(next() % 200);
+      return (uint64_t) - (int64_t)(next() % 200);
     default:
       return 1ULL << (next() % 64);
   }
@@ -51,10 +52,24 @@ static uint64_t argument(void) {
 
 /* Those that end the test's own purpose: waiting for ever, ending, stopping. */
 static int spared(long number) {
-  static const int numbers[] = {SYS_exit,  SYS_exit_group, SYS_pause,       SYS_rt_sigsuspend, SYS_rt_sigtimedwait,
-                                SYS_fork,  SYS_vfork,      SYS_clone,       SYS_clone3,        SYS_kill,
-                                SYS_tkill, SYS_tgkill,     SYS_rt_sigqueueinfo, SYS_wait4,     SYS_waitid,
-                                SYS_execve, SYS_execveat,  SYS_rt_tgsigqueueinfo};
+  static const int numbers[] = {SYS_exit,
+                                SYS_exit_group,
+                                SYS_pause,
+                                SYS_rt_sigsuspend,
+                                SYS_rt_sigtimedwait,
+                                SYS_fork,
+                                SYS_vfork,
+                                SYS_clone,
+                                SYS_clone3,
+                                SYS_kill,
+                                SYS_tkill,
+                                SYS_tgkill,
+                                SYS_rt_sigqueueinfo,
+                                SYS_wait4,
+                                SYS_waitid,
+                                SYS_execve,
+                                SYS_execveat,
+                                SYS_rt_tgsigqueueinfo};
   for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
     if (numbers[i] == number) return 1;
   return 0;
@@ -73,13 +88,14 @@ static void calls(uint64_t seed, long count) {
 }
 
 static volatile int racing = 1;
-static void *flip(void *unused) {
+static void* flip(void* unused) {
   (void)unused;
   while (racing) {
     mprotect(area, 65536, PROT_NONE);
     mprotect(area, 65536, PROT_READ | PROT_WRITE);
     munmap(area + 32768, 32768);
-    mmap(area + 32768, 32768, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    mmap(area + 32768, 32768, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+         0);
   }
   return NULL;
 }
@@ -115,7 +131,7 @@ static void forks(void) {
   printf("%s\n", made > 3 ? "forked" : "did not fork");
 }
 
-static void *sleeper(void *unused) {
+static void* sleeper(void* unused) {
   (void)unused;
   pause();
   return NULL;
@@ -138,7 +154,7 @@ static void descriptors(void) {
   _exit(1);
 }
 
-static int deeper(volatile char *above) {
+static int deeper(volatile char* above) {
   volatile char here[4096];
   here[0] = above[0];
   if (above == NULL) return 0; /* never */
@@ -147,7 +163,7 @@ static int deeper(volatile char *above) {
 
 static void memory(void) {
   for (;;) {
-    char *at = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* at = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) break;
     memset(at, 1, 16 << 20);
   }
@@ -155,7 +171,7 @@ static void memory(void) {
 }
 
 static void data(void) {
-  char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char* code = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   code[0] = (char)0xc3;
   ((void (*)(void))(uintptr_t)code)();
 }
@@ -168,23 +184,28 @@ static void view(void) {
     for (unsigned request = 1; request < 6; ++request) {
       if (request == 1) continue; /* sleeps */
       for (unsigned i = 0; i < 8; ++i) words[i] = 0x100000 * i;
-      (void)ioctl(fd, request << 0 | 0xb6 << 8 | (request == 5 ? 0x40180000 : request == 2 ? 0x40040000 : 0), words);
+      (void)ioctl(fd,
+                  request << 0 | 0xb6 << 8 |
+                      (request == 5   ? 0x40180000
+                       : request == 2 ? 0x40040000
+                                      : 0),
+                  words);
     }
   /* The call frames, as far as the proxy's addresses can be named in a call. */
   int ends[2];
   if (pipe(ends) != 0) return;
   for (uint64_t at = 0x7ea000000000; at < 0x7ea000000000 + 4 * 4096; at += 512)
-    if (write(ends[1], (void *)(at), 256) > 0) {
+    if (write(ends[1], (void*)(at), 256) > 0) {
       char bytes[256];
       (void)!read(ends[0], bytes, sizeof bytes);
       memset(bytes, 0xff, sizeof bytes);
       (void)!write(ends[1], bytes, sizeof bytes);
-      (void)!read(ends[0], (void *)(at), sizeof bytes);
+      (void)!read(ends[0], (void*)(at), sizeof bytes);
     }
 }
 
-int main(int count, char **arguments) {
-  const char *what = count > 1 ? arguments[1] : "";
+int main(int count, char** arguments) {
+  const char* what = count > 1 ? arguments[1] : "";
   if (strcmp(what, "calls") == 0 && count == 4)
     calls(strtoull(arguments[2], NULL, 10), atol(arguments[3]));
   else if (strcmp(what, "race") == 0)
@@ -196,7 +217,7 @@ int main(int count, char **arguments) {
   else if (strcmp(what, "descriptors") == 0)
     descriptors();
   else if (strcmp(what, "stack") == 0)
-    return deeper((volatile char *)arguments[1]);
+    return deeper((volatile char*)arguments[1]);
   else if (strcmp(what, "memory") == 0)
     memory();
   else if (strcmp(what, "data") == 0)

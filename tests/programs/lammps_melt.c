@@ -3,16 +3,23 @@
 #include <mpi.h>
 #include <stdio.h>
 
-int main(int count, char **arguments) {
-  static char *options[] = {"melt", "-log", "none", "-screen", "none"};
-  static const char *const commands[] = {
-      "units lj",           "atom_style atomic", "lattice fcc 0.8442",
-      "region box block 0 6 0 6 0 6",            "create_box 1 box",
-      "create_atoms 1 box", "mass 1 1.0",        "velocity all create 3.0 87287 loop geom",
-      "pair_style lj/cut 2.5",                   "pair_coeff 1 1 1.0 1.0 2.5",
-      "neighbor 0.3 bin",   "fix 1 all nve",     "thermo 20"};
+int main(int count, char** arguments) {
+  static char* options[] = {"melt", "-log", "none", "-screen", "none"};
+  static const char* const commands[] = {"units lj",
+                                         "atom_style atomic",
+                                         "lattice fcc 0.8442",
+                                         "region box block 0 6 0 6 0 6",
+                                         "create_box 1 box",
+                                         "create_atoms 1 box",
+                                         "mass 1 1.0",
+                                         "velocity all create 3.0 87287 loop geom",
+                                         "pair_style lj/cut 2.5",
+                                         "pair_coeff 1 1 1.0 1.0 2.5",
+                                         "neighbor 0.3 bin",
+                                         "fix 1 all nve",
+                                         "thermo 20"};
   MPI_Init(&count, &arguments);
-  void *lammps = lammps_open_no_mpi(5, options, NULL);
+  void* lammps = lammps_open_no_mpi(5, options, NULL);
   if (lammps == NULL) return 1;
   for (unsigned i = 0; i < sizeof commands / sizeof commands[0]; ++i)
     lammps_command(lammps, commands[i]);

@@ -1,6 +1,6 @@
-/* Makes system calls in a known order and prints what came of them: results, errors and effects, and
- * nothing that differs from one run to the next. Its output on a co-kernel must be that of Linux.
- * Usage: system-calls FOLDER
+/* Makes system calls in a known order and prints what came of them: results, errors and effects,
+ * and nothing that differs from one run to the next. Its output on a co-kernel must be that of
+ * Linux. Usage: system-calls FOLDER
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,30 +38,30 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
+extern char** environ;
 /* Where nothing is, unknown to the compiler. */
-static void *volatile nowhere = (void *)8;
+static void* volatile nowhere = (void*)8;
 
 /* What a call returned, with the error's name. */
-static void say(const char *what, long result) {
+static void say(const char* what, long result) {
   if (result == -1)
     printf("%-28s -1 %s\n", what, strerrorname_np(errno));
   else
     printf("%-28s %ld\n", what, result);
   fflush(stdout);
 }
-static void say_whether(const char *what, int holds) {
+static void say_whether(const char* what, int holds) {
   printf("%-28s %s\n", what, holds ? "yes" : "no");
   fflush(stdout);
 }
 #define SAY(call) say(#call, (long)(call))
 
-static void title(const char *text) { printf("== %s\n", text); }
+static void title(const char* text) { printf("== %s\n", text); }
 
 static void memory(void) {
   title("memory");
   const long page = 4096;
-  char *a = mmap(NULL, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char* a = mmap(NULL, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   say_whether("mmap anonymous", a != MAP_FAILED);
   a[0] = 1;
   a[15 * page] = 2;
@@ -74,37 +74,37 @@ static void memory(void) {
   say("mmap length 0", (long)mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   say("mmap no sharing", (long)mmap(NULL, page, PROT_READ, MAP_ANONYMOUS, -1, 0));
   say("mmap bad descriptor", (long)mmap(NULL, page, PROT_READ, MAP_PRIVATE, 999, 0));
-  say("mmap noreplace", (long)mmap(a, page, PROT_READ,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
-  char *b = mmap(a + 4 * page, 4 * page, PROT_READ | PROT_WRITE,
+  say("mmap noreplace",
+      (long)mmap(a, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+  char* b = mmap(a + 4 * page, 4 * page, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   say_whether("mmap fixed", b == a + 4 * page && b[0] == 0);
   strcpy(b, "moved");
-  char *c = mremap(b, 4 * page, 64 * page, MREMAP_MAYMOVE);
+  char* c = mremap(b, 4 * page, 64 * page, MREMAP_MAYMOVE);
   say_whether("mremap grows", c != MAP_FAILED && strcmp(c, "moved") == 0 && c[63 * page] == 0);
   say_whether("mremap shrinks", mremap(c, 64 * page, page, 0) == c);
   say("madvise", madvise(c, page, MADV_DONTNEED));
   say_whether("is zero after it", c[0] == 0);
   unsigned char in_core[2] = {9, 9};
-  char *d = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char* d = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   d[0] = d[page] = 1;
   say("mincore", mincore(d, 2 * page, in_core));
   say_whether("resident", (in_core[0] & 1) != 0 && (in_core[1] & 1) != 0);
   say("mincore unaligned", mincore(d + 1, page, in_core));
-  say("mincore of nothing", mincore((void *)0x10000, page, in_core));
-  char *heap = sbrk(0);
+  say("mincore of nothing", mincore((void*)0x10000, page, in_core));
+  char* heap = sbrk(0);
   say_whether("sbrk", sbrk(100000) == heap);
   memset(heap, 7, 100000);
-  say_whether("sbrk back", sbrk(-100000) != (void *)-1 && sbrk(0) == heap);
-  char *huge = mmap(NULL, 1L << 36, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  say_whether("sbrk back", sbrk(-100000) != (void*)-1 && sbrk(0) == heap);
+  char* huge = mmap(NULL, 1L << 36, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   say_whether("reserve 64 GiB", huge != MAP_FAILED);
   say("make some usable", mprotect(huge + (1L << 35), 3 * page, PROT_READ | PROT_WRITE));
   huge[(1L << 35) + 2 * page] = 5;
   say("munmap 64 GiB", munmap(huge, 1L << 36));
-  say("read into nothing", read(0, (void *)16, 0));
+  say("read into nothing", read(0, (void*)16, 0));
   int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-  say("read into a hole", read(zero, (void *)0x20000, 10));
-  char *lazy = mmap(NULL, 64 * page, PROT_READ | PROT_WRITE,
+  say("read into a hole", read(zero, (void*)0x20000, 10));
+  char* lazy = mmap(NULL, 64 * page, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   say("read into untouched", read(zero, lazy + 5 * page - 100, 200));
   mprotect(lazy, page, PROT_READ);
@@ -113,7 +113,7 @@ static void memory(void) {
   say("msync", msync(d, page, MS_SYNC));
 }
 
-static void files(const char *folder) {
+static void files(const char* folder) {
   title("files");
   char path[512], other[512], buffer[256] = {0};
   snprintf(path, sizeof path, "%s/file", folder);
@@ -127,7 +127,7 @@ static void files(const char *folder) {
   SAY(pwrite(fd, "HELLO", 5, 0));
   SAY(pread(fd, buffer, 11, 0));
   printf("%s\n", buffer);
-  struct iovec parts[2] = {{(void *)"ab", 2}, {(void *)"cde", 3}};
+  struct iovec parts[2] = {{(void*)"ab", 2}, {(void*)"cde", 3}};
   SAY(writev(fd, parts, 2));
   SAY(ftruncate(fd, 4));
   struct stat info;
@@ -152,7 +152,7 @@ static void files(const char *folder) {
   SAY(lseek(copy, 0, SEEK_CUR));
   SAY(fcntl(copy, F_GETFD));
   SAY(fcntl(fd, F_GETFD));
-  char *mapped = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+  char* mapped = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
   say_whether("mmap of a file", mapped != MAP_FAILED && memcmp(mapped, "HELL", 4) == 0);
   munmap(mapped, 4096);
   SAY(chdir(folder));
@@ -208,8 +208,8 @@ static void shared_memory(void) {
   title("shared memory");
   int fd = memfd_create("shared", MFD_CLOEXEC);
   SAY(ftruncate(fd, 3 * 4096));
-  char *a = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  char *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096);
+  char* a = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  char* b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096);
   say_whether("mmap shared", a != MAP_FAILED && b != MAP_FAILED);
   strcpy(a + 4096, "seen by both");
   printf("%s\n", b);
@@ -220,7 +220,7 @@ static void shared_memory(void) {
   printf("%s\n", b);
   say("madvise keeps it", madvise(b, 4096, MADV_DONTNEED));
   printf("%s\n", b);
-  int *counter = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  int* counter = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   pid_t child = fork();
   if (child == 0) {
     for (int i = 0; i < 1000; ++i) __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
@@ -234,17 +234,18 @@ static void shared_memory(void) {
   SAY(munmap(a, 4096));
   SAY(munmap(a + 4096, 2 * 4096));
   printf("%s\n", b);
-  char *over = mmap(b, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  char* over =
+      mmap(b, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   say_whether("replaced by memory of its own", over == b && b[0] == 0);
   SAY(pread(fd, b, 5, 4096));
   printf("%.5s\n", b);
   close(fd);
   int id = shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600);
   say_whether("shmget", id >= 0);
-  char *s = shmat(id, NULL, 0);
-  say_whether("shmat", s != (char *)-1);
+  char* s = shmat(id, NULL, 0);
+  say_whether("shmat", s != (char*)-1);
   strcpy(s, "system five");
-  char *t = shmat(id, NULL, SHM_RDONLY);
+  char* t = shmat(id, NULL, SHM_RDONLY);
   printf("%s\n", t);
   struct shmid_ds info;
   SAY(shmctl(id, IPC_STAT, &info));
@@ -263,7 +264,7 @@ static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static long shared_sum;
 static __thread int thread_local_number;
 
-static void *add(void *argument) {
+static void* add(void* argument) {
   thread_local_number = (int)(intptr_t)argument;
   for (int i = 0; i < 500; ++i) {
     pthread_mutex_lock(&mutex);
@@ -271,16 +272,16 @@ static void *add(void *argument) {
     pthread_mutex_unlock(&mutex);
     if (i % 100 == 0) sched_yield();
   }
-  return (void *)(intptr_t)(thread_local_number * 2);
+  return (void*)(intptr_t)(thread_local_number * 2);
 }
-static void *announce(void *argument) {
+static void* announce(void* argument) {
   pthread_mutex_lock(&mutex);
-  *(int *)argument = 1;
+  *(int*)argument = 1;
   pthread_cond_broadcast(&condition);
   pthread_mutex_unlock(&mutex);
   return NULL;
 }
-static void *die_with_mutex(void *argument) {
+static void* die_with_mutex(void* argument) {
   pthread_mutex_lock(argument);
   return NULL;
 }
@@ -288,10 +289,10 @@ static void *die_with_mutex(void *argument) {
 static void threads(void) {
   title("threads");
   pthread_t made[6];
-  for (intptr_t i = 0; i < 6; ++i) pthread_create(&made[i], NULL, add, (void *)(i + 1));
+  for (intptr_t i = 0; i < 6; ++i) pthread_create(&made[i], NULL, add, (void*)(i + 1));
   long results = 0;
   for (int i = 0; i < 6; ++i) {
-    void *result;
+    void* result;
     pthread_join(made[i], &result);
     results += (long)result;
   }
@@ -325,7 +326,7 @@ static void threads(void) {
   struct timespec short_time = {0, 10000000};
   SAY(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 5, &short_time));
   SAY(syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1));
-  SAY(syscall(SYS_futex, (char *)&word + 1, FUTEX_WAIT_PRIVATE, 5, NULL));
+  SAY(syscall(SYS_futex, (char*)&word + 1, FUTEX_WAIT_PRIVATE, 5, NULL));
   SAY(syscall(SYS_futex, nowhere, FUTEX_WAIT_PRIVATE, 5, NULL));
   SAY(syscall(SYS_futex, &word, 99, 0, NULL));
   say_whether("thread id of the first", syscall(SYS_gettid) == getpid());
@@ -339,31 +340,31 @@ static void threads(void) {
 
 static volatile sig_atomic_t caught, code;
 static sigjmp_buf back;
-static void on_signal(int number, siginfo_t *info, void *context) {
+static void on_signal(int number, siginfo_t* info, void* context) {
   (void)context;
   caught = number;
   code = info->si_code;
 }
-static void on_fault(int number, siginfo_t *info, void *context) {
+static void on_fault(int number, siginfo_t* info, void* context) {
   (void)context;
   printf("signal %d code %d\n", number, info->si_code);
   siglongjmp(back, 1);
 }
-static void catch_with(int number, void (*handler)(int, siginfo_t *, void *), int flags) {
+static void catch_with(int number, void (*handler)(int, siginfo_t*, void*), int flags) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = handler;
   action.sa_flags = SA_SIGINFO | flags;
   say("sigaction", sigaction(number, &action, NULL));
 }
-static void *kill_first(void *argument) {
+static void* kill_first(void* argument) {
   usleep(20000);
-  pthread_kill(*(pthread_t *)argument, SIGUSR1);
+  pthread_kill(*(pthread_t*)argument, SIGUSR1);
   return NULL;
 }
-static void *write_later(void *argument) {
+static void* write_later(void* argument) {
   usleep(60000);
-  return (void *)(intptr_t)write(*(int *)argument, "late", 4);
+  return (void*)(intptr_t)write(*(int*)argument, "late", 4);
 }
 
 static void signals(void) {
@@ -440,11 +441,12 @@ static void signals(void) {
   catch_with(SIGFPE, on_fault, 0);
   catch_with(SIGILL, on_fault, 0);
   catch_with(SIGTRAP, on_fault, 0);
-  if (sigsetjmp(back, 1) == 0) *(volatile int *)0x4321 = 1;
-  char *read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (sigsetjmp(back, 1) == 0) *(volatile char *)read_only = 1;
+  if (sigsetjmp(back, 1) == 0) *(volatile int*)0x4321 = 1;
+  char* read_only = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (sigsetjmp(back, 1) == 0) *(volatile char*)read_only = 1;
   if (sigsetjmp(back, 1) == 0) ((void (*)(void))(uintptr_t)read_only)();
-  if (sigsetjmp(back, 1) == 0) __asm__ volatile("xor %%eax, %%eax; xor %%edx, %%edx; div %%eax" ::: "eax", "edx");
+  if (sigsetjmp(back, 1) == 0)
+    __asm__ volatile("xor %%eax, %%eax; xor %%edx, %%edx; div %%eax" ::: "eax", "edx");
   if (sigsetjmp(back, 1) == 0) __asm__ volatile("ud2");
   if (sigsetjmp(back, 1) == 0) __asm__ volatile("int3");
   if (sigsetjmp(back, 1) == 0) __asm__ volatile("hlt");
@@ -466,7 +468,7 @@ static void signals(void) {
   for (unsigned i = 0; i < sizeof faults / sizeof faults[0]; ++i) signal(faults[i], SIG_DFL);
 }
 
-static void processes(const char *self) {
+static void processes(const char* self) {
   title("processes");
   int status;
   fflush(stdout);
@@ -488,12 +490,12 @@ static void processes(const char *self) {
     signal(SIGSEGV, SIG_DFL);
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
-    *(volatile int *)nowhere = 1;
+    *(volatile int*)nowhere = 1;
     _exit(0);
   }
   waitpid(child, &status, 0);
   say("signal of a fault", WTERMSIG(status));
-  char *arguments[] = {(char *)self, (char *)"--child", (char *)"one argument", NULL};
+  char* arguments[] = {(char*)self, (char*)"--child", (char*)"one argument", NULL};
   child = fork();
   if (child == 0) {
     execv(self, arguments);
@@ -515,7 +517,7 @@ static void processes(const char *self) {
   if (child == 0) _exit(5);
   waitpid(child, &status, 0);
   say("vfork", WEXITSTATUS(status));
-  FILE *pipe_in = popen("echo through a shell; exit 3", "r");
+  FILE* pipe_in = popen("echo through a shell; exit 3", "r");
   char line[64] = "";
   if (fgets(line, sizeof line, pipe_in) == NULL) line[0] = '\0';
   printf("%s", line);
@@ -547,8 +549,8 @@ static void processes(const char *self) {
   prctl(PR_GET_NAME, name);
   printf("%s\n", name);
   char exe[512] = "";
-  say_whether("its own name", readlink("/proc/self/exe", exe, sizeof exe - 1) > 0 &&
-                                  strcmp(exe, self) == 0);
+  say_whether("its own name",
+              readlink("/proc/self/exe", exe, sizeof exe - 1) > 0 && strcmp(exe, self) == 0);
 }
 
 static void clocks(void) {
@@ -592,7 +594,7 @@ static void clocks(void) {
   close(timer);
 }
 
-int main(int count, char **arguments) {
+int main(int count, char** arguments) {
   if (count == 3 && strcmp(arguments[1], "--child") == 0) {
     printf("child: %s\n", arguments[2]);
     return 21;

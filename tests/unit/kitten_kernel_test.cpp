@@ -176,8 +176,11 @@ TEST_F(Tables, ALargePageIsSplitWhereItsPartsDiffer) {
   }
 }
 
-TEST_F(Tables, UnmappingGivesItsTablesBack) {
+TEST_F(Tables, UnmappingGivesAllTablesBackButThoseOfTheRoot) {
+  ASSERT_TRUE(tables.map(0xfffff00000000000, 0x5000, 4096, {false, false, false}));
+  ASSERT_TRUE(tables.unmap(0xfffff00000000000, 4096));
   std::size_t before = memory.count();
+  EXPECT_EQ(before, 2U);
   ASSERT_TRUE(tables.map(0xfffff00000001000, 0x5000, 700 * 4096, {false, false, false}));
   EXPECT_GT(memory.count(), before);
   ASSERT_TRUE(tables.unmap(0xfffff00000001000, 700 * 4096));
@@ -198,7 +201,7 @@ TEST_F(Tables, WhatDoesNotFitLeavesNoTrace) {
   EXPECT_FALSE(tables.map(0x8000000000, 0x1000, 0x1000, {true, false, false}))
       << "needs three tables";
   EXPECT_FALSE(at(0x8000000000));
-  EXPECT_EQ(memory.count(), before) << "tables of the failed mapping are left";
+  EXPECT_EQ(memory.count(), before + 1) << "tables of the failed mapping are left";
 }
 
 // A map of pages kept beside the tables must always say the same.
@@ -249,7 +252,50 @@ TEST_F(Tables, RandomOperationsAgreeWithAModel) {
     }
   }
   ASSERT_TRUE(tables.unmap(0x40000000, pages * 4096));
-  EXPECT_EQ(memory.count(), 1U) << "only the root is left";
+  EXPECT_EQ(memory.count(), 2U) << "only the root and its one table are left";
+}
+
+TEST_F(Tables, AProgramsTablesShareTheKernelsHalfAndGoAlone) {
+  ASSERT_TRUE(tables.map(0xffff800000200000, 0x200000, 2 * mega, {true, false, false}));
+  std::size_t before = memory.count();
+  PageTables program(memory, false);
+  ASSERT_TRUE(program.create_beside(tables));
+  ASSERT_TRUE(program.map(0x400000, 0x800000, 3 * mega, {true, true, false, true}));
+  ASSERT_TRUE(program.find(0xffff800000212345, &physical, &access, &page));
+  EXPECT_EQ(physical, 0x212345U);
+  EXPECT_FALSE(access.program);
+  ASSERT_TRUE(program.find(0x400000, &physical, &access, &page));
+  EXPECT_TRUE(access.program && access.write && access.execute) << "a program may want that";
+  EXPECT_FALSE(at(0x400000));
+  // What the kernel's root names later is taken over when it is asked for.
+  ASSERT_TRUE(tables.map(0xfffff00000000000, 0x5000, 4096, {false, false, false}));
+  EXPECT_FALSE(program.find(0xfffff00000000000, &physical, &access, &page));
+  program.share_kernel_half(tables);
+  EXPECT_TRUE(program.find(0xfffff00000000000, &physical, &access, &page));
+  program.destroy();
+  EXPECT_TRUE(at(0xffff800000200000)) << "the kernel's own tables were given back";
+  EXPECT_EQ(memory.count(), before + 3);
+}
+
+TEST_F(Tables, RetiredPagesLeadNowhereAndAreHandedOverOnce) {
+  struct Sink final : PageSink {
+    void take(std::uint64_t at, std::uint64_t size) override { pages[at] += size; }
+    std::map<std::uint64_t, std::uint64_t> pages;
+  } sink;
+  ASSERT_TRUE(tables.map(0x400000, 0x800000, 2 * mega, {true, false, false, true}));
+  ASSERT_TRUE(tables.map(0x600000, 0x1234000, 0x3000, {true, false, false, true}));
+  ASSERT_TRUE(tables.retire(0x500000, mega + 0x2000)) << "begins within a large page";
+  EXPECT_TRUE(at(0x4ff000));
+  EXPECT_FALSE(at(0x500000));
+  EXPECT_FALSE(at(0x601000));
+  EXPECT_TRUE(at(0x602000));
+  EXPECT_FALSE(tables.map(0x602000, 0x1000, 0x1000, {})) << "what stays is in the way";
+  tables.reap(0x400000, 4 * mega, sink);
+  EXPECT_EQ(sink.pages.size(), mega / 4096 + 2);
+  EXPECT_EQ(sink.pages[0x900000], 4096U);
+  EXPECT_EQ(sink.pages[0x1235000], 4096U);
+  tables.reap(0x400000, 4 * mega, sink);
+  EXPECT_EQ(sink.pages[0x900000], 4096U) << "handed over twice";
 }
 
 class RingMemory : public ::testing::Test {

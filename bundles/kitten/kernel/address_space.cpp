@@ -169,8 +169,8 @@ bool AddressSpace::show_shared(std::uint64_t address, std::uint64_t size, std::u
   hold_shared(slot);
   has_shared_ = true;
   bool good = done == size && areas_.remove(address, address + size) &&
-              areas_.add({address, address + size, protection,
-                          static_cast<std::uint16_t>(slot + 1), nullptr});
+              areas_.add({address, address + size, protection, static_cast<std::uint16_t>(slot + 1),
+                          nullptr});
   if (good) return true;
   (void)drop_pages(address, address + size);
   (void)areas_.remove(address, address + size);
@@ -256,8 +256,7 @@ std::int64_t AddressSpace::map(std::uint64_t address, std::uint64_t size, std::u
       address = areas_.gap(map_bottom, map_top, size, size >= block ? block : page);
     if (address == 0) return -ENOMEM;
   }
-  const Area area{address, address + size, static_cast<std::uint8_t>(protection),
-                  0, nullptr};
+  const Area area{address, address + size, static_cast<std::uint8_t>(protection), 0, nullptr};
   if (!areas_.add(area)) return -ENOMEM;
   // What a program asks for it gets at once, but for what is usually reserved and not touched, and
   // for more than a part of what there is.
@@ -329,8 +328,8 @@ std::int64_t AddressSpace::remap(std::uint64_t address, std::uint64_t old_size,
   }
   constexpr std::uint32_t kind = map_private | map_anonymous;
   if ((flags & remap_fixed) == 0) {
-    std::int64_t grown = map(address + old_size, new_size - old_size, protection,
-                             kind | map_fixed_no_replace);
+    std::int64_t grown =
+        map(address + old_size, new_size - old_size, protection, kind | map_fixed_no_replace);
     if (grown >= 0) return static_cast<std::int64_t>(address);
     if ((flags & remap_may_move) == 0) return -ENOMEM;
   }
@@ -519,7 +518,8 @@ bool AddressSpace::copy(AddressSpace& parent) {
         at += page;
         continue;
       }
-      std::uint64_t part = size >= block && at % block == 0 && area->end - at >= block ? block : page;
+      std::uint64_t part =
+          size >= block && at % block == 0 && area->end - at >= block ? block : page;
       if (!populate(at, at + part, *area)) return false;
       for (std::uint64_t i = 0; i < part; i += page) {
         std::uint64_t to, ignored;

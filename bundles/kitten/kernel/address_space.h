@@ -45,8 +45,8 @@ class AddressSpace {
                      std::uint32_t flags, std::uint64_t new_address);
   std::int64_t advise(std::uint64_t address, std::uint64_t size, int advice);
   std::int64_t resident(std::uint64_t address, std::uint64_t size, std::uint64_t vector);
-  /// Shows Linux's frames where `map` has reserved room; they are held until nothing shows them. False:
-  /// no memory, or not all of the range.
+  /// Shows Linux's frames where `map` has reserved room; they are held until nothing shows them.
+  /// False: no memory, or not all of the range.
   bool show_shared(std::uint64_t address, std::uint64_t size, std::uint8_t protection,
                    unsigned slot, const hobbes_view_run* runs, unsigned count);
   /// Whether any of a range is shared memory. The size of the whole piece that begins at `address`.
@@ -59,8 +59,8 @@ class AddressSpace {
   /// Copies all of a parent's memory into this empty one. False: no memory.
   bool copy(AddressSpace& parent);
 
-  /// A page that is missing or forbidden: 0 when it is there now, else an errno: EFAULT (nothing may
-  /// be there), EACCES (something else may), ENOMEM.
+  /// A page that is missing or forbidden: 0 when it is there now, else an errno: EFAULT (nothing
+  /// may be there), EACCES (something else may), ENOMEM.
   int fill(std::uint64_t address, bool write, bool execute);
 
   /// Between the kernel and the program's memory. False: some of it may not be accessed.

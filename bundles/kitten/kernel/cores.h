@@ -24,12 +24,12 @@ struct Core {
   SpinLock threads_lock;
   Thread* threads;  // those pinned to it
   unsigned thread_count;
-  Thread* current;  // whose program or call it executes
-  Thread* last;     // whose turn it was
-  Thread* loaded;   // whose extended state and segment bases it holds
+  Thread* current;     // whose program or call it executes
+  Thread* last;        // whose turn it was
+  Thread* loaded;      // whose extended state and segment bases it holds
   std::uint64_t root;  // whose page tables; 0: the kernel's own
   bool asleep;
-  std::uint64_t idle_since;
+  std::uint64_t idle_since, turn_began;  // uptime
 };
 
 constexpr unsigned core_limit = 256;

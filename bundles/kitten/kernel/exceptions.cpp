@@ -231,5 +231,6 @@ extern "C" void interrupt(TrapFrame* frame) {
     }
     serve_views();
   }
+  if (frame->vector == vector_timer) share_core(*frame, true);
   before_program(*frame);
 }

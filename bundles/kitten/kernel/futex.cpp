@@ -109,7 +109,8 @@ std::int64_t wait_for(Thread& thread, TrapFrame& frame, std::uint32_t value, std
 std::int64_t requeue(Thread& thread, TrapFrame& frame, bool compare) {
   AddressSpace& space = *thread.process->space;
   const std::uint64_t from = frame.rdi, to = frame.r8;
-  const auto wakes = static_cast<std::int32_t>(frame.rdx), moves = static_cast<std::int32_t>(frame.r10);
+  const auto wakes = static_cast<std::int32_t>(frame.rdx),
+             moves = static_cast<std::int32_t>(frame.r10);
   if (wakes < 0 || moves < 0) return -EINVAL;
   const Key here = space.key_of(from), there = space.key_of(to);
   Bucket &first = bucket_of(here), &second = bucket_of(there);
@@ -118,9 +119,8 @@ std::int64_t requeue(Thread& thread, TrapFrame& frame, bool compare) {
   SpinLock unused;
   Locked two(&first == &second ? unused : (&first < &second ? second.lock : first.lock));
   std::uint32_t now = 0;
-  if (!space.with_word<std::uint32_t>(from, false, [&](std::uint32_t* word) {
-        now = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-      }))
+  if (!space.with_word<std::uint32_t>(
+          from, false, [&](std::uint32_t* word) { now = __atomic_load_n(word, __ATOMIC_SEQ_CST); }))
     return -EFAULT;
   if (compare && now != static_cast<std::uint32_t>(frame.r9)) return -EAGAIN;
   unsigned woken = wake_in(first, here, static_cast<unsigned>(wakes), ~0U), moved = 0;
@@ -148,7 +148,8 @@ std::int64_t wake_and_change(Thread& thread, TrapFrame& frame) {
   auto sign_extend = [](std::uint32_t value) {
     return static_cast<std::int32_t>(value << 20U) >> 20U;
   };
-  std::int32_t argument = sign_extend(encoded >> 12U & 0xfffU), limit = sign_extend(encoded & 0xfffU);
+  std::int32_t argument = sign_extend(encoded >> 12U & 0xfffU),
+               limit = sign_extend(encoded & 0xfffU);
   if ((encoded >> 31U) != 0) {
     if (argument < 0 || argument > 31) return -EINVAL;
     argument = static_cast<std::int32_t>(1U << static_cast<unsigned>(argument));
@@ -159,9 +160,10 @@ std::int64_t wake_and_change(Thread& thread, TrapFrame& frame) {
         old = __atomic_load_n(word, __ATOMIC_RELAXED);
         std::int32_t changed;
         do {
-          changed = operation == 0   ? argument
-                    : operation == 1 ? static_cast<std::int32_t>(static_cast<std::uint32_t>(old) +
-                                                                 static_cast<std::uint32_t>(argument))
+          changed = operation == 0 ? argument
+                    : operation == 1
+                        ? static_cast<std::int32_t>(static_cast<std::uint32_t>(old) +
+                                                    static_cast<std::uint32_t>(argument))
                     : operation == 2 ? old | argument
                     : operation == 3 ? old & ~argument
                                      : old ^ argument;
@@ -217,7 +219,8 @@ std::int64_t futex(Thread& thread, TrapFrame& frame) {
     case wait_op:
     case wait_bits_op: {
       bool bits = operation == wait_bits_op;
-      std::int64_t bad = deadline_of(thread, frame.r10, bits, (given & realtime_flag) != 0, &deadline);
+      std::int64_t bad =
+          deadline_of(thread, frame.r10, bits, (given & realtime_flag) != 0, &deadline);
       if (bad != 0) return bad;
       return wait_for(thread, frame, value, bits ? static_cast<std::uint32_t>(frame.r9) : ~0U,
                       deadline);

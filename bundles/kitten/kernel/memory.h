@@ -29,8 +29,8 @@ int add_memory(std::uint64_t address, std::uint64_t size, std::uint32_t slot);
 /// Takes a wholly free one away, from every core's sight. 0 or an errno.
 int remove_memory(std::uint32_t slot);
 
-/// Memory for programs and what the kernel knows of them: a cleared frame, or 2 MiB that are cleared
-/// too. 0: none left. Any core.
+/// Memory for programs and what the kernel knows of them: a cleared frame, or 2 MiB that are
+/// cleared too. 0: none left. Any core.
 std::uint64_t take_frame(Use use);
 std::uint64_t take_block(Use use);
 void give_frame(std::uint64_t address, Use use);

@@ -86,8 +86,7 @@ std::uint64_t PageTables::step(std::uint64_t table, unsigned index, std::uint64_
 
 bool PageTables::map(std::uint64_t virtual_address, std::uint64_t physical, std::uint64_t size,
                      Access access) {
-  if (refused(access) || size == 0 ||
-      (virtual_address | physical | size) % span(0) != 0)
+  if (refused(access) || size == 0 || (virtual_address | physical | size) % span(0) != 0)
     return false;
   std::uint64_t done = 0;
   while (done < size) {
@@ -189,8 +188,7 @@ void PageTables::reap(std::uint64_t virtual_address, std::uint64_t size, PageSin
 
 bool PageTables::protect(std::uint64_t virtual_address, std::uint64_t size, Access access) {
   std::uint64_t end = virtual_address + size;
-  if (refused(access) || !split_at(virtual_address) || !split_at(end))
-    return false;
+  if (refused(access) || !split_at(virtual_address) || !split_at(end)) return false;
   for (std::uint64_t at = virtual_address; at < end;) {
     Place place = walk(at, 0);
     if ((place.entry & present) != 0)

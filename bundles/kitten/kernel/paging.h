@@ -42,7 +42,8 @@ class PageTables {
   /// Makes the root. False: no memory.
   bool create();
   [[nodiscard]] std::uint64_t root() const { return root_; }
-  /// A root with nothing below `kernel_half`, whose other half is that of `kernel`. False: no memory.
+  /// A root with nothing below `kernel_half`, whose other half is that of `kernel`. False: no
+  /// memory.
   bool create_beside(const PageTables& kernel);
   /// Takes over what the kernel's root names by now; what it named before stays.
   void share_kernel_half(const PageTables& kernel);

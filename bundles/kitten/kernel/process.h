@@ -13,10 +13,10 @@ struct Process;
 struct Thread;
 
 enum class ThreadState : std::uint32_t {
-  running,    ///< on its core, or next there
+  running,  ///< on its core, or next there
   runnable,
-  asking,     ///< until its proxy answers, or asks in turn
-  waiting,    ///< until a futex or a child wakes it
+  asking,   ///< until its proxy answers, or asks in turn
+  waiting,  ///< until a futex or a child wakes it
   finished
 };
 
@@ -43,9 +43,9 @@ struct Thread {
   hobbes_call* call;
   std::uint32_t core, slot;
   ThreadState state;
-  bool fresh;  ///< begins a program: its extended state is the initial one
-  bool bound;  ///< has chosen its core
-  bool moved;  ///< from a core that left: its proxy may have rung in vain
+  bool fresh;                ///< begins a program: its extended state is the initial one
+  bool bound;                ///< has chosen its core
+  bool moved;                ///< from a core that left: its proxy may have rung in vain
   std::int64_t call_number;  ///< of the call it came in with, -1 otherwise
   Then then;
   std::uint64_t saved[6];  ///< what a continuation needs

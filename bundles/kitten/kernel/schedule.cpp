@@ -3,8 +3,8 @@
 #include "apic.h"
 #include "clock.h"
 #include "commands.h"
-#include "counter.h"
 #include "cores.h"
+#include "counter.h"
 #include "cpu.h"
 #include "exceptions.h"
 #include "forward.h"
@@ -25,6 +25,8 @@ namespace kitten {
 namespace {
 
 constexpr std::uint64_t default_poll_ns = 5'000;
+// How long a thread keeps its core from others by system calls that need not wait.
+constexpr std::uint64_t turn_ns = 1'000'000;
 std::uint64_t extended_states;  // XCR0, 0: no programs here
 
 // The extended state of a program that begins: all components initial (Intel SDM vol. 1, 13.6).
@@ -40,6 +42,35 @@ void enter_space(std::uint64_t root) {
   if (me.root == root) return;
   __atomic_store_n(&me.root, root, __ATOMIC_SEQ_CST);  // before: whoever shoots sees it
   cpu::write_cr3(root);
+}
+
+// Whether another thread than `except` could run here, or must be looked at.
+bool has_ready(Core& me, const Thread* except) {
+  Locked locked(me.threads_lock);
+  for (Thread* at = me.threads; at != nullptr; at = at->next) {
+    if (at == except) continue;
+    switch (__atomic_load_n(&at->state, __ATOMIC_SEQ_CST)) {
+      case ThreadState::runnable:
+        return true;
+      case ThreadState::asking:
+        if (proxy_spoke(*at)) return true;
+        break;
+      case ThreadState::waiting:
+        if (at->child == nullptr && signals_wait(*at)) return true;
+        break;
+      default:
+        break;
+    }
+    if (must_end(*at)) return true;
+  }
+  return false;
+}
+
+// What a bundle allows a thread at most while others of its core are ready (`slice=NS`); 0: until
+// it waits.
+std::uint64_t slice_ns() {
+  static std::uint64_t value = number_in_command_line("slice=", 0);
+  return value;
 }
 
 void remove_from_core(Core& me, Thread& thread) {
@@ -117,6 +148,8 @@ Thread* pick(Core& me) {
     cpu::write_msr(cpu::msr_kernel_gs_base, thread.gs_base);
     me.loaded = &thread;
   }
+  me.turn_began = uptime_ns();
+  if (slice_ns() != 0 && me.thread_count > 1) apic::arm_timer(slice_ns(), vector_timer);
   TrapFrame frame = thread.frame;
   before_program(frame);
   return_to_program(&frame);
@@ -299,6 +332,17 @@ void end_current() {
   restart_core(me.stack_top);
 }
 
+void share_core(TrapFrame& frame, bool turn_is_over) {
+  Core& me = this_core();
+  if (me.thread_count < 2) return;
+  if (!turn_is_over && uptime_ns() - me.turn_began < turn_ns) return;
+  if (has_ready(me, me.current)) {
+    me.current->state = ThreadState::runnable;
+    leave_thread(frame);
+  }
+  if (turn_is_over && slice_ns() != 0) apic::arm_timer(slice_ns(), vector_timer);
+}
+
 void before_program(TrapFrame& frame) {
   Thread& thread = current();
   if (must_end(thread)) end_current();
@@ -323,16 +367,7 @@ void run_core() {
     }
     // Whoever wakes a thread of this core looks at `asleep` after its state has changed.
     __atomic_store_n(&me.asleep, true, __ATOMIC_SEQ_CST);
-    bool ready = false;
-    {
-      Locked locked(me.threads_lock);
-      for (Thread* at = me.threads; at != nullptr && !ready; at = at->next)
-        ready = must_end(*at) ||
-                __atomic_load_n(&at->state, __ATOMIC_SEQ_CST) == ThreadState::runnable ||
-                (at->state == ThreadState::asking && proxy_spoke(*at)) ||
-                (at->state == ThreadState::waiting && at->child == nullptr && signals_wait(*at));
-    }
-    if (!ready && !(me.number == 0 && (views_wait() || count()))) {
+    if (!has_ready(me, nullptr) && !(me.number == 0 && (views_wait() || count()))) {
       arm_timer_for_sleepers();
       cpu::sleep();
     }

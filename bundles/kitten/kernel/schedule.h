@@ -1,5 +1,6 @@
-// Which thread runs on a core. Threads are pinned and yield by themselves: when they wait, ask, or
-// say so. No timer is asked for but for a sleeper's deadline.
+// Which thread runs on a core. Threads are pinned and give way by themselves: when they wait, ask,
+// say so, or have made calls for a while. No timer is asked for but for a sleeper's deadline, and
+// for slices where the bundle allows them.
 #pragma once
 #include "process.h"
 
@@ -38,6 +39,9 @@ void empty_core();
 [[noreturn]] void run_core();
 /// How long a core looks for an answer before it does something else (`poll=NS`).
 std::uint64_t answer_poll_ns();
+/// The current thread lets others of its core run if they are ready and it has had its turn: so
+/// many nanoseconds of system calls, or its slice where `turn_is_over`.
+void share_core(TrapFrame& frame, bool turn_is_over);
 /// Before a program goes on: ends it if it must, delivers signals.
 void before_program(TrapFrame& frame);
 

@@ -75,8 +75,11 @@ bool enter_handler(Thread& thread, TrapFrame& frame, unsigned number, const void
   const std::uint64_t at = ((extended - sizeof(SignalFrame)) & ~15ULL) - 8;
   save_context(thread);
   auto* image = static_cast<std::uint8_t*>(thread.extended());
-  ExtendedNote note{first_magic, static_cast<std::uint32_t>(bytes + sizeof second_magic),
-                    cpu::read_xcr0(), static_cast<std::uint32_t>(bytes), {}};
+  ExtendedNote note{first_magic,
+                    static_cast<std::uint32_t>(bytes + sizeof second_magic),
+                    cpu::read_xcr0(),
+                    static_cast<std::uint32_t>(bytes),
+                    {}};
   __builtin_memcpy(image + note_offset, &note, sizeof note);
 
   SignalFrame out{};
@@ -85,11 +88,13 @@ bool enter_handler(Thread& thread, TrapFrame& frame, unsigned number, const void
   out.user.stack = now;
   out.user.mask = thread.mask;
   Context& c = out.user.context;
-  c = {frame.r8,  frame.r9,  frame.r10, frame.r11, frame.r12, frame.r13,
-       frame.r14, frame.r15, frame.rdi, frame.rsi, frame.rbp, frame.rbx,
-       frame.rdx, frame.rax, frame.rcx, frame.rsp, frame.rip, frame.rflags,
-       program_code, 0, 0, program_data, frame.error,
-       frame.vector < 32 ? frame.vector : 0, thread.mask, cr2, extended, {}};
+  c = {frame.r8,    frame.r9,     frame.r10,    frame.r11,
+       frame.r12,   frame.r13,    frame.r14,    frame.r15,
+       frame.rdi,   frame.rsi,    frame.rbp,    frame.rbx,
+       frame.rdx,   frame.rax,    frame.rcx,    frame.rsp,
+       frame.rip,   frame.rflags, program_code, 0,
+       0,           program_data, frame.error,  frame.vector < 32 ? frame.vector : 0,
+       thread.mask, cr2,          extended,     {}};
   __builtin_memcpy(out.info, info, sizeof out.info);
   if (!space.write(extended, image, bytes) ||
       !space.write(extended + bytes, &second_magic, sizeof second_magic) ||
@@ -112,8 +117,8 @@ bool enter_handler(Thread& thread, TrapFrame& frame, unsigned number, const void
 
 // Calls that a handler always interrupts (signal(7)).
 bool never_restarts(std::int64_t number) {
-  static constexpr std::int64_t numbers[] = {7,   23,  34,  35,  64,  65,  128, 130, 208, 220,
-                                             230, 232, 240, 241, 270, 271, 281, 441};
+  static constexpr std::int64_t numbers[] = {7,   23,  34,  35,  64,  65,  128, 130, 208,
+                                             220, 230, 232, 240, 241, 270, 271, 281, 441};
   for (std::int64_t one : numbers)
     if (one == number) return true;
   return false;
@@ -295,7 +300,8 @@ std::int64_t signal_return(Thread& thread, TrapFrame& frame) {
   if (mask == thread.mask) return static_cast<std::int64_t>(c.rax);
   thread.mask = mask;
   thread.saved[0] = c.rax;
-  return ask(thread, 14 | HOBBES_FORWARD_ALWAYS, {2, at + __builtin_offsetof(SignalFrame, user.mask), 0, 8}, after_return);
+  return ask(thread, 14 | HOBBES_FORWARD_ALWAYS,
+             {2, at + __builtin_offsetof(SignalFrame, user.mask), 0, 8}, after_return);
 }
 
 }  // namespace kitten

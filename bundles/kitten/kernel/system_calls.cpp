@@ -42,10 +42,10 @@ std::int64_t file_was_read(Thread& thread, TrapFrame&, std::int64_t answer);
 std::int64_t read_file(Thread& thread) {
   constexpr std::uint64_t read_at = 17;
   const std::uint64_t done = thread.saved[2];
-  return ask(thread, read_at | HOBBES_FORWARD_ALWAYS,
-             {thread.saved[4], thread.saved[0] + done, thread.saved[1] - done,
-              thread.saved[5] + done},
-             file_was_read);
+  return ask(
+      thread, read_at | HOBBES_FORWARD_ALWAYS,
+      {thread.saved[4], thread.saved[0] + done, thread.saved[1] - done, thread.saved[5] + done},
+      file_was_read);
 }
 
 // The mapping is there; its content comes by the proxy's reading, then it gets its protection.
@@ -138,10 +138,11 @@ std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint
   }
   size = whole_pages(size);
   constexpr std::uint32_t fixed = map_fixed | map_fixed_no_replace;
-  std::int64_t at = space.map(hint, size, 0, (flags & fixed) | map_private | map_anonymous |
-                                                 map_no_reserve);
+  std::int64_t at =
+      space.map(hint, size, 0, (flags & fixed) | map_private | map_anonymous | map_no_reserve);
   std::uint64_t list = 0;
-  const std::uint64_t room = runs_fit_in_page(size) ? runs_in_page : block_size / sizeof(hobbes_view_run);
+  const std::uint64_t room =
+      runs_fit_in_page(size) ? runs_in_page : block_size / sizeof(hobbes_view_run);
   if (at >= 0) list = runs_fit_in_page(size) ? take_frame(Use::kernel) : take_block(Use::kernel);
   if (list == 0) {
     if (at >= 0) (void)space.unmap(static_cast<std::uint64_t>(at), size);
@@ -149,8 +150,8 @@ std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint
     return at < 0 ? at : -ENOMEM;
   }
   hobbes_view& entry = view_table().view[process.view];
-  const std::uint64_t values[6] = {static_cast<std::uint64_t>(at), size, entry.pin_done, protection,
-                                   descriptor, offset};
+  const std::uint64_t values[6] = {
+      static_cast<std::uint64_t>(at), size, entry.pin_done, protection, descriptor, offset};
   for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
   entry.pin_room = static_cast<std::uint32_t>(room);
   __atomic_store_n(&entry.pin_list, list, __ATOMIC_RELEASE);
@@ -160,7 +161,8 @@ std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint
 
 std::int64_t map_memory(Thread& thread, TrapFrame& f) {
   AddressSpace& space = space_of(thread);
-  const auto protection = static_cast<std::uint32_t>(f.rdx), flags = static_cast<std::uint32_t>(f.r10);
+  const auto protection = static_cast<std::uint32_t>(f.rdx),
+             flags = static_cast<std::uint32_t>(f.r10);
   const std::uint32_t sharing = flags & 3U;
   if (sharing == 0 || f.r9 % frame_size != 0 || f.rsi == 0) return -EINVAL;
   if (f.rsi > HOBBES_PROGRAM_HIGH) return -ENOMEM;
@@ -210,9 +212,9 @@ std::int64_t segment_has_size(Thread& thread, TrapFrame& f, std::int64_t answer)
   std::uint64_t address = f.rsi;
   if ((f.rdx & round) != 0) address &= ~(frame_size - 1);
   if (address % frame_size != 0) return -EINVAL;
-  const std::uint32_t place = address == 0               ? 0U
+  const std::uint32_t place = address == 0           ? 0U
                               : (f.rdx & remap) != 0 ? std::uint32_t{map_fixed}
-                                                         : std::uint32_t{map_fixed_no_replace};
+                                                     : std::uint32_t{map_fixed_no_replace};
   const std::uint32_t protection =
       (f.rdx & read_only) != 0 ? std::uint32_t{protect_read} : protect_read | protect_write;
   return share(thread, f, HOBBES_FORWARD_ATTACH, address, static_cast<std::uint64_t>(answer),
@@ -323,8 +325,12 @@ struct CloneWish {
 
 // In `saved`: the new thread, flags, tls, parent_tid, child_tid, stack.
 void remember(Thread& thread, const CloneWish& wish, Thread* made) {
-  const std::uint64_t values[6] = {reinterpret_cast<std::uint64_t>(made), wish.flags, wish.tls,
-                                   wish.parent_tid, wish.child_tid, wish.stack};
+  const std::uint64_t values[6] = {reinterpret_cast<std::uint64_t>(made),
+                                   wish.flags,
+                                   wish.tls,
+                                   wish.parent_tid,
+                                   wish.child_tid,
+                                   wish.stack};
   for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
 }
 
@@ -433,8 +439,8 @@ std::int64_t clone3_call(Thread& thread, TrapFrame& f) {
       given.set_tid_size != 0)
     return -EINVAL;
   std::uint64_t top = given.stack == 0 ? 0 : given.stack + given.stack_size;
-  return clone_with(thread, {given.flags | given.exit_signal, top, given.tls, given.parent_tid,
-                             given.child_tid});
+  return clone_with(
+      thread, {given.flags | given.exit_signal, top, given.tls, given.parent_tid, given.child_tid});
 }
 
 std::int64_t exit_thread(Thread& thread, TrapFrame& f) {
@@ -502,7 +508,8 @@ std::int64_t get_affinity(Thread& thread, TrapFrame& f) {
   std::uint8_t mask[mask_bytes] = {};
   for (unsigned i = 0; i < core_limit; ++i)
     if (takes_threads(core(i)) && core(i).cpu / 8 < mask_bytes)
-      mask[core(i).cpu / 8] = static_cast<std::uint8_t>(mask[core(i).cpu / 8] | 1U << core(i).cpu % 8);
+      mask[core(i).cpu / 8] =
+          static_cast<std::uint8_t>(mask[core(i).cpu / 8] | 1U << core(i).cpu % 8);
   // A thread that has chosen sees its choice.
   if (thread.bound) {
     __builtin_memset(mask, 0, sizeof mask);
@@ -567,8 +574,7 @@ std::int64_t sleep_for(Thread& thread, TrapFrame& f, std::uint64_t from, std::ui
                        bool absolute, bool wall) {
   TimeSpec wanted;
   if (!space_of(thread).read(&wanted, from, sizeof wanted)) return -EFAULT;
-  if (wanted.seconds < 0 || wanted.ns < 0 ||
-      static_cast<std::uint64_t>(wanted.ns) >= ns_per_second)
+  if (wanted.seconds < 0 || wanted.ns < 0 || static_cast<std::uint64_t>(wanted.ns) >= ns_per_second)
     return -EINVAL;
   constexpr std::int64_t long_time = 100'000'000;
   if (wanted.seconds > long_time && !absolute) wanted.seconds = long_time;
@@ -597,27 +603,64 @@ struct Entry {
   Serve serve;
 };
 constexpr Entry served[] = {
-    {9, map_memory},         {10, protect_memory},  {11, unmap_memory},
-    {12, set_break},         {13, signal_action},   {14, signal_mask},
-    {15, signal_return},     {24, yield},           {25, remap_memory},   {30, attach_segment}, {67, detach_segment},
-    {26, nothing_to_do},     {27, resident_memory}, {28, advise_memory},
-    {35, sleep_call},        {39, process_id},      {56, clone_call},
-    {57, fork_call},         {58, vfork_call},      {60, exit_thread},
-    {89, read_link},         {267, read_link_at},
-    {96, time_of_day},       {131, signal_stack},   {149, nothing_to_do},
-    {150, nothing_to_do},    {151, nothing_to_do},  {152, nothing_to_do},
-    {158, processor_control},{186, thread_id},      {201, seconds},
-    {202, futex},            {203, set_affinity},   {204, get_affinity},
-    {218, set_child_tid},    {228, clock_time},     {229, clock_resolution},
-    {230, clock_sleep},      {231, exit_process},   {273, set_robust_list},
-    {309, processor_number}, {324, not_known},      {325, nothing_to_do},
-    {334, not_known},        {435, clone3_call},
+    {9, map_memory},
+    {10, protect_memory},
+    {11, unmap_memory},
+    {12, set_break},
+    {13, signal_action},
+    {14, signal_mask},
+    {15, signal_return},
+    {24, yield},
+    {25, remap_memory},
+    {30, attach_segment},
+    {67, detach_segment},
+    {26, nothing_to_do},
+    {27, resident_memory},
+    {28, advise_memory},
+    {35, sleep_call},
+    {39, process_id},
+    {56, clone_call},
+    {57, fork_call},
+    {58, vfork_call},
+    {60, exit_thread},
+    {89, read_link},
+    {267, read_link_at},
+    {96, time_of_day},
+    {131, signal_stack},
+    {149, nothing_to_do},
+    {150, nothing_to_do},
+    {151, nothing_to_do},
+    {152, nothing_to_do},
+    {158, processor_control},
+    {186, thread_id},
+    {201, seconds},
+    {202, futex},
+    {203, set_affinity},
+    {204, get_affinity},
+    {218, set_child_tid},
+    {228, clock_time},
+    {229, clock_resolution},
+    {230, clock_sleep},
+    {231, exit_process},
+    {273, set_robust_list},
+    {309, processor_number},
+    {324, not_known},
+    {325, nothing_to_do},
+    {334, not_known},
+    {435, clone3_call},
     // They would need frames of this memory that Linux manages (userfaultfd, aio, io_uring, keys).
     // They would show or change the proxy instead of the program.
-    {101, not_known},        {154, not_known},        {157, control_process},
-    {216, not_known},        {317, not_known},
-    {206, not_known},        {323, not_known},      {329, not_known},
-    {330, not_known},        {425, not_known},      {449, not_known},
+    {101, not_known},
+    {154, not_known},
+    {157, control_process},
+    {216, not_known},
+    {317, not_known},
+    {206, not_known},
+    {323, not_known},
+    {329, not_known},
+    {330, not_known},
+    {425, not_known},
+    {449, not_known},
 };
 
 Serve server_of(std::uint64_t number) {
@@ -658,6 +701,7 @@ extern "C" void system_call(TrapFrame* frame) {
     frame->rax = static_cast<std::uint64_t>(result);
   }
   thread.state = ThreadState::running;
+  share_core(*frame, false);
   before_program(*frame);
 }
 

@@ -337,14 +337,19 @@ Result<void> Cokernel::hide(unsigned slot) {
 
 Json Cokernel::statistics() const {
   const hobbes_status& page = status();
-  Json out = {
-      {"state", state()},      {"heartbeat", page.heartbeat},       {"cores", page.cores_up},
-      {"rings", page.rings},   {"unknownInterrupts", page.unknown}, {"probes", page.probes},
-      {"memory", page.memory}, {"memoryFree", page.memory_free},    {"interrupts", Json::array()},
-      {"processes", page.processes},
-      {"forwardedCalls", page.forwarded},
-      {"proxiesWoken", page.proxies_woken},
-      {"pageFaults", page.page_faults}};
+  Json out = {{"state", state()},
+              {"heartbeat", page.heartbeat},
+              {"cores", page.cores_up},
+              {"rings", page.rings},
+              {"unknownInterrupts", page.unknown},
+              {"probes", page.probes},
+              {"memory", page.memory},
+              {"memoryFree", page.memory_free},
+              {"interrupts", Json::array()},
+              {"processes", page.processes},
+              {"forwardedCalls", page.forwarded},
+              {"proxiesWoken", page.proxies_woken},
+              {"pageFaults", page.page_faults}};
   for (std::size_t i = 0; i < plan_.cores.size(); ++i)
     out["interrupts"].push_back(page.interrupts[i]);
   if (auto found = module_.state()) out["ringsToLinux"] = found->rings;

@@ -67,11 +67,12 @@ class Control {
     show_mirror();
     show_segments();
     for (;;) {
-      std::vector<pollfd> watched = {{kernel_.doorbell(), POLLIN, 0},
-                                     {signal_fd.get(), POLLIN, 0},
-                                     {timer.get(), POLLIN, 0},
-                                     {kitten_socket, POLLIN, 0},
-                                     {kernel_.plan().programs ? kitten_first_program : -1, POLLIN, 0}};
+      std::vector<pollfd> watched = {
+          {kernel_.doorbell(), POLLIN, 0},
+          {signal_fd.get(), POLLIN, 0},
+          {timer.get(), POLLIN, 0},
+          {kitten_socket, POLLIN, 0},
+          {kernel_.plan().programs ? kitten_first_program : -1, POLLIN, 0}};
       for (const Channel& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
       (void)::poll(watched.data(), watched.size(), -1);
       kernel_.drain();

@@ -23,7 +23,7 @@ struct KittenPlan {
   std::vector<Extent> extents;   ///< the first one holds the image
   std::uint64_t entry = 0;       ///< physical
   std::map<std::string, bool>
-      segments;  ///< shown to it when they exist: name -> whether it may write
+      segments;           ///< shown to it when they exist: name -> whether it may write
   bool programs = false;  ///< it ends with its first program
 
   [[nodiscard]] Json json() const;

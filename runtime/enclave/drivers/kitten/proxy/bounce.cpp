@@ -38,8 +38,8 @@ long copy(void* to, const void* from, std::uint64_t size) {
   long out = 0;
   for (std::uint64_t done = 0; done < size && out == 0;) {
     std::uint64_t part = size - done < part_size ? size - done : part_size;
-    long written = call(__NR_write, ends[1], as_long(from) + static_cast<long>(done),
-                        static_cast<long>(part));
+    long written =
+        call(__NR_write, ends[1], as_long(from) + static_cast<long>(done), static_cast<long>(part));
     long got = written <= 0
                    ? written
                    : call(__NR_read, ends[0], as_long(to) + static_cast<long>(done), written);
@@ -73,8 +73,8 @@ long read_bounced(long file, void* to, std::uint64_t size, std::uint64_t offset)
   Buffer buffer;
   if (buffer.at() < 0) return buffer.at();
   if (size > buffer_size) size = buffer_size;
-  long got = call(__NR_pread64, file, buffer.at(), static_cast<long>(size),
-                  static_cast<long>(offset));
+  long got =
+      call(__NR_pread64, file, buffer.at(), static_cast<long>(size), static_cast<long>(offset));
   if (got <= 0) return got;
   long bad = copy(to, reinterpret_cast<const void*>(buffer.at()), static_cast<std::uint64_t>(got));
   return bad != 0 ? bad : got;

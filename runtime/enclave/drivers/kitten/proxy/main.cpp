@@ -1,7 +1,7 @@
 // The proxy of a program on a co-kernel: an ordinary process in the enclave's sandbox that executes
 // the system calls its program's kernel forwards (docs/KITTEN.md, "Forwarded calls"). Its memory
-// shows the program's at the same addresses, so that calls are executed with their arguments as they
-// are; it has the program's pid, descriptors, credentials and rights, and no others.
+// shows the program's at the same addresses, so that calls are executed with their arguments as
+// they are; it has the program's pid, descriptors, credentials and rights, and no others.
 //   kitten-proxy VIEW SELF SLOT PATH ARGUMENT0 ...
 #include <asm/signal.h>
 #include <asm/unistd.h>
@@ -39,8 +39,8 @@ int view = -1, self = -1;
 
 namespace {
 
-constexpr long enoent = -2, e2big = -7, enoexec = -8, ebadf = -9, enomem = -12, eacces = -13, efault = -14,
-               einval = -22, enosys = -38, eownerdead = -130;
+constexpr long enoent = -2, e2big = -7, enoexec = -8, ebadf = -9, enomem = -12, eacces = -13,
+               efault = -14, einval = -22, enosys = -38, eownerdead = -130;
 constexpr unsigned spins = 200;
 constexpr std::uint64_t argument_limit = 2ULL << 20U;  // bytes of pointers, as Linux's strings
 
@@ -96,7 +96,8 @@ long close_all(std::uint64_t first, std::uint64_t last, long flags) {
 
 // ---- a new program ----
 
-long read_program(hobbes_call& frame, unsigned slot, std::uint64_t from, void* to, std::size_t size) {
+long read_program(hobbes_call& frame, unsigned slot, std::uint64_t from, void* to,
+                  std::size_t size) {
   auto* out = static_cast<std::uint8_t*>(to);
   while (size > 0) {
     std::size_t part = size;
@@ -153,8 +154,8 @@ long check_program(long folder, std::uint64_t path, long flags) {
   long got = call(__NR_pread64, file, as_long(begin), sizeof begin, 0);
   (void)call(__NR_close, file);
   if (got < 0) return eacces;  // a folder, a pipe
-  bool good = got >= 4 && (__builtin_memcmp(begin, "\177ELF", 4) == 0 ||
-                           __builtin_memcmp(begin, "#!", 2) == 0);
+  bool good = got >= 4 &&
+              (__builtin_memcmp(begin, "\177ELF", 4) == 0 || __builtin_memcmp(begin, "#!", 2) == 0);
   return good ? 0 : enoexec;
 }
 
@@ -164,7 +165,8 @@ long execute(hobbes_call& frame, unsigned slot, std::uint64_t path, std::uint64_
              std::uint64_t environment) {
   if (long bad = check_program(AT_FDCWD, path, 0); bad < 0) return bad;
   const long size = static_cast<long>(argument_limit) + 4096;
-  long memory = call(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  long memory =
+      call(__NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory < 0) return memory;
   auto* list = reinterpret_cast<std::uint64_t*>(memory);
   char numbers[3][12];
@@ -189,8 +191,10 @@ long execute(hobbes_call& frame, unsigned slot, std::uint64_t path, std::uint64_
 long execute_at(hobbes_call& frame, unsigned slot) {
   const auto* a = frame.argument;
   const std::uint64_t path = a[1], flags = a[4];
-  if (static_cast<int>(a[0]) == AT_FDCWD && flags == 0) return execute(frame, slot, path, a[2], a[3]);
-  if ((flags & ~static_cast<std::uint64_t>(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) != 0) return einval;
+  if (static_cast<int>(a[0]) == AT_FDCWD && flags == 0)
+    return execute(frame, slot, path, a[2], a[3]);
+  if ((flags & ~static_cast<std::uint64_t>(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) != 0)
+    return einval;
   if (long bad = check_program(static_cast<long>(a[0]), path, static_cast<long>(flags)); bad < 0)
     return bad;
   // By a name that needs no folder; the descriptor must outlive the execution.
@@ -386,12 +390,24 @@ void fail(const char* what, long error, int status) {
   add(what);
   add("': ");
   switch (error) {
-    case enoent: add("no such file or directory"); break;
-    case eacces: add("permission denied"); break;
-    case enoexec: add("exec format error"); break;
-    case enomem: add("the enclave has no memory left"); break;
-    case eownerdead: add("the co-kernel is gone"); break;
-    case -110: add("the co-kernel does not answer"); break;
+    case enoent:
+      add("no such file or directory");
+      break;
+    case eacces:
+      add("permission denied");
+      break;
+    case enoexec:
+      add("exec format error");
+      break;
+    case enomem:
+      add("the enclave has no memory left");
+      break;
+    case eownerdead:
+      add("the co-kernel is gone");
+      break;
+    case -110:
+      add("the co-kernel does not answer");
+      break;
     default: {
       char digits[12];
       add("error ");
@@ -416,9 +432,10 @@ void die_of(int signal) {
 }
 
 void open_view() {
-  long at = call(__NR_mmap, static_cast<long>(HOBBES_PROGRAM_LOW),
-                 static_cast<long>(HOBBES_PROGRAM_HIGH - HOBBES_PROGRAM_LOW), PROT_READ | PROT_WRITE,
-                 MAP_SHARED | MAP_FIXED, view, static_cast<long>(HOBBES_PROGRAM_LOW));
+  long at =
+      call(__NR_mmap, static_cast<long>(HOBBES_PROGRAM_LOW),
+           static_cast<long>(HOBBES_PROGRAM_HIGH - HOBBES_PROGRAM_LOW), PROT_READ | PROT_WRITE,
+           MAP_SHARED | MAP_FIXED, view, static_cast<long>(HOBBES_PROGRAM_LOW));
   if (at < 0) fail("map the view", at, 126);
   at = call(__NR_mmap, static_cast<long>(frames), HOBBES_PROCESS_THREADS * 4096L,
             PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, view,

@@ -88,7 +88,8 @@ long read_headers(int file, Elf64_Ehdr* header, Elf64_Phdr (&segments)[segment_l
     const Elf64_Phdr& one = segments[i];
     if (one.p_type != PT_LOAD) continue;
     if (one.p_filesz > one.p_memsz || one.p_vaddr >= HOBBES_PROGRAM_HIGH ||
-        one.p_memsz > HOBBES_PROGRAM_HIGH - one.p_vaddr || one.p_vaddr % page != one.p_offset % page)
+        one.p_memsz > HOBBES_PROGRAM_HIGH - one.p_vaddr ||
+        one.p_vaddr % page != one.p_offset % page)
       return not_executable;
   }
   return 0;
@@ -257,9 +258,7 @@ void load_program(hobbes_call& frame, unsigned slot, const ProgramStart& start) 
   const char* path = start.path;
   char** arguments = start.arguments;
   const char* what = start.path;
-  auto give_up = [&](long error) {
-    fail(what, error, error == no_entry ? 127 : 126);
-  };
+  auto give_up = [&](long error) { fail(what, error, error == no_entry ? 127 : 126); };
 
   // Scripts are programs for their interpreter; each adds one or two arguments before its own path.
   std::size_t leading = 0;
@@ -302,7 +301,8 @@ void load_program(hobbes_call& frame, unsigned slot, const ProgramStart& start) 
   const std::size_t used = bytes_of(arguments) + bytes_of(start.environment) + 64 * 1024;
   long stack_end = make_stack(loader, used);
   if (stack_end < 0) give_up(stack_end);
-  const auto* random = reinterpret_cast<const std::uint8_t*>(auxiliary(start.auxiliary, AT_RANDOM, 0));
+  const auto* random =
+      reinterpret_cast<const std::uint8_t*>(auxiliary(start.auxiliary, AT_RANDOM, 0));
   std::uint64_t shift = 0;
   if (random != nullptr) __builtin_memcpy(&shift, random + 8, sizeof shift);
   Image image{}, linker{};

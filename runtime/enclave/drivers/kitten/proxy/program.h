@@ -9,8 +9,8 @@ namespace proxy {
 
 struct ProgramStart {
   const char* path;
-  char** arguments;    ///< null-terminated
-  char** environment;  ///< null-terminated
+  char** arguments;                ///< null-terminated
+  char** environment;              ///< null-terminated
   const std::uint64_t* auxiliary;  ///< Linux's own, for what does not depend on the program
 };
 

@@ -1,9 +1,8 @@
 #include "signal_catcher.h"
 
 #include <asm/sigcontext.h>
-#include <asm/signal.h>
-
 #include <asm/siginfo.h>
+#include <asm/signal.h>
 #include <asm/ucontext.h>
 #include <asm/unistd.h>
 
@@ -33,7 +32,8 @@ void on_signal(int number, siginfo_t* info, ucontext* context) {
   hobbes_call& frame = frame_of(slot);
   const Wanted& action = wanted[number];
   const std::uint32_t caught = __atomic_load_n(&frame.caught, __ATOMIC_RELAXED);
-  // A queue that is full has this signal, or as many others before it: it is one of those that merge.
+  // A queue that is full has this signal, or as many others before it: it is one of those that
+  // merge.
   if (caught - __atomic_load_n(&frame.delivered, __ATOMIC_ACQUIRE) < HOBBES_CALL_SIGNALS) {
     hobbes_call_signal& to = frame.signal[caught % HOBBES_CALL_SIGNALS];
     to.number = static_cast<std::uint32_t>(number);
