@@ -125,7 +125,9 @@ TEST_F(Areas, RandomOperationsAgreeWithAModel) {
     for (std::uint64_t i = 0; i < pages + 20; ++i) {
       const Area* area = set.find(i * page + 5);
       ASSERT_EQ(area != nullptr, model.count(i) != 0) << i << " in " << text();
-      if (area != nullptr) ASSERT_EQ(area->protection, model[i]);
+      if (area != nullptr) {
+        ASSERT_EQ(area->protection, model[i]);
+      }
     }
   }
 }

@@ -129,6 +129,13 @@ std::int64_t reset(Thread& thread) {
   }
   release_vfork_parent(process);
   process.pid = thread.call->thread;
+  // The proxy's other threads are no more, whatever their calls were.
+  for (unsigned i = 0; i < HOBBES_PROCESS_THREADS; ++i) {
+    if (frames_of(process)[i] == 0 || i == thread.slot) continue;
+    auto* call = static_cast<hobbes_call*>(at_physical(frames_of(process)[i]));
+    *call = {};
+    call->state = HOBBES_CALL_ASKED;
+  }
   return 0;
 }
 

@@ -1,4 +1,5 @@
-/* The melt of LAMMPS's examples in one process, with its thermodynamics to the last digit. */
+/* The melt of LAMMPS's examples in one process: temperature, potential energy and pressure as it
+ * goes, to the last digit. */
 #include <lammps/library.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -23,9 +24,10 @@ int main(int count, char** arguments) {
   if (lammps == NULL) return 1;
   for (unsigned i = 0; i < sizeof commands / sizeof commands[0]; ++i)
     lammps_command(lammps, commands[i]);
-  for (int i = 0; i < 3; ++i) {
+  printf("%6s %22s %22s %22s\n", "step", "temperature", "potential energy", "pressure");
+  for (int i = 1; i <= 3; ++i) {
     lammps_command(lammps, "run 20");
-    printf("%.17g %.17g %.17g\n", lammps_get_thermo(lammps, "temp"),
+    printf("%6d %22.17g %22.17g %22.17g\n", 20 * i, lammps_get_thermo(lammps, "temp"),
            lammps_get_thermo(lammps, "pe"), lammps_get_thermo(lammps, "press"));
   }
   lammps_close(lammps);
