@@ -39,9 +39,9 @@ static void tell_state(struct enclave *enclave, struct hobbes_kmod_state *state)
 	state->reason = atomic_read(&enclave->reason);
 	state->rings = READ_ONCE(enclave->rings);
 	list_for_each_entry(claim, &enclave->claims, link) {
-		if (claim->kind == CLAIM_CORE)
+		if (claim->kind == &core_claims)
 			state->cores++;
-		else if (claim->kind == CLAIM_EXTENT)
+		else if (claim->kind == &extent_claims)
 			state->memory += container_of(claim, struct extent, claim)->size;
 	}
 }
@@ -206,7 +206,10 @@ static int __init hobbes_init(void)
 
 	if (result)
 		return result;
-	result = cores_init(trampoline);
+	result = trampoline_init(trampoline);
+	if (result)
+		goto no_trampoline;
+	result = cores_init();
 	if (result)
 		goto no_cores;
 	result = doorbells_init();
@@ -218,6 +221,7 @@ static int __init hobbes_init(void)
 	result = misc_register(&hobbes_device);
 	if (result)
 		goto no_device;
+	notifiers_init();
 	return 0;
 no_device:
 	enclaves_exit();
@@ -226,6 +230,8 @@ no_enclaves:
 no_doorbells:
 	cores_exit();
 no_cores:
+	trampoline_exit();
+no_trampoline:
 	pool_exit();
 	return result;
 }
@@ -235,10 +241,12 @@ no_cores:
  */
 static void __exit hobbes_exit(void)
 {
+	notifiers_exit();
 	misc_deregister(&hobbes_device);
 	enclaves_exit();
 	doorbells_exit();
 	cores_exit();
+	trampoline_exit();
 	pool_exit();
 }
 

@@ -130,6 +130,20 @@ void doorbell_publish(struct enclave *enclave)
 	preempt_enable();
 }
 
+static void doorbell_release(struct enclave *enclave, struct claim *claim)
+{
+	struct doorbell *doorbell = container_of(claim, struct doorbell, claim);
+
+	claim_remove(enclave, &doorbell->claim);
+	enclave->doorbell = NULL;
+	free_irq(doorbell->irq, doorbell);
+	irq_dispose_mapping(doorbell->irq);
+	eventfd_ctx_put(doorbell->eventfd);
+	kfree(doorbell);
+}
+
+const struct claim_kind doorbell_claims = {.release = doorbell_release};
+
 int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *request)
 {
 	struct doorbell *doorbell;
@@ -158,7 +172,7 @@ int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *
 			     doorbell);
 	if (result)
 		goto no_handler;
-	claim_add(enclave, &doorbell->claim, CLAIM_DOORBELL);
+	claim_add(enclave, &doorbell->claim, &doorbell_claims);
 	enclave->doorbell = doorbell;
 	irq_set_affinity(doorbell->irq, cpumask_of(request->cpu));
 	doorbell_publish(enclave);
@@ -170,16 +184,6 @@ no_irq:
 no_eventfd:
 	kfree(doorbell);
 	return result;
-}
-
-void doorbell_release(struct enclave *enclave, struct doorbell *doorbell)
-{
-	claim_remove(enclave, &doorbell->claim);
-	enclave->doorbell = NULL;
-	free_irq(doorbell->irq, doorbell);
-	irq_dispose_mapping(doorbell->irq);
-	eventfd_ctx_put(doorbell->eventfd);
-	kfree(doorbell);
 }
 
 int doorbells_init(void)

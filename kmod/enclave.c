@@ -11,7 +11,7 @@ static DEFINE_MUTEX(enclaves_lock);
 static LIST_HEAD(enclaves);
 static struct workqueue_struct *teardowns;
 
-void claim_add(struct enclave *enclave, struct claim *claim, enum claim_kind kind)
+void claim_add(struct enclave *enclave, struct claim *claim, const struct claim_kind *kind)
 {
 	claim->kind = kind;
 	down_write(&enclave->claims_lock);
@@ -26,7 +26,7 @@ void claim_remove(struct enclave *enclave, struct claim *claim)
 	up_write(&enclave->claims_lock);
 }
 
-struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot)
+struct claim *claim_in_slot(struct enclave *enclave, const struct claim_kind *kind, u32 slot)
 {
 	struct claim *claim;
 
@@ -52,8 +52,7 @@ bool enclave_runs(struct enclave *enclave)
 	struct claim *claim;
 
 	list_for_each_entry(claim, &enclave->claims, link)
-		if (claim->kind == CLAIM_CORE &&
-		    container_of(claim, struct core, claim)->state == CORE_RUNNING)
+		if (claim->kind->runs && claim->kind->runs(claim))
 			return true;
 	return false;
 }
@@ -88,8 +87,8 @@ static void enclave_teardown(struct work_struct *work)
 	enclave->closing = true;
 	/* Every core first: nothing is taken from under a running kernel. */
 	list_for_each_entry_reverse(claim, &enclave->claims, link)
-		if (claim->kind == CLAIM_CORE)
-			stopped &= core_park(container_of(claim, struct core, claim));
+		if (claim->kind->park)
+			stopped &= claim->kind->park(claim);
 	if (!stopped) {
 		/* What may still run may still use everything: all of it stays where it is, and the
 		 * module with it.
@@ -106,22 +105,8 @@ static void enclave_teardown(struct work_struct *work)
 	 * about to change its owner.
 	 */
 	views_release(enclave);
-	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link) {
-		switch (claim->kind) {
-		case CLAIM_CORE:
-			core_release(enclave, container_of(claim, struct core, claim));
-			break;
-		case CLAIM_EXTENT:
-			extent_release(enclave, container_of(claim, struct extent, claim));
-			break;
-		case CLAIM_PIN:
-			pin_release(enclave, container_of(claim, struct pin, claim));
-			break;
-		case CLAIM_DOORBELL:
-			doorbell_release(enclave, container_of(claim, struct doorbell, claim));
-			break;
-		}
-	}
+	list_for_each_entry_safe_reverse(claim, next, &enclave->claims, link)
+		claim->kind->release(enclave, claim);
 	identity_free(enclave->identity);
 	mutex_unlock(&enclave->lock);
 	cancel_work_sync(&enclave->unpinning);
@@ -182,25 +167,9 @@ void enclaves_report(struct seq_file *out)
 			seq_printf(out, "busy enclave %s\n", enclave->name);
 			continue;
 		}
-		list_for_each_entry(claim, &enclave->claims, link) {
-			if (claim->kind == CLAIM_CORE) {
-				const struct core *core = container_of(claim, struct core, claim);
-
-				seq_printf(out, "core %u %s enclave %s\n", core->cpu,
-					   enclave->quarantined		 ? "quarantined"
-					   : core->state == CORE_RUNNING ? "running"
-					   : core->state == CORE_PARKED	 ? "parked"
-									 : "taken",
-					   enclave->name);
-			} else if (claim->kind == CLAIM_EXTENT) {
-				const struct extent *extent =
-					container_of(claim, struct extent, claim);
-
-				seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n",
-					   extent->address, extent->size, claim->slot,
-					   enclave->name);
-			}
-		}
+		list_for_each_entry(claim, &enclave->claims, link)
+			if (claim->kind->report)
+				claim->kind->report(enclave, claim, out);
 		mutex_unlock(&enclave->lock);
 	}
 	mutex_unlock(&enclaves_lock);

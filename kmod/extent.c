@@ -50,7 +50,7 @@ int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request)
 		goto no_memory;
 	}
 	clear_memory(extent_memory(extent), extent->size);
-	claim_add(enclave, &extent->claim, CLAIM_EXTENT);
+	claim_add(enclave, &extent->claim, &extent_claims);
 	request->size = extent->size;
 	request->address = extent->address;
 	request->slot = extent->claim.slot;
@@ -64,26 +64,15 @@ no_slot:
 
 struct extent *extent_in_slot(struct enclave *enclave, u32 slot)
 {
-	struct claim *claim = claim_in_slot(enclave, CLAIM_EXTENT, slot);
+	struct claim *claim = claim_in_slot(enclave, &extent_claims, slot);
 
 	return claim ? container_of(claim, struct extent, claim) : NULL;
 }
 
-int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *request)
+static void extent_release(struct enclave *enclave, struct claim *claim)
 {
-	struct extent *extent = extent_in_slot(enclave, request->slot);
+	struct extent *extent = container_of(claim, struct extent, claim);
 
-	if (!extent)
-		return -ENOENT;
-	if (!slot_is_quiet(enclave, request->slot) ||
-	    (extent == enclave->base && enclave_runs(enclave)))
-		return -EBUSY;
-	extent_release(enclave, extent);
-	return 0;
-}
-
-void extent_release(struct enclave *enclave, struct extent *extent)
-{
 	/* Out of the list first: no fault can map it any more; then the mappings there are. */
 	claim_remove(enclave, &extent->claim);
 	if (enclave->mapping)
@@ -100,6 +89,30 @@ void extent_release(struct enclave *enclave, struct extent *extent)
 	kfree(extent);
 }
 
+static void extent_report(const struct enclave *enclave, const struct claim *claim,
+			  struct seq_file *out)
+{
+	const struct extent *extent = container_of(claim, struct extent, claim);
+
+	seq_printf(out, "extent 0x%llx size %llu slot %u enclave %s\n", extent->address,
+		   extent->size, claim->slot, enclave->name);
+}
+
+const struct claim_kind extent_claims = {.release = extent_release, .report = extent_report};
+
+int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *request)
+{
+	struct extent *extent = extent_in_slot(enclave, request->slot);
+
+	if (!extent)
+		return -ENOENT;
+	if (!slot_is_quiet(enclave, request->slot) ||
+	    (extent == enclave->base && enclave_runs(enclave)))
+		return -EBUSY;
+	extent_release(enclave, &extent->claim);
+	return 0;
+}
+
 void *enclave_memory(struct enclave *enclave, u64 address, u64 size)
 {
 	struct claim *claim;
@@ -107,7 +120,7 @@ void *enclave_memory(struct enclave *enclave, u64 address, u64 size)
 	list_for_each_entry(claim, &enclave->claims, link) {
 		const struct extent *extent = container_of(claim, struct extent, claim);
 
-		if (claim->kind == CLAIM_EXTENT && address >= extent->address &&
+		if (claim->kind == &extent_claims && address >= extent->address &&
 		    address - extent->address < extent->size &&
 		    size <= extent->size - (address - extent->address))
 			return extent_memory(extent) + (address - extent->address);
@@ -126,7 +139,7 @@ static vm_fault_t extent_fault(struct vm_fault *fault)
 	list_for_each_entry(claim, &enclave->claims, link) {
 		const struct extent *extent = container_of(claim, struct extent, claim);
 
-		if (claim->kind != CLAIM_EXTENT || address < extent->address ||
+		if (claim->kind != &extent_claims || address < extent->address ||
 		    address >= extent->address + extent->size)
 			continue;
 		result = vmf_insert_pfn(fault->vma, fault->address, PHYS_PFN(address));

@@ -21,12 +21,25 @@
 #undef pr_fmt
 #define pr_fmt(fmt) "hobbes: " fmt
 
-enum claim_kind { CLAIM_CORE, CLAIM_EXTENT, CLAIM_PIN, CLAIM_DOORBELL };
+struct claim;
+struct enclave;
+
+/* What there is to do with a claim, whatever it is of. Optional but `release`. */
+struct claim_kind {
+	void (*release)(struct enclave *enclave, struct claim *claim);
+	/* Its part in running the co-kernel has ended. False: it does not acknowledge. */
+	bool (*park)(struct claim *claim);
+	/* It may execute the co-kernel's code. */
+	bool (*runs)(const struct claim *claim);
+	void (*report)(const struct enclave *enclave, const struct claim *claim,
+		       struct seq_file *out);
+};
+extern const struct claim_kind core_claims, extent_claims, pin_claims, doorbell_claims;
 
 /* One thing an enclave has taken. The list is in the order of taking and is undone from its end. */
 struct claim {
 	struct list_head link;
-	enum claim_kind kind;
+	const struct claim_kind *kind;
 	u32 slot; /* extents and pins: the number both sides know it by */
 };
 
@@ -61,7 +74,7 @@ struct extent {
 
 struct pin {
 	struct claim claim;
-	struct mm_struct *mm; /* whose limit it counts against */
+	struct mm_struct *mm; /* whose limit it counts against; NULL: the enclave's */
 	unsigned long count;
 	bool writable;
 	bool shared; /* made through a view: released as soon as the kernel says so */
@@ -95,6 +108,7 @@ struct enclave {
 	struct doorbell *doorbell;
 	spinlock_t views_lock;
 	struct view *views[HOBBES_VIEWS]; /* those whose proxies live */
+	unsigned long shared_pages;	  /* pinned for its programs */
 	u64 rings;
 	atomic_t reason; /* enum hobbes_kmod_reason */
 	bool quarantined;
@@ -112,9 +126,9 @@ void enclaves_report(struct seq_file *out);
 int enclaves_init(void);
 void enclaves_exit(void);
 void enclave_put(struct enclave *enclave);
-void claim_add(struct enclave *enclave, struct claim *claim, enum claim_kind kind);
+void claim_add(struct enclave *enclave, struct claim *claim, const struct claim_kind *kind);
 void claim_remove(struct enclave *enclave, struct claim *claim);
-struct claim *claim_in_slot(struct enclave *enclave, enum claim_kind kind, u32 slot);
+struct claim *claim_in_slot(struct enclave *enclave, const struct claim_kind *kind, u32 slot);
 /* Where this kernel sees `size` bytes of an extent of the enclave; NULL: they are none of its.
  * Under claims_lock.
  */
@@ -139,7 +153,6 @@ void pool_exit(void);
 /* extent.c */
 int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request);
 int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *request);
-void extent_release(struct enclave *enclave, struct extent *extent);
 int extent_map(struct enclave *enclave, struct vm_area_struct *area);
 struct extent *extent_in_slot(struct enclave *enclave, u32 slot);
 void status_clear_released(const struct extent *base, u32 slot);
@@ -150,25 +163,37 @@ struct hobbes_view_table *view_table(const struct extent *base);
 /* core.c */
 int core_take(struct enclave *enclave, struct hobbes_kmod_core *request);
 int core_return(struct enclave *enclave, const struct hobbes_kmod_core *request);
-int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request);
 int core_stop(struct enclave *enclave, const struct hobbes_kmod_core *request);
 int core_signal(struct enclave *enclave, const struct hobbes_kmod_signal *request);
-/* Parks it if it runs. False: it did not acknowledge. */
-bool core_park(struct core *core);
-void core_release(struct enclave *enclave, struct core *core);
-void identity_free(struct identity *identity);
+struct core *core_of_cpu(struct enclave *enclave, unsigned int cpu);
+/* Hardware threads of one core. */
+bool same_core(unsigned int a, unsigned int b);
+void core_send(u32 apic_id, u32 command);
 /* At once and from any context: no instruction of theirs runs any more. The parking acknowledgement
  * is still to be had.
  */
 void cores_halt(struct enclave *enclave);
 /* Interrupts a core of the enclave, from any context. False: it has none with that APIC id. */
 bool cores_ring(struct enclave *enclave, u32 apic_id, u32 vector);
-int cores_init(ulong trampoline);
+/* False: none is owned. */
+bool cores_owned(struct cpumask *copy);
+int cores_init(void);
 void cores_exit(void);
+
+/* trampoline_boot.c */
+int core_boot(struct enclave *enclave, const struct hobbes_kmod_boot *request);
+/* Parks it if it runs. False: it did not acknowledge. */
+bool core_park(struct core *core);
+void identity_free(struct identity *identity);
+int trampoline_init(ulong address);
+void trampoline_exit(void);
+
+/* notifiers.c */
+void notifiers_init(void);
+void notifiers_exit(void);
 
 /* doorbell.c */
 int doorbell_attach(struct enclave *enclave, const struct hobbes_kmod_doorbell *request);
-void doorbell_release(struct enclave *enclave, struct doorbell *doorbell);
 void doorbell_publish(struct enclave *enclave);
 int doorbells_init(void);
 void doorbells_exit(void);
@@ -187,6 +212,5 @@ int pin_shared(struct enclave *enclave, const struct hobbes_view_pin *request,
 	       struct hobbes_view_run *runs, u32 room, u32 *count);
 void pins_unpin_released(struct work_struct *work);
 int pin_return(struct enclave *enclave, const struct hobbes_kmod_pin *request);
-void pin_release(struct enclave *enclave, struct pin *pin);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Pins: frames of a Linux process held in place so that a co-kernel may map them, counted against
- * that process's locked memory.
+/* Pins: frames of a Linux process held in place so that a co-kernel may map them. Those of the
+ * enclave's holder count against its locked memory; those that its programs share against the memory
+ * that the enclave owns: they are charged to somebody already, and only kept from being swapped.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
@@ -15,11 +16,26 @@
 static void unpin(struct pin *pin, unsigned long count)
 {
 	unpin_user_pages_dirty_lock(pin->pages, count, pin->writable);
-	account_locked_vm(pin->mm, pin->count, false);
-	mmdrop(pin->mm);
+	if (pin->mm) {
+		account_locked_vm(pin->mm, pin->count, false);
+		mmdrop(pin->mm);
+	}
 	kvfree(pin->pages);
 	kfree(pin);
 }
+
+static void pin_release(struct enclave *enclave, struct claim *claim)
+{
+	struct pin *pin = container_of(claim, struct pin, claim);
+
+	claim_remove(enclave, &pin->claim);
+	clear_bit(pin->claim.slot, enclave->slots);
+	if (pin->shared)
+		enclave->shared_pages -= pin->count;
+	unpin(pin, pin->count);
+}
+
+const struct claim_kind pin_claims = {.release = pin_release};
 
 /* The frames as runs of adjacent ones; how many runs. */
 static long write_runs(const struct pin *pin, u32 room,
@@ -62,7 +78,7 @@ static int write_to_kernel(void *to, u32 index, u64 address, u64 size)
 	return 0;
 }
 
-static struct pin *pin_pages(u64 address, u64 size, bool writable)
+static struct pin *pin_pages(u64 address, u64 size, bool writable, bool locked)
 {
 	unsigned int flags = FOLL_LONGTERM | (writable ? FOLL_WRITE : 0);
 	unsigned long done = 0;
@@ -77,19 +93,22 @@ static struct pin *pin_pages(u64 address, u64 size, bool writable)
 	pin->count = size >> PAGE_SHIFT;
 	pin->writable = writable;
 	/* The limit first: the list of pages is memory too. */
-	result = account_locked_vm(current->mm, pin->count, true);
+	result = locked ? account_locked_vm(current->mm, pin->count, true) : 0;
 	if (result) {
 		kfree(pin);
 		return ERR_PTR(result);
 	}
 	pin->pages = kvcalloc(pin->count, sizeof(*pin->pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pin->pages) {
-		account_locked_vm(current->mm, pin->count, false);
+		if (locked)
+			account_locked_vm(current->mm, pin->count, false);
 		kfree(pin);
 		return ERR_PTR(-ENOMEM);
 	}
-	pin->mm = current->mm;
-	mmgrab(pin->mm);
+	if (locked) {
+		pin->mm = current->mm;
+		mmgrab(pin->mm);
+	}
 	while (done < pin->count) {
 		int got = pin_user_pages_fast(address + (done << PAGE_SHIFT),
 					      min(pin->count - done, 4096UL), flags,
@@ -111,7 +130,7 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 
 	if (request->writable > 1)
 		return -EINVAL;
-	pin = pin_pages(request->address, request->size, request->writable);
+	pin = pin_pages(request->address, request->size, request->writable, true);
 	if (IS_ERR(pin))
 		return PTR_ERR(pin);
 	result = write_runs(pin, request->capacity, write_to_user,
@@ -124,17 +143,32 @@ int pin_take(struct enclave *enclave, struct hobbes_kmod_pin *request)
 		unpin(pin, pin->count);
 		return result;
 	}
-	claim_add(enclave, &pin->claim, CLAIM_PIN);
+	claim_add(enclave, &pin->claim, &pin_claims);
 	request->slot = pin->claim.slot;
 	return 0;
+}
+
+/* What the enclave's programs may share at most: as much as the enclave owns. */
+static bool may_share(struct enclave *enclave, u64 size)
+{
+	struct claim *claim;
+	u64 owned = 0;
+
+	list_for_each_entry(claim, &enclave->claims, link)
+		if (claim->kind == &extent_claims)
+			owned += container_of(claim, struct extent, claim)->size;
+	return size <= owned && (u64)enclave->shared_pages << PAGE_SHIFT <= owned - size;
 }
 
 int pin_shared(struct enclave *enclave, const struct hobbes_view_pin *request,
 	       struct hobbes_view_run *runs, u32 room, u32 *count)
 {
-	struct pin *pin = pin_pages(request->address, request->size, request->writable);
+	struct pin *pin;
 	long result;
 
+	if (!may_share(enclave, request->size))
+		return -ENOMEM;
+	pin = pin_pages(request->address, request->size, request->writable, false);
 	if (IS_ERR(pin))
 		return PTR_ERR(pin);
 	pin->shared = true;
@@ -147,7 +181,8 @@ int pin_shared(struct enclave *enclave, const struct hobbes_view_pin *request,
 		unpin(pin, pin->count);
 		return result;
 	}
-	claim_add(enclave, &pin->claim, CLAIM_PIN);
+	enclave->shared_pages += pin->count;
+	claim_add(enclave, &pin->claim, &pin_claims);
 	return pin->claim.slot;
 }
 
@@ -161,28 +196,21 @@ void pins_unpin_released(struct work_struct *work)
 	list_for_each_entry_safe(claim, next, &enclave->claims, link) {
 		struct pin *pin = container_of(claim, struct pin, claim);
 
-		if (claim->kind == CLAIM_PIN && pin->shared && !enclave->closing &&
+		if (claim->kind == &pin_claims && pin->shared && !enclave->closing &&
 		    slot_is_quiet(enclave, claim->slot))
-			pin_release(enclave, pin);
+			pin_release(enclave, claim);
 	}
 	mutex_unlock(&enclave->lock);
 }
 
-void pin_release(struct enclave *enclave, struct pin *pin)
-{
-	claim_remove(enclave, &pin->claim);
-	clear_bit(pin->claim.slot, enclave->slots);
-	unpin(pin, pin->count);
-}
-
 int pin_return(struct enclave *enclave, const struct hobbes_kmod_pin *request)
 {
-	struct claim *claim = claim_in_slot(enclave, CLAIM_PIN, request->slot);
+	struct claim *claim = claim_in_slot(enclave, &pin_claims, request->slot);
 
 	if (!claim)
 		return -ENOENT;
 	if (!slot_is_quiet(enclave, request->slot))
 		return -EBUSY;
-	pin_release(enclave, container_of(claim, struct pin, claim));
+	pin_release(enclave, claim);
 	return 0;
 }

@@ -181,7 +181,7 @@ struct hobbes_view_pin {
 /* result: its number in the view table. */
 #define HOBBES_VIEW_NUMBER _IO(HOBBES_VIEW_MAGIC, 4)
 /* Pins it for the kernel that has made room for it. Errors: ENODEV for other memory, ENOBUFS
- * without room, ENOMEM beyond RLIMIT_MEMLOCK. */
+ * without room, ENOMEM beyond the memory that the enclave owns. */
 #define HOBBES_VIEW_PIN _IOW(HOBBES_VIEW_MAGIC, 5, struct hobbes_view_pin)
 
 HOBBES_FORWARD_ASSERT(sizeof(struct hobbes_view) == 192);

@@ -319,11 +319,11 @@ TEST_F(Kitten, AFaultAtAnyPhaseOfItsBootIsReportedAndGivesEverythingBack) {
   constexpr const char* early = "exception 6 early in its boot, at 0xffffffff8000";
   constexpr const char* later = "invalid instruction on core 0";
   for (const auto& [function, report] :
-       {std::pair{"kernel_main", early}, std::pair{"_ZN6kitten9set_clockEmmm", early},
+       {std::pair{"kernel_main", early}, std::pair{"_ZN6kitten9set_clockEmmmm", early},
         std::pair{"_ZN6kitten12enter_memoryEmmj", early}, std::pair{"_ZN6kitten8make_idtEv", early},
         std::pair{"_ZN6kitten12prepare_coreEjjj", early},
         std::pair{"_ZN6kitten10enter_coreEj", early},
-        std::pair{"_ZN6kitten14serve_commandsEv", later}}) {
+        std::pair{"_ZN6kitten8run_coreEv", later}}) {
     SCOPED_TRACE(function);
     ASSERT_TRUE(replace_file(path, image_with(function, "\x0f\x0b")));  // ud2
     Json wishes = {

@@ -329,6 +329,10 @@ static void threads(void) {
   SAY(syscall(SYS_futex, (char*)&word + 1, FUTEX_WAIT_PRIVATE, 5, NULL));
   SAY(syscall(SYS_futex, nowhere, FUTEX_WAIT_PRIVATE, 5, NULL));
   SAY(syscall(SYS_futex, &word, 99, 0, NULL));
+  say_whether("membarrier", (syscall(SYS_membarrier, 0, 0, 0) & 8) != 0);
+  SAY(syscall(SYS_membarrier, 16, 0, 0));
+  SAY(syscall(SYS_membarrier, 8, 0, 0));
+  SAY(syscall(SYS_membarrier, 3, 0, 0));
   say_whether("thread id of the first", syscall(SYS_gettid) == getpid());
   cpu_set_t set;
   CPU_ZERO(&set);

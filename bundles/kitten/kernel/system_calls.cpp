@@ -492,6 +492,27 @@ std::int64_t control_process(Thread& thread, TrapFrame& f) {
   return forward(thread, f);
 }
 
+// membarrier(2): cores that run the program pass a translation shootdown, which orders their memory.
+std::int64_t barrier(Thread& thread, TrapFrame& f) {
+  enum : std::uint64_t { query = 0, global = 1, expedited = 2, of_process = 8, of_code = 32 };
+  constexpr std::uint64_t known = 0x7f, registrations = 4 | 16 | 64;
+  if (f.rsi != 0) return -EINVAL;
+  switch (f.rdi) {
+    case query:
+      return known;
+    case global:
+    case expedited:
+      shoot_down();
+      return 0;
+    case of_process:
+    case of_code:
+      shoot_down(space_of(thread).root());
+      return 0;
+    default:
+      return (f.rdi & registrations) == f.rdi && (f.rdi & (f.rdi - 1)) == 0 ? 0 : -EINVAL;
+  }
+}
+
 // ---- cores ----
 
 std::int64_t processor_number(Thread& thread, TrapFrame& f) {
@@ -644,7 +665,7 @@ constexpr Entry served[] = {
     {231, exit_process},
     {273, set_robust_list},
     {309, processor_number},
-    {324, not_known},
+    {324, barrier},
     {325, nothing_to_do},
     {334, not_known},
     {435, clone3_call},
