@@ -137,7 +137,8 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2, -3]))
       {"/bin/bash", "-c", script},
       {"/usr/bin/python3", "-c", python},
       {"/usr/bin/env", "OMPI_MCA_ess_singleton_isolated=1", "OMPI_ALLOW_RUN_AS_ROOT=1",
-       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", std::string(HOBBES_BUILD_DIR "/share/hobbes/trio/melt")}};
+       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+       std::string(HOBBES_BUILD_DIR "/share/hobbes/trio/melt")}};
   for (const auto& command : commands) {
     Outcome on_linux = node.run(command, 120), on_kitten = inside("k", command, 120);
     ASSERT_EQ(on_linux.wait_status, 0) << command.front() << on_linux.err;
@@ -275,6 +276,48 @@ TEST_F(KittenPrograms, SharedMemoryOfLinuxIsOneWithItsOwn) {
   EXPECT_EQ(node.good({"/usr/bin/od", "-An", "-tx1", "-j4096", "-N2", shared + "/memory"}),
             " 01 01\n");
   node.good({"/bin/rm", "-r", shared});
+}
+
+TEST_F(KittenPrograms, LibhobbesDoesInAProgramWhatItDoesInAnyEnclave) {
+  const std::string peer = programs + "segment-peer";
+  host("k", {{"hobbes",
+              {{"cores", {{"count", 1}}},
+               {"segments", {{{"name", "shared"}, {"size", "64KiB"}, {"access", "rw"}}}}}}});
+  EXPECT_EQ(inside("k", {peer, "find", "k"}).out, "k kind 2 state 3\n") << "the mirror is read";
+  EXPECT_EQ(inside("k", {peer, "count", "shared", "1000"}).out, "1000\n");
+  EXPECT_EQ(node.good({peer, "count", "shared", "5"}), "1005\n") << "the same memory on Linux";
+  Outcome rung;
+  std::thread listener([&] { rung = inside("k", {peer, "hear", "shared", "2"}); });
+  EXPECT_TRUE(eventually([&] { return node.run({peer, "ring", "shared", "1"}).wait_status == 0; }));
+  ::sleep(2);
+  EXPECT_EQ(inside("k", {peer, "ring", "shared", "2"}).wait_status, 0);
+  listener.join();
+  EXPECT_EQ(rung.out, "listens\nrang\nrang\n") << rung.err;
+
+  Outcome made;
+  std::thread maker([&] {
+    made = node.run({"/bin/sh", "-c",
+                     "(sleep 5; echo) | " HOBBES_BUILD_DIR "/bin/hobbes-run exec k " + peer +
+                         " make own 65536 0600"});
+  });
+  EXPECT_TRUE(eventually([&] {
+    return node.run({peer, "attach", "own", "ro"}).out.rfind("hello ", 0) == 0;
+  })) << "a segment that a program on Kitten has made";
+  maker.join();
+  EXPECT_EQ(made.out.rfind("made ", 0), 0U) << made.err;
+
+  std::string child = node.bundle("child", "sleep 1000");
+  Outcome managed = node.run(
+      {"hobbes-run", "run", "--bundle",
+       program_bundle(
+           "m", {peer, "manage", child},
+           {{"hobbes",
+             {{"manage", "node"}, {"memory", {{"size", "128MiB"}}}, {"cores", {{"count", 1}}}}}}),
+       "manager"},
+      120);
+  EXPECT_EQ(managed.wait_status, 0) << managed.err;
+  EXPECT_NE(managed.out.find("managed\n"), std::string::npos)
+      << "a program on Kitten makes, resizes and ends an enclave: " << managed.out;
 }
 
 }  // namespace
