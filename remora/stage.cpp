@@ -23,9 +23,8 @@ Json bind_mount(const std::string& source, const std::string& destination, bool 
           {"options", {"bind", writable ? "rw" : "ro"}}};
 }
 
-// A virtual machine that waits for programs. The configuration moves, so what it names relative to
-// its bundle is named in full.
-Json staged_machine(const Bundle& bundle) {
+// The configuration moves, so what it names relative to its bundle is named in full.
+Json with_full_names(const Bundle& bundle) {
   Json config = bundle.config;
   for (const char* place : {"/root/path", "/hobbes/image/kernel", "/hobbes/image/initrd",
                             "/vm/kernel/path", "/vm/kernel/initrd", "/vm/image/path"}) {
@@ -34,6 +33,12 @@ Json staged_machine(const Bundle& bundle) {
         !path.empty() && path.front() != '/')
       config[at] = bundle.path + "/" + path;
   }
+  return config;
+}
+
+// A virtual machine that waits for programs.
+Json staged_machine(const Bundle& bundle) {
+  Json config = with_full_names(bundle);
   config.erase("process");
   config["hobbes"]["image"]["agent"] = true;
   return config;
@@ -45,7 +50,7 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
                    const std::string& session, const std::string& share,
                    const std::string& folder) {
   if (bundle.hobbes.kind == Kind::palacios) return staged_machine(bundle);
-  Json config = bundle.config;
+  Json config = with_full_names(bundle);
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
   // Ranks run as their launcher; a user without privilege must be himself inside, too.
   if (::geteuid() != 0) config["process"]["user"] = {{"uid", ::geteuid()}, {"gid", ::getegid()}};
@@ -103,15 +108,11 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
 
 Result<void> expect_room_for_apps(const Composition& composition, std::size_t enclave, Kind kind) {
   for (const CompositionApp& app : composition.apps) {
-    if (app.enclave != enclave || kind == Kind::linux_) continue;
-    std::string attempt = "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
-                its = "its enclave is of kind ";
-    if (kind != Kind::palacios)
-      return Error{Code::unsupported, attempt,
-                   its + name_of(kind) + ", which does not load programs yet", "use another kind"};
-    if (app.mpi)
-      return Error{Code::unsupported, attempt, its + name_of(kind) + ", where MPI cannot reach",
-                   "say mpi=\"no\" if it does without"};
+    if (app.enclave == enclave && kind == Kind::palacios && app.mpi)
+      return Error{
+          Code::unsupported, "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
+          std::string("its enclave is of kind ") + name_of(kind) + ", where MPI cannot reach",
+          "say mpi=\"no\" if it does without"};
   }
   return {};
 }
@@ -122,7 +123,7 @@ Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
   HOBBES_CHECK(expect_room_for_apps(composition, index, record.kind));
   Status now = record.status();
-  if (now != Status::running && (now != Status::created || record.kind != Kind::linux_))
+  if (now != Status::running && (now != Status::created || record.kind == Kind::palacios))
     return Error{Code::busy, "use enclave '" + enclave.existing + "'",
                  "its status is " + std::string(name_of(now)), "start it first"};
   HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));

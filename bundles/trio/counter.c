@@ -1,5 +1,5 @@
-/* One of two counters that share a segment, one in an enclave of kind linux, one in a virtual
- * machine; libhobbes is the same for both. Usage: counter SEGMENT TIMES
+/* A counter in a segment that enclaves of all three kinds share; libhobbes is the same in all.
+ * Usage: counter SEGMENT TIMES
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -152,16 +152,14 @@ struct hobbes_kitten_calls {
   uint64_t count;
 };
 
-/* From HOBBES_WINDOW_SEGMENT on, one window for each attached segment; only those may be writable.
- */
-enum hobbes_kitten_window { HOBBES_WINDOW_NIS = 1, HOBBES_WINDOW_SEGMENT = 2, HOBBES_WINDOWS = 18 };
+enum hobbes_kitten_window { HOBBES_WINDOW_NIS = 1, HOBBES_WINDOWS = 16 };
 
-/* Linux's frames at a known place of the co-kernel's address space. Windows larger than one message
- * come in several, in order. */
+/* Linux's frames at a known place of the co-kernel's address space, to be read. Windows larger than
+ * one message come in several, in order. */
 struct hobbes_kitten_map {
   uint32_t slot;
   uint16_t window; /* enum hobbes_kitten_window */
-  uint16_t writable;
+  uint16_t pad;
   uint64_t offset; /* bytes into the window where the first run goes */
   uint64_t total;  /* bytes of the whole window */
   /* struct { uint64_t address, size; } runs[] up to the end of the message */

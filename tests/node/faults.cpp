@@ -141,7 +141,7 @@ int shoot(Exchange& exchange) {
   std::uint32_t rounds;
   if (!exchange.get(&rounds)) return EINVAL;
   for (std::uint32_t i = 0; i < rounds; ++i) {
-    int error = map_window(9, 0, 0x1000, 0x1000, false);
+    int error = map_window(9, 0, 0x1000, 0x1000);
     if (error == 0) error = unmap_window(9, 0x1000);
     if (error != 0) return error;
   }

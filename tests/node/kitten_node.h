@@ -36,6 +36,11 @@ std::string hex_of(const T& value) {
   return out;
 }
 
+/// Nothing is in the module's pool, and nobody owns anything.
+inline bool module_is_empty() {
+  return file("/dev/hobbes") == "version " + std::to_string(HOBBES_KMOD_VERSION) + "\n";
+}
+
 // What Linux has: everything that must be the same after an enclave as before it.
 inline std::string linux_has() {
   std::string out = "online " + line("/sys/devices/system/cpu/online") + "\n";

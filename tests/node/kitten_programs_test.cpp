@@ -256,6 +256,21 @@ TEST_F(KittenPrograms, WhoeverIsKilledWhileProgramsRunNothingStaysTaken) {
   }
 }
 
+TEST_F(KittenPrograms, HobbesRunKilledAnywhereLeavesNothingOfAProgramTaken) {
+  Sample sample;
+  std::string path = program_bundle("p", {"/bin/sleep", "1000"});
+  for (int i = 0; i < Sample::of(24); ++i) {
+    std::string delay = std::to_string(0.05 + 0.001 * (sample.number() % 900));
+    node.run({"sh", "-c",
+              "timeout -s KILL " + delay + " " HOBBES_BUILD_DIR "/bin/hobbes-run create --bundle " +
+                  path + " k >/dev/null 2>&1 && timeout -s KILL " + delay +
+                  " " HOBBES_BUILD_DIR "/bin/hobbes-run start k >/dev/null 2>&1"});
+    node.good({"hobbes-run", "delete", "--force", "k"});
+    ASSERT_TRUE(eventually([&] { return module_is_empty() && all_is_back(); }, 20))
+        << "after " << delay << " s: " << linux_has();
+  }
+}
+
 TEST_F(KittenPrograms, SharedMemoryOfLinuxIsOneWithItsOwn) {
   const std::string shared = "/dev/shm/kitten-" + std::to_string(::getpid());
   node.good({"/bin/sh", "-c", "mkdir -p " + shared + " && truncate -s 8192 " + shared + "/memory"});

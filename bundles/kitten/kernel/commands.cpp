@@ -7,7 +7,6 @@
 #include "clock.h"
 #include "console.h"
 #include "cores.h"
-#include "counter.h"
 #include "cpu.h"
 #include "forward.h"
 #include "kernel.h"
@@ -118,7 +117,7 @@ int map_frames(Exchange& exchange) {
   } run;
   hobbes_kitten_map map;
   if (!exchange.get(&map) || map.window < HOBBES_WINDOW_NIS || map.window >= HOBBES_WINDOWS ||
-      map.slot >= HOBBES_KITTEN_SLOTS || (map.writable != 0 && map.window < HOBBES_WINDOW_SEGMENT))
+      map.slot >= HOBBES_KITTEN_SLOTS)
     return EINVAL;
   Window& window = windows[map.window];
   if (map.offset != window.size || (window.size != 0 && window.slot != map.slot))
@@ -127,12 +126,11 @@ int map_frames(Exchange& exchange) {
   occupy_slot(map.slot);
   for (std::size_t at = sizeof map; exchange.get(&run, at); at += sizeof run) {
     if (run.size > map.total || window.size > map.total - run.size) return EINVAL;
-    int error = map_window(map.window, window.size, run.address, run.size, map.writable != 0);
+    int error = map_window(map.window, window.size, run.address, run.size);
     if (error != 0) return error;
     window.size += run.size;
   }
   share_kernel_half();
-  if (map.writable != 0 && window.size == map.total && window.size != 0) begin_counting(map.window);
   return 0;
 }
 KITTEN_COMMAND(HOBBES_KITTEN_MAP, map_frames);
@@ -142,7 +140,6 @@ int unmap_frames(Exchange& exchange) {
   if (!exchange.get(&slot)) return EINVAL;
   for (unsigned window = 0; window < HOBBES_WINDOWS; ++window) {
     if (windows[window].size == 0 || windows[window].slot != slot) continue;
-    stop_counting(window);
     int error = unmap_window(window, windows[window].size);
     if (error != 0) return error;
     windows[window].size = 0;

@@ -241,15 +241,14 @@ std::uint64_t* window_at(unsigned window) {
   return reinterpret_cast<std::uint64_t*>(window_area + window * window_stride);
 }
 
-int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size,
-               bool writable) {
+int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size) {
   if ((offset | physical | size) % frame_size != 0 || size == 0 || offset > window_stride ||
       size > window_stride - offset || physical + size < physical || physical + size > 1ULL << 46U)
     return EINVAL;
   Locked locked(memory_lock);
   if (!refill()) return ENOMEM;
   std::uint64_t address = window_area + window * window_stride + offset;
-  return tables.map(address, physical, size, writable ? data : constant) ? 0 : EEXIST;
+  return tables.map(address, physical, size, constant) ? 0 : EEXIST;
 }
 
 int unmap_window(unsigned window, std::uint64_t size) {

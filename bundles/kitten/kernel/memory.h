@@ -48,9 +48,8 @@ const PageTables& kernel_tables();
 /// A frame of the kind that is read-only in the physical map. 0: none left.
 std::uint64_t take_protected();
 
-/// Frames of Linux at a place of a window. 0 or an errno.
-int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size,
-               bool writable);
+/// Frames of Linux at a place of a window, to be read. 0 or an errno.
+int map_window(unsigned window, std::uint64_t offset, std::uint64_t physical, std::uint64_t size);
 int unmap_window(unsigned window, std::uint64_t size);
 /// Where a window begins.
 std::uint64_t* window_at(unsigned window);

@@ -4,7 +4,6 @@
 #include "clock.h"
 #include "commands.h"
 #include "cores.h"
-#include "counter.h"
 #include "cpu.h"
 #include "exceptions.h"
 #include "forward.h"
@@ -367,7 +366,7 @@ void run_core() {
     }
     // Whoever wakes a thread of this core looks at `asleep` after its state has changed.
     __atomic_store_n(&me.asleep, true, __ATOMIC_SEQ_CST);
-    if (!has_ready(me, nullptr) && !(me.number == 0 && (views_wait() || count()))) {
+    if (!has_ready(me, nullptr) && !(me.number == 0 && views_wait())) {
       arm_timer_for_sleepers();
       cpu::sleep();
     }

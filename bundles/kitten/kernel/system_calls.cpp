@@ -492,7 +492,8 @@ std::int64_t control_process(Thread& thread, TrapFrame& f) {
   return forward(thread, f);
 }
 
-// membarrier(2): cores that run the program pass a translation shootdown, which orders their memory.
+// membarrier(2): cores that run the program pass a translation shootdown, which orders their
+// memory.
 std::int64_t barrier(Thread& thread, TrapFrame& f) {
   enum : std::uint64_t { query = 0, global = 1, expedited = 2, of_process = 8, of_code = 32 };
   constexpr std::uint64_t known = 0x7f, registrations = 4 | 16 | 64;

@@ -288,35 +288,20 @@ Result<void> Cokernel::show_mirror(const std::string& path) {
     HOBBES_CHECK(hide(*mirror_slot_));
     mirror_slot_.reset();
   }
-  HOBBES_TRY(slot, show(HOBBES_WINDOW_NIS, fresh, false));
+  HOBBES_TRY(slot, show(HOBBES_WINDOW_NIS, fresh));
   mirror_ = std::move(fresh);
   mirror_slot_ = slot;
   mirror_inode_ = info.st_ino;
   return {};
 }
 
-Result<void> Cokernel::show_segment(const std::string& name) {
-  if (segments_.count(name) != 0) return {};
-  bool writable = plan_.segments.at(name);
-  HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
-  std::uint64_t size = (access.size() + 4095) & ~4095ULL;
-  HOBBES_TRY(base, access.map(0, size));
-  Mapping memory(base, size);
-  HOBBES_TRY(slot, show(HOBBES_WINDOW_SEGMENT + static_cast<unsigned>(segments_.size()), memory,
-                        writable));
-  (void)slot;
-  segments_.emplace(name, Shown{std::move(access), std::move(memory)});
-  return {};
-}
-
-Result<unsigned> Cokernel::show(unsigned window, const Mapping& memory, bool writable) {
+Result<unsigned> Cokernel::show(unsigned window, const Mapping& memory) {
   unsigned slot = 0;
-  HOBBES_TRY(runs, module_.pin(memory.base(), memory.size(), writable, &slot));
+  HOBBES_TRY(runs, module_.pin(memory.base(), memory.size(), false, &slot));
   std::uint64_t offset = 0;
   constexpr std::size_t runs_at_once = 1024;
   for (std::size_t i = 0; i < runs.size(); i += runs_at_once) {
-    hobbes_kitten_map map{slot, static_cast<std::uint16_t>(window),
-                          static_cast<std::uint16_t>(writable ? 1 : 0), offset, memory.size()};
+    hobbes_kitten_map map{slot, static_cast<std::uint16_t>(window), 0, offset, memory.size()};
     std::string payload = bytes_of(map);
     for (std::size_t j = i; j < std::min(runs.size(), i + runs_at_once); ++j) {
       payload += bytes_of(runs[j]);

@@ -17,7 +17,6 @@
 #include "core/result.h"
 #include "enclave/drivers/kitten/plan.h"
 #include "ipc/ring.h"
-#include "xemem/segment.h"
 
 namespace hobbes {
 
@@ -57,9 +56,6 @@ class Cokernel {
   Result<void> remove_memory(unsigned slot);
   /// Makes the node's mirror visible to the kernel, or again after it grew.
   Result<void> show_mirror(const std::string& path);
-  /// Makes a segment of the plan visible to the kernel, for as long as it runs; nothing to do when
-  /// it is already. Errors: Code::not_found while there is none of that name.
-  Result<void> show_segment(const std::string& name);
   [[nodiscard]] Json statistics() const;
   /// How often each system call was forwarded, by its number.
   Result<std::map<unsigned, std::uint64_t>> forwarded_calls();
@@ -75,7 +71,7 @@ class Cokernel {
   void ring();
   void wait(std::chrono::milliseconds limit);
   /// Pins this memory and shows it; the slot it then has. On failure nothing of it is left.
-  Result<unsigned> show(unsigned window, const Mapping& memory, bool writable);
+  Result<unsigned> show(unsigned window, const Mapping& memory);
   Result<void> hide(unsigned slot);
   Result<void> start_core(const TakenCore& core, unsigned number);
   Result<void> await(const std::function<bool()>& condition, std::chrono::milliseconds deadline,
@@ -84,11 +80,6 @@ class Cokernel {
   ModuleEnclave module_;
   KittenPlan plan_;
   std::function<void(const std::string&)> print_;
-  struct Shown {
-    SegmentAccess access;
-    Mapping memory;
-  };
-  std::map<std::string, Shown> segments_;
   Mapping shared_, mirror_;
   std::optional<unsigned> mirror_slot_;
   ino_t mirror_inode_ = 0;

@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <list>
-#include <set>
 
 #include "abi/nis.h"
 #include "core/file.h"
@@ -65,7 +64,6 @@ class Control {
       crash(kernel_.plan(), booted.error().text());
     }
     show_mirror();
-    show_segments();
     for (;;) {
       std::vector<pollfd> watched = {
           {kernel_.doorbell(), POLLIN, 0},
@@ -112,7 +110,6 @@ class Control {
       (void)client->call("enclave.beat", {{"handle", kernel_.plan().handle}}, {},
                          milliseconds(1000));
     show_mirror();
-    show_segments();
   }
 
   // Without hobbesd there is no mirror; the kernel runs all the same and sees it when it is there.
@@ -122,18 +119,6 @@ class Control {
     if (problem != mirror_problem_ && !problem.empty())
       print("kitten sees no mirror: " + problem + "\n");
     mirror_problem_ = problem;
-  }
-
-  // Those that the bundle lists, as soon as somebody has made them.
-  void show_segments() {
-    for (const auto& [name, writable] : kernel_.plan().segments) {
-      auto shown = kernel_.show_segment(name);
-      if (shown || shown.error().code == Code::not_found) continue;
-      if (shown.error().code == Code::unavailable || shown.error().code == Code::timeout)
-        return;  // hobbesd is away or busy
-      if (segment_problems_.insert(name).second)
-        print("kitten does not get segment '" + name + "': " + shown.error().text() + "\n");
-    }
   }
 
   void answer_starter(const Error& error) {
@@ -243,7 +228,6 @@ class Control {
   Cokernel kernel_;
   std::list<Channel> clients_;
   std::string mirror_problem_;
-  std::set<std::string> segment_problems_;
   int ticks_ = 0;
 };
 

@@ -200,11 +200,6 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   plan.name = record.id;
   plan.handle = record.handle;
   plan.programs = request.bundle.oci.process.has_value();
-  for (const SegmentRequest& segment : wishes.segments)
-    plan.segments[segment.name] = segment.size != 0 || segment.writable;
-  if (plan.segments.size() > HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)
-    return Error{Code::invalid, attempt, "it lists more segments than a co-kernel has windows for",
-                 "list at most " + std::to_string(HOBBES_WINDOWS - HOBBES_WINDOW_SEGMENT)};
   auto take = [&]() -> Result<void> {
     for (const auto& [node, bytes] : request.memory_by_node) {
       HOBBES_TRY(extents, pool().take(module, node, whole_frames(bytes)));
@@ -282,9 +277,20 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   return std::move(taken.error()).within(attempt);
 }
 
-Result<void> KittenDriver::start(const EnclaveRecord& record) const {
-  HOBBES_CHECK(service_.start(control_of(record)));
+// Boots the kernel if it does not run yet.
+Result<void> KittenDriver::boot(const EnclaveRecord& record) const {
+  const EnclaveRecord control = control_of(record);
+  if (control.status() == Status::created) HOBBES_CHECK(service_.start(control));
   HOBBES_CHECK(ask_control(record, {{"op", "started"}}, std::chrono::seconds(60)));
+  return {};
+}
+
+Result<void> KittenDriver::start(const EnclaveRecord& record) const {
+  if (record.status() != Status::created)
+    return Error{Code::busy, "start enclave '" + record.id + "'",
+                 "its status is " + std::string(name_of(record.status())) + ", not created",
+                 "create a new one with `hobbes-run create`"};
+  HOBBES_CHECK(boot(record));
   return has_programs(record) ? service_.start(record) : Result<void>();
 }
 
@@ -326,8 +332,11 @@ Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&
   auto module = module_of(record);
   if (!module)
     return std::move(module.error()).within("execute a program in enclave '" + record.id + "'");
+  // A program of its own may not have begun; others need only its kernel.
+  if (record.status() == Status::created && has_programs(record)) HOBBES_CHECK(boot(record));
   HOBBES_TRY(proxy, prepare_proxy(*module, request.passed_fds, request.preserve_fds));
   ExecRequest with_proxy = request;
+  with_proxy.cpus.clear();  // these are the kernel's, which places threads itself
   with_proxy.passed_fds = proxy.passed;
   with_proxy.interpreter = std::move(proxy.interpreter);
   return service_.exec(record, with_proxy);

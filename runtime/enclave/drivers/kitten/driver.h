@@ -26,6 +26,7 @@ class KittenDriver final : public Driver {
                        std::chrono::milliseconds deadline) const override;
 
  private:
+  Result<void> boot(const EnclaveRecord& record) const;
   LinuxDriver service_;
 };
 

@@ -4,8 +4,7 @@ namespace hobbes {
 
 Json KittenPlan::json() const {
   Json out = {{"name", name},           {"handle", handle},         {"entry", entry},
-              {"cores", Json::array()}, {"extents", Json::array()}, {"segments", segments},
-              {"programs", programs}};
+              {"cores", Json::array()}, {"extents", Json::array()}, {"programs", programs}};
   for (const TakenCore& core : cores) out["cores"].push_back({core.cpu, core.apic_id});
   for (const Extent& extent : extents)
     out["extents"].push_back({extent.address, extent.size, extent.node, extent.slot});
@@ -19,7 +18,6 @@ Result<KittenPlan> KittenPlan::parse(const std::string& text) {
     out.name = json.at("name").get<std::string>();
     out.handle = json.at("handle").get<std::uint64_t>();
     out.entry = json.at("entry").get<std::uint64_t>();
-    out.segments = json.value("segments", std::map<std::string, bool>());
     out.programs = json.value("programs", false);
     for (const Json& core : json.at("cores"))
       out.cores.push_back({core.at(0).get<unsigned>(), core.at(1).get<unsigned>()});

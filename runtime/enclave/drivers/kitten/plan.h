@@ -22,9 +22,7 @@ struct KittenPlan {
   std::vector<TakenCore> cores;  ///< the first one boots first
   std::vector<Extent> extents;   ///< the first one holds the image
   std::uint64_t entry = 0;       ///< physical
-  std::map<std::string, bool>
-      segments;           ///< shown to it when they exist: name -> whether it may write
-  bool programs = false;  ///< it ends with its first program
+  bool programs = false;         ///< it ends with its first program
 
   [[nodiscard]] Json json() const;
   static Result<KittenPlan> parse(const std::string& text);
