@@ -443,7 +443,7 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
       "REMORA_APPS=" + apps,
       "REMORA_PROGRESS=" + session_.path() + "/progress"};
   if (!is_external(rank)) out.push_back("REMORA_PHASE=" + phase_path(rank));
-  // A rank that cannot see a peer's memory by its pid must not try.
+  // A rank that cannot see a peer's memory by its pid must not try; a co-kernel's shows nobody.
   bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
@@ -452,7 +452,8 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
                             : other.cpus.count();
     if (i == app.enclave && ranks_in(i) > cores) crowded = true;
     strangers = strangers || options_.host ||
-                (other.needed && (other.own_pid_namespace || other.own_user_namespace));
+                (other.needed && (other.own_pid_namespace || other.own_user_namespace ||
+                                  other.record.kind == Kind::kitten));
   }
   if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   if (strangers) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
