@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <cstring>
 #include <thread>
 
 #include "node/kitten_node.h"
@@ -254,6 +255,49 @@ TEST_F(KittenPrograms, WhoeverIsKilledWhileProgramsRunNothingStaysTaken) {
     node.good({"hobbes-run", "delete", "--force", id});
     EXPECT_TRUE(eventually([&] { return all_is_back(); }, 20)) << linux_has();
   }
+}
+
+TEST_F(KittenPrograms, ACompositionJoinsRanksOnKittenAndOnLinuxInOneUniverse) {
+  if (!Node::joins_mpi()) GTEST_SKIP() << "this build has no component for its Open MPI";
+  const std::string folder = HOBBES_BUILD_DIR "/share/hobbes/melt/";
+  std::string document = node.folder() + "/mixed.xml";
+  ASSERT_TRUE(replace_file(document,
+                           "<composition name=\"mixed\" mpiComm=\"universe\">"
+                           "<enclave name=\"kitten\" bundle=\"" +
+                               folder +
+                               "kitten\" mpiComm=\"kitten\">"
+                               "<app name=\"a\" path=\"" +
+                               programs +
+                               "universe\" ranks=\"2\"/></enclave>"
+                               "<enclave name=\"linux\" bundle=\"" +
+                               folder +
+                               "analysis\" mpiComm=\"linux\">"
+                               "<app name=\"b\" path=\"" +
+                               programs +
+                               "universe\" ranks=\"1\"/></enclave>"
+                               "</composition>"));
+  Outcome mixed = node.run({"remora", "run", "--init-timeout", "90", document}, 150);
+  EXPECT_EQ(mixed.wait_status, 0) << mixed.out << mixed.err;
+  for (const char* rank : {"[a:0] ok 0/3", "[a:1] ok 1/3", "[b:0] ok 2/3"})
+    EXPECT_NE(mixed.out.find(rank), std::string::npos) << rank << " is missing: " << mixed.out;
+
+  // The simulation's own segment, made on Kitten, is read on Linux while it computes.
+  std::string composition = file(folder + "on-kitten.xml"), steps = "argv=\"20000 100\"";
+  ASSERT_NE(composition.find(steps), std::string::npos);
+  composition.replace(composition.find(steps), steps.size(), "argv=\"200 100\"");
+  for (const char* place : {"bundle=\"", "path=\""})
+    for (std::size_t at = 0; (at = composition.find(place, at)) != std::string::npos;) {
+      at += std::strlen(place);
+      composition.insert(at, folder);
+    }
+  ASSERT_TRUE(replace_file(document, composition));
+  std::string share = node.folder() + "/share";
+  ASSERT_TRUE(make_directories(share));
+  Outcome melt =
+      node.run({"remora", "run", "--init-timeout", "90", "--share", share, document}, 200);
+  EXPECT_EQ(melt.wait_status, 0) << melt.out << melt.err;
+  EXPECT_NE(melt.out.find("3 frames analysed"), std::string::npos) << melt.out << melt.err;
+  EXPECT_TRUE(Files::system().exists(share + "/rdf.png"));
 }
 
 TEST_F(KittenPrograms, HobbesRunKilledAnywhereLeavesNothingOfAProgramTaken) {
