@@ -17,12 +17,8 @@
 #include <linux/version.h>
 
 #include "hobbes.h"
+#include "walk.h"
 
-#define PRESENT	    1ULL
-#define WRITABLE    2ULL
-#define USER	    4ULL
-#define LARGE	    0x80ULL
-#define FRAME_BITS  0x000ffffffffff000ULL
 #define KERNEL_WAIT (5 * HZ)  /* what a living kernel needs at most to make an address space */
 #define RECHECK	    (HZ / 20) /* a lost ring must not matter */
 
@@ -123,62 +119,35 @@ bool views_rung(struct enclave *enclave)
 	return found;
 }
 
-/* ---- the walk ---- */
+/* ---- what is there ---- */
 
-enum found { NOTHING, FORBIDDEN, CORRUPT, FOUND };
-
-/* Where an address of the program leads, by its kernel's own tables. Under claims_lock. */
-static enum found walk(struct enclave *enclave, u64 root, u64 address, bool write, u64 *physical,
-		       bool *writable)
+static const void *page_of(void *enclave, u64 address)
 {
-	static const int shift[] = {39, 30, 21, 12};
-	u64 entry = root & FRAME_BITS;
-	u64 rights = USER | WRITABLE;
-	int level;
-
-	for (level = 0; level < 4; level++) {
-		const u64 *table = enclave_memory(enclave, entry & FRAME_BITS, PAGE_SIZE);
-
-		if (!table)
-			return CORRUPT;
-		entry = READ_ONCE(table[address >> shift[level] & 511]);
-		if (!(entry & PRESENT))
-			return NOTHING;
-		rights &= entry;
-		if (level == 3 || ((level == 1 || level == 2) && (entry & LARGE)))
-			break;
-		if (entry & LARGE)
-			return CORRUPT;
-	}
-	if (!(rights & USER) || (write && !(rights & WRITABLE)))
-		return FORBIDDEN;
-	*physical = (entry & FRAME_BITS & ~(BIT_ULL(shift[level]) - 1)) +
-		    (address & (BIT_ULL(shift[level]) - 1) & PAGE_MASK);
-	*writable = rights & WRITABLE;
-	return enclave_memory(enclave, *physical, PAGE_SIZE) ? FOUND : CORRUPT;
+	return enclave_memory(enclave, address, PAGE_SIZE);
 }
 
-static enum found find_frame(struct enclave *enclave, const struct hobbes_view *entry, u64 number,
-			     u64 *physical)
+static enum walk_result find_frame(struct enclave *enclave, const struct hobbes_view *entry,
+				   u64 number, u64 *physical)
 {
 	const u64 *frames = enclave_memory(enclave, READ_ONCE(entry->calls), PAGE_SIZE);
 
 	if (!READ_ONCE(entry->calls))
-		return NOTHING;
+		return WALK_NOTHING;
 	if (!frames || number >= HOBBES_PROCESS_THREADS)
-		return CORRUPT;
+		return WALK_CORRUPT;
 	*physical = READ_ONCE(frames[number]);
 	if (!*physical)
-		return NOTHING;
-	return PAGE_ALIGNED(*physical) && enclave_memory(enclave, *physical, PAGE_SIZE) ? FOUND
-											: CORRUPT;
+		return WALK_NOTHING;
+	return PAGE_ALIGNED(*physical) && enclave_memory(enclave, *physical, PAGE_SIZE)
+		       ? WALK_FOUND
+		       : WALK_CORRUPT;
 }
 
 static const struct hobbes_call *call_frame(struct view *view, u32 number)
 {
 	u64 physical;
 
-	if (find_frame(view->enclave, entry_of(view), number, &physical) != FOUND)
+	if (find_frame(view->enclave, entry_of(view), number, &physical) != WALK_FOUND)
 		return NULL;
 	return enclave_memory(view->enclave, physical, PAGE_SIZE);
 }
@@ -220,11 +189,11 @@ static bool ask_to_fill(struct view *view, u64 address)
 }
 
 /* Shows the page if there is one. */
-static enum found show(struct view *view, struct vm_fault *fault, u64 address, bool write,
-		       vm_fault_t *result)
+static enum walk_result show(struct view *view, struct vm_fault *fault, u64 address, bool write,
+			     vm_fault_t *result)
 {
 	struct hobbes_view *entry;
-	enum found found = CORRUPT;
+	enum walk_result found = WALK_CORRUPT;
 	bool writable = true;
 	u64 physical;
 
@@ -239,10 +208,10 @@ static enum found show(struct view *view, struct vm_fault *fault, u64 address, b
 			set_bit(address / HOBBES_FRAME_SIZE % HOBBES_VIEW_GRANULES,
 				(unsigned long *)entry->touched);
 			smp_mb(); /* its kernel clears an entry, then reads the mark */
-			found = walk(view->enclave, READ_ONCE(entry->root), address, write,
-				     &physical, &writable);
+			found = walk_tables(page_of, view->enclave, READ_ONCE(entry->root), address,
+					    write, &physical, &writable);
 		}
-		if (found == FOUND && fault) {
+		if (found == WALK_FOUND && fault) {
 			pgprot_t rights = vm_get_page_prot(
 				writable ? fault->vma->vm_flags
 					 : fault->vma->vm_flags & ~(VM_WRITE | VM_SHARED));
@@ -262,9 +231,9 @@ static vm_fault_t view_fault(struct vm_fault *fault)
 	u64 address = (u64)fault->pgoff << PAGE_SHIFT;
 	bool write = fault->flags & FAULT_FLAG_WRITE;
 	vm_fault_t result = VM_FAULT_SIGBUS;
-	enum found found = show(view, fault, address, write, &result);
+	enum walk_result found = show(view, fault, address, write, &result);
 
-	if (found == NOTHING && address < HOBBES_VIEW_FRAMES && ask_to_fill(view, address))
+	if (found == WALK_NOTHING && address < HOBBES_VIEW_FRAMES && ask_to_fill(view, address))
 		show(view, fault, address, write, &result);
 	return result;
 }
@@ -274,7 +243,7 @@ static vm_fault_t view_mkwrite(struct vm_fault *fault)
 {
 	struct view *view = fault->vma->vm_private_data;
 
-	return show(view, NULL, (u64)fault->pgoff << PAGE_SHIFT, true, NULL) == FOUND
+	return show(view, NULL, (u64)fault->pgoff << PAGE_SHIFT, true, NULL) == WALK_FOUND
 		       ? 0
 		       : VM_FAULT_SIGBUS;
 }

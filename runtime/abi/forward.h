@@ -106,7 +106,8 @@ enum hobbes_request {
   HOBBES_REQUEST_PROTECT = 3, /* address, size, protection */
   HOBBES_REQUEST_START = 4,   /* instruction, stack, end of the data segment, blocked signals;
                                  answered by IDLE */
-  HOBBES_REQUEST_READ = 5     /* address, size: into `copy` */
+  HOBBES_REQUEST_READ = 5,    /* address, size: into `copy` */
+  HOBBES_REQUEST_BIND = 6 /* four words, bits by Linux's numbers of CPUs: where its threads go */
 };
 
 /* `number` of what is no system call. */

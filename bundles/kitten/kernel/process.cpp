@@ -223,6 +223,7 @@ Thread* make_child(Thread& parent, unsigned view, std::uint32_t pid, bool share_
     return nullptr;
   }
   for (unsigned i = 0; i <= signal_count; ++i) process->actions[i] = parent.process->actions[i];
+  process->cores = parent.process->cores;
   int slot = take_slot(*process);
   Thread* thread = slot >= 0 ? thread_in(*process, static_cast<unsigned>(slot)) : nullptr;
   if (thread == nullptr || (!share_memory && !space->copy(*parent.process->space))) {
@@ -310,6 +311,10 @@ void serve_request(Thread& thread) {
       __atomic_store_n(&call.state, std::uint32_t{HOBBES_CALL_IDLE}, __ATOMIC_RELEASE);
       thread.state = ThreadState::runnable;
       return;
+    case HOBBES_REQUEST_BIND:
+      // Only before anything of the program has run.
+      result = thread.frame.rip != 0 ? -EPERM : bind_process(thread, {{a, b, c, d}}) ? 0 : -EINVAL;
+      break;
     case HOBBES_REQUEST_READ:
       result = b <= HOBBES_CALL_COPY && space.read(call.copy, a, b) ? 0 : -EFAULT;
       break;

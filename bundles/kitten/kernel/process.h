@@ -28,6 +28,16 @@ using Then = std::int64_t (*)(Thread&, TrapFrame&, std::int64_t answer);
 struct SignalAction {
   std::uint64_t handler, flags, restorer, mask;
 };
+/// Of Linux's numbers.
+struct CoreMask {
+  std::uint64_t words[HOBBES_KITTEN_CORES / 64];
+  [[nodiscard]] bool has(std::uint32_t cpu) const {
+    return cpu < HOBBES_KITTEN_CORES && (words[cpu / 64] >> cpu % 64 & 1U) != 0;
+  }
+  [[nodiscard]] bool none() const { return (words[0] | words[1] | words[2] | words[3]) == 0; }
+};
+static_assert(HOBBES_KITTEN_CORES == 256);
+
 struct SignalStack {
   std::uint64_t address;
   std::uint32_t flags, pad;
@@ -74,6 +84,7 @@ struct Process {
   bool gone;      ///< its proxy has ended
   Thread* survivor;
   std::uint64_t begin_ns;  ///< uptime
+  CoreMask cores;          ///< where its threads may be put; none: everywhere
   bool sharing;            ///< a thread waits for memory to be pinned
   Thread* vfork_parent;
   SignalAction actions[signal_count + 1];

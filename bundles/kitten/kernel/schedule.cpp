@@ -39,7 +39,7 @@ void clear_extended(void* area) {
 void enter_space(std::uint64_t root) {
   Core& me = this_core();
   if (me.root == root) return;
-  __atomic_store_n(&me.root, root, __ATOMIC_SEQ_CST);  // before: whoever shoots sees it
+  __atomic_store_n(&me.root, root, __ATOMIC_SEQ_CST);  // before: a shootdown sees it
   cpu::write_cr3(root);
 }
 
@@ -211,14 +211,14 @@ unsigned busy_threads(Core& one) {
   return out;
 }
 
-// The core that a thread disturbs least. Core 0 only where all others are busier: it takes the
-// doorbells.
-Core& least_busy() {
+// The core that a thread disturbs least, of those that its process may use. Core 0 only where all
+// others are busier: it takes the doorbells.
+Core& least_busy(const CoreMask& allowed) {
   Core* best = nullptr;
   unsigned fewest = ~0U;
   for (unsigned i = core_limit; i-- > 0;) {
     Core& one = core(i);
-    if (!takes_threads(one)) continue;
+    if (!takes_threads(one) || (!allowed.none() && !allowed.has(one.cpu))) continue;
     const unsigned busy = busy_threads(one);
     if (best != nullptr &&
         (busy > fewest || (busy == fewest && (i == 0 || one.thread_count > best->thread_count))))
@@ -226,7 +226,8 @@ Core& least_busy() {
     best = &one;
     fewest = busy;
   }
-  return *best;
+  // All that were allowed may have left.
+  return best != nullptr ? *best : least_busy({});
 }
 
 void put_on(Core& there, Thread& thread) {
@@ -244,7 +245,19 @@ void put_on(Core& there, Thread& thread) {
 
 }  // namespace
 
-void place(Thread& thread) { put_on(least_busy(), thread); }
+void place(Thread& thread) { put_on(least_busy(thread.process->cores), thread); }
+
+bool bind_process(Thread& thread, const CoreMask& cores) {
+  bool there = false;
+  for (unsigned i = 0; i < core_limit; ++i)
+    there |= takes_threads(core(i)) && cores.has(core(i).cpu);
+  if (!there) return false;
+  thread.process->cores = cores;
+  remove_from_core(this_core(), thread);
+  forget_context(thread);
+  put_on(least_busy(cores), thread);
+  return true;
+}
 
 void empty_core() {
   Core& me = this_core();
@@ -255,7 +268,7 @@ void empty_core() {
     forget_context(thread);
     thread.bound = false;
     thread.moved = true;
-    put_on(least_busy(), thread);
+    put_on(least_busy(thread.process->cores), thread);
   }
 }
 
@@ -364,7 +377,8 @@ void run_core() {
       cpu::relax();
       continue;
     }
-    // Whoever wakes a thread of this core looks at `asleep` after its state has changed.
+    // A core that wakes a thread of this one looks at `asleep` after the thread's state has
+    // changed.
     __atomic_store_n(&me.asleep, true, __ATOMIC_SEQ_CST);
     if (!has_ready(me, nullptr) && !(me.number == 0 && views_wait())) {
       arm_timer_for_sleepers();

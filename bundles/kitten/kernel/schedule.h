@@ -10,8 +10,11 @@ constexpr std::uint16_t program_data = 0x2b, program_code = 0x33;  // as on Linu
 
 /// Once for each core: what programs expect of a processor.
 void prepare_for_programs(std::uint64_t extended_states);
-/// Puts a new thread on the core with the fewest, among those that may take it.
+/// Puts a new thread on the least busy core, among those that may take it.
 void place(Thread& thread);
+/// Has a process, whose one thread asks, on some of the enclave's cores only. False: none of them
+/// is there.
+bool bind_process(Thread& thread, const CoreMask& cores);
 /// The thread that runs here, or whose call is served.
 Thread& current();
 /// A waiting thread may run again. From any core.

@@ -529,7 +529,8 @@ std::int64_t get_affinity(Thread& thread, TrapFrame& f) {
   if (f.rsi % 8 != 0 || f.rsi < 8) return -EINVAL;
   std::uint8_t mask[mask_bytes] = {};
   for (unsigned i = 0; i < core_limit; ++i)
-    if (takes_threads(core(i)) && core(i).cpu / 8 < mask_bytes)
+    if (takes_threads(core(i)) && core(i).cpu / 8 < mask_bytes &&
+        (thread.process->cores.none() || thread.process->cores.has(core(i).cpu)))
       mask[core(i).cpu / 8] =
           static_cast<std::uint8_t>(mask[core(i).cpu / 8] | 1U << core(i).cpu % 8);
   // A thread that has chosen sees its choice.

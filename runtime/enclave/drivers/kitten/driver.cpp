@@ -63,7 +63,7 @@ struct ProxyStart {
   Interpreter interpreter;
 };
 Result<ProxyStart> prepare_proxy(const ModuleEnclave& module, const std::vector<int>& passed,
-                                 int preserved) {
+                                 int preserved, const std::string& cpus = {}) {
   ProxyStart out;
   HOBBES_TRY(view, module.view());
   HOBBES_TRY(program, open_service_program("kitten-proxy"));
@@ -76,7 +76,8 @@ Result<ProxyStart> prepare_proxy(const ModuleEnclave& module, const std::vector<
   out.passed.push_back(out.view.get());
   out.passed.push_back(out.program.get());
   out.interpreter = {first + 1,
-                     {"kitten-proxy", std::to_string(first), std::to_string(first + 1), "0"}};
+                     {"kitten-proxy", std::to_string(first), std::to_string(first + 1), "0",
+                      cpus.empty() ? "-" : cpus}};
   return out;
 }
 
@@ -334,9 +335,9 @@ Result<pid_t> KittenDriver::exec(const EnclaveRecord& record, const ExecRequest&
     return std::move(module.error()).within("execute a program in enclave '" + record.id + "'");
   // A program of its own may not have begun; others need only its kernel.
   if (record.status() == Status::created && has_programs(record)) HOBBES_CHECK(boot(record));
-  HOBBES_TRY(proxy, prepare_proxy(*module, request.passed_fds, request.preserve_fds));
+  HOBBES_TRY(proxy, prepare_proxy(*module, request.passed_fds, request.preserve_fds, request.cpus));
   ExecRequest with_proxy = request;
-  with_proxy.cpus.clear();  // these are the kernel's, which places threads itself
+  with_proxy.cpus.clear();  // these are the kernel's, which binds the program
   with_proxy.passed_fds = proxy.passed;
   with_proxy.interpreter = std::move(proxy.interpreter);
   return service_.exec(record, with_proxy);

@@ -2,7 +2,8 @@
 // the system calls its program's kernel forwards (docs/KITTEN.md, "Forwarded calls"). Its memory
 // shows the program's at the same addresses, so that calls are executed with their arguments as
 // they are; it has the program's pid, descriptors, credentials and rights, and no others.
-//   kitten-proxy VIEW SELF SLOT PATH ARGUMENT0 ...
+//   kitten-proxy VIEW SELF SLOT CPUS PATH ARGUMENT0 ...     (CPUS: a list such as 2,4-5, or - for
+//   all)
 #include <asm/signal.h>
 #include <asm/unistd.h>
 #include <linux/fcntl.h>
@@ -45,6 +46,7 @@ constexpr unsigned spins = 200;
 constexpr std::uint64_t argument_limit = 2ULL << 20U;  // bytes of pointers, as Linux's strings
 
 ProgramStart start_of_program;
+const char* cpus_of_program;
 
 bool my_turn(const hobbes_call& frame) {
   std::uint32_t state = __atomic_load_n(&frame.state, __ATOMIC_ACQUIRE);
@@ -174,7 +176,9 @@ long execute(hobbes_call& frame, unsigned slot, std::uint64_t path, std::uint64_
       reinterpret_cast<std::uint64_t>("kitten-proxy"),
       reinterpret_cast<std::uint64_t>(decimal(static_cast<unsigned>(view), numbers[0])),
       reinterpret_cast<std::uint64_t>(decimal(static_cast<unsigned>(self), numbers[1])),
-      reinterpret_cast<std::uint64_t>(decimal(slot, numbers[2])), path};
+      reinterpret_cast<std::uint64_t>(decimal(slot, numbers[2])),
+      reinterpret_cast<std::uint64_t>("-"),
+      path};
   constexpr std::size_t first = sizeof leading / sizeof leading[0];
   for (std::size_t i = 0; i < first; ++i) list[i] = leading[i];
   long count = read_pointers(frame, slot, arguments, list + first, argument_limit / 8 - 8);
@@ -365,10 +369,31 @@ unsigned number_of(const char* text) {
   return out;
 }
 
+// "2,4-5": the cores that the program may use.
+void bind(hobbes_call& frame, unsigned slot, const char* list) {
+  if (*list == '-') return;
+  std::uint64_t words[4] = {};
+  while (*list >= '0' && *list <= '9') {
+    unsigned first = number_of(list), last = first;
+    while (*list >= '0' && *list <= '9') ++list;
+    if (*list == '-') {
+      last = number_of(++list);
+      while (*list >= '0' && *list <= '9') ++list;
+    }
+    for (unsigned cpu = first; cpu <= last && cpu < 256; ++cpu)
+      words[cpu / 64] |= std::uint64_t{1} << (cpu % 64);
+    if (*list == ',') ++list;
+  }
+  if (long bad = request(frame, slot, HOBBES_REQUEST_BIND, words[0], words[1], words[2], words[3]);
+      bad < 0)
+    fail("bind to the cores asked for", bad, 126);
+}
+
 [[noreturn]] void begin_program(unsigned long slot) {
   hobbes_call& frame = frame_of(static_cast<unsigned>(slot));
   (void)call(__NR_set_tid_address, as_long(&frame.thread));
   __atomic_store_n(&frame.thread, static_cast<std::uint32_t>(call(__NR_gettid)), __ATOMIC_RELEASE);
+  bind(frame, static_cast<unsigned>(slot), cpus_of_program);
   load_program(frame, static_cast<unsigned>(slot), start_of_program);
   serve(static_cast<unsigned>(slot));
 }
@@ -475,11 +500,12 @@ void proxy_thread(unsigned long slot) { serve(static_cast<unsigned>(slot)); }
 void proxy_start(std::uint64_t* stack) {
   auto** arguments = reinterpret_cast<char**>(stack + 1);
   const std::uint64_t count = stack[0];
-  if (count < 5) fail("kitten-proxy", einval, 2);  // started by hand
+  if (count < 6) fail("kitten-proxy", einval, 2);  // started by hand
   char** environment = arguments + count + 1;
   char** after = environment;
   while (*after != nullptr) ++after;
-  start_of_program = {arguments[4], arguments + 5, environment,
+  cpus_of_program = arguments[4];
+  start_of_program = {arguments[5], arguments + 6, environment,
                       reinterpret_cast<const std::uint64_t*>(after + 1)};
   const unsigned slot = number_of(arguments[3]) % HOBBES_PROCESS_THREADS;
   view = hide(static_cast<int>(number_of(arguments[1])), 3);
