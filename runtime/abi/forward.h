@@ -107,7 +107,9 @@ enum hobbes_request {
   HOBBES_REQUEST_START = 4,   /* instruction, stack, end of the data segment, blocked signals;
                                  answered by IDLE */
   HOBBES_REQUEST_READ = 5,    /* address, size: into `copy` */
-  HOBBES_REQUEST_BIND = 6 /* four words, bits by Linux's numbers of CPUs: where its threads go */
+  HOBBES_REQUEST_BIND = 6, /* four words, bits by Linux's numbers of CPUs: where its threads go */
+  HOBBES_REQUEST_CLOCK = 7 /* into `copy`: frequency of the time stamp counter in kHz, its value at
+                              one instant, CLOCK_REALTIME and CLOCK_MONOTONIC then; each uint64_t */
 };
 
 /* `number` of what is no system call. */

@@ -29,6 +29,7 @@ std::uint64_t wall_ns() {
   return epoch_ns == 0 ? 0 : epoch_ns + ns_of(cpu::time_stamp() - epoch_tsc);
 }
 
+ClockEpoch clock_epoch() { return {khz, epoch_tsc, epoch_ns, epoch_monotonic_ns}; }
 std::uint64_t monotonic_ns() { return epoch_monotonic_ns + ns_of(cpu::time_stamp() - epoch_tsc); }
 
 }  // namespace kitten

@@ -315,6 +315,12 @@ void serve_request(Thread& thread) {
       // Only before anything of the program has run.
       result = thread.frame.rip != 0 ? -EPERM : bind_process(thread, {{a, b, c, d}}) ? 0 : -EINVAL;
       break;
+    case HOBBES_REQUEST_CLOCK: {
+      const ClockEpoch epoch = clock_epoch();
+      __builtin_memcpy(call.copy, &epoch, sizeof epoch);
+      result = 0;
+      break;
+    }
     case HOBBES_REQUEST_READ:
       result = b <= HOBBES_CALL_COPY && space.read(call.copy, a, b) ? 0 : -EFAULT;
       break;

@@ -14,6 +14,11 @@
 #include "bounce.h"
 #include "system.h"
 #include "thread.h"
+#include "vdso/clock_data.h"
+
+extern "C" {
+[[gnu::visibility("hidden")]] extern const char vdso_begin[], vdso_end[];
+}
 
 namespace proxy {
 namespace {
@@ -223,6 +228,22 @@ long make_stack(const Loader& loader, std::size_t used) {
   return static_cast<long>(begin + size);
 }
 
+// The clock calls that need no kernel: a page of data, then the image. 0: without them.
+std::uint64_t make_vdso(const Loader& loader) {
+  static_assert(sizeof(hobbes_clock_data) == 32);
+  const auto size = static_cast<std::uint64_t>(vdso_end - vdso_begin);
+  const std::uint64_t image_size = round_up(size);
+  long at = loader.map(0, page + image_size, PROT_READ | PROT_WRITE, 0);
+  if (at < 0 || request(loader.frame, loader.slot, HOBBES_REQUEST_CLOCK) != 0) return 0;
+  const auto begin = static_cast<std::uint64_t>(at);
+  __builtin_memcpy(reinterpret_cast<void*>(begin), loader.frame.copy, sizeof(hobbes_clock_data));
+  __builtin_memcpy(reinterpret_cast<void*>(begin + page), vdso_begin, size);
+  if (loader.protect(begin, page, PROT_READ) < 0 ||
+      loader.protect(begin + page, image_size, PROT_READ | PROT_EXEC) < 0)
+    return 0;
+  return begin + page;
+}
+
 void remember_path(int file, const char* path) {
   char link[32] = "/proc/self/fd/";
   char digits[12];
@@ -322,6 +343,7 @@ void load_program(hobbes_call& frame, unsigned slot, const ProgramStart& start) 
     (void)call(__NR_close, linker_file);
   }
 
+  const std::uint64_t vdso = make_vdso(loader);
   Stack stack(static_cast<std::uint64_t>(stack_end) - 16);
   const std::uint64_t name = stack.push_text(path);
   std::uint8_t bytes[16] = {};
@@ -364,6 +386,7 @@ void load_program(hobbes_call& frame, unsigned slot, const ProgramStart& start) 
   for (std::uint64_t key : {AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_CLKTCK, AT_UID, AT_EUID, AT_GID,
                             AT_EGID, AT_SECURE, AT_MINSIGSTKSZ})
     pair(key, auxiliary(start.auxiliary, key, 0));
+  if (vdso != 0) pair(AT_SYSINFO_EHDR, vdso);
   pair(AT_PHDR, image.headers);
   pair(AT_PHENT, sizeof(Elf64_Phdr));
   pair(AT_PHNUM, image.header_count);
