@@ -352,6 +352,9 @@ TEST_F(KittenPrograms, LibhobbesDoesInAProgramWhatItDoesInAnyEnclave) {
   EXPECT_EQ(peer_inside({"find", "k"}).out, "k kind 2 state 3\n") << "the mirror is read";
   EXPECT_EQ(peer_inside({"count", "shared", "1000"}).out, "1000\n");
   EXPECT_EQ(node.good({peer, "count", "shared", "5"}), "1005\n") << "the same memory on Linux";
+  Json by_rest = node.finished(
+      node.rest("POST", "/v1/enclaves/k/exec", R"({"args":["sh","-c","exit 4"]})").second);
+  EXPECT_EQ(number_at(by_rest, "exitCode"), 4) << "by REST: " << to_text(by_rest);
   Outcome rung;
   std::thread listener([&] { rung = peer_inside({"hear", "shared", "2"}); });
   EXPECT_TRUE(eventually([&] { return node.run({peer, "ring", "shared", "1"}).wait_status == 0; }));
