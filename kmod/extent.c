@@ -151,10 +151,8 @@ static vm_fault_t extent_fault(struct vm_fault *fault)
 
 static const struct vm_operations_struct extent_operations = {.fault = extent_fault};
 
-int extent_map(struct enclave *enclave, struct vm_area_struct *area)
+void area_of_frames(struct vm_area_struct *area)
 {
-	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
-		return -EINVAL;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
 		     VM_MAYEXEC);
@@ -162,6 +160,13 @@ int extent_map(struct enclave *enclave, struct vm_area_struct *area)
 	area->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY;
 	area->vm_flags &= ~VM_MAYEXEC;
 #endif
+}
+
+int extent_map(struct enclave *enclave, struct vm_area_struct *area)
+{
+	if (!(area->vm_flags & VM_SHARED) || (area->vm_flags & VM_EXEC))
+		return -EINVAL;
+	area_of_frames(area);
 	/* The file outlives its mappings, and the enclave lives as long as the file. */
 	area->vm_private_data = enclave;
 	area->vm_ops = &extent_operations;

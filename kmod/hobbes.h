@@ -154,6 +154,8 @@ void pool_exit(void);
 int extent_take(struct enclave *enclave, struct hobbes_kmod_extent *request);
 int extent_return(struct enclave *enclave, const struct hobbes_kmod_extent *request);
 int extent_map(struct enclave *enclave, struct vm_area_struct *area);
+/* A mapping of frames without struct pages: not executed, copied or dumped. */
+void area_of_frames(struct vm_area_struct *area);
 struct extent *extent_in_slot(struct enclave *enclave, u32 slot);
 void status_clear_released(const struct extent *base, u32 slot);
 bool status_is_released(const struct extent *base, u32 slot);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Pins: frames of a Linux process held in place so that a co-kernel may map them. Those of the
- * enclave's holder count against its locked memory; those that its programs share against the memory
- * that the enclave owns: they are charged to somebody already, and only kept from being swapped.
+ * enclave's holder count against its locked memory. Those that its programs share count against
+ * the memory that the enclave owns: they are charged to a process already, and are only kept from
+ * being swapped.
  */
 #include <linux/io.h>
 #include <linux/mm.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Views: one address space of a co-kernel shown to one process, its proxy, at identical addresses.
  * A fault walks the co-kernel's own page tables and trusts nothing in them: every table and every
- * page must lie in the enclave's extents. The kernel changes or frees a page only after it has asked
- * for the addresses to be forgotten and this module has said that they are.
+ * page must lie in the enclave's extents. The kernel changes or frees a page only after it has
+ * asked for the addresses to be forgotten and this module has said that they are.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -14,7 +14,6 @@
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 
 #include "hobbes.h"
 #include "walk.h"
@@ -289,13 +288,7 @@ static int view_mmap(struct file *file, struct vm_area_struct *area)
 		return -EBUSY;
 	}
 	view->mm = current->mm;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
-	vm_flags_mod(area, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
-		     VM_MAYEXEC);
-#else
-	area->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY;
-	area->vm_flags &= ~VM_MAYEXEC;
-#endif
+	area_of_frames(area);
 	area->vm_private_data = view;
 	area->vm_ops = &view_area_operations;
 	return 0;
@@ -435,6 +428,7 @@ static long view_pin(struct view *view, const struct hobbes_view_pin *request)
 	} else {
 		result = pin_shared(enclave, request, runs, room, &count);
 		if (result >= 0) {
+			WRITE_ONCE(entry->pin_room, 0); /* once for each list */
 			WRITE_ONCE(entry->pin_slot, result);
 			WRITE_ONCE(entry->pin_runs, count);
 			WRITE_ONCE(entry->pin_address, request->address);

@@ -63,7 +63,7 @@ struct hobbes_view {
   uint32_t parent; /* M: 1 + the view it was derived from; 0: made by the enclave's holder */
   uint64_t touched[HOBBES_VIEW_GRANULES / 64]; /* M: bit (address / 2 MiB) modulo 512: shown once */
   uint64_t pin_list; /* K: physical address of room for runs of frames; 0: none is expected */
-  uint32_t pin_room; /* K: how many */
+  uint32_t pin_room; /* K: how many; M clears it: one pin for each list */
   uint32_t pin_runs; /* M: how many there are */
   uint64_t pin_address, pin_size; /* M: what of the proxy's memory they are */
   uint32_t pin_slot; /* M: the slot that holds them, until its bit in hobbes_status.released */
@@ -151,7 +151,6 @@ struct hobbes_call {
   uint32_t thread;        /* thread id; set before the thread's first answer, cleared by its exit */
   uint32_t caught;        /* signals written so far */
   uint32_t delivered;     /* signals the kernel has taken */
-  uint32_t running;       /* the kernel's: the thread is in user mode on `core` */
   struct hobbes_call_signal signal[HOBBES_CALL_SIGNALS];
   uint8_t copy[HOBBES_CALL_COPY]; /* program memory that the proxy has asked for */
 };

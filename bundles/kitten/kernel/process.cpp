@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include "forward.h"
 #include "schedule.h"
+#include "shared_memory.h"
 #include "signals.h"
 #include "views.h"
 
@@ -46,6 +47,11 @@ Process* make_process(unsigned view, AddressSpace* space) {
 
 void free_process(Process& process) {
   release_vfork_parent(process);
+  if (process.sharing) {  // its proxy has ended in the middle of it
+    const hobbes_view& entry = view_table().view[process.view];
+    if (entry.pin_done != process.pins_before) release_unused(entry.pin_slot);
+    end_sharing(process);
+  }
   {
     Locked locked(process_lock);
     processes[process.view] = nullptr;
@@ -194,6 +200,17 @@ Thread* make_thread(Process& process) {
   Locked locked(process_lock);
   int slot = take_slot(process);
   return slot < 0 ? nullptr : thread_in(process, static_cast<unsigned>(slot));
+}
+
+void end_sharing(Process& process) {
+  hobbes_view& entry = view_table().view[process.view];
+  entry.pin_list = 0;
+  entry.pin_room = 0;
+  if (process.pin_list_is_block)
+    give_block(process.pin_list, Use::kernel);
+  else
+    give_frame(process.pin_list, Use::kernel);
+  __atomic_store_n(&process.sharing, false, __ATOMIC_RELEASE);
 }
 
 void discard_thread(Thread& thread) {

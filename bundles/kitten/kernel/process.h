@@ -85,7 +85,10 @@ struct Process {
   Thread* survivor;
   std::uint64_t begin_ns;  ///< uptime
   CoreMask cores;          ///< where its threads may be put; none: everywhere
-  bool sharing;            ///< a thread waits for memory to be pinned
+  bool sharing;  ///< a thread waits for memory to be pinned; the next three belong to that
+  bool pin_list_is_block;
+  std::uint32_t pins_before;
+  std::uint64_t pin_list;  ///< physical: where the module writes runs of frames
   Thread* vfork_parent;
   SignalAction actions[signal_count + 1];
 };
@@ -101,6 +104,8 @@ void fill_for_proxy(unsigned view, std::uint64_t address);
 /// A further thread, or the first of a forked process: its call frame is ready, and it runs nowhere
 /// yet. Null: no memory or no number.
 Thread* make_thread(Process& process);
+/// The memory is pinned, or will not be: the room for its runs goes.
+void end_sharing(Process& process);
 /// What was made and is not wanted.
 void discard_thread(Thread& thread);
 /// Copies a process into the derived view `view`. Null: that view is not for this, or no memory.

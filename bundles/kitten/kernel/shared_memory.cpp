@@ -26,4 +26,10 @@ void drop_shared(unsigned slot) {
   ring_for_views();
 }
 
+void release_unused(unsigned slot) {
+  if (slot >= HOBBES_KITTEN_SLOTS) return;
+  hold_shared(slot);
+  drop_shared(slot);
+}
+
 }  // namespace kitten

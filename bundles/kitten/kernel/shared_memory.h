@@ -9,5 +9,7 @@ namespace kitten {
 void hold_shared(unsigned slot);
 /// One less.
 void drop_shared(unsigned slot);
+/// It was pinned, and nobody shows it.
+void release_unused(unsigned slot);
 
 }  // namespace kitten

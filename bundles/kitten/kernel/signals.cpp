@@ -1,5 +1,7 @@
 #include "signals.h"
 
+#include <asm/unistd.h>
+
 #include <cerrno>
 
 #include "cpu.h"
@@ -117,8 +119,13 @@ bool enter_handler(Thread& thread, TrapFrame& frame, unsigned number, const void
 
 // Calls that a handler always interrupts (signal(7)).
 bool never_restarts(std::int64_t number) {
-  static constexpr std::int64_t numbers[] = {7,   23,  34,  35,  64,  65,  128, 130, 208,
-                                             220, 230, 232, 240, 241, 270, 271, 281, 441};
+  static constexpr std::int64_t numbers[] = {
+      __NR_poll,          __NR_select,       __NR_pause,
+      __NR_nanosleep,     __NR_semop,        __NR_semtimedop,
+      __NR_msgsnd,        __NR_msgrcv,       __NR_rt_sigtimedwait,
+      __NR_rt_sigsuspend, __NR_io_getevents, __NR_clock_nanosleep,
+      __NR_epoll_wait,    __NR_epoll_pwait,  __NR_epoll_pwait2,
+      __NR_pselect6,      __NR_ppoll};
   for (std::int64_t one : numbers)
     if (one == number) return true;
   return false;
@@ -225,7 +232,8 @@ std::int64_t signal_mask(Thread& thread, TrapFrame& frame) {
   if (mask == old) return 0;
   thread.mask = mask;
   // Linux holds back what is blocked, so it must know.
-  return ask(thread, 14 | HOBBES_FORWARD_ALWAYS, {frame.rdi, frame.rsi, 0, 8}, as_answered);
+  return ask(thread, __NR_rt_sigprocmask | HOBBES_FORWARD_ALWAYS, {frame.rdi, frame.rsi, 0, 8},
+             as_answered);
 }
 
 std::int64_t signal_stack(Thread& thread, TrapFrame& frame) {
@@ -300,7 +308,7 @@ std::int64_t signal_return(Thread& thread, TrapFrame& frame) {
   if (mask == thread.mask) return static_cast<std::int64_t>(c.rax);
   thread.mask = mask;
   thread.saved[0] = c.rax;
-  return ask(thread, 14 | HOBBES_FORWARD_ALWAYS,
+  return ask(thread, __NR_rt_sigprocmask | HOBBES_FORWARD_ALWAYS,
              {2, at + __builtin_offsetof(SignalFrame, user.mask), 0, 8}, after_return);
 }
 

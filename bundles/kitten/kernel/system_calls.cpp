@@ -1,4 +1,6 @@
 // The system calls of programs: those served here, and all others by the proxy.
+#include <asm/unistd.h>
+
 #include <cerrno>
 
 #include "clock.h"
@@ -40,10 +42,9 @@ std::int64_t file_was_read(Thread& thread, TrapFrame&, std::int64_t answer);
 // The next part of a mapping's content. In `saved`: address, size, bytes read, protection,
 // descriptor, offset.
 std::int64_t read_file(Thread& thread) {
-  constexpr std::uint64_t read_at = 17;
   const std::uint64_t done = thread.saved[2];
   return ask(
-      thread, read_at | HOBBES_FORWARD_ALWAYS,
+      thread, __NR_pread64 | HOBBES_FORWARD_ALWAYS,
       {thread.saved[4], thread.saved[0] + done, thread.saved[1] - done, thread.saved[5] + done},
       file_was_read);
 }
@@ -68,7 +69,7 @@ std::int64_t file_was_read(Thread& thread, TrapFrame&, std::int64_t answer) {
 }
 
 // The same call once more, from its beginning.
-std::int64_t call_again(Thread&, TrapFrame&, std::int64_t) { return HOBBES_CALL_NOT_BEGUN; }
+std::int64_t from_the_beginning(Thread&, TrapFrame&, std::int64_t) { return HOBBES_CALL_NOT_BEGUN; }
 
 std::uint64_t whole_pages(std::uint64_t size) {
   return (size + frame_size - 1) & ~(frame_size - 1);
@@ -78,41 +79,31 @@ std::uint64_t whole_pages(std::uint64_t size) {
 constexpr std::uint64_t runs_in_page = frame_size / sizeof(hobbes_view_run);
 
 bool runs_fit_in_page(std::uint64_t size) { return size / frame_size <= runs_in_page; }
-
-void end_sharing(Thread& thread) {
-  hobbes_view& entry = view_table().view[thread.process->view];
-  std::uint64_t list = entry.pin_list;
-  entry.pin_list = 0;
-  entry.pin_room = 0;
-  if (runs_fit_in_page(thread.saved[1]))
-    give_frame(list, Use::kernel);
-  else
-    give_block(list, Use::kernel);
-  __atomic_store_n(&thread.process->sharing, false, __ATOMIC_RELEASE);
+std::uint64_t room_for(std::uint64_t size) {
+  return runs_fit_in_page(size) ? runs_in_page : block_size / sizeof(hobbes_view_run);
 }
 
-// In `saved`: address, size, count of pins before, protection, descriptor, offset.
+// In `saved`: as for `read_file`.
 std::int64_t memory_was_shared(Thread& thread, TrapFrame&, std::int64_t answer) {
-  AddressSpace& space = space_of(thread);
-  const hobbes_view& entry = view_table().view[thread.process->view];
+  const Process& process = *thread.process;
+  AddressSpace& space = *process.space;
+  const hobbes_view& entry = view_table().view[process.view];
   const std::uint64_t address = thread.saved[0], size = thread.saved[1];
   const auto protection = static_cast<std::uint8_t>(thread.saved[3]);
-  bool pinned = __atomic_load_n(&entry.pin_done, __ATOMIC_ACQUIRE) != thread.saved[2];
+  bool pinned = __atomic_load_n(&entry.pin_done, __ATOMIC_ACQUIRE) != process.pins_before;
   bool shown = false;
   if (pinned) {
     // What the module has pinned must be what was asked for; its proxy may say anything.
     bool expected = answer >= 0 && entry.pin_address == address && entry.pin_size == size &&
-                    entry.pin_runs <= entry.pin_room && entry.pin_slot < HOBBES_KITTEN_SLOTS;
+                    entry.pin_runs <= room_for(size) && entry.pin_slot < HOBBES_KITTEN_SLOTS;
     if (expected)
       shown = space.show_shared(address, size, protection, entry.pin_slot,
-                                static_cast<const hobbes_view_run*>(at_physical(entry.pin_list)),
+                                static_cast<const hobbes_view_run*>(at_physical(process.pin_list)),
                                 entry.pin_runs);
-    else if (entry.pin_slot < HOBBES_KITTEN_SLOTS) {
-      hold_shared(entry.pin_slot);
-      drop_shared(entry.pin_slot);
-    }
+    else
+      release_unused(entry.pin_slot);
   }
-  end_sharing(thread);
+  end_sharing(*thread.process);
   if (shown) return static_cast<std::int64_t>(address);
   if (answer == -ENODEV && (protection & protect_write) == 0) {
     // A file on a disk that is only read: its content, as it is now.
@@ -141,8 +132,6 @@ std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint
   std::int64_t at =
       space.map(hint, size, 0, (flags & fixed) | map_private | map_anonymous | map_no_reserve);
   std::uint64_t list = 0;
-  const std::uint64_t room =
-      runs_fit_in_page(size) ? runs_in_page : block_size / sizeof(hobbes_view_run);
   if (at >= 0) list = runs_fit_in_page(size) ? take_frame(Use::kernel) : take_block(Use::kernel);
   if (list == 0) {
     if (at >= 0) (void)space.unmap(static_cast<std::uint64_t>(at), size);
@@ -151,9 +140,12 @@ std::int64_t share(Thread& thread, TrapFrame& f, std::uint64_t number, std::uint
   }
   hobbes_view& entry = view_table().view[process.view];
   const std::uint64_t values[6] = {
-      static_cast<std::uint64_t>(at), size, entry.pin_done, protection, descriptor, offset};
+      static_cast<std::uint64_t>(at), size, 0, protection, descriptor, offset};
   for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
-  entry.pin_room = static_cast<std::uint32_t>(room);
+  process.pin_list = list;
+  process.pin_list_is_block = !runs_fit_in_page(size);
+  process.pins_before = entry.pin_done;
+  entry.pin_room = static_cast<std::uint32_t>(room_for(size));
   __atomic_store_n(&entry.pin_list, list, __ATOMIC_RELEASE);
   return ask(thread, number | HOBBES_FORWARD_ALWAYS,
              {values[0], size, protection, flags, descriptor, offset}, memory_was_shared);
@@ -170,7 +162,8 @@ std::int64_t map_memory(Thread& thread, TrapFrame& f) {
   if ((flags & map_fixed) != 0 && space.has_shared(f.rdi, size)) {
     // Its proxy shows the view there again before anything else comes.
     if (std::int64_t bad = space.unmap(f.rdi, size); bad < 0) return bad;
-    return ask(thread, HOBBES_FORWARD_UNSHARE | HOBBES_FORWARD_ALWAYS, {f.rdi, size}, call_again);
+    return ask(thread, HOBBES_FORWARD_UNSHARE | HOBBES_FORWARD_ALWAYS, {f.rdi, size},
+               from_the_beginning);
   }
   if (sharing != map_private)
     return share(thread, f, HOBBES_FORWARD_SHARE, f.rdi, size, protection, flags, f.r8, f.r9);
@@ -307,7 +300,8 @@ std::int64_t seconds(Thread& thread, TrapFrame& f) {
 
 enum CloneFlag : std::uint64_t {
   clone_memory = 0x100,
-  clone_files_and_more = 0xe00 | 0x40000 | 0x200,  // FS, FILES, SIGHAND, SYSVSEM
+  clone_of_threads = 0xe00,  // what threads share: FS, FILES, SIGHAND
+  clone_semaphores = 0x40000,
   clone_vfork = 0x4000,
   clone_thread = 0x10000,
   clone_set_tls = 0x80000,
@@ -404,7 +398,8 @@ std::int64_t clone_with(Thread& thread, const CloneWish& wish) {
   if ((sets_tls && wish.tls >= HOBBES_PROGRAM_HIGH) || wish.stack >= HOBBES_PROGRAM_HIGH)
     return -EPERM;
   if ((wish.flags & clone_thread) != 0) {
-    constexpr std::uint64_t needed = clone_memory | 0xe00, allowed = needed | 0x40000;
+    constexpr std::uint64_t needed = clone_memory | clone_of_threads,
+                            allowed = needed | clone_semaphores;
     if ((wish.flags & needed) != needed ||
         (wish.flags & ~(allowed | clone_thread | bookkeeping)) != 0)
       return -EINVAL;
@@ -445,15 +440,14 @@ std::int64_t clone3_call(Thread& thread, TrapFrame& f) {
 
 std::int64_t exit_thread(Thread& thread, TrapFrame& f) {
   release_on_exit(thread);
-  tell(thread, 60, f.rdi);
+  tell(thread, __NR_exit, f.rdi);
   end_current();
 }
 
 std::int64_t exit_process(Thread& thread, TrapFrame& f) {
   begin_stop(*thread.process, &thread);
-  // As at the end of any thread; the word may be another process's in a vfork.
   if (thread.process->threads == 1) release_on_exit(thread);
-  return ask(thread, 231, {f.rdi}, as_answered);
+  return ask(thread, __NR_exit_group, {f.rdi}, as_answered);
 }
 
 std::int64_t set_child_tid(Thread& thread, TrapFrame& f) {
@@ -543,6 +537,8 @@ std::int64_t get_affinity(Thread& thread, TrapFrame& f) {
 }
 
 std::int64_t set_affinity(Thread& thread, TrapFrame& f) {
+  // Threads move themselves only.
+  if (f.rdi != 0 && f.rdi != thread.call->thread) return -EPERM;
   std::uint8_t mask[mask_bytes] = {};
   std::uint64_t size = f.rsi < mask_bytes ? f.rsi : mask_bytes;
   if (!space_of(thread).read(mask, f.rdx, size)) return -EFAULT;
@@ -559,7 +555,6 @@ std::int64_t set_affinity(Thread& thread, TrapFrame& f) {
     if (best == nullptr || core(i).thread_count < best->thread_count) best = &core(i);
   }
   if (best == nullptr) return -EINVAL;
-  if (f.rdi != 0 && f.rdi != thread.call->thread) return 0;  // others choose for themselves
   thread.bound = allowed < all;
   if (has(core(thread.core))) return 0;
   f.rax = 0;
@@ -621,69 +616,72 @@ std::int64_t clock_sleep(Thread& thread, TrapFrame& f) {
 
 // ---- the table ----
 
+// Newer than the headers of Debian 12 may be.
+constexpr std::uint16_t nr_futex_waitv = 449;
+
 struct Entry {
   std::uint16_t number;
   Serve serve;
 };
 constexpr Entry served[] = {
-    {9, map_memory},
-    {10, protect_memory},
-    {11, unmap_memory},
-    {12, set_break},
-    {13, signal_action},
-    {14, signal_mask},
-    {15, signal_return},
-    {24, yield},
-    {25, remap_memory},
-    {30, attach_segment},
-    {67, detach_segment},
-    {26, nothing_to_do},
-    {27, resident_memory},
-    {28, advise_memory},
-    {35, sleep_call},
-    {39, process_id},
-    {56, clone_call},
-    {57, fork_call},
-    {58, vfork_call},
-    {60, exit_thread},
-    {89, read_link},
-    {267, read_link_at},
-    {96, time_of_day},
-    {131, signal_stack},
-    {149, nothing_to_do},
-    {150, nothing_to_do},
-    {151, nothing_to_do},
-    {152, nothing_to_do},
-    {158, processor_control},
-    {186, thread_id},
-    {201, seconds},
-    {202, futex},
-    {203, set_affinity},
-    {204, get_affinity},
-    {218, set_child_tid},
-    {228, clock_time},
-    {229, clock_resolution},
-    {230, clock_sleep},
-    {231, exit_process},
-    {273, set_robust_list},
-    {309, processor_number},
-    {324, barrier},
-    {325, nothing_to_do},
-    {334, not_known},
-    {435, clone3_call},
-    // They would need frames of this memory that Linux manages (userfaultfd, aio, io_uring, keys).
+    {__NR_mmap, map_memory},
+    {__NR_mprotect, protect_memory},
+    {__NR_munmap, unmap_memory},
+    {__NR_brk, set_break},
+    {__NR_rt_sigaction, signal_action},
+    {__NR_rt_sigprocmask, signal_mask},
+    {__NR_rt_sigreturn, signal_return},
+    {__NR_sched_yield, yield},
+    {__NR_mremap, remap_memory},
+    {__NR_shmat, attach_segment},
+    {__NR_shmdt, detach_segment},
+    {__NR_msync, nothing_to_do},
+    {__NR_mincore, resident_memory},
+    {__NR_madvise, advise_memory},
+    {__NR_nanosleep, sleep_call},
+    {__NR_getpid, process_id},
+    {__NR_clone, clone_call},
+    {__NR_fork, fork_call},
+    {__NR_vfork, vfork_call},
+    {__NR_exit, exit_thread},
+    {__NR_readlink, read_link},
+    {__NR_readlinkat, read_link_at},
+    {__NR_gettimeofday, time_of_day},
+    {__NR_sigaltstack, signal_stack},
+    {__NR_mlock, nothing_to_do},
+    {__NR_munlock, nothing_to_do},
+    {__NR_mlockall, nothing_to_do},
+    {__NR_munlockall, nothing_to_do},
+    {__NR_arch_prctl, processor_control},
+    {__NR_gettid, thread_id},
+    {__NR_time, seconds},
+    {__NR_futex, futex},
+    {__NR_sched_setaffinity, set_affinity},
+    {__NR_sched_getaffinity, get_affinity},
+    {__NR_set_tid_address, set_child_tid},
+    {__NR_clock_gettime, clock_time},
+    {__NR_clock_getres, clock_resolution},
+    {__NR_clock_nanosleep, clock_sleep},
+    {__NR_exit_group, exit_process},
+    {__NR_set_robust_list, set_robust_list},
+    {__NR_getcpu, processor_number},
+    {__NR_membarrier, barrier},
+    {__NR_mlock2, nothing_to_do},
+    {__NR_clone3, clone3_call},
+    {__NR_prctl, control_process},
     // They would show or change the proxy instead of the program.
-    {101, not_known},
-    {154, not_known},
-    {157, control_process},
-    {216, not_known},
-    {317, not_known},
-    {206, not_known},
-    {323, not_known},
-    {329, not_known},
-    {330, not_known},
-    {425, not_known},
-    {449, not_known},
+    {__NR_ptrace, not_known},
+    {__NR_modify_ldt, not_known},
+    {__NR_remap_file_pages, not_known},
+    {__NR_seccomp, not_known},
+    // They need a Linux that manages the program's own memory, or knows its threads' cores.
+    {__NR_io_setup, not_known},
+    {__NR_userfaultfd, not_known},
+    {__NR_io_uring_setup, not_known},
+    {__NR_pkey_mprotect, not_known},
+    {__NR_pkey_alloc, not_known},
+    {nr_futex_waitv, not_known},
+    {__NR_rseq, not_known},
 };
 
 Serve server_of(std::uint64_t number) {
