@@ -165,8 +165,8 @@ TEST_F(KittenPrograms, HostileProgramsHurtOnlyThemselves) {
   node.good({"hobbes-run", "start", "other"});
   std::uint64_t before = count_of("k", "memoryFree");
   const std::map<std::string, int> ends = {
-      {"stack", SIGSEGV}, {"data", SIGSEGV}, {"descriptors", 0}, {"fork", 0},
-      {"threads", 0},     {"race", -1},      {"view", -1},       {"memory", -1}};
+      {"stack", SIGSEGV}, {"data", SIGSEGV}, {"descriptors", 0}, {"fork", 0},   {"threads", 0},
+      {"exec", 0},        {"race", -1},      {"view", -1},       {"memory", -1}};
   for (const auto& [what, how] : ends) {
     Outcome ended = inside("k", {programs + "hostile", what}, 40);
     if (how >= 0) {

@@ -176,6 +176,18 @@ static void data(void) {
   ((void (*)(void))(uintptr_t)code)();
 }
 
+/* Several threads replace the program at once: one wins. */
+static void* replace(void* unused) {
+  (void)unused;
+  execl("/bin/true", "true", (char*)NULL);
+  return NULL;
+}
+static void execs(void) {
+  pthread_t thread;
+  for (int i = 0; i < 6; ++i) pthread_create(&thread, NULL, replace, NULL);
+  for (;;) pause();
+}
+
 /* The descriptors that are not the program's: every request on every one. */
 static void view(void) {
   uint64_t words[8];
@@ -222,6 +234,8 @@ int main(int count, char** arguments) {
     memory();
   else if (strcmp(what, "data") == 0)
     data();
+  else if (strcmp(what, "exec") == 0)
+    execs();
   else if (strcmp(what, "view") == 0)
     view();
   else

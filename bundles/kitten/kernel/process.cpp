@@ -6,6 +6,7 @@
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
+#include "exceptions.h"
 #include "forward.h"
 #include "schedule.h"
 #include "shared_memory.h"
@@ -120,7 +121,7 @@ void clear_program(Thread& thread, std::uint64_t instruction, std::uint64_t stac
 // A new program begins in this process: memory and threads of the old one go.
 std::int64_t reset(Thread& thread) {
   Process& process = *thread.process;
-  stop_others(thread);
+  if (!stop_others(thread)) return -EBUSY;
   forget_context(thread);
   if (process.space->users() > 1) {
     AddressSpace* own = AddressSpace::make();
@@ -274,24 +275,33 @@ void bury(Thread& thread) {
   if (last) free_process(process);
 }
 
-void begin_stop(Process& process, Thread* survivor) {
-  process.survivor = survivor;
+bool begin_stop(Process& process, Thread& survivor) {
+  // Two that would wait for each other's end: the second one ends.
+  Thread* before = nullptr;
+  if (!__atomic_compare_exchange_n(&process.survivor, &before, &survivor, false, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_ACQUIRE) &&
+      before != &survivor)
+    return false;
   __atomic_store_n(&process.stopping, true, __ATOMIC_RELEASE);
   if (process.threads > 1) wake_cores();
+  return true;
 }
 
-void stop_others(Thread& survivor) {
+bool stop_others(Thread& survivor) {
   Process& process = *survivor.process;
-  if (process.threads > 1) {
-    begin_stop(process, &survivor);
-    while (__atomic_load_n(&process.threads, __ATOMIC_ACQUIRE) > 1) {
-      end_threads_here();
-      serve_while_waiting();
-      cpu::relax();
-    }
+  if (!begin_stop(process, survivor)) return false;
+  constexpr std::uint64_t limit_ns =
+      120'000'000'000;  // longer than Linux may take to forget memory
+  const std::uint64_t begin = uptime_ns();
+  while (__atomic_load_n(&process.threads, __ATOMIC_ACQUIRE) > 1) {
+    if (uptime_ns() - begin > limit_ns) panic("a program's threads do not end");
+    end_threads_here();
+    serve_while_waiting();
+    cpu::relax();
   }
   __atomic_store_n(&process.stopping, false, __ATOMIC_RELEASE);
-  process.survivor = nullptr;
+  __atomic_store_n(&process.survivor, nullptr, __ATOMIC_RELEASE);
+  return true;
 }
 
 void share_kernel_half() {

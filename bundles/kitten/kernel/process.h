@@ -112,10 +112,11 @@ void discard_thread(Thread& thread);
 Thread* make_child(Thread& parent, unsigned view, std::uint32_t pid, bool share_memory);
 /// The thread is not on any core's list any more. Frees it, and its process if it was the last.
 void bury(Thread& thread);
-/// Every other thread of its process ends; returns once none runs.
-void stop_others(Thread& survivor);
-/// Without waiting: they end as soon as they are noticed.
-void begin_stop(Process& process, Thread* survivor);
+/// Every other thread of its process ends; returns once none runs. False: another thread is to
+/// survive, and this one ends with the others.
+bool stop_others(Thread& survivor);
+/// The same without waiting: they end as soon as they are noticed.
+bool begin_stop(Process& process, Thread& survivor);
 /// The child of a vfork has its own memory now, or has ended.
 void release_vfork_parent(Process& child);
 /// Whether a thread must not run any more.

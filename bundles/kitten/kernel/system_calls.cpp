@@ -445,7 +445,7 @@ std::int64_t exit_thread(Thread& thread, TrapFrame& f) {
 }
 
 std::int64_t exit_process(Thread& thread, TrapFrame& f) {
-  begin_stop(*thread.process, &thread);
+  (void)begin_stop(*thread.process, thread);
   if (thread.process->threads == 1) release_on_exit(thread);
   return ask(thread, __NR_exit_group, {f.rdi}, as_answered);
 }
