@@ -176,16 +176,26 @@ static void data(void) {
   ((void (*)(void))(uintptr_t)code)();
 }
 
-/* Several threads replace the program at once: one wins. */
+/* Several threads replace the program at once, while another goes on making threads: one wins. */
 static void* replace(void* unused) {
   (void)unused;
   execl("/bin/true", "true", (char*)NULL);
   return NULL;
 }
-static void execs(void) {
-  pthread_t thread;
-  for (int i = 0; i < 6; ++i) pthread_create(&thread, NULL, replace, NULL);
-  for (;;) pause();
+static int execs(void) {
+  int failed = 0;
+  for (int round = 0; round < 12; ++round) {
+    const pid_t child = fork();
+    if (child == 0) {
+      pthread_t thread;
+      for (int i = 0; i < 6; ++i) pthread_create(&thread, NULL, replace, NULL);
+      for (;;) pthread_create(&thread, NULL, sleeper, NULL);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    failed += status != 0;
+  }
+  return failed;
 }
 
 /* The descriptors that are not the program's: every request on every one. */
@@ -235,7 +245,7 @@ int main(int count, char** arguments) {
   else if (strcmp(what, "data") == 0)
     data();
   else if (strcmp(what, "exec") == 0)
-    execs();
+    return execs();
   else if (strcmp(what, "view") == 0)
     view();
   else

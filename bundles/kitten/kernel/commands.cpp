@@ -246,6 +246,11 @@ void beat() {
   status().proxies_woken = counts.rings;
   status().page_faults = page_faults();
   status().memory_free = free_memory();
+  show_life();
+}
+
+void show_life() {
+  if (this_core().number != 0) return;
   __atomic_store_n(&status().heartbeat, status().heartbeat + 1, __ATOMIC_RELAXED);
 }
 

@@ -56,6 +56,8 @@ void begin_commands();
 bool serve_request_of_linux();
 /// Core 0 shows that it lives.
 void beat();
+/// The heartbeat alone, while core 0 waits for Linux: a slow Linux is no hang of this kernel.
+void show_life();
 /// The doorbell towards Linux: to the enclave's control process, and to views.
 void ring_linux();
 void ring_for_views();

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "clock.h"
+#include "commands.h"
 #include "console.h"
 #include "cores.h"
 #include "cpu.h"
@@ -265,6 +266,7 @@ void release_vfork_parent(Process& child) {
 
 void bury(Thread& thread) {
   Process& process = *thread.process;
+  if (thread.cloning != nullptr) discard_thread(*thread.cloning);
   bool last;
   {
     Locked locked(process_lock);
@@ -296,6 +298,7 @@ bool stop_others(Thread& survivor) {
   while (__atomic_load_n(&process.threads, __ATOMIC_ACQUIRE) > 1) {
     if (uptime_ns() - begin > limit_ns) panic("a program's threads do not end");
     end_threads_here();
+    show_life();
     serve_while_waiting();
     cpu::relax();
   }

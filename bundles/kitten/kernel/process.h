@@ -66,7 +66,8 @@ struct Thread {
   Thread* next_waiter;
   std::uint64_t futex_root, futex_address, deadline_ns;
   std::uint32_t futex_bits;
-  Process* child;  ///< it waits for in vfork
+  Process* child;   ///< it waits for in vfork
+  Thread* cloning;  ///< the one it is making: on no core before the proxy has made its own
   static constexpr std::size_t extended_offset = 1024, extended_size = 4096 - extended_offset;
   [[nodiscard]] void* extended() { return reinterpret_cast<std::uint8_t*>(this) + extended_offset; }
 };

@@ -317,15 +317,11 @@ struct CloneWish {
   std::uint64_t flags, stack, tls, parent_tid, child_tid;
 };
 
-// In `saved`: the new thread, flags, tls, parent_tid, child_tid, stack.
-void remember(Thread& thread, const CloneWish& wish, Thread* made) {
-  const std::uint64_t values[6] = {reinterpret_cast<std::uint64_t>(made),
-                                   wish.flags,
-                                   wish.tls,
-                                   wish.parent_tid,
-                                   wish.child_tid,
-                                   wish.stack};
-  for (unsigned i = 0; i < 6; ++i) thread.saved[i] = values[i];
+// In `saved`: stack, flags, tls, parent_tid, child_tid.
+void remember(Thread& thread, const CloneWish& wish) {
+  const std::uint64_t values[5] = {wish.stack, wish.flags, wish.tls, wish.parent_tid,
+                                   wish.child_tid};
+  for (unsigned i = 0; i < 5; ++i) thread.saved[i] = values[i];
 }
 
 // The child begins where its parent is, with its own stack and thread pointer.
@@ -336,7 +332,7 @@ void begin_like(Thread& child, Thread& parent, const TrapFrame& frame) {
   child.fresh = false;
   child.frame = frame;
   child.frame.rax = 0;
-  if (parent.saved[5] != 0) child.frame.rsp = parent.saved[5];
+  if (parent.saved[0] != 0) child.frame.rsp = parent.saved[0];
   child.fs_base = (flags & clone_set_tls) != 0 ? parent.saved[2] : parent.fs_base;
   child.gs_base = parent.gs_base;
   child.mask = parent.mask;
@@ -347,7 +343,8 @@ void begin_like(Thread& child, Thread& parent, const TrapFrame& frame) {
 }
 
 std::int64_t thread_was_cloned(Thread& thread, TrapFrame& frame, std::int64_t answer) {
-  auto& made = *reinterpret_cast<Thread*>(thread.saved[0]);
+  Thread& made = *thread.cloning;
+  thread.cloning = nullptr;
   if (answer <= 0) {
     discard_thread(made);
     return answer < 0 ? answer : -EAGAIN;
@@ -405,12 +402,13 @@ std::int64_t clone_with(Thread& thread, const CloneWish& wish) {
       return -EINVAL;
     Thread* made = make_thread(*thread.process);
     if (made == nullptr) return -EAGAIN;
-    remember(thread, wish, made);
+    remember(thread, wish);
+    thread.cloning = made;
     return ask(thread, HOBBES_FORWARD_CLONE, {made->slot}, thread_was_cloned);
   }
   const std::uint64_t sharing = wish.flags & ~bookkeeping;
   if (sharing != 0 && sharing != (clone_memory | clone_vfork)) return -EINVAL;
-  remember(thread, wish, nullptr);
+  remember(thread, wish);
   return ask(thread, HOBBES_FORWARD_FORK, {wish.flags & exit_signal_bits}, process_was_forked);
 }
 

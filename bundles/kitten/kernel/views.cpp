@@ -67,6 +67,7 @@ void forget_in_view(unsigned view, std::uint64_t begin, std::uint64_t end) {
       ring_view(view);
     }
     if (waited > forget_limit_ns) panic("Linux does not forget a program's memory");
+    show_life();
     serve_while_waiting();
     cpu::relax();
   }
