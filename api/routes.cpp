@@ -24,6 +24,7 @@
 #include "core/number.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
+#include "ipc/service.h"
 #include "nis/reader.h"
 
 namespace hobbes {
@@ -119,7 +120,8 @@ void answer(httplib::Response& response, const Json& json, int status = 200) {
 
 Result<Json> ask(const Call& call, const std::string& op, Json request) {
   request["op"] = op;
-  return call.dispatch(call.peer, std::move(request));
+  HOBBES_TRY(answer, call.dispatch(call.peer, std::move(request)));
+  return std::move(answer.body);
 }
 
 std::string root_of(const Call& call) {
@@ -226,7 +228,7 @@ Result<void> check_state(std::uint16_t type, const std::string& state) {
 }
 
 // Records of a type in pages: ?limit=, ?cursor= (opaque), and ?state=.
-Result<void> list_records(Call& call, std::uint16_t type) {
+Result<void> list_records(Call& call, std::uint16_t type, const char* kind = "") {
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   std::size_t limit = page_most;
   if (auto given = call.parameter("limit")) {
@@ -255,6 +257,7 @@ Result<void> list_records(Call& call, std::uint16_t type) {
          (more = nis->next(type, &cursor, &record) == NisReader::Status::good)) {
     Json item = describe(record);
     if (!state.empty() && text_at(item, "state") != state) continue;
+    if (*kind != '\0' && text_at(item, "kind") != kind) continue;
     if (type == HOBBES_ENCLAVE) {
       auto full = ask(call, "enclave.describe", {{"handle", record.id}});
       if (full) item = std::move(*full);
@@ -448,6 +451,46 @@ Result<void> get_metrics(Call& call) {
   return {};
 }
 
+// A procedure of a service in whatever enclave, called for the client: {"arguments", "timeout"}.
+Result<void> call_service(Call& call) {
+  constexpr std::size_t most_parts = 1000;
+  const std::string name = call.id(), procedure = std::string(call.request.matches[2]);
+  const std::string attempt = "call '" + procedure + "' of '" + name + "'";
+  HOBBES_CHECK(only(call, {"arguments", "timeout"}));
+  double seconds = 30;
+  if (auto at = call.body.find("timeout"); at != call.body.end()) {
+    if (!at->is_number() || !(at->get<double>() > 0) || at->get<double>() > 300)
+      return Error{Code::invalid, attempt, "\"timeout\" is no number of seconds up to 300", ""};
+    seconds = at->get<double>();
+  }
+  Json request = {{"op", "channel.connect"}, {"name", name}};
+  if (auto owner = call.parameter("owner")) {
+    auto uid = whole_number(*owner, UINT32_MAX);
+    if (!uid) return Error{Code::invalid, attempt, "owner is no user id", ""};
+    request["owner"] = *uid;
+  }
+  HOBBES_TRY(introduction, call.dispatch(call.peer, std::move(request)));
+  HOBBES_TRY(channel, Channel::of(std::move(introduction), false));
+  ServiceClient client{CommandClient(std::move(channel))};
+  Json parts = Json::array();
+  std::size_t size = 0;
+  auto result = client.stream(
+      procedure, call.body.value("arguments", Json()),
+      [&](const Json& part) {
+        size += to_text(part).size();
+        if (parts.size() < most_parts && size < json_size_limit) parts.push_back(part);
+      },
+      std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
+  if (!result) return std::move(result).error();
+  if (size >= json_size_limit || parts.size() >= most_parts)
+    return Error{Code::exhausted, attempt, "the answer has more parts than a response may hold",
+                 "call it from a program, or ask for less"};
+  Json out = {{"result", std::move(*result)}};
+  if (!parts.empty()) out["parts"] = std::move(parts);
+  answer(call.response, out);
+  return {};
+}
+
 struct Route {
   const char* method;
   const char* path;
@@ -473,6 +516,15 @@ const std::vector<Route>& routes() {
          "/v1/segments",
          [](Call& c) { return list_records(c, HOBBES_SEGMENT); },
          {"limit", "cursor"}},
+        {"GET",
+         "/v1/names",
+         [](Call& c) { return list_records(c, HOBBES_NAME); },
+         {"limit", "cursor"}},
+        {"GET",
+         "/v1/services",
+         [](Call& c) { return list_records(c, HOBBES_NAME, "service"); },
+         {"limit", "cursor"}},
+        {"POST", "/v1/services/{name}/{procedure}", call_service, {"owner"}},
         {"GET",
          "/v1/apps",
          [](Call& c) { return list_records(c, HOBBES_APP); },
@@ -502,10 +554,8 @@ const std::vector<Route>& routes() {
 }
 
 std::string pattern_of(const std::string& path) {
-  std::string out = path;
-  if (std::size_t at = out.find("{id}"); at != std::string::npos)
-    out.replace(at, 4, "([^/]{1,127})");
-  return out;
+  static const std::regex parameter("\\{[a-z]+\\}");
+  return std::regex_replace(path, parameter, "([^/]{1,127})");
 }
 
 void serve(const Route& route, const Identify& identify, const Dispatch& dispatch,

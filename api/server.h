@@ -12,13 +12,14 @@
 #include "core/fd.h"
 #include "core/json.h"
 #include "core/result.h"
+#include "ipc/message_socket.h"
 #include "ipc/peer.h"
 
 namespace hobbes {
 
-/// Asks the node manager for somebody: {"op": ..., ...} as in docs/CONTROL.md, and its answer.
-/// Called in the API's threads.
-using Dispatch = std::function<Result<Json>(const Peer& peer, Json request)>;
+/// Asks the node manager for somebody: {"op": ..., ...} as in docs/CONTROL.md, and its answer, with
+/// the descriptors of those that have some. Called in the API's threads.
+using Dispatch = std::function<Result<Message>(const Peer& peer, Json request)>;
 
 struct ApiOptions {
   std::string tcp_address;              ///< HOST:PORT, empty: Unix socket only

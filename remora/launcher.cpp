@@ -792,7 +792,7 @@ Result<void> Launcher::open_door() {
 void Launcher::handle_door() {
   Fd fd(::accept4(door_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!fd) return;
-  Channel caller(std::move(fd));
+  MessageSocket caller(std::move(fd));
   auto request = caller.receive_without_descriptors(milliseconds(200));
   auto peer = caller.peer();
   if (!request || !peer || peer->uid != ::geteuid()) return;

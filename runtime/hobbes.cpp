@@ -17,6 +17,7 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "library_error.h"
 #include "nis/reader.h"
 #include "xemem/segment.h"
 
@@ -26,42 +27,7 @@ struct hobbes_nis {
 
 namespace {
 
-thread_local std::string last_error;
-
-int number_of(hobbes::Code code) {
-  using hobbes::Code;
-  switch (code) {
-    case Code::invalid:
-      return EINVAL;
-    case Code::not_found:
-      return ENOENT;
-    case Code::exists:
-      return EEXIST;
-    case Code::busy:
-      return EBUSY;
-    case Code::denied:
-      return EACCES;
-    case Code::exhausted:
-      return ENOSPC;
-    case Code::unavailable:
-      return ECONNREFUSED;
-    case Code::unsupported:
-      return EOPNOTSUPP;
-    case Code::timeout:
-      return ETIMEDOUT;
-    case Code::corrupt:
-      return EBADMSG;
-    case Code::os:
-      return EIO;
-  }
-  return EIO;
-}
-
-int failed(const hobbes::Error& error) {
-  last_error = error.text();
-  errno = number_of(error.code);
-  return -errno;
-}
+using hobbes::failed;
 
 // What this process has open. Never destroyed: exit handlers of the program may still use its
 // segments.
@@ -131,8 +97,6 @@ int number_of(hobbes::NisReader::Status status) {
 }  // namespace
 
 extern "C" {
-
-const char* hobbes_error(void) { return last_error.c_str(); }
 
 hobbes_nis* hobbes_nis_open(const char* path) {
   auto reader = hobbes::NisReader::open(path != nullptr ? path : hobbes::mirror_path());
@@ -301,8 +265,15 @@ int hobbes_segment_remove(hobbes_segid segment) {
 }
 
 const char* hobbes_self(void) {
-  const char* id = std::getenv("HOBBES_ENCLAVE");
-  return id != nullptr ? id : "";
+  // A program that was executed in an enclave has not its environment, and hobbesd knows.
+  static const std::string self = []() -> std::string {
+    if (const char* id = std::getenv("HOBBES_ENCLAVE")) return id;
+    auto client = hobbes::Client::connect(false);
+    if (!client) return "";
+    auto answer = client->call("self", hobbes::Json::object());
+    return answer ? hobbes::text_at(answer->body, "id") : "";
+  }();
+  return self.c_str();
 }
 
 int hobbes_beat(void) {

@@ -111,6 +111,145 @@ int hobbes_segment_ring(hobbes_apid access);
 /* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */
 int hobbes_segment_remove(hobbes_segid segment);
 
+/* ---- Names: how programs find each other ---- */
+
+/* Where a name is looked for. scope 0: in the caller's enclave, its composition and the node, in
+ * that order. owner: a user, or -1: the caller's own, his enclave's, root's, else anybody's. The
+ * record that is found says whose it is (uid, enclave, body.name.owner_pid). NULL stands for
+ * {0, -1}. */
+struct hobbes_where {
+  uint32_t scope; /* enum hobbes_name_scope */
+  int64_t owner;
+};
+
+/* Gives up to HOBBES_NAME_VALUE_SIZE bytes a name, or changes those of an own name. scope 0 is the
+ * node. mode: the write bits say who may connect to a service; values can be read by everybody.
+ * flags: HOBBES_PERSISTENT, the name stays when this process ends. -EEXIST: the caller's user has
+ * it, of another kind; -ENOSPC: quota; -ECONNREFUSED: no hobbesd. */
+int hobbes_name_publish(const char* name, uint32_t scope, const void* value, size_t size,
+                        unsigned mode, unsigned flags);
+/* The same of a segment; body.name.target of the record is its id. */
+int hobbes_name_publish_segment(const char* name, uint32_t scope, hobbes_segid segment,
+                                unsigned mode, unsigned flags);
+/* Takes a name of the caller's user away. -ENOENT, -EACCES. */
+int hobbes_name_withdraw(const char* name, const struct hobbes_where* where);
+/* Copies the name's record to *out. A look at the mirror: nobody is asked. -ENOENT. */
+int hobbes_name_find(const char* name, const struct hobbes_where* where, struct hobbes_record* out);
+/* The same, and waits until there is one. timeout_ms < 0: for ever. -ETIMEDOUT. */
+int hobbes_name_wait(const char* name, const struct hobbes_where* where, struct hobbes_record* out,
+                     int timeout_ms);
+
+/* ---- Channels: messages both ways between two processes ---- */
+
+typedef struct hobbes_listener hobbes_listener;
+typedef struct hobbes_channel hobbes_channel;
+
+/* Who is at the other end, as hobbesd vouches for it. */
+struct hobbes_peer {
+  char enclave[HOBBES_NAME_SIZE]; /* "" outside of any */
+  int32_t pid;                    /* as the node numbers processes */
+  uint32_t uid, gid;
+};
+
+struct hobbes_listen_options {
+  uint32_t scope; /* enum hobbes_name_scope; 0: the node */
+  uint32_t mode;  /* who may connect: the write bits of user, group and others; 0: 0600 */
+  uint64_t ring;  /* bytes of each ring, a power of two from 4 KiB to 64 MiB; 0: 64 KiB */
+};
+
+/* Listens under a name until it is closed or this process ends. options NULL: all 0. NULL on
+ * failure, with errno: EEXIST, ENOSPC, EINVAL, ECONNREFUSED. A listener, a channel: one thread at a
+ * time, but one thread may send while another one receives. */
+hobbes_listener* hobbes_listen(const char* name, const struct hobbes_listen_options* options);
+/* The next who connects, or NULL: ETIMEDOUT. timeout_ms < 0: for ever, 0: only look. */
+hobbes_channel* hobbes_accept(hobbes_listener* listener, int timeout_ms);
+/* For poll(2): readable when somebody waits to be accepted. */
+int hobbes_listener_descriptor(hobbes_listener* listener);
+void hobbes_listener_close(hobbes_listener* listener); /* NULL is allowed */
+
+/* Connects to a listener, waiting up to timeout_ms for one. NULL on failure: ENOENT, EACCES, EBUSY
+ * (its queue is full), ECONNREFUSED (no hobbesd). */
+hobbes_channel* hobbes_connect(const char* name, const struct hobbes_where* where, int timeout_ms);
+/* Sends one whole message. -EAGAIN: no room in time; -EPIPE: the peer has closed or ended;
+ * -EMSGSIZE: larger than hobbes_channel_largest; -EBADMSG: the peer has written what cannot be.
+ * What was sent may never be read: the peer can end. */
+int hobbes_send(hobbes_channel* channel, const void* bytes, size_t size, int timeout_ms);
+/* Receives one whole message and returns its size. -EAGAIN: none in time; -EPIPE: none will come;
+ * -EMSGSIZE: larger than `room`, and still there; -EBADMSG. */
+int64_t hobbes_receive(hobbes_channel* channel, void* bytes, size_t room, int timeout_ms);
+/* For poll(2): readable or hung up when a hobbes_receive that answered -EAGAIN is worth repeating.
+ * Do not read or close it. */
+int hobbes_channel_descriptor(hobbes_channel* channel);
+size_t hobbes_channel_largest(hobbes_channel* channel);
+void hobbes_channel_peer(hobbes_channel* channel, struct hobbes_peer* out);
+enum { HOBBES_WAIT_SLEEP = 0, HOBBES_WAIT_SPIN_THEN_SLEEP = 1, HOBBES_WAIT_SPIN = 2 };
+/* How this end waits; HOBBES_WAIT_SPIN_THEN_SLEEP from the beginning. */
+void hobbes_channel_set_waiting(hobbes_channel* channel, int waiting);
+/* Tells the peer. NULL is allowed. */
+void hobbes_channel_close(hobbes_channel* channel);
+
+/* What stands in a message instead of data that is too large for it: a part of a segment. */
+struct hobbes_buffer {
+  hobbes_segid segment;
+  uint64_t offset, size;
+};
+
+/* ---- Services: procedures by name, over channels ---- */
+
+typedef struct hobbes_service hobbes_service;
+typedef struct hobbes_call hobbes_call;
+typedef struct hobbes_client hobbes_client;
+
+/* Serves one call: in the thread that runs the service. The call is answered once by
+ * hobbes_call_reply or hobbes_call_fail, here or later in the same thread. */
+typedef void (*hobbes_handler)(hobbes_call* call, void* context);
+
+/* As hobbes_listen. Each service has the procedure "describe", too. */
+hobbes_service* hobbes_service_open(const char* name, const struct hobbes_listen_options* options);
+int hobbes_service_add(hobbes_service* service, const char* procedure, const char* description,
+                       hobbes_handler handler, void* context);
+/* Serves until hobbes_service_stop, or for that long; timeout_ms < 0: for ever. */
+int hobbes_service_run(hobbes_service* service, int timeout_ms);
+/* From any thread or signal handler. */
+void hobbes_service_stop(hobbes_service* service);
+/* For poll(2): readable when hobbes_service_run(service, 0) has something to do. */
+int hobbes_service_descriptor(hobbes_service* service);
+void hobbes_service_close(hobbes_service* service); /* NULL is allowed */
+
+/* The call's arguments; they are the call's own. */
+const void* hobbes_call_payload(hobbes_call* call, size_t* size);
+void hobbes_call_peer(hobbes_call* call, struct hobbes_peer* out);
+/* Milliseconds until nobody waits any more; -1: no limit. */
+int64_t hobbes_call_left(hobbes_call* call);
+/* Not 0: nobody waits any more. It must be answered all the same. */
+int hobbes_call_cancelled(hobbes_call* call);
+/* A part of the answer. -EBUSY: the client does not read; -ECONNREFUSED: nobody waits. */
+int hobbes_call_part(hobbes_call* call, const void* bytes, size_t size);
+void hobbes_call_reply(hobbes_call* call, const void* bytes, size_t size);
+/* error: a positive errno number; why: a sentence for the caller. */
+void hobbes_call_fail(hobbes_call* call, int error, const char* why);
+
+/* As hobbes_connect. A client is one thread's at a time. */
+hobbes_client* hobbes_client_open(const char* name, const struct hobbes_where* where,
+                                  int timeout_ms);
+/* Calls and waits. The answer's size, of which up to `room` bytes were copied. -ETIMEDOUT;
+ * -ECONNREFUSED: the server has gone; or the server's own error. Calls made while a handler serves
+ * one end with it at the latest. */
+int64_t hobbes_client_call(hobbes_client* client, const char* procedure, const void* arguments,
+                           size_t size, void* answer, size_t room, int timeout_ms);
+/* Told of every part (last 0) and of the end: error 0 or negative. */
+typedef void (*hobbes_answered)(void* context, int error, const void* bytes, size_t size, int last);
+/* Calls and returns at once: the call's id, or -EBUSY: HOBBES_COMMAND_DEPTH are under way. */
+int64_t hobbes_client_issue(hobbes_client* client, const char* procedure, const void* arguments,
+                            size_t size, int timeout_ms, hobbes_answered answered, void* context);
+/* Takes answers, waiting up to timeout_ms for the first: how many calls are still under way. */
+int hobbes_client_poll(hobbes_client* client, int timeout_ms);
+/* Its answer is of no interest any more: it is not told of. */
+void hobbes_client_cancel(hobbes_client* client, int64_t call);
+/* For poll(2), as hobbes_channel_descriptor. */
+int hobbes_client_descriptor(hobbes_client* client);
+void hobbes_client_close(hobbes_client* client); /* NULL is allowed */
+
 /* ---- Managing: enclaves and programs in them, from outside or (under the bundle's "manage" grant)
  * from inside an enclave ---- */
 

@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds failure_patience(1000);
 
 ControlServer::~ControlServer() {
-  for (const Channel& client : clients_) loop_.unwatch(client.fd());
+  for (const MessageSocket& client : clients_) loop_.unwatch(client.fd());
 }
 
 Result<void> ControlServer::begin() {
@@ -40,7 +40,7 @@ void ControlServer::accept_one() {
 }
 
 // False when the client is not worth keeping.
-bool ControlServer::answer(Channel& client, const Message& request) {
+bool ControlServer::answer(MessageSocket& client, const Message& request) {
   if (text_at(request.body, "op") == "started" && waiting_) {
     starters_.push_back(&client);
     return true;
@@ -55,7 +55,7 @@ bool ControlServer::answer(Channel& client, const Message& request) {
 }
 
 void ControlServer::answer_starters(const std::optional<Error>& error) {
-  for (Channel* client : starters_) {
+  for (MessageSocket* client : starters_) {
     Json body = {{"ok", !error}};
     if (error) body["error"] = to_json(*error);
     (void)client->send(body);
@@ -79,7 +79,7 @@ void ControlServer::failed(const Error& error) {
   }
 }
 
-std::list<Channel>::iterator ControlServer::refuse(std::list<Channel>::iterator client,
+std::list<MessageSocket>::iterator ControlServer::refuse(std::list<MessageSocket>::iterator client,
                                                    const Error& error) {
   auto request = client->receive(milliseconds(0));
   if (!request && request.error().code == Code::timeout) return std::next(client);

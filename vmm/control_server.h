@@ -9,7 +9,7 @@
 #include "core/fd.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes::vmm {
 
@@ -37,16 +37,16 @@ class ControlServer {
 
  private:
   void accept_one();
-  bool answer(Channel& client, const Message& request);
+  bool answer(MessageSocket& client, const Message& request);
   void answer_starters(const std::optional<Error>& error);
-  std::list<Channel>::iterator refuse(std::list<Channel>::iterator client, const Error& error);
+  std::list<MessageSocket>::iterator refuse(std::list<MessageSocket>::iterator client, const Error& error);
 
   EventLoop& loop_;
   int listening_;
   bool waiting_, answered_failure_ = false;
   Act act_;
-  std::list<Channel> clients_;
-  std::list<Channel*> starters_;
+  std::list<MessageSocket> clients_;
+  std::list<MessageSocket*> starters_;
 };
 
 }  // namespace hobbes::vmm

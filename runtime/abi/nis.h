@@ -26,7 +26,7 @@ extern "C" {
 
 #define HOBBES_NIS_MAGIC 0x31534e2d7362626fULL /* "obbs-NS1" */
 #define HOBBES_NIS_MAJOR 1                     /* readers refuse another one */
-#define HOBBES_NIS_MINOR 2 /* only adds fields at the ends of structs; readers accept any */
+#define HOBBES_NIS_MINOR 3 /* only adds fields at the ends of structs; readers accept any */
 
 enum {
   HOBBES_NAME_SIZE = 128,
@@ -47,8 +47,21 @@ enum hobbes_record_type {
   HOBBES_COMPOSITION = 8,
   HOBBES_KEY = 9, /* only in a composition's private shard */
   HOBBES_NODE = 10,
-  HOBBES_RECORD_TYPES = 11
+  HOBBES_NAME = 11, /* since minor 3 */
+  HOBBES_RECORD_TYPES = 12
 };
+
+enum hobbes_name_kind {
+  HOBBES_NAME_SERVICE = 1, /* somebody listens there */
+  HOBBES_NAME_VALUE = 2,
+  HOBBES_NAME_SEGMENT = 3
+};
+enum hobbes_name_scope {
+  HOBBES_SCOPE_NODE = 1,
+  HOBBES_SCOPE_COMPOSITION = 2,
+  HOBBES_SCOPE_ENCLAVE = 3
+};
+enum { HOBBES_NAME_VALUE_SIZE = 256, HOBBES_NAME_PERSISTENT = 1 };
 
 enum hobbes_enclave_state {
   HOBBES_CREATING = 1, /* resources are leased, the enclave process is not ready */
@@ -160,6 +173,22 @@ struct hobbes_node {
   uint32_t cores, packages, numa_nodes;
 };
 
+/* A record's scope, for a name: 64-bit FNV-1a of three words of 8 bytes, little-endian: `scope`,
+ * `scope_id`, and the owner's uid. So each user has names of his own in each scope. */
+struct hobbes_name {
+  uint32_t kind, scope; /* enum hobbes_name_kind, hobbes_name_scope */
+  uint64_t scope_id;    /* the composition or enclave; 0 for the node */
+  uint32_t mode;        /* the write bits: who may connect */
+  uint32_t flags;       /* HOBBES_NAME_PERSISTENT: stays when its process ends */
+  int32_t owner_pid;
+  uint32_t ring; /* of a service: bytes of each ring of its channels */
+  uint64_t owner_start_ticks;
+  uint64_t inbox;  /* of a service: inode of the socket by which hobbesd tells who connects */
+  uint64_t target; /* of a segment: its id */
+  uint32_t value_size, pad;
+  uint8_t value[HOBBES_NAME_VALUE_SIZE];
+};
+
 struct hobbes_record {
   uint64_t id;    /* generation << 32 | slot; never reused */
   uint16_t type;  /* enum hobbes_record_type */
@@ -183,6 +212,7 @@ struct hobbes_record {
     struct hobbes_composition composition;
     struct hobbes_key key;
     struct hobbes_node node;
+    struct hobbes_name name;
     uint8_t bytes[336];
   } body;
 };
@@ -237,6 +267,7 @@ HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_nis_header) == 144 + 0);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_nis_slot_head) == 64);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_enclave) <= 336);
 HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_key) <= 336);
+HOBBES_ASSERT_LAYOUT(sizeof(struct hobbes_name) <= 336);
 
 #ifdef __cplusplus
 }

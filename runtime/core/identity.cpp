@@ -1,6 +1,7 @@
 #include "core/identity.h"
 
 #include "core/file.h"
+#include "core/number.h"
 
 namespace hobbes {
 
@@ -27,6 +28,23 @@ std::string hex(std::uint64_t number, unsigned digits) {
   for (unsigned i = 0; i < digits; ++i) {
     out[digits - 1 - i] = "0123456789abcdef"[number & 15U];
     number >>= 4U;
+  }
+  return out;
+}
+
+std::string to_hex(std::string_view bytes) {
+  std::string out;
+  for (char byte : bytes) out += hex(static_cast<unsigned char>(byte), 2);
+  return out;
+}
+
+std::string from_hex(std::string_view digits) {
+  std::string out;
+  if (digits.size() % 2 != 0) return out;
+  for (std::size_t i = 0; i < digits.size(); i += 2) {
+    auto byte = whole_number(digits.substr(i, 2), 255, 16);
+    if (!byte) return {};
+    out += static_cast<char>(*byte);
   }
   return out;
 }

@@ -32,6 +32,9 @@ inline std::uint64_t enclave_scope(std::uint32_t uid, const std::string& root) {
 
 /// Fixed-width lower-case hexadecimal.
 std::string hex(std::uint64_t number, unsigned digits = 16);
+/// Bytes as two digits each, and back; "" for what is not that.
+std::string to_hex(std::string_view bytes);
+std::string from_hex(std::string_view digits);
 
 /// The control group, below that of an enclave which is only used by it, of a composition's
 /// processes.

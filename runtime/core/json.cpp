@@ -40,6 +40,45 @@ Result<Json> parse_json(std::string_view text, const std::string& what, Comments
   }
 }
 
+namespace {
+
+// Only counts how deep values nest: the reader of binary formats goes down by recursion.
+struct DepthCheck {
+  int depth = 0;
+  bool deeper() { return ++depth <= json_depth_limit; }
+  bool null() { return true; }
+  bool boolean(bool) { return true; }
+  bool number_integer(Json::number_integer_t) { return true; }
+  bool number_unsigned(Json::number_unsigned_t) { return true; }
+  bool number_float(Json::number_float_t, const Json::string_t&) { return true; }
+  bool string(Json::string_t&) { return true; }
+  bool binary(Json::binary_t&) { return true; }
+  bool start_object(std::size_t) { return deeper(); }
+  bool key(Json::string_t&) { return true; }
+  bool end_object() { return depth-- > 0; }
+  bool start_array(std::size_t) { return deeper(); }
+  bool end_array() { return depth-- > 0; }
+  bool parse_error(std::size_t, const std::string&, const Json::exception&) { return false; }
+};
+
+}  // namespace
+
+Result<Json> parse_cbor(const void* bytes, std::size_t size, const std::string& what) {
+  const auto* begin = static_cast<const std::uint8_t*>(bytes);
+  auto bad = [&](const std::string& why) {
+    return Error{Code::invalid, "read " + what, why, "send one value as CBOR (RFC 8949)"};
+  };
+  if (size > json_size_limit) return bad("it has " + std::to_string(size) + " bytes");
+  try {
+    DepthCheck check;
+    if (!Json::sax_parse(begin, begin + size, &check, Json::input_format_t::cbor))
+      return bad(check.depth > json_depth_limit ? "it nests too deep" : "it is not valid CBOR");
+    return Json::from_cbor(begin, begin + size);
+  } catch (const std::exception& e) {
+    return bad(e.what());
+  }
+}
+
 std::string to_text(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }

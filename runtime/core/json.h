@@ -21,6 +21,10 @@ enum class Comments { refused, ignored };  ///< "// ..." and "/* ... */"
 Result<Json> parse_json(std::string_view text, const std::string& what,
                         Comments comments = Comments::refused);
 
+/// Parses CBOR (RFC 8949), which may come from anybody. Errors: Code::invalid for syntax, size and
+/// depth.
+Result<Json> parse_cbor(const void* bytes, std::size_t size, const std::string& what);
+
 /// Serialises without ever throwing: bytes that are not UTF-8 become U+FFFD.
 std::string to_text(const Json& json, int indent = -1);
 

@@ -5,6 +5,7 @@
 
 #include "bundle/bundle.h"
 #include "core/identity.h"
+#include "nis/names.h"
 
 namespace hobbes {
 namespace {
@@ -39,6 +40,35 @@ Json segment(const hobbes_record& record) {
           {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
 }
 
+// A name's value, for people and for JSON: bytes that do not print are written as \xNN.
+std::string printable(const std::uint8_t* bytes, std::size_t size) {
+  std::string out;
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto byte = static_cast<char>(bytes[i]);
+    if (byte >= ' ' && byte <= '~' && byte != '\\')
+      out += byte;
+    else
+      out += "\\x" + hex(bytes[i], 2);
+  }
+  return out;
+}
+
+Json name(const hobbes_record& record) {
+  const hobbes_name& body = record.body.name;
+  Json out = {{"kind", name_of_name_kind(body.kind)},
+              {"scope", name_of_scope(body.scope)},
+              {"pid", body.owner_pid},
+              {"mode", body.mode},
+              {"persistent", (body.flags & HOBBES_NAME_PERSISTENT) != 0}};
+  if (body.scope_id != 0) out["scopeHandle"] = hex(body.scope_id);
+  if (body.kind == HOBBES_NAME_VALUE)
+    out["value"] =
+        printable(body.value, std::min<std::size_t>(body.value_size, HOBBES_NAME_VALUE_SIZE));
+  if (body.kind == HOBBES_NAME_SEGMENT) out["segment"] = hex(body.target);
+  if (body.kind == HOBBES_NAME_SERVICE) out["ring"] = body.ring;
+  return out;
+}
+
 }  // namespace
 
 CpuSet cpus_of(const std::uint64_t* words) {
@@ -56,7 +86,7 @@ void set_cpus(std::uint64_t* words, const CpuSet& cpus) {
 const char* name_of_type(std::uint16_t type) {
   static constexpr std::array<const char*, HOBBES_RECORD_TYPES> names = {
       "free",    "enclave",    "app",         "process", "core", "numa",
-      "segment", "attachment", "composition", "key",     "node"};
+      "segment", "attachment", "composition", "key",     "node", "name"};
   return type < names.size() ? names[type] : "?";
 }
 
@@ -140,6 +170,9 @@ Json describe(const hobbes_record& record) {
              {"reserved", cpus_of(body.reserved_cpus).text()}};
       break;
     }
+    case HOBBES_NAME:
+      out = name(record);
+      break;
     default:
       return out;
   }

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "core/file.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "ipc/descriptor.h"
 
 namespace hobbes {

@@ -222,6 +222,7 @@ void Manager::drop_composition(std::uint64_t id, int exit_status) {
   }
   for (const hobbes_record* process : nis_->all(HOBBES_PROCESS))
     if (process->body.process.composition == id) transition.erase(process->id);
+  names_.composition_ended(id, transition);
   transition.erase(id);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
   shards_.erase(id);

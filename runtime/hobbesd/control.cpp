@@ -26,7 +26,7 @@ void ControlServer::accept_all() {
   for (;;) {
     Fd fd(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) return;
-    auto connection = std::make_unique<Connection>(Connection{Channel(std::move(fd)), {}});
+    auto connection = std::make_unique<Connection>(Connection{MessageSocket(std::move(fd)), {}});
     auto peer = connection->channel.peer();
     if (!peer) continue;
     std::size_t same = 0;

@@ -5,6 +5,7 @@
 
 #include "hobbesd/loop.h"
 #include "hobbesd/manager.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 
@@ -15,7 +16,7 @@ class ControlServer {
 
  private:
   struct Connection {
-    Channel channel;
+    MessageSocket channel;
     Session session;
   };
   ControlServer(Loop& loop, Manager& manager, Fd listening)

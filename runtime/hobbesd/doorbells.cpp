@@ -10,6 +10,7 @@
 
 #include "core/file.h"
 #include "hobbesd/manager.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {

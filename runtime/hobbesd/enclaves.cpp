@@ -578,6 +578,7 @@ void Manager::forget(std::uint64_t id) {
   for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT))
     if (segment->enclave == id && (segment->body.segment.flags & 2U) != 0)
       drop_segment(segment->id, transition);
+  names_.enclave_released(id, transition);
   transition.erase(id);
   transition.erase_document(document_name(id));
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());

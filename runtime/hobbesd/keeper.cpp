@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "core/paths.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {
@@ -21,8 +21,8 @@ using std::chrono::milliseconds;
 
 std::string socket_path() { return run_directory() + "/keeper.sock"; }
 
-Result<Channel> reach_keeper() {
-  auto channel = Channel::connect(socket_path());
+Result<MessageSocket> reach_keeper() {
+  auto channel = MessageSocket::connect(socket_path());
   if (channel) return channel;
   std::string program = sibling_program("hobbesd");
   pid_t child = ::fork();
@@ -39,7 +39,7 @@ Result<Channel> reach_keeper() {
   }
   ::waitpid(child, nullptr, 0);
   for (int i = 0; i < 200; ++i) {
-    channel = Channel::connect(socket_path());
+    channel = MessageSocket::connect(socket_path());
     if (channel) return channel;
     std::this_thread::sleep_for(milliseconds(5));
   }
@@ -57,7 +57,7 @@ Result<Held> keep(const Fd& memory) {
 }
 
 void let_go(int number) {
-  auto channel = Channel::connect(socket_path());
+  auto channel = MessageSocket::connect(socket_path());
   if (channel) (void)channel->send({{"op", "release"}, {"number", number}});
 }
 
@@ -76,7 +76,7 @@ int run_keeper() {
     }
     Fd fd(::accept4(listening->get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!fd) continue;
-    Channel caller(std::move(fd));
+    MessageSocket caller(std::move(fd));
     auto peer = caller.peer();
     auto request = caller.receive(milliseconds(1000));
     // User 0 of an enclave is not hobbesd: every enclave has a mount namespace of its own.

@@ -95,15 +95,16 @@ void reload(const Options& options, Manager& manager, ApiServer& api) {
 }
 
 // From the API's threads: the manager lives in the loop.
-Result<Json> ask_in_loop(Loop& loop, Manager& manager, const Peer& peer, Json request) {
+Result<Message> ask_in_loop(Loop& loop, Manager& manager, const Peer& peer, Json request) {
   const std::string attempt = "ask hobbesd";
-  auto promise = std::make_shared<std::promise<Result<Json>>>();
+  auto promise = std::make_shared<std::promise<Result<Message>>>();
   auto answer = promise->get_future();
   loop.post([promise = std::move(promise), &manager, peer, request = std::move(request)] {
     Session session;
     session.peer = peer;
     auto reply = manager.handle(session, request);
-    promise->set_value(reply ? Result<Json>(std::move(reply->body)) : Result<Json>(reply.error()));
+    promise->set_value(reply ? Result<Message>({std::move(reply->body), std::move(reply->fds)})
+                             : Result<Message>(reply.error()));
     manager.leave(session);
   });
   try {

@@ -19,7 +19,8 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       nis_(std::move(nis)),
       inventory_(std::move(inventory)),
       policies_(std::move(policies)),
-      root_(std::move(root)) {}
+      root_(std::move(root)),
+      names_(*nis_, policies_, [this](pid_t pid) { watch_process(pid); }) {}
 
 Manager::~Manager() = default;
 
@@ -128,6 +129,7 @@ Result<void> Manager::adopt() {
     watch_enclave(record);
   }
   adopt_segments();
+  names_.adopt();
   std::vector<hobbes_record> compositions;
   for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
   for (const hobbes_record& record : compositions) drop_composition(record.id, -1);
@@ -233,6 +235,10 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
       {"segment.remove", &Manager::remove_segment},
       {"segment.listen", &Manager::listen_to_segment},
       {"segment.listeners", &Manager::listeners_of_segment},
+      {"name.publish", &Manager::publish_name},
+      {"name.withdraw", &Manager::withdraw_name},
+      {"channel.connect", &Manager::connect_channel},
+      {"self", &Manager::self},
       {"composition.begin", &Manager::begin_composition},
       {"composition.phase", &Manager::set_phases},
       {"composition.keys", &Manager::put_keys},

@@ -13,33 +13,15 @@
 #include "core/process.h"
 #include "hobbesd/exit_events.h"
 #include "hobbesd/loop.h"
+#include "hobbesd/name_table.h"
 #include "hobbesd/policy.h"
+#include "hobbesd/session.h"
 #include "hobbesd/verb.h"
-#include "ipc/channel.h"
 #include "nis/nis.h"
 #include "partition/placement.h"
 #include "topology/inventory.h"
 
 namespace hobbes {
-
-/// What a connected program has begun and not finished; undone when it goes away.
-struct Session {
-  Peer peer;
-  // Found anew at each request:
-  std::uint64_t inside = 0;  ///< the enclave whose control group the peer is in, 0: outside of any
-  bool privileged = false;   ///< root outside of enclaves, or in one that may manage the node
-  CpuSet allowed;            ///< the peer's affinity; empty: not known
-  std::set<std::uint64_t> reservations;  ///< enclaves still `creating`
-  std::set<std::uint64_t> compositions;
-};
-
-/// What programs inside an enclave may manage; the numbers are bits 8-9 of hobbes_enclave's flags.
-enum class Grant : std::uint32_t { none = 0, self = 1, node = 2 };
-
-struct Reply {
-  Json body;
-  std::vector<Fd> fds;
-};
 
 class Manager {
  public:
@@ -148,6 +130,20 @@ class Manager {
                                       const std::string& attempt) const;
   void adopt_doorbells();
 
+  // names (name_table.h)
+  Result<Reply> publish_name(Session& session, const Json& request) {
+    return names_.publish(session, request);
+  }
+  Result<Reply> withdraw_name(Session& session, const Json& request) {
+    return names_.withdraw(session, request);
+  }
+  Result<Reply> connect_channel(Session& session, const Json& request) {
+    return names_.connect(session, request);
+  }
+  Result<Reply> self(Session& session, const Json& request) {
+    return names_.self(session, request);
+  }
+
   // compositions (compositions.cpp)
   Result<Reply> begin_composition(Session& session, const Json& request);
   Result<Reply> set_phases(Session& session, const Json& request);
@@ -186,6 +182,7 @@ class Manager {
   Inventory inventory_;
   Policies policies_;
   std::string root_;
+  NameTable names_;
   std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
   std::map<std::uint64_t, pid_t> makers_;         // enclave id -> the process it is bound to

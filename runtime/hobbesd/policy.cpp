@@ -10,7 +10,8 @@ namespace {
 Quota read_quota(const Inspect& at) {
   Quota out;
   if (!at.object()) return out;
-  at.only({"cores", "memory", "enclaves", "segments", "attachments", "compositions", "operations"});
+  at.only({"cores", "memory", "enclaves", "segments", "attachments", "names", "compositions",
+           "operations"});
   if (auto n = at.at("cores").integer(0, INT64_MAX)) out.cores = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("memory").size()) out.memory = *n;
   if (auto n = at.at("enclaves").integer(0, INT64_MAX))
@@ -19,6 +20,7 @@ Quota read_quota(const Inspect& at) {
     out.segments = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("attachments").integer(0, INT64_MAX))
     out.attachments = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("names").integer(0, INT64_MAX)) out.names = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("compositions").integer(0, INT64_MAX))
     out.compositions = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("operations").integer(0, INT64_MAX))

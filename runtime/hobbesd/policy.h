@@ -17,6 +17,7 @@ struct Quota {
   std::uint64_t enclaves = 64;
   std::uint64_t segments = 1024;     ///< at once
   std::uint64_t attachments = 4096;  ///< to segments, at once
+  std::uint64_t names = 1024;        ///< published at once
   std::uint64_t compositions = 32;   ///< at once
   std::uint64_t operations = 32;     ///< running at once
 };

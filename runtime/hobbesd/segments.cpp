@@ -347,6 +347,7 @@ void Manager::process_ended(pid_t pid) {
     drop_segment(segment->id, transition);
   }
   for (const auto& [id, segment] : changed) transition.put(segment);
+  names_.process_ended(pid, transition);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
 }
 

@@ -2,153 +2,357 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cerrno>
-#include <cstring>
+#include <thread>
+
+#include "ipc/client.h"
 
 namespace hobbes {
 namespace {
 
-Result<sockaddr_un> address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return Error{Code::invalid, "use socket " + path, "the path is longer than 107 characters",
-                 "set HOBBES_RUN_DIR to a shorter one"};
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  return address;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr microseconds spin_before_sleep{10};
+constexpr milliseconds look_for_room{20};  // the peer may take room without a ring for a moment
+constexpr milliseconds look_at_peer{20};   // of one who spins; a dead peer is told within 100 ms
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
 }
+
+// What a wait may take. The clock is not read before the first wait.
+class Patience {
+ public:
+  explicit Patience(milliseconds limit) : limit_(limit) {}
+  [[nodiscard]] bool none() const { return limit_.count() == 0; }
+  void begin() {
+    if (begun_) return;
+    begun_ = true;
+    begin_ = Clock::now();
+  }
+  [[nodiscard]] bool over(Clock::time_point now) const {
+    return limit_.count() >= 0 && now - begin_ >= limit_;
+  }
+  // For poll(2).
+  [[nodiscard]] int left() const {
+    if (limit_.count() < 0) return -1;
+    auto left = std::chrono::ceil<milliseconds>(begin_ + limit_ - Clock::now());
+    return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, INT32_MAX));
+  }
+  [[nodiscard]] Clock::time_point begun() const { return begin_; }
+
+ private:
+  milliseconds limit_;
+  bool begun_ = false;
+  Clock::time_point begin_;
+};
+
+constexpr std::size_t bytes_of(std::size_t ring) { return HOBBES_CHANNEL_HEADER + 2 * ring; }
 
 }  // namespace
 
-Result<Channel> Channel::connect(const std::string& path) {
-  HOBBES_TRY(address, address_of(path));
-  Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!fd) return os_error("open a socket", errno);
-  // A peer that is stopped, not dead, lets its queue fill up: neither connecting nor sending may
-  // wait for it for ever.
-  timeval limit{5, 0};
-  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == ECONNREFUSED)
-      return Error{Code::unavailable, "reach hobbesd at " + path, "nobody listens there",
-                   "start hobbesd"};
-    return os_error("reach hobbesd at " + path, errno,
-                    "start hobbesd, or ask the administrator to");
-  }
-  return Channel(std::move(fd));
-}
+struct Channel::State {
+  void* memory = nullptr;
+  std::size_t bytes = 0;
+  Fd hears, rings;
+  ChannelPeer peer;
+  MessageWriter writer;
+  MessageReader reader;
+  std::atomic<Waiting> waiting{Waiting::spin_then_sleep};
+  std::atomic<std::uint64_t> rung{0}, slept{0};
+  std::atomic<bool> ended{false};  // the pipe has told so
 
-Result<void> Channel::send(const Json& body, const std::vector<int>& fds) {
-  std::string text = to_text(body);
-  if (text.size() > message_limit)
-    return Error{Code::invalid, "send a message",
-                 "it has " + std::to_string(text.size()) + " bytes",
-                 "at most " + std::to_string(message_limit) + " are allowed"};
-  iovec part{text.data(), text.size()};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * message_fd_limit)] = {};
-  if (!fds.empty()) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-    std::memcpy(CMSG_DATA(rights), fds.data(), sizeof(int) * fds.size());
-  }
-  ssize_t n = 0;
-  do {
-    n = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL);
-  } while (n < 0 && errno == EINTR);
-  if (n < 0) return os_error("send a message", errno);
-  return {};
-}
+  // One thread sleeps at the pipe, and tells the other one, if both sides of this end wait.
+  std::mutex door;
+  std::condition_variable opened;
+  bool attended = false;
+  std::uint64_t turn = 0;
 
-Result<Message> Channel::receive(std::chrono::milliseconds deadline) {
-  return receive(deadline, true);
-}
-Result<Message> Channel::receive_without_descriptors(std::chrono::milliseconds deadline) {
-  return receive(deadline, false);
-}
+  ~State() {
+    if (memory == nullptr) return;
+    writer.close();
+    ring();
+    ::munmap(memory, bytes);
+  }
 
-Result<Message> Channel::receive(std::chrono::milliseconds deadline, bool descriptors) {
-  auto end = std::chrono::steady_clock::now() + deadline;
-  for (;;) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-                    end - std::chrono::steady_clock::now())
-                    .count();
-    pollfd ready{fd_.get(), POLLIN, 0};
-    int n = ::poll(&ready, 1, left > 0 ? static_cast<int>(left) : 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return os_error("wait for an answer", errno);
-    if (n == 0)
-      return Error{Code::timeout, "wait for an answer",
-                   "none came within " + std::to_string(deadline.count()) + " ms",
-                   "see whether hobbesd is alive with `hobbes node`"};
-    break;
+  void ring() {
+    rung.fetch_add(1, std::memory_order_relaxed);
+    (void)!::write(rings.get(), "!", 1);  // a full pipe was rung
   }
-  std::string text(message_limit, '\0');
-  iovec part{text.data(), text.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * message_fd_limit)] = {};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (descriptors) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-  } else if (::recvmsg(fd_.get(), &header, MSG_PEEK) >= 0 && (header.msg_flags & MSG_CTRUNC) != 0) {
-    return Error{Code::denied, "receive a message", "it carries descriptors",
-                 "name them by their numbers"};
-  }
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
-  if (n < 0) return os_error("receive a message", errno);
-  Message message;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      message.fds.emplace_back(fd);
+
+  // Takes what was rung; notices the peer's end.
+  void drain() {
+    char said[512];
+    for (;;) {
+      ssize_t n = ::read(hears.get(), said, sizeof said);
+      if (n == 0) ended.store(true, std::memory_order_release);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < static_cast<ssize_t>(sizeof said)) return;
     }
   }
-  if (n == 0)
-    return Error{Code::unavailable, "receive a message", "the other side closed the connection",
-                 "see whether hobbesd is alive with `hobbes node`"};
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-    return Error{Code::invalid, "receive a message", "it is larger than allowed", ""};
-  text.resize(static_cast<std::size_t>(n));
-  HOBBES_TRY(body, parse_json(text, "a control message"));
-  if (!body.is_object())
-    return Error{Code::invalid, "receive a message", "it is no JSON object", ""};
-  message.body = std::move(body);
-  return message;
+  // Of one who does not wait: another thread that does keeps its rings.
+  void drain_unattended() {
+    std::lock_guard guard(door);
+    if (!attended) drain();
+  }
+  void look_at_the_peer() {
+    pollfd ready{hears.get(), 0, 0};
+    if (::poll(&ready, 1, 0) > 0 && (ready.revents & (POLLHUP | POLLERR)) != 0)
+      ended.store(true, std::memory_order_release);
+  }
+
+  bool sleep(const Patience& patience, milliseconds longest) {
+    const int left = longest.count() < 0 ? patience.left()
+                     : patience.left() < 0
+                         ? static_cast<int>(longest.count())
+                         : std::min(patience.left(), static_cast<int>(longest.count()));
+    std::unique_lock guard(door);
+    if (attended) {
+      const std::uint64_t mine = turn;
+      auto came = [&] { return turn != mine; };
+      if (left < 0)
+        opened.wait(guard, came);
+      else
+        (void)opened.wait_for(guard, milliseconds(left), came);
+      return true;
+    }
+    attended = true;
+    guard.unlock();
+    slept.fetch_add(1, std::memory_order_relaxed);
+    pollfd ready{hears.get(), POLLIN, 0};
+    int found = ::poll(&ready, 1, left);
+    const bool failed = found < 0 && errno != EINTR;
+    if (found > 0) drain();
+    guard.lock();
+    attended = false;
+    ++turn;
+    opened.notify_all();
+    return !failed;
+  }
+
+  // Until `done` answers something else than `again`. `announce` makes the peer ring; no sleep
+  // lasts longer than `longest`.
+  template <class Done, class Announce>
+  Status wait(milliseconds limit, milliseconds longest, Done done, Announce announce) {
+    Patience patience(limit);
+    Clock::time_point looked;
+    for (unsigned round = 0;; ++round) {
+      const Waiting way = waiting.load(std::memory_order_relaxed);
+      if (patience.none() || way == Waiting::sleep) break;
+      patience.begin();
+      if (round == 0) looked = patience.begun();
+      for (unsigned look = 0; look < 64; ++look) {
+        if (Status status = done(); status != Status::again) return status;
+        if (round > 0 || look > 32) relax();
+      }
+      const auto now = Clock::now();
+      if (patience.over(now)) break;
+      if (way == Waiting::spin_then_sleep && now - patience.begun() > spin_before_sleep) break;
+      if (now - looked > look_at_peer) {
+        looked = now;
+        look_at_the_peer();
+      }
+    }
+    for (;;) {
+      announce();
+      if (patience.none()) drain_unattended();
+      if (Status status = done(); status != Status::again) return status;
+      if (patience.none()) return Status::again;
+      patience.begin();
+      if (patience.over(Clock::now())) return Status::again;
+      if (!sleep(patience, longest)) return Status::failed;
+    }
+  }
+};
+
+Channel::Channel(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Channel::~Channel() = default;
+Channel::Channel(Channel&&) noexcept = default;
+Channel& Channel::operator=(Channel&&) noexcept = default;
+
+Result<Channel> Channel::of(Message introduction, bool accepted) {
+  const Json& body = introduction.body;
+  if (introduction.fds.size() != 3)
+    return Error{Code::corrupt, "open a channel", "its memory did not come with it",
+                 "this process may have too many descriptors open"};
+  ChannelPeer peer{text_at(body, "enclave"), static_cast<pid_t>(number_at(body, "pid")),
+                   static_cast<uid_t>(number_at(body, "uid", -1)),
+                   static_cast<gid_t>(number_at(body, "gid", -1))};
+  return over(introduction.fds[0], std::move(introduction.fds[1]), std::move(introduction.fds[2]),
+              accepted, std::move(peer));
 }
 
-Result<Fd> listen_at(const std::string& path, mode_t mode, int type) {
-  HOBBES_TRY(address, address_of(path));
-  const auto* where = reinterpret_cast<const sockaddr*>(&address);
-  Fd probe(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (probe && ::connect(probe.get(), where, sizeof address) == 0)
-    return Error{Code::busy, "listen at " + path, "another process listens there",
-                 "stop it, or set HOBBES_RUN_DIR to another folder"};
-  ::unlink(path.c_str());
-  Fd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return os_error("open a socket", errno);
-  if (::bind(fd.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), mode) != 0 ||
-      ::listen(fd.get(), 512) != 0)
-    return os_error("listen at " + path, errno);
-  return fd;
+Result<Channel> Channel::connect(const std::string& name, const ConnectOptions& options,
+                                 milliseconds patience) {
+  Json request = {{"name", name}, {"owner", options.owner}};
+  if (!options.scope.empty()) request["scope"] = options.scope;
+  const auto begin = Clock::now();
+  for (milliseconds pause{1};; pause = std::min(pause * 2, milliseconds(50))) {
+    auto answer = [&]() -> Result<Message> {
+      HOBBES_TRY(client, Client::connect(false));
+      return client.call("channel.connect", request);
+    }();
+    if (answer) return of(std::move(*answer), false);
+    const bool later = answer.error().code == Code::not_found ||
+                       answer.error().code == Code::busy ||
+                       answer.error().code == Code::unavailable;
+    if (!later || (patience.count() >= 0 && Clock::now() - begin >= patience))
+      return std::move(answer).error();
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Result<Fd> Channel::make_memory(std::size_t size) {
+  const std::string attempt = "make a channel's memory";
+  if (size < HOBBES_CHANNEL_LEAST || size > HOBBES_CHANNEL_MOST || !std::has_single_bit(size))
+    return Error{Code::invalid, attempt, std::to_string(size) + " bytes is no size of a ring",
+                 "choose a power of two from 4 KiB to 64 MiB"};
+  Fd memory(::memfd_create("hobbes:channel", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes_of(size))) != 0)
+    return os_error(attempt, errno);
+  hobbes_channel_header header{};
+  header.magic = HOBBES_CHANNEL_MAGIC;
+  header.version = HOBBES_CHANNEL_VERSION;
+  header.size = static_cast<std::uint32_t>(size);
+  if (::pwrite(memory.get(), &header, sizeof header, 0) != sizeof header ||
+      ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_error(attempt, errno);
+  return memory;
+}
+
+Result<Channel> Channel::over(const Fd& memory, Fd hears, Fd rings, bool accepted,
+                              ChannelPeer peer) {
+  const std::string attempt = "open a channel";
+  const Error corrupt{Code::corrupt, attempt, "its memory is not that of a channel", ""};
+  struct stat info {};
+  if (::fstat(memory.get(), &info) != 0) return os_error(attempt, errno);
+  const auto bytes = static_cast<std::size_t>(info.st_size);
+  constexpr int sealed = F_SEAL_SHRINK | F_SEAL_GROW;
+  if (bytes < bytes_of(HOBBES_CHANNEL_LEAST) ||
+      (::fcntl(memory.get(), F_GET_SEALS) & sealed) != sealed)
+    return corrupt;
+  auto state = std::make_unique<State>();
+  void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (base == MAP_FAILED) return os_error(attempt, errno);
+  state->bytes = bytes;
+  auto* header = static_cast<hobbes_channel_header*>(base);
+  const std::size_t size = (bytes - HOBBES_CHANNEL_HEADER) / 2;  // not what the peer could write
+  if (header->magic != HOBBES_CHANNEL_MAGIC || header->version != HOBBES_CHANNEL_VERSION ||
+      !std::has_single_bit(size) || bytes_of(size) != bytes) {
+    ::munmap(base, bytes);
+    return corrupt;
+  }
+  auto* data = static_cast<std::uint8_t*>(base) + HOBBES_CHANNEL_HEADER;
+  const unsigned own = accepted ? 1 : 0;
+  state->writer = MessageWriter({&header->ring[own], data + own * size, size});
+  state->reader = MessageReader({&header->ring[1 - own], data + (1 - own) * size, size});
+  state->memory = base;
+  state->hears = std::move(hears);
+  state->rings = std::move(rings);
+  state->peer = std::move(peer);
+  return Channel(std::move(state));
+}
+
+Channel::Status Channel::send(const void* bytes, std::size_t size, milliseconds patience,
+                              const void* more, std::size_t more_size) {
+  State& state = *state_;
+  if (size > state.writer.largest() || more_size > state.writer.largest() - size)
+    return Status::too_large;
+  auto attempt = [&] {
+    if (state.ended.load(std::memory_order_relaxed) || state.reader.closed()) return Status::closed;
+    switch (state.writer.put(bytes, size, more, more_size)) {
+      case MessageRing::Status::good:
+        return Status::good;
+      case MessageRing::Status::corrupt:
+        return Status::corrupt;
+      default:
+        return Status::again;
+    }
+  };
+  Status status = attempt();
+  if (status == Status::again)
+    status = state.wait(patience, look_for_room, attempt, [&] { state.writer.announce_sleep(); });
+  if (status == Status::good && state.writer.reader_sleeps()) state.ring();
+  return status;
+}
+
+Channel::Status Channel::receive(void* to, std::size_t room, std::size_t* size,
+                                 milliseconds patience) {
+  State& state = *state_;
+  auto attempt = [&] {
+    // What ends a channel is looked at first, so that no message before it is missed.
+    const bool over = state.ended.load(std::memory_order_acquire) || state.reader.closed();
+    switch (state.reader.peek(size)) {
+      case MessageRing::Status::good:
+        if (*size > room) return Status::too_large;
+        state.reader.take(to, *size);
+        return Status::good;
+      case MessageRing::Status::corrupt:
+        return Status::corrupt;
+      default:
+        return over ? Status::closed : Status::again;
+    }
+  };
+  Status status = attempt();
+  if (status == Status::again) {
+    if (state.reader.writer_surely_sleeps()) state.ring();
+    status = state.wait(patience, forever, attempt, [&] { state.reader.announce_sleep(); });
+    if (status == Status::good) state.reader.awake();
+  }
+  if (status == Status::good && state.reader.writer_sleeps()) state.ring();
+  return status;
+}
+
+bool Channel::ready() const {
+  std::size_t size = 0;
+  return state_->reader.peek(&size) != MessageRing::Status::empty || state_->reader.closed() ||
+         state_->ended.load(std::memory_order_acquire);
+}
+
+bool Channel::arm() {
+  State& state = *state_;
+  if (state.reader.writer_surely_sleeps()) state.ring();
+  state.reader.announce_sleep();
+  state.drain_unattended();
+  return ready();
+}
+
+int Channel::descriptor() const { return state_->hears.get(); }
+std::size_t Channel::largest() const { return state_->writer.largest(); }
+const ChannelPeer& Channel::peer() const { return state_->peer; }
+void Channel::set_waiting(Waiting waiting) { state_->waiting.store(waiting); }
+std::uint64_t Channel::rings() const { return state_->rung.load(); }
+std::uint64_t Channel::sleeps() const { return state_->slept.load(); }
+
+Error Channel::error_of(Status status, const std::string& attempt) {
+  switch (status) {
+    case Status::again:
+      return {Code::timeout, attempt, "the time is over", "the peer may be slow or stopped"};
+    case Status::closed:
+      return {Code::unavailable, attempt, "the peer has closed the channel or has ended",
+              "connect again"};
+    case Status::corrupt:
+      return {Code::corrupt, attempt, "the peer has written what no channel holds",
+              "close it; do not trust that peer"};
+    case Status::too_large:
+      return {Code::invalid, attempt, "the message is larger than there is room for",
+              "send a reference into a segment, or choose larger rings"};
+    default:
+      return os_error(attempt, errno);
+  }
 }
 
 }  // namespace hobbes

@@ -20,9 +20,9 @@ namespace {
 // A hobbesd that was killed seems to listen until the last of its threads is gone: nobody answers
 // there any more, and nobody else can begin before. A zombie is one whose first thread has gone
 // already.
-Result<Channel> reach() {
+Result<MessageSocket> reach() {
   for (int tenth = 0;; ++tenth) {
-    auto channel = Channel::connect(control_socket_path());
+    auto channel = MessageSocket::connect(control_socket_path());
     if (!channel || tenth == 50) return channel;
     auto owner = Peer::pid_of(channel->fd());  // confined programs may not ask for more
     if (!owner || *owner <= 0 || process_state(*owner) != 'Z') return channel;

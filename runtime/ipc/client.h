@@ -1,6 +1,6 @@
 // A program's connection to hobbesd.
 #pragma once
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 
@@ -15,8 +15,8 @@ class Client {
                        std::chrono::milliseconds deadline = std::chrono::milliseconds(30000));
 
  private:
-  explicit Client(Channel channel) : channel_(std::move(channel)) {}
-  Channel channel_;
+  explicit Client(MessageSocket channel) : channel_(std::move(channel)) {}
+  MessageSocket channel_;
 };
 
 /// Sends an "enclave.event" if hobbesd runs. Its books are not what an enclave lives by: nobody

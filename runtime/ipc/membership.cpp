@@ -6,7 +6,7 @@
 
 #include "core/identity.h"
 #include "core/paths.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 
 Result<Json> ask(const std::string& composition, const Json& request) {
-  HOBBES_TRY(channel, Channel::connect(hosting_socket_path(::geteuid(), composition)));
+  HOBBES_TRY(channel, MessageSocket::connect(hosting_socket_path(::geteuid(), composition)));
   HOBBES_CHECK(channel.send(request));
   HOBBES_TRY(answer, channel.receive(milliseconds(10'000)));
   if (answer.body.contains("error")) return error_from(answer.body["error"]);

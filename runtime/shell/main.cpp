@@ -17,25 +17,33 @@
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/log.h"
+#include "core/number.h"
 #include "core/paths.h"
 #include "core/size.h"
 #include "core/standard_streams.h"
 #include "enclave/driver.h"
 #include "enclave/record.h"
 #include "ipc/client.h"
+#include "ipc/service.h"
+#include "nis/names.h"
 #include "shell/doctor.h"
 #include "shell/views.h"
 
 namespace hobbes {
 namespace {
 
-const std::vector<std::string> words = {"apps",   "compositions", "console", "doctor", "enclaves",
-                                        "events", "exit",         "help",    "logs",   "node",
-                                        "ping",   "segments",     "topology"};
+const std::vector<std::string> words = {
+    "apps",   "call",    "compositions", "console",  "doctor",   "enclaves",
+    "events", "exit",    "help",         "logs",     "names",    "node",
+    "ping",   "publish", "segments",     "services", "topology", "withdraw"};
 
 struct Request {
   std::string command, id, label;
   bool follow = false, json = false;
+  std::string procedure, value, scope;  // of names and services
+  std::int64_t owner = -1;
+  double seconds = 30;
+  std::string mode = "600";
 };
 
 Result<int> events(const Request& request, const Style& style) {
@@ -111,6 +119,54 @@ Result<int> ping(const Request& request) {
   return 0;
 }
 
+Result<int> call(const Request& request) {
+  Json arguments;
+  if (!request.value.empty()) {
+    HOBBES_TRY(parsed, parse_json(request.value, "the arguments"));
+    arguments = std::move(parsed);
+  }
+  const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(request.seconds * 1000));
+  HOBBES_TRY(client, ServiceClient::connect(request.id, {request.scope, request.owner}));
+  auto print = [&](const Json& json) {
+    std::cout << to_text(json, request.json ? -1 : 2) << "\n" << std::flush;
+  };
+  HOBBES_TRY(answer, client.stream(request.procedure, arguments, print, timeout));
+  if (!answer.is_null()) print(answer);
+  return 0;
+}
+
+Result<int> publish(const Request& request) {
+  auto mode = whole_number(request.mode, 0777, 8);
+  if (!mode)
+    return Error{Code::invalid, "publish the name '" + request.id + "'",
+                 "the mode '" + request.mode + "' is no octal number", "write it as for chmod"};
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_TRY(published,
+             client.call("name.publish", {{"name", request.id},
+                                          {"kind", "value"},
+                                          {"value", to_hex(request.value)},
+                                          {"scope", request.scope.empty() ? "node" : request.scope},
+                                          {"mode", *mode},
+                                          {"persistent", true},
+                                          {"replace", true}}));
+  (void)published;
+  return 0;
+}
+
+Result<int> withdraw(const Request& request) {
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(self, client.call("self", Json::object()));
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  const Standing standing{::geteuid(), static_cast<std::uint64_t>(number_at(self.body, "enclave")),
+                          static_cast<uid_t>(number_at(self.body, "enclaveUser")),
+                          static_cast<std::uint64_t>(number_at(self.body, "composition"))};
+  HOBBES_TRY(record,
+             find_name(*nis, {request.id, scope_named(request.scope), request.owner}, standing));
+  HOBBES_TRY(gone, client.call("name.withdraw", {{"handle", record.id}}));
+  (void)gone;
+  return 0;
+}
+
 // Labels are not in the mirror: hobbesd is asked, who tells them to an enclave's user and to root.
 Result<std::set<std::uint64_t>> with_label(NisReader& nis, const std::string& label) {
   std::size_t equals = label.find('=');
@@ -139,6 +195,9 @@ Result<int> act(const Request& request) {
   if (request.command == "events") return events(request, style);
   if (request.command == "console") return console(request);
   if (request.command == "ping") return ping(request);
+  if (request.command == "call") return call(request);
+  if (request.command == "publish") return publish(request);
+  if (request.command == "withdraw") return withdraw(request);
   if (request.command == "doctor") {
     auto findings = examine_node();
     std::cout << findings_view(findings, style) << std::flush;
@@ -159,6 +218,11 @@ Result<int> act(const Request& request) {
     std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
   }
   if (request.command == "segments") std::cout << table_view(*nis, HOBBES_SEGMENT, style);
+  if (request.command == "names") std::cout << table_view(*nis, HOBBES_NAME, style);
+  if (request.command == "services")
+    std::cout << table_view(*nis, HOBBES_NAME, style, [](const hobbes_record& record) {
+      return record.body.name.kind == HOBBES_NAME_SERVICE;
+    });
   if (request.command == "apps") std::cout << table_view(*nis, HOBBES_APP, style);
   if (request.command == "compositions") std::cout << table_view(*nis, HOBBES_COMPOSITION, style);
   std::cout << std::flush;
@@ -194,6 +258,30 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("compositions", "the running compositions");
   add("events", "the last changes, or all that come")
       ->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  add("names", "what programs have published under a name");
+  add("services", "the services that can be called");
+  auto with_place = [&](CLI::App* verb) {
+    verb->add_option("--scope", request.scope, "where the name is: node, composition or enclave")
+        ->check(CLI::IsMember({"node", "composition", "enclave"}));
+    return verb;
+  };
+  auto* call_verb = with_place(add("call", "call a procedure of a service"));
+  call_verb->add_option("name", request.id, "the service's name")->required();
+  call_verb
+      ->add_option("procedure", request.procedure, "one of its procedures; `describe` lists them")
+      ->required();
+  call_verb->add_option("arguments", request.value, "its arguments, as JSON");
+  call_verb->add_option("--owner", request.owner, "only a service of this user id");
+  call_verb->add_option("--timeout", request.seconds, "seconds to wait for the answer")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+  auto* publish_verb = with_place(add("publish", "give a value a name, until it is withdrawn"));
+  publish_verb->add_option("name", request.id, "the name")->required();
+  publish_verb->add_option("value", request.value, "up to 256 bytes")->required();
+  publish_verb->add_option("--mode", request.mode, "permission bits, octal")->capture_default_str();
+  auto* withdraw_verb = with_place(add("withdraw", "take a name away"));
+  withdraw_verb->add_option("name", request.id, "the name")->required();
+  withdraw_verb->add_option("--owner", request.owner, "the name of this user id");
   add("ping", "ask an enclave for a sign of life")
       ->add_option("id", request.id, "the enclave's id")
       ->required();

@@ -36,7 +36,12 @@ const std::vector<Column>& columns_of(std::uint16_t type) {
   static const std::vector<Column> compositions = {{"NAME", "name"},         {"STATE", "state"},
                                                    {"RANKS", "ranks"},       {"APPS", "apps"},
                                                    {"LAUNCHER", "launcher"}, {"USER", "uid"}};
+  static const std::vector<Column> names = {
+      {"NAME", "name"}, {"KIND", "kind"}, {"SCOPE", "scope"}, {"ENCLAVE", "enclave"},
+      {"PID", "pid"},   {"USER", "uid"},  {"VALUE", "value"}};
   switch (type) {
+    case HOBBES_NAME:
+      return names;
     case HOBBES_ENCLAVE:
       return enclaves;
     case HOBBES_SEGMENT:
@@ -155,6 +160,7 @@ std::string node_view(NisReader& nis, const Style& style) {
   out += "enclaves      " + count("enclave") + "\n";
   out += "segments      " + count("segment") + "\n";
   out += "compositions  " + count("composition") + "\n";
+  out += "names         " + count("name") + "\n";
   return out;
 }
 

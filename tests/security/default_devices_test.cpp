@@ -6,7 +6,7 @@
 
 #include "attack.h"
 #include "core/fd.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes::test {
 namespace {

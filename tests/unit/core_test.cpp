@@ -13,7 +13,7 @@
 #include "core/identity.h"
 #include "core/process.h"
 #include "core/size.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "ipc/descriptor.h"
 
 namespace hobbes {

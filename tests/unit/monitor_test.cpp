@@ -42,8 +42,8 @@ class ControlServerTest : public ::testing::Test {
     EXPECT_TRUE(server_->begin());
     return *server_;
   }
-  Channel ask(const Json& request) {
-    auto client = Channel::connect(path);
+  MessageSocket ask(const Json& request) {
+    auto client = MessageSocket::connect(path);
     EXPECT_TRUE(client && client->send(request));
     rounds();
     return std::move(*client);
@@ -51,7 +51,7 @@ class ControlServerTest : public ::testing::Test {
   void rounds() {
     for (int i = 0; i < 4; ++i) loop.run_once(10);
   }
-  static Json answer(Channel& client) {
+  static Json answer(MessageSocket& client) {
     auto message = client.receive(milliseconds(500));
     return message ? message->body : Json();
   }
@@ -66,38 +66,38 @@ class ControlServerTest : public ::testing::Test {
 
 TEST_F(ControlServerTest, AnswersRequestsAndRefusesUnknownOnes) {
   serve(false);
-  Channel good = ask({{"op", "echo"}, {"word", "here"}});
+  MessageSocket good = ask({{"op", "echo"}, {"word", "here"}});
   EXPECT_EQ(answer(good), (Json{{"ok", true}, {"word", "here"}}));
-  Channel wrong = ask({{"op", "nosuch"}});
+  MessageSocket wrong = ask({{"op", "nosuch"}});
   EXPECT_EQ(answer(wrong)["ok"], false);
 }
 
 TEST_F(ControlServerTest, TellsWhoWaitsForTheStartWhenItHasComeAndNobodyBefore) {
   ControlServer& server = serve(true);
-  Channel waiting = ask({{"op", "started"}}), other = ask({{"op", "echo"}, {"word", "now"}});
+  MessageSocket waiting = ask({{"op", "started"}}), other = ask({{"op", "echo"}, {"word", "now"}});
   EXPECT_EQ(answer(other)["word"], "now") << "others are answered meanwhile";
   EXPECT_TRUE(answer(waiting).is_null());
   server.started();
   EXPECT_EQ(answer(waiting)["ok"], true);
-  Channel late = ask({{"op", "started"}});
+  MessageSocket late = ask({{"op", "started"}});
   EXPECT_EQ(answer(late)["ok"], true);
 }
 
 TEST_F(ControlServerTest, TellsTheFailureToWhoWaitsAndToWhoComesToAsk) {
   ControlServer& server = serve(true);
-  Channel waiting = ask({{"op", "started"}});
+  MessageSocket waiting = ask({{"op", "started"}});
   server.failed({Code::os, "start", "it burns", ""});
   EXPECT_EQ(answer(waiting)["error"]["cause"], "it burns");
-  auto client = Channel::connect(path);
+  auto client = MessageSocket::connect(path);
   ASSERT_TRUE(client && client->send({{"op", "started"}}));
 }
 
 TEST_F(ControlServerTest, AClientThatHangsUpWhileItWaitsIsForgotten) {
   ControlServer& server = serve(true);
-  { Channel gone = ask({{"op", "started"}}); }
+  { MessageSocket gone = ask({{"op", "started"}}); }
   rounds();
   server.started();
-  Channel next = ask({{"op", "echo"}, {"word", "alive"}});
+  MessageSocket next = ask({{"op", "echo"}, {"word", "alive"}});
   EXPECT_EQ(answer(next)["word"], "alive");
 }
 

@@ -26,7 +26,7 @@
 #include "core/file.h"
 #include "core/paths.h"
 #include "core/window.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "nis/reader.h"
 #include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
@@ -259,7 +259,7 @@ Result<Message> answer_program(const Json& request, pid_t program, int attached)
     (void)::poll(&ready, 1, -1);
     Fd connection(::accept4(ready.fd, nullptr, nullptr, SOCK_CLOEXEC));
     if (!connection || ::fork() != 0) continue;
-    Channel program(std::move(connection));
+    MessageSocket program(std::move(connection));
     auto peer = program.peer();
     while (auto request = program.receive(std::chrono::hours(24 * 365))) {
       // What is handed out reaches all of the guest's memory.

@@ -11,7 +11,7 @@
 #include "core/file.h"
 #include "core/paths.h"
 #include "core/process.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 
@@ -60,7 +60,7 @@ Result<Bundle> service_bundle(const Bundle& bundle, const ServiceProgram& progra
 Result<Json> ask_service(const std::string& socket, const std::string& attempt, const Json& request,
                          std::chrono::milliseconds deadline, const std::vector<int>& fds,
                          std::vector<Fd>* out) {
-  auto channel = Channel::connect(socket);
+  auto channel = MessageSocket::connect(socket);
   if (!channel) return std::move(channel.error()).within(attempt);
   HOBBES_CHECK(channel->send(request, fds));
   auto reply = channel->receive(deadline);

@@ -22,7 +22,7 @@
 #include "core/paths.h"
 #include "enclave/drivers/kitten/cokernel.h"
 #include "enclave/drivers/service.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "ipc/client.h"
 
 namespace hobbes {
@@ -71,7 +71,7 @@ class Control {
           {timer.get(), POLLIN, 0},
           {kitten_socket, POLLIN, 0},
           {kernel_.plan().programs ? kitten_first_program : -1, POLLIN, 0}};
-      for (const Channel& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
+      for (const MessageSocket& client : clients_) watched.push_back({client.fd(), POLLIN, 0});
       (void)::poll(watched.data(), watched.size(), -1);
       kernel_.drain();
       end_if_dead();
@@ -125,7 +125,7 @@ class Control {
     for (int i = 0; i < 100; ++i) {  // whoever asked for the start connects about now
       int connection = ::accept4(kitten_socket, nullptr, nullptr, SOCK_CLOEXEC);
       if (connection >= 0) {
-        Channel starter((Fd(connection)));
+        MessageSocket starter((Fd(connection)));
         (void)starter.receive(milliseconds(500));
         (void)starter.send({{"ok", false}, {"error", to_json(error)}});
         return;
@@ -226,7 +226,7 @@ class Control {
   }
 
   Cokernel kernel_;
-  std::list<Channel> clients_;
+  std::list<MessageSocket> clients_;
   std::string mirror_problem_;
   int ticks_ = 0;
 };

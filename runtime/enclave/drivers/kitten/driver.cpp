@@ -18,7 +18,7 @@
 #include "enclave/drivers/kitten/loader.h"
 #include "enclave/drivers/kitten/plan.h"
 #include "enclave/drivers/service.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "partition/memory_pool.h"
 
 namespace hobbes {

@@ -29,7 +29,7 @@
 #include "enclave/drivers/linux/security_label.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 #include "partition/cgroup.h"
 #include "partition/device_filter.h"
 
@@ -78,7 +78,7 @@ std::string cgroup_path_of(const Bundle& bundle, const EnclaveRecord& record) {
 }
 
 // Receives the child's next word. Errors: what the child reported, or that it died.
-Result<void> expect(Channel& child, const std::string& stage) {
+Result<void> expect(MessageSocket& child, const std::string& stage) {
   auto message = child.receive(step_deadline);
   if (!message)
     return Error{Code::os, "prepare the enclave process", "it ended before it was " + stage,
@@ -90,7 +90,7 @@ Result<void> expect(Channel& child, const std::string& stage) {
   return {};
 }
 
-Result<void> go_on(Channel& channel, pid_t child) {
+Result<void> go_on(MessageSocket& channel, pid_t child) {
   if (channel.send({{"go", true}, {"pid", child}})) return {};
   return Error{Code::os, "prepare the enclave process", "it ended before it was told to go on",
                "see the kernel log for an out-of-memory kill"};
@@ -439,7 +439,7 @@ Result<void> LinuxDriver::create(const CreateRequest& request, EnclaveRecord& re
   plan.sync.reset();
   plan.start.reset();
   plan.agent.socket.reset();
-  Channel init(std::move(pair->first));
+  MessageSocket init(std::move(pair->first));
 
   std::optional<MovedDevices> devices;
   auto drive = [&]() -> Result<void> {
@@ -479,7 +479,7 @@ Result<void> LinuxDriver::start(const EnclaveRecord& record) const {
     return Error{Code::busy, "start enclave '" + record.id + "'",
                  "its status is " + std::string(name_of(record.status())) + ", not created",
                  "create a new one with `hobbes-run create`"};
-  auto starter = Channel::connect(record.start_socket());
+  auto starter = MessageSocket::connect(record.start_socket());
   if (!starter) {
     ::unlink(
         record.start_socket().c_str());  // it runs: an earlier start died before it could say so
@@ -599,7 +599,7 @@ Result<pid_t> LinuxDriver::exec(const EnclaveRecord& record, const ExecRequest& 
   if (child < 0) return os_error("execute a program in enclave '" + record.id + "'", errno);
   plan.sync.reset();
   plan.agent.socket.reset();
-  Channel started(std::move(pair.first));
+  MessageSocket started(std::move(pair.first));
   // In a paused enclave it is frozen from the moment it enters until somebody resumes the enclave.
   milliseconds patience = now == Status::paused ? std::chrono::hours(24) : step_deadline;
   auto drive = [&]() -> Result<void> {

@@ -27,7 +27,7 @@
 #include "enclave/drivers/linux/security_label.h"
 #include "enclave/drivers/linux/user_database.h"
 #include "enclave/hooks.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {
@@ -35,13 +35,13 @@ namespace {
 constexpr std::chrono::hours for_ever(24 * 365);
 
 // Says one thing to the parent and waits for its "go on".
-Result<Json> tell(Channel& parent, const char* stage) {
+Result<Json> tell(MessageSocket& parent, const char* stage) {
   HOBBES_CHECK(parent.send({{"stage", stage}}));
   HOBBES_TRY(answer, parent.receive(for_ever));
   return std::move(answer.body);
 }
 
-[[noreturn]] void fail(Channel& listener, const Error& error) {
+[[noreturn]] void fail(MessageSocket& listener, const Error& error) {
   (void)listener.send({{"error", to_json(error)}});
   ::_exit(error.code == Code::not_found ? 127 : error.code == Code::denied ? 126 : 1);
 }
@@ -265,7 +265,7 @@ Result<void> become_first(const InitPlan& plan) {
 }
 
 // Up to "ready": everything that can fail before the program is asked to run.
-Result<std::string> prepare(const ProcFs& proc, InitPlan& plan, Channel& parent) {
+Result<std::string> prepare(const ProcFs& proc, InitPlan& plan, MessageSocket& parent) {
   const Bundle& bundle = plan.request->bundle;
   const oci::Process& process = *bundle.oci.process;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -328,7 +328,7 @@ void run_init(InitPlan& plan) {
   for (auto& [number, mount] : plan.rootfs.cloned) own.push_back(&mount.descriptor());
   if (plan.rootfs.devices) own.push_back(&plan.rootfs.devices->descriptor());
   auto passed = arrange_descriptors(own, plan.request->passed_fds, plan.request->preserve_fds);
-  Channel parent(std::move(plan.sync));
+  MessageSocket parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
   auto proc = ProcFs::open();  // the node's own, which no mount of the bundle stands for
   if (!proc) fail(parent, proc.error());
@@ -341,7 +341,7 @@ void run_init(InitPlan& plan) {
     connection = ::accept4(plan.start.get(), nullptr, nullptr, SOCK_CLOEXEC);
   } while (connection < 0 && errno == EINTR);
   if (connection < 0) ::_exit(1);
-  Channel starter((Fd(connection)));
+  MessageSocket starter((Fd(connection)));
   plan.state["status"] = "created";
   if (auto finished = finish(*proc, process, plan.seccomp, std::move(plan.agent), plan.state);
       !finished)
@@ -361,7 +361,7 @@ void run_exec(ExecPlan& plan) {
     if (request.stdio[stream] != stream) (void)::dup2(request.stdio[stream], stream);
   auto passed = arrange_descriptors({&plan.target, &plan.console, &plan.sync, &plan.agent.socket},
                                     request.passed_fds, request.preserve_fds);
-  Channel parent(std::move(plan.sync));
+  MessageSocket parent(std::move(plan.sync));
   if (!passed) fail(parent, passed.error());
   auto proc = ProcFs::open();
   if (!proc) fail(parent, proc.error());

@@ -29,7 +29,7 @@
 #include "enclave/drivers/palacios/shares.h"
 #include "enclave/drivers/palacios/trial_guest.h"
 #include "enclave/drivers/service.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {

@@ -13,7 +13,7 @@
 #include "bundle/mount_options.h"
 #include "core/beneath.h"
 #include "core/file.h"
-#include "ipc/channel.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {
@@ -87,12 +87,12 @@ Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& s
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return os_error(attempt, errno);
-  Channel answers{Fd(ends[0])};
+  MessageSocket answers{Fd(ends[0])};
   Fd theirs(ends[1]);
   pid_t child = ::fork();
   if (child < 0) return os_error(attempt, errno);
   if (child == 0) {
-    Channel parent(std::move(theirs));
+    MessageSocket parent(std::move(theirs));
     auto folder = gather(files, scratch);
     auto said = folder ? parent.send(Json::object(), {folder->get()})
                        : parent.send({{"error", to_json(folder.error())}});
