@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -94,7 +95,14 @@ Result<Message> MessageSocket::receive(std::chrono::milliseconds deadline, bool 
                    "see whether hobbesd is alive with `hobbes node`"};
     break;
   }
-  std::string text(message_limit, '\0');
+  // First only its size: most messages are small, and the limit is not.
+  msghdr look{};
+  const ssize_t waiting = ::recvmsg(fd_.get(), &look, MSG_PEEK | MSG_TRUNC);
+  if (!descriptors && waiting >= 0 && (look.msg_flags & MSG_CTRUNC) != 0)
+    return Error{Code::denied, "receive a message", "it carries descriptors",
+                 "name them by their numbers"};
+  std::string text(std::min(static_cast<std::size_t>(std::max<ssize_t>(waiting, 0)), message_limit),
+                   '\0');
   iovec part{text.data(), text.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * message_fd_limit)] = {};
   msghdr header{};
@@ -103,9 +111,6 @@ Result<Message> MessageSocket::receive(std::chrono::milliseconds deadline, bool 
   if (descriptors) {
     header.msg_control = control;
     header.msg_controllen = sizeof control;
-  } else if (::recvmsg(fd_.get(), &header, MSG_PEEK) >= 0 && (header.msg_flags & MSG_CTRUNC) != 0) {
-    return Error{Code::denied, "receive a message", "it carries descriptors",
-                 "name them by their numbers"};
   }
   ssize_t n = 0;
   do {
