@@ -14,6 +14,7 @@
 #include "ipc/service.h"
 #include "library_error.h"
 #include "nis/names.h"
+#include "nis/notifier.h"
 
 struct hobbes_listener {
   hobbes::Listener listener;
@@ -29,6 +30,9 @@ struct hobbes_call {
 };
 struct hobbes_client {
   hobbes::CommandClient client;
+};
+struct hobbes_notifier {
+  hobbes::Notifier notifier;
 };
 
 namespace {
@@ -302,5 +306,32 @@ int hobbes_client_descriptor(hobbes_client* client) {
   return client->client.channel().descriptor();
 }
 void hobbes_client_close(hobbes_client* client) { delete client; }
+
+hobbes_notifier* hobbes_notifier_open(const struct hobbes_filter* filter) {
+  hobbes::ChangeFilter wanted;
+  if (filter != nullptr) {
+    wanted.type = static_cast<std::uint16_t>(filter->type);
+    wanted.enclave = filter->enclave;
+    if (filter->name != nullptr) wanted.name = filter->name;
+  }
+  auto notifier = hobbes::Notifier::open(wanted);
+  if (notifier) return new hobbes_notifier{std::move(*notifier)};
+  failed(notifier.error());
+  return nullptr;
+}
+int hobbes_notifier_descriptor(hobbes_notifier* notifier) {
+  return notifier->notifier.descriptor();
+}
+int hobbes_notifier_next(hobbes_notifier* notifier, struct hobbes_change* out) {
+  switch (notifier->notifier.next(out)) {
+    case hobbes::Notifier::Status::change:
+      return 0;
+    case hobbes::Notifier::Status::none:
+      return -EAGAIN;
+    default:
+      return -EOVERFLOW;
+  }
+}
+void hobbes_notifier_close(hobbes_notifier* notifier) { delete notifier; }
 
 }  // extern "C"

@@ -250,6 +250,25 @@ void hobbes_client_cancel(hobbes_client* client, int64_t call);
 int hobbes_client_descriptor(hobbes_client* client);
 void hobbes_client_close(hobbes_client* client); /* NULL is allowed */
 
+/* ---- Notifiers: changes of the mirror, for programs that wait with poll(2) or epoll(7) ---- */
+
+typedef struct hobbes_notifier hobbes_notifier;
+
+struct hobbes_filter {
+  uint64_t enclave; /* of records that belong to it, and its own; 0: of all */
+  const char* name; /* a pattern as of a shell, fnmatch(3); NULL: every name */
+  uint32_t type;    /* enum hobbes_record_type; HOBBES_FREE: every type */
+};
+
+/* From now on. filter NULL: every change. NULL on failure, as hobbes_nis_open. */
+hobbes_notifier* hobbes_notifier_open(const struct hobbes_filter* filter);
+/* Readable while hobbes_notifier_next has something. Do not read or close it. */
+int hobbes_notifier_descriptor(hobbes_notifier* notifier);
+/* The next change, without waiting. -EAGAIN: none; -EOVERFLOW: changes were lost since the last
+ * call, read the records anew. */
+int hobbes_notifier_next(hobbes_notifier* notifier, struct hobbes_change* out);
+void hobbes_notifier_close(hobbes_notifier* notifier); /* NULL is allowed */
+
 /* ---- Managing: enclaves and programs in them, from outside or (under the bundle's "manage" grant)
  * from inside an enclave ---- */
 

@@ -80,7 +80,7 @@ void ControlServer::failed(const Error& error) {
 }
 
 std::list<MessageSocket>::iterator ControlServer::refuse(std::list<MessageSocket>::iterator client,
-                                                   const Error& error) {
+                                                         const Error& error) {
   auto request = client->receive(milliseconds(0));
   if (!request && request.error().code == Code::timeout) return std::next(client);
   if (request) {

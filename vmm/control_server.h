@@ -39,7 +39,8 @@ class ControlServer {
   void accept_one();
   bool answer(MessageSocket& client, const Message& request);
   void answer_starters(const std::optional<Error>& error);
-  std::list<MessageSocket>::iterator refuse(std::list<MessageSocket>::iterator client, const Error& error);
+  std::list<MessageSocket>::iterator refuse(std::list<MessageSocket>::iterator client,
+                                            const Error& error);
 
   EventLoop& loop_;
   int listening_;

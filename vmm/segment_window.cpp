@@ -19,23 +19,20 @@ std::uint64_t whole_pages(std::uint64_t size) { return (size + 4095) & ~4095ULL;
 
 SegmentWindow::~SegmentWindow() {
   for (const FrameStream& guest : guests_) loop_.unwatch(guest.fd());
-  for (const auto& [key, shown] : shown_) ::munmap(shown.host, shown.size);
+  for (const auto& [key, shown] : shown_) WindowPlaces::unmap(shown.place);
   if (mirror_ != nullptr) ::munmap(mirror_, mirror_size_);
-}
-
-Gpa SegmentWindow::Shown::address() const {
-  return window_at + (slot - GuestMemoryMap::first_free_slot) * window_stride;
 }
 
 Result<void> SegmentWindow::replace_mirror(void* mapped, std::uint64_t size) {
   if (size > window_stride)
     return Error{Code::exhausted, "show the mirror to the guest", "it is larger than 4 GiB", ""};
   if (mirror_ != nullptr) {
-    HOBBES_CHECK(memory_.hide(GuestMemoryMap::first_free_slot));
+    HOBBES_CHECK(places_.memory().hide(GuestMemoryMap::first_free_slot));
     ::munmap(mirror_, mirror_size_);
     mirror_ = nullptr;
   }
-  HOBBES_CHECK(memory_.show(GuestMemoryMap::first_free_slot, window_at, size, mapped, true));
+  HOBBES_CHECK(
+      places_.memory().show(GuestMemoryMap::first_free_slot, window_at, size, mapped, true));
   mirror_ = mapped;
   mirror_size_ = size;
   return {};
@@ -83,37 +80,28 @@ Result<Json> SegmentWindow::attach(const Json& request) {
     at = shown_.emplace(std::pair{name, writable}, std::move(fresh)).first;
   }
   ++at->second.uses;
-  return Json{{"address", at->second.address()}, {"size", at->second.access.size()}};
+  return Json{{"address", at->second.place.address()}, {"size", at->second.access.size()}};
 }
 
 Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name, bool writable,
                                                          const std::string& attempt) {
-  unsigned slot = GuestMemoryMap::first_free_slot + 1;
-  auto taken = [&] {
-    return std::any_of(shown_.begin(), shown_.end(),
-                       [&](const auto& one) { return one.second.slot == slot; });
-  };
-  while (taken()) ++slot;
-  if (slot >= GuestMemoryMap::slot_limit)
-    return Error{Code::exhausted, attempt, "too many segments are shown to the guest", ""};
   HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
   const std::uint64_t size = whole_pages(access.size());
-  if (size > window_stride) return Error{Code::exhausted, attempt, "it is larger than 4 GiB", ""};
   HOBBES_TRY(host, access.map(0, size));
-  Shown out{std::move(access), slot, host, size};
-  if (auto shown = memory_.show(slot, out.address(), size, host, !writable); !shown) {
+  auto place = places_.show(host, size, !writable, attempt);
+  if (!place) {
     ::munmap(host, size);
-    return std::move(shown).error();
+    return std::move(place).error();
   }
-  return out;
+  return Shown{std::move(access), *place};
 }
 
 Json SegmentWindow::place_of(const ShownSegments::value_type& one) {
   const auto& [key, shown] = one;
   return {{"name", key.first},
           {"writable", key.second},
-          {"address", shown.address()},
-          {"size", shown.size},
+          {"address", shown.place.address()},
+          {"size", shown.place.size},
           {"uses", shown.uses}};
 }
 
@@ -125,8 +113,7 @@ Result<Json> SegmentWindow::hide(const Json& request) {
   });
   if (at == shown_.end())
     return Error{Code::busy, "hide a segment", "it is not shown, or was attached again", ""};
-  HOBBES_CHECK(memory_.hide(at->second.slot));
-  ::munmap(at->second.host, at->second.size);
+  HOBBES_CHECK(places_.hide(at->second.place));
   shown_.erase(at);
   return Json::object();
 }
@@ -169,6 +156,12 @@ void SegmentWindow::serve(Fd stream) {
         Fd bell = std::move(*guest).release();
         guests_.erase(guest);
         return connect_bell(request, std::move(bell));
+      }
+      if (ChannelRelay::answers(text_at(request, "op"))) {
+        loop_.unwatch(guest->fd());
+        Fd channel = std::move(*guest).release();
+        guests_.erase(guest);
+        return channels_.serve(request, std::move(channel));
       }
       auto done = answer(request);
       if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();

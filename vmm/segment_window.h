@@ -1,5 +1,5 @@
-// What a guest sees of its node's memory: the mirror, and the segments that its bundle lists. Asked
-// for by programs of the guest over streams of their own.
+// What a guest sees of its node's memory: the mirror, the segments that its bundle lists, and its
+// channels. Asked for by programs of the guest over streams of their own.
 #pragma once
 #include <sys/stat.h>
 
@@ -10,10 +10,12 @@
 
 #include "core/event_loop.h"
 #include "core/json.h"
+#include "vmm/channel_relay.h"
 #include "vmm/doorbell_relay.h"
 #include "vmm/frames.h"
 #include "vmm/guest_memory_map.h"
 #include "vmm/layout.h"
+#include "vmm/window_places.h"
 #include "xemem/segment.h"
 
 namespace hobbes::vmm {
@@ -23,7 +25,7 @@ class SegmentWindow {
  public:
   /// `segments`: name -> whether the bundle lists it as writable.
   SegmentWindow(GuestMemoryMap& memory, EventLoop& loop, std::map<std::string, bool> segments)
-      : memory_(memory), loop_(loop), listed_(std::move(segments)) {}
+      : places_(memory), loop_(loop), listed_(std::move(segments)) {}
   SegmentWindow(const SegmentWindow&) = delete;
   SegmentWindow& operator=(const SegmentWindow&) = delete;
   ~SegmentWindow();
@@ -43,11 +45,8 @@ class SegmentWindow {
  private:
   struct Shown {
     SegmentAccess access;
-    unsigned slot = 0;
-    void* host = nullptr;
-    std::uint64_t size = 0;  // bytes mapped
+    WindowPlaces::Place place;
     std::uint64_t uses = 0;  // how often it was attached
-    [[nodiscard]] Gpa address() const;
   };
   using ShownSegments =
       std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
@@ -62,7 +61,7 @@ class SegmentWindow {
   Result<Json> answer(const Json& request);
   void connect_bell(const Json& request, Fd stream);
 
-  GuestMemoryMap& memory_;
+  WindowPlaces places_;
   EventLoop& loop_;
   std::map<std::string, bool> listed_;
   void* mirror_ = nullptr;
@@ -70,6 +69,7 @@ class SegmentWindow {
   ino_t mirror_inode_ = 0;
   ShownSegments shown_;
   DoorbellRelay doorbells_{loop_};
+  ChannelRelay channels_{loop_, places_};
   std::list<FrameStream> guests_;
 };
 

@@ -1,5 +1,5 @@
 /* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream,
- * version 4. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
+ * version 5. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
  * HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
@@ -16,14 +16,19 @@
  * flags (MS_*), data; version 3 and later. Type "file", version 4: the regular file `source` of the
  * folder with the tag HOBBES_FILES_TAG. */
 #define HOBBES_FILES_TAG "files"
-#define HOBBES_AGENT_VERSION 4
+#define HOBBES_AGENT_VERSION 5
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} ->
  * {"address","size"}; {"op":"shown"} -> {"places":[P]};
  * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told;
  * {"op":"bell","name","access","pid","listens"} -> {}, after which a byte from the guest rings the
  * segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when it
- * listens) says that it was rung. */
+ * listens) says that it was rung. Version 5: {"op":"self"} as hobbesd's (docs/CONTROL.md);
+ * {"op":"channel.connect","name","scope","owner"} -> {"address","size"} and who the peer is, after
+ * which each byte of the stream is a ring of the channel's, either way, and its end the end of the
+ * guest's side; {"op":"name.publish","name","kind":"service","scope","mode","ring"} -> {"handle"},
+ * after which {"id":I} comes for each who connects, until the guest ends the stream;
+ * {"op":"channel.take","id":I} -> as channel.connect. */
 #define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 

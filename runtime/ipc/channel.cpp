@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,6 +69,7 @@ struct Channel::State {
   void* memory = nullptr;
   std::size_t bytes = 0;
   Fd hears, rings;
+  bool is_stream = false;  // they are, in a virtual machine
   ChannelPeer peer;
   MessageWriter writer;
   MessageReader reader;
@@ -90,7 +92,11 @@ struct Channel::State {
 
   void ring() {
     rung.fetch_add(1, std::memory_order_relaxed);
-    (void)!::write(rings.get(), "!", 1);  // a full pipe was rung
+    // A full pipe was rung.
+    if (is_stream)
+      (void)!::send(rings.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    else
+      (void)!::write(rings.get(), "!", 1);
   }
 
   // Takes what was rung; notices the peer's end.
@@ -109,8 +115,8 @@ struct Channel::State {
     if (!attended) drain();
   }
   void look_at_the_peer() {
-    pollfd ready{hears.get(), 0, 0};
-    if (::poll(&ready, 1, 0) > 0 && (ready.revents & (POLLHUP | POLLERR)) != 0)
+    pollfd ready{hears.get(), POLLRDHUP, 0};
+    if (::poll(&ready, 1, 0) > 0 && (ready.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0)
       ended.store(true, std::memory_order_release);
   }
 
@@ -191,6 +197,11 @@ Result<Channel> Channel::of(Message introduction, bool accepted) {
   ChannelPeer peer{text_at(body, "enclave"), static_cast<pid_t>(number_at(body, "pid")),
                    static_cast<uid_t>(number_at(body, "uid", -1)),
                    static_cast<gid_t>(number_at(body, "gid", -1))};
+  if (body.contains("offset"))
+    return in_window(introduction.fds[0], static_cast<std::uint64_t>(number_at(body, "offset")),
+                     static_cast<std::uint64_t>(number_at(body, "size")),
+                     std::move(introduction.fds[1]), std::move(introduction.fds[2]), accepted,
+                     std::move(peer));
   return over(introduction.fds[0], std::move(introduction.fds[1]), std::move(introduction.fds[2]),
               accepted, std::move(peer));
 }
@@ -244,8 +255,24 @@ Result<Channel> Channel::over(const Fd& memory, Fd hears, Fd rings, bool accepte
   if (bytes < bytes_of(HOBBES_CHANNEL_LEAST) ||
       (::fcntl(memory.get(), F_GET_SEALS) & sealed) != sealed)
     return corrupt;
+  return map(memory.get(), 0, bytes, std::move(hears), std::move(rings), accepted, std::move(peer));
+}
+
+Result<Channel> Channel::in_window(const Fd& physical, std::uint64_t offset, std::uint64_t size,
+                                   Fd hears, Fd rings, bool accepted, ChannelPeer peer) {
+  if (size < bytes_of(HOBBES_CHANNEL_LEAST) || size > bytes_of(HOBBES_CHANNEL_MOST))
+    return Error{Code::corrupt, "open a channel", "its memory is not that of a channel", ""};
+  return map(physical.get(), offset, size, std::move(hears), std::move(rings), accepted,
+             std::move(peer));
+}
+
+Result<Channel> Channel::map(int memory, std::uint64_t offset, std::size_t bytes, Fd hears,
+                             Fd rings, bool accepted, ChannelPeer peer) {
+  const std::string attempt = "open a channel";
+  const Error corrupt{Code::corrupt, attempt, "its memory is not that of a channel", ""};
   auto state = std::make_unique<State>();
-  void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory,
+                      static_cast<off_t>(offset));
   if (base == MAP_FAILED) return os_error(attempt, errno);
   state->bytes = bytes;
   auto* header = static_cast<hobbes_channel_header*>(base);
@@ -262,6 +289,8 @@ Result<Channel> Channel::over(const Fd& memory, Fd hears, Fd rings, bool accepte
   state->memory = base;
   state->hears = std::move(hears);
   state->rings = std::move(rings);
+  struct stat info {};
+  state->is_stream = ::fstat(state->rings.get(), &info) == 0 && S_ISSOCK(info.st_mode);
   state->peer = std::move(peer);
   return Channel(std::move(state));
 }

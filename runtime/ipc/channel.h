@@ -65,6 +65,10 @@ class Channel {
   /// Errors: Code::corrupt for memory that is no channel's.
   static Result<Channel> over(const Fd& memory, Fd hears, Fd rings, bool accepted,
                               ChannelPeer peer);
+  /// The same in a virtual machine, whose monitor shows the memory at [offset, offset+size) of
+  /// physical memory; `hears` and `rings` are one stream.
+  static Result<Channel> in_window(const Fd& physical, std::uint64_t offset, std::uint64_t size,
+                                   Fd hears, Fd rings, bool accepted, ChannelPeer peer);
   ~Channel();  ///< tells the peer
   Channel(Channel&&) noexcept;
   Channel& operator=(Channel&&) noexcept;
@@ -97,6 +101,8 @@ class Channel {
  private:
   struct State;
   explicit Channel(std::unique_ptr<State> state);
+  static Result<Channel> map(int memory, std::uint64_t offset, std::size_t bytes, Fd hears,
+                             Fd rings, bool accepted, ChannelPeer peer);
   std::unique_ptr<State> state_;
 };
 

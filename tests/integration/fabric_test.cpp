@@ -1,5 +1,6 @@
 // Names, channels and services between processes and enclaves, over a real hobbesd.
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -466,6 +467,32 @@ TEST_F(Fabric, ShellsAndRestCallServices) {
       node.rest("POST", "/v1/services/calc/never", R"({"arguments": 1, "timeout": 0.1})").first,
       504);
   EXPECT_EQ(node.rest("POST", "/v1/services/calc/double", R"({"argument": 4})").first, 400);
+}
+
+TEST_F(Fabric, ANotifierTellsOfTheChangesThatAreWanted) {
+  struct hobbes_filter filter = {0, "melt.*", HOBBES_NAME};
+  hobbes_notifier* notifier = hobbes_notifier_open(&filter);
+  ASSERT_NE(notifier, nullptr) << hobbes_error();
+  hobbes_change change;
+  EXPECT_EQ(hobbes_notifier_next(notifier, &change), -EAGAIN);
+  auto tells = [&](int patience) {
+    pollfd ready{hobbes_notifier_descriptor(notifier), POLLIN, 0};
+    return ::poll(&ready, 1, patience) > 0;
+  };
+  EXPECT_FALSE(tells(0));
+  ASSERT_EQ(hobbes_name_publish("other", 0, "1", 1, 0600, 0), 0) << hobbes_error();
+  ASSERT_EQ(hobbes_name_publish("melt.every", 0, "1", 1, 0600, 0), 0);
+  ASSERT_TRUE(tells(5000));
+  ASSERT_EQ(hobbes_notifier_next(notifier, &change), 0);
+  EXPECT_EQ(std::string(change.name), "melt.every");
+  EXPECT_EQ(change.kind, HOBBES_APPEARED);
+  ASSERT_EQ(hobbes_name_withdraw("melt.every", nullptr), 0);
+  ASSERT_TRUE(eventually([&] { return hobbes_notifier_next(notifier, &change) == 0; }));
+  EXPECT_EQ(change.kind, HOBBES_GONE);
+  EXPECT_EQ(hobbes_notifier_next(notifier, &change), -EAGAIN);
+  EXPECT_FALSE(tells(0)) << "the name that does not match is not told of";
+  EXPECT_EQ(hobbes_name_withdraw("other", nullptr), 0);
+  hobbes_notifier_close(notifier);
 }
 
 TEST_F(Fabric, AnotherUsersNameNeitherStandsForOnesOwnNorLetsHimIn) {

@@ -177,7 +177,9 @@ TEST_F(KittenPrograms, HostileProgramsHurtOnlyThemselves) {
   }
   for (int i = 0; i < Sample::of(16); ++i) {
     std::string seed = std::to_string(sample.number());
-    (void)inside("k", {programs + "hostile", "calls", seed, "3000"}, 60);
+    // It may have blocked every signal but this one, and then wait for ever.
+    (void)inside(
+        "k", {"/usr/bin/timeout", "-s", "KILL", "25", programs + "hostile", "calls", seed, "3000"});
     expect_alive("k", "random calls of seed " + seed);
     expect_alive("other", "random calls of seed " + seed);
   }
@@ -335,6 +337,26 @@ TEST_F(KittenPrograms, SharedMemoryOfLinuxIsOneWithItsOwn) {
   EXPECT_EQ(node.good({"/usr/bin/od", "-An", "-tx1", "-j4096", "-N2", shared + "/memory"}),
             " 01 01\n");
   node.good({"/bin/rm", "-r", shared});
+}
+
+TEST_F(KittenPrograms, ServicesAreCalledFromLinuxAndOnIt) {
+  const std::string peer = programs + "fabric-peer";
+  host("k");
+  const std::string inside_k =
+      HOBBES_BUILD_DIR "/bin/hobbes-run exec --env HOBBES_RUN_DIR=" + node.run_folder() + " k " +
+      peer;
+  node.good({"sh", "-c", peer + " serve on-linux >/dev/null 2>&1 </dev/null &"});
+  node.good({"sh", "-c", inside_k + " serve on-kitten >/dev/null 2>&1 </dev/null &"});
+  for (const char* service : {"on-linux", "on-kitten"})
+    for (const std::string& from : {inside_k, peer})
+      EXPECT_EQ(node.good({"sh", "-c", from + " call " + service + " 100"}), "100 answers\n")
+          << service << " from " << from;
+  EXPECT_NE(node.good({"hobbes", "services"}).find("on-kitten  service  node   k"),
+            std::string::npos)
+      << node.good({"hobbes", "services"});
+  node.good({peer, "stop", "on-linux"});
+  node.good({"hobbes-run", "delete", "--force", "k"});
+  EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "names", "--json"}) == "[]\n"; }));
 }
 
 TEST_F(KittenPrograms, LibhobbesDoesInAProgramWhatItDoesInAnyEnclave) {

@@ -143,10 +143,10 @@ class Palacios : public ::testing::Test {
                                       << console(id);
     return outcome.out;
   }
-  void carry_peer(const std::string& id) {
+  void carry_peer(const std::string& id, const std::string& program = peer) {
     node.good({"sh", "-c",
                HOBBES_BUILD_DIR "/bin/hobbes-run exec " + id +
-                   " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + peer});
+                   " sh -c 'cat >/tmp/peer; chmod +x /tmp/peer' <" + program});
   }
   std::string console(const std::string& id) {
     return file(node.run_folder() + "/enclaves/" + id + "/console.log");
@@ -369,6 +369,28 @@ TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
       },
       40))
       << "nobody uses it any more: " << node.good({"hobbes", "segments", "--json"});
+}
+
+TEST_F(Palacios, ServicesAreCalledFromTheNodeAndOnIt) {
+  const std::string fabric = HOBBES_BUILD_DIR "/tests/programs/fabric-peer";
+  boot("a");
+  carry_peer("a", fabric);
+  const std::string in_guest = HOBBES_BUILD_DIR "/bin/hobbes-run exec a /tmp/peer";
+  node.good({"sh", "-c", fabric + " serve on-node >/dev/null 2>&1 </dev/null &"});
+  node.good({"sh", "-c", in_guest + " serve in-guest >/dev/null 2>&1 </dev/null &"});
+  for (const char* service : {"on-node", "in-guest"})
+    for (const std::string& from : {in_guest, fabric})
+      EXPECT_EQ(node.good({"sh", "-c", from + " call " + service + " 100"}), "100 answers\n")
+          << service << " from " << from;
+  // Channels that ended give their places in the guest's window back.
+  for (int i = 0; i < 70; ++i) node.good({fabric, "call", "in-guest", "1"});
+  EXPECT_NE(node.good({"hobbes", "services"}).find("in-guest  service  node   a"),
+            std::string::npos)
+      << node.good({"hobbes", "services"});
+  // Who is killed on either side is told on the other.
+  node.good({fabric, "stop", "on-node"});
+  node.good({"sh", "-c", in_guest + " stop in-guest"});
+  EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "names", "--json"}) == "[]\n"; }));
 }
 
 struct EndCase {

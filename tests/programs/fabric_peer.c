@@ -1,5 +1,5 @@
 /* A service and its caller, in C: what a program inside an enclave of any kind does.
- * Usage: fabric-peer serve NAME | fabric-peer call NAME COUNT
+ * Usage: fabric-peer serve NAME | fabric-peer call NAME COUNT | fabric-peer stop NAME
  * The service has "reverse" (bytes backwards), "whoami" (the caller's enclave and pid) and "stop".
  */
 #include <errno.h>
@@ -87,8 +87,19 @@ static int call(const char* name, int count) {
   return answered == count ? 0 : 1;
 }
 
+static int end(const char* name) {
+  hobbes_client* client = hobbes_client_open(name, NULL, 20000);
+  if (!client || hobbes_client_call(client, "stop", NULL, 0, NULL, 0, 20000) < 0) {
+    fprintf(stderr, "%s\n", hobbes_error());
+    return 1;
+  }
+  hobbes_client_close(client);
+  return 0;
+}
+
 int main(int argc, char** argv) {
   if (argc == 3 && strcmp(argv[1], "serve") == 0) return serve(argv[2]);
+  if (argc == 3 && strcmp(argv[1], "stop") == 0) return end(argv[2]);
   if (argc == 4 && strcmp(argv[1], "call") == 0) return call(argv[2], atoi(argv[3]));
   return 2;
 }

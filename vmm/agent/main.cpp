@@ -28,6 +28,7 @@
 #include "core/window.h"
 #include "ipc/message_socket.h"
 #include "nis/reader.h"
+#include "vmm/agent/channels.h"
 #include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
 #include "vmm/agent/program.h"
@@ -217,10 +218,18 @@ Result<hobbes_record> segment_of(const Json& request) {
 // attached from inside.
 Result<Message> answer_program(const Json& request, pid_t program, int attached) {
   std::string op = text_at(request, "op"), access = text_at(request, "access");
-  if (op == "segment.detach" || op == "enclave.beat") return Message{Json::object(), {}};
+  // The end of what a name was published for withdraws it.
+  if (op == "segment.detach" || op == "enclave.beat" || op == "name.withdraw")
+    return Message{Json::object(), {}};
+  if (op == "channel.connect") return open_channel(request);
+  if (op == "name.publish") return publish_service(request);
+  if (op == "self") {
+    HOBBES_TRY(self, ask_monitor({{"op", "self"}}));
+    return Message{std::move(self), {}};
+  }
   if (op != "segment.attach" && op != "segment.listen" && op != "segment.listeners")
     return Error{Code::unsupported, "ask for " + op,
-                 "a virtual machine's programs may attach segments, no more",
+                 "a virtual machine's programs may attach segments, listen and connect, no more",
                  "ask from outside of it"};
   HOBBES_TRY(segment, segment_of(request));
   if (op != "segment.attach") {  // both are one stream; the monitor knows who listens on the node

@@ -37,14 +37,19 @@ Result<Json> ask_monitor(const Json& request) {
   return monitor.ask(request, std::chrono::seconds(30));
 }
 
-Result<Fd> connect_bell(Json request) {
+Result<Opened> open_stream(const Json& request) {
   HOBBES_TRY(monitor, reach_monitor());
+  HOBBES_TRY(answer, monitor.ask(request, std::chrono::seconds(30)));
+  Opened out{std::move(answer), std::move(monitor).release()};
+  if (::fcntl(out.stream.get(), F_SETFL, O_NONBLOCK) != 0)
+    return os_error("ask the monitor", errno);
+  return out;
+}
+
+Result<Fd> connect_bell(Json request) {
   request["op"] = "bell";
-  HOBBES_CHECK(monitor.ask(request, std::chrono::seconds(30)));
-  Fd bell = std::move(monitor).release();
-  if (::fcntl(bell.get(), F_SETFL, O_NONBLOCK) != 0)
-    return os_error("use a segment's doorbell", errno);
-  return bell;
+  HOBBES_TRY(opened, open_stream(request));
+  return std::move(opened.stream);
 }
 
 }  // namespace hobbes::agent

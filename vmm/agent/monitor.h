@@ -13,4 +13,12 @@ Result<Json> ask_monitor(const Json& request);
 /// does not block.
 Result<Fd> connect_bell(Json request);
 
+/// A request whose stream stays: it is answered once, and is then what the request has made of it
+/// (abi/agent.h). It does not block.
+struct Opened {
+  Json answer;
+  Fd stream;
+};
+Result<Opened> open_stream(const Json& request);
+
 }  // namespace hobbes::agent
