@@ -1,6 +1,7 @@
 // The simulation: LAMMPS's melt example, driven through its C library interface. Every k-th step it
 // publishes the atoms in the XEMEM segment "melt", without stopping for those who read them unless
 // they are two frames behind.
+// While it runs it is the service "melt": `hobbes call melt set '{"every": 50}'` changes how often.
 //   melt-simulation [steps] [every] [input file] [file for LAMMPS's own rdf of the last frame]
 #define LAMMPS_LIB_MPI
 #include <lammps/library.h>
@@ -11,11 +12,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "frame.h"
 #include "hobbes.h"
+#include "ipc/service.h"
 #include "remora.h"
 
 namespace {
@@ -44,6 +47,47 @@ std::vector<int> readers() {
   }
   return out;
 }
+
+struct Settings {
+  int every = 0;
+  static hobbes::Json schema() {
+    return {{"type", "object"},
+            {"required", {"every"}},
+            {"properties", {{"every", {{"type", "integer"}, {"minimum", 1}}}}}};
+  }
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, every)
+
+// What can be asked of a running simulation, between two of its frames.
+class Steering {
+ public:
+  Steering(int* every, const int* step, int steps) {
+    auto service = hobbes::Service::open("melt");
+    if (!service) {
+      std::printf("cannot be steered: %s\n", service.error().text().c_str());
+      return;
+    }
+    service_.emplace(std::move(*service));
+    service_->add("set", "a frame every so many steps from now on",
+                  [=](const Settings& wanted) -> hobbes::Result<Settings> {
+                    if (wanted.every < 1 || wanted.every > steps)
+                      return hobbes::Error{hobbes::Code::invalid, "set how often is published",
+                                           "\"every\" is not from 1 to " + std::to_string(steps),
+                                           ""};
+                    *every = wanted.every;
+                    return wanted;
+                  });
+    service_->add("status", "how far it is", [=](const hobbes::Json&) {
+      return hobbes::Json{{"step", *step}, {"steps", steps}, {"every", *every}};
+    });
+  }
+  void answer() {
+    if (service_) (void)service_->serve(std::chrono::milliseconds(0));
+  }
+
+ private:
+  std::optional<hobbes::Service> service_;
+};
 
 }  // namespace
 
@@ -86,19 +130,26 @@ int main(int argc, char** argv) {
 
   std::vector<double> positions(3UL * atoms);
   lammps_command(lammps, "run 0 post no");
-  int frames = steps / every;
-  for (int number = 0; number <= frames; ++number) {
-    if (number > 0)
-      lammps_command(lammps, ("run " + std::to_string(every) + " pre no post no").c_str());
+  int step = 0, reported = -steps, frames = 0;
+  std::optional<Steering> steering;
+  if (rank == 0) steering.emplace(&every, &step, steps);
+  for (int number = 0; number == 0 || step < steps; ++number, ++frames) {
+    if (steering) steering->answer();
+    MPI_Bcast(&every, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    if (number > 0) {
+      const int next = std::min(every, steps - step);
+      lammps_command(lammps, ("run " + std::to_string(next) + " pre no post no").c_str());
+      step += next;
+    }
     char positions_name[] = "x", temperature_name[] = "temp";
     lammps_gather_atoms(lammps, positions_name, 1, 3, positions.data());
-    bool report = number % std::max(1, frames / 5) == 0;
+    const bool report = step - reported >= steps / 5 || step == steps;
+    if (report) reported = step;
     double temperature =
         report ? lammps_get_thermo(lammps, temperature_name) : 0;  // all ranks take part
     if (rank != 0) continue;
-    melt::Announcement announcement{static_cast<std::uint64_t>(number),
-                                    static_cast<std::int64_t>(number) * every, steps,
-                                    number == frames ? 1 : 0, 0};
+    melt::Announcement announcement{static_cast<std::uint64_t>(number), step, steps,
+                                    step == steps ? 1 : 0, 0};
     // The place for this frame is free when all have let go of the frame before the last.
     for (int reader : to) {
       std::uint64_t done = 0;
@@ -116,13 +167,12 @@ int main(int argc, char** argv) {
     for (int reader : to)
       MPI_Send(&announcement, sizeof announcement, MPI_BYTE, reader, melt::announcement_tag,
                MPI_COMM_UNIVERSE);
-    if (report)
-      std::printf("step %d of %d, temperature %.3f\n", number * every, steps, temperature);
+    if (report) std::printf("step %d of %d, temperature %.3f\n", step, steps, temperature);
     std::fflush(stdout);
   }
   if (rank == 0)
     for (int reader : to)
-      for (int i = 0; i < std::min(2, frames + 1); ++i) {
+      for (int i = 0; i < std::min(2, frames); ++i) {
         std::uint64_t done = 0;
         MPI_Recv(&done, 1, MPI_UINT64_T, reader, melt::acknowledgement_tag, MPI_COMM_UNIVERSE,
                  MPI_STATUS_IGNORE);

@@ -22,9 +22,9 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr microseconds spin_before_sleep{10};
-constexpr milliseconds look_for_room{20};  // the peer may take room without a ring for a moment
-constexpr milliseconds look_at_peer{20};   // of one who spins; a dead peer is told within 100 ms
+constexpr microseconds spin_most{10};
+constexpr milliseconds room_period{20};  // the peer may take room without a ring for a moment
+constexpr milliseconds peer_period{20};   // of one who spins; a dead peer is told within 100 ms
 
 void relax() {
 #if defined(__x86_64__)
@@ -166,8 +166,8 @@ struct Channel::State {
       }
       const auto now = Clock::now();
       if (patience.over(now)) break;
-      if (way == Waiting::spin_then_sleep && now - patience.begun() > spin_before_sleep) break;
-      if (now - looked > look_at_peer) {
+      if (way == Waiting::spin_then_sleep && now - patience.begun() > spin_most) break;
+      if (now - looked > peer_period) {
         looked = now;
         look_at_the_peer();
       }
@@ -313,7 +313,7 @@ Channel::Status Channel::send(const void* bytes, std::size_t size, milliseconds 
   };
   Status status = attempt();
   if (status == Status::again)
-    status = state.wait(patience, look_for_room, attempt, [&] { state.writer.announce_sleep(); });
+    status = state.wait(patience, room_period, attempt, [&] { state.writer.announce_sleep(); });
   if (status == Status::good && state.writer.reader_sleeps()) state.ring();
   return status;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -146,9 +147,11 @@ static void threads(void) {
 }
 
 static void descriptors(void) {
+  const struct rlimit most = {4096, 4096}; /* each costs a call of the proxy's */
+  setrlimit(RLIMIT_NOFILE, &most);
   while (dup(0) >= 0) {
   }
-  for (int i = 0; i < 100000; ++i) close(i);
+  for (int i = 0; i < 5000; ++i) close(i);
   if (open("/", O_RDONLY) >= 0) _exit(0);
   _exit(1);
 }
