@@ -12,6 +12,7 @@
 
 #include "abi/channel.h"
 #include "ipc/client.h"
+#include "vmm/wake_up.h"
 
 namespace hobbes::vmm {
 namespace {
@@ -19,11 +20,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t listener_limit = 32;
-constexpr milliseconds manager_limit(2000);  // hobbesd's, while the guest's other requests wait
-
-void tell(const Fd& stream) {
-  (void)!::send(stream.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}  // a full one was told
 
 Result<Message> ask_manager(const std::string& op, Json request) {
   HOBBES_TRY(client, Client::connect(false));
@@ -141,7 +137,7 @@ void ChannelRelay::heard_from_peer(Channels::iterator channel) {
     loop_.unwatch(channel->hears.get());
     channel->peer_ended = true;
   }
-  tell(channel->stream);
+  send_wake_up(channel->stream);
 }
 
 void ChannelRelay::end(Channels::iterator channel) {

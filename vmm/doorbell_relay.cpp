@@ -6,17 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/wake_up.h"
+
 namespace hobbes::vmm {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t stream_limit = 64;     // of one segment
-constexpr milliseconds manager_limit(2000);  // hobbesd's, while the guest's other requests wait
-
-void tell(const Fd& stream) {
-  (void)!::send(stream.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}  // a full one was told
+constexpr std::size_t stream_limit = 64;  // of one segment
 
 }  // namespace
 
@@ -58,7 +55,7 @@ void DoorbellRelay::heard_from_guest(Bells::iterator bell, std::list<Stream>::it
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n > 0) {
     for (const Stream& other : bell->second.streams)
-      if (other.listens && other.program != from->program) tell(other.fd);
+      if (other.listens && other.program != from->program) send_wake_up(other.fd);
     auto rung = bell->second.access.doorbell().ring(manager_limit);
     if (rung || rung.error().code != Code::not_found) return;
     return end(bell);  // its programs learn it by the end of their streams
@@ -71,7 +68,7 @@ void DoorbellRelay::heard_from_guest(Bells::iterator bell, std::list<Stream>::it
 void DoorbellRelay::heard_from_node(Bell& bell) const {
   if (!Doorbell::wait(bell.descriptor, milliseconds(0))) return;
   for (const Stream& stream : bell.streams)
-    if (stream.listens) tell(stream.fd);
+    if (stream.listens) send_wake_up(stream.fd);
 }
 
 void DoorbellRelay::end(Bells::iterator bell) {

@@ -14,14 +14,14 @@
 namespace hobbes::vmm {
 namespace {
 
-const std::string attempt = "load the guest's kernel";
+const std::string load_attempt = "load the guest's kernel";
 
 Error bad_image(const std::string& why) {
-  return {Code::invalid, attempt, why,
+  return {Code::invalid, load_attempt, why,
           "give a Linux bzImage or vmlinux, or an ELF image with a PVH entry"};
 }
 Error too_large(const std::string& what) {
-  return {Code::exhausted, attempt, what + " does not fit into the guest's memory",
+  return {Code::exhausted, load_attempt, what + " does not fit into the guest's memory",
           "raise memory.size in the bundle"};
 }
 
@@ -38,7 +38,7 @@ class ImageFile {
     while (!to.empty()) {
       ssize_t n = ::pread(fd_, to.data(), to.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return os_error(attempt, errno);
+      if (n < 0) return os_error(load_attempt, errno);
       if (n == 0) return bad_image("the image is truncated");
       offset += static_cast<std::uint64_t>(n);
       to = to.subspan(static_cast<std::size_t>(n));
@@ -199,7 +199,7 @@ Result<EntryState> load_guest(const GuestMemory& memory, const KernelImage& imag
   if (file.size() == 0) return bad_image("the image is empty or no file");
   if (image.command_line.size() >= command_line_limit)
     return Error{
-        Code::invalid, attempt,
+        Code::invalid, load_attempt,
         "the command line has " + std::to_string(image.command_line.size()) + " characters",
         "keep it below " + std::to_string(command_line_limit)};
   HOBBES_TRY(magic, file.structure<std::uint32_t>(0));
@@ -215,7 +215,7 @@ Result<EntryState> load_guest(const GuestMemory& memory, const KernelImage& imag
     ImageFile disk(image.initrd);
     disk_size = disk.size();
     if (disk_size == 0 || disk_size >= low_end)
-      return Error{Code::invalid, attempt, "the initial RAM disk is empty or no file", ""};
+      return Error{Code::invalid, load_attempt, "the initial RAM disk is empty or no file", ""};
     Gpa top = std::min<Gpa>(memory.low_top(), 2 * gib);
     if (disk_size > top || (top - disk_size) / 4096 * 4096 < loaded->end)
       return too_large("the kernel with an initial RAM disk of " + format_size(disk_size));
