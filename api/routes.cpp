@@ -23,6 +23,7 @@
 #include "core/json.h"
 #include "core/number.h"
 #include "core/paths.h"
+#include "core/signal_name.h"
 #include "enclave/describe.h"
 #include "ipc/service.h"
 #include "nis/reader.h"
@@ -451,6 +452,24 @@ Result<void> get_metrics(Call& call) {
   return {};
 }
 
+Result<void> kill_process(Call& call) {
+  const std::string attempt = "signal process '" + call.id() + "'";
+  HOBBES_CHECK(only(call, {"signal"}));
+  auto id = whole_number(call.id(), UINT64_MAX, 16);
+  if (!id)
+    return Error{Code::not_found, attempt, "that is no global process id", "see GET /v1/processes"};
+  int number = SIGTERM;
+  if (auto at = call.body.find("signal"); at != call.body.end()) {
+    if (auto given = signal_number(at->is_string() ? at->get<std::string>() : to_text(*at)))
+      number = *given;
+    else
+      return std::move(given).error();
+  }
+  HOBBES_TRY(done, ask(call, "process.kill", {{"id", *id}, {"signal", number}}));
+  answer(call.response, done);
+  return {};
+}
+
 // A procedure of a service in whatever enclave, called for the client: {"arguments", "timeout"}.
 Result<void> call_service(Call& call) {
   constexpr std::size_t most_parts = 1000;
@@ -516,6 +535,11 @@ const std::vector<Route>& routes() {
          "/v1/segments",
          [](Call& c) { return list_records(c, HOBBES_SEGMENT); },
          {"limit", "cursor"}},
+        {"GET",
+         "/v1/processes",
+         [](Call& c) { return list_records(c, HOBBES_PROCESS); },
+         {"limit", "cursor", "state"}},
+        {"POST", "/v1/processes/{id}/kill", kill_process},
         {"GET",
          "/v1/names",
          [](Call& c) { return list_records(c, HOBBES_NAME); },

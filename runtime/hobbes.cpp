@@ -330,6 +330,13 @@ int hobbes_enclave_launch(const char* id, const char* const argv[]) {
   return result != 0 ? result : status;
 }
 
+int hobbes_process_signal(uint64_t id, int number) {
+  auto client = hobbes::Client::connect(false);
+  if (!client) return failed(client.error());
+  auto done = client->call("process.kill", {{"id", id}, {"signal", number}});
+  return done ? 0 : failed(done.error());
+}
+
 uint64_t hobbes_root_scope(const char* root) {
   return hobbes::enclave_scope(::geteuid(),
                                root != nullptr ? std::string(root) : hobbes::default_root());

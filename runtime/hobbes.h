@@ -297,6 +297,12 @@ int hobbes_enclave_delete(const char* id);
  * errno. argv ends in NULL. */
 int hobbes_enclave_launch(const char* id, const char* const argv[]);
 
+/* ---- Processes, by global id: that of their records (type HOBBES_PROCESS) in the mirror ---- */
+
+/* Sends a signal to a process that Hobbes has started, in whatever enclave; never to one that only
+ * has its number. -ENOENT: it has ended; -EACCES. */
+int hobbes_process_signal(uint64_t id, int number);
+
 #ifdef __cplusplus
 }
 #endif

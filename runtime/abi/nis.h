@@ -108,8 +108,16 @@ struct hobbes_app {
   int32_t exit_status;
 };
 
+enum hobbes_process_role {                          /* since minor 3 */
+                           HOBBES_PROCESS_RANK = 1, /* of a composition; its name is its rank */
+                           HOBBES_PROCESS_INIT = 2, /* the enclave's own; names are process ids */
+                           HOBBES_PROCESS_EXEC = 3  /* executed in the enclave */
+};
+enum { HOBBES_PROGRAM_SIZE = 64 };
+
+/* Its record's id is its global process id: of one process and never of another one. */
 struct hobbes_process {
-  uint64_t composition, app;
+  uint64_t composition, app; /* 0 but for ranks */
   uint64_t start_ticks;
   int32_t pid;
   uint32_t app_number;
@@ -117,6 +125,11 @@ struct hobbes_process {
   uint32_t global_rank;
   int32_t exit_status;
   uint32_t cpu; /* first CPU it is bound to */
+  /* Since minor 3. */
+  uint64_t started_ns; /* CLOCK_REALTIME */
+  uint32_t role;       /* enum hobbes_process_role */
+  uint32_t pad;
+  char program[HOBBES_PROGRAM_SIZE]; /* cut where it is longer; always ends in zero */
 };
 
 struct hobbes_core {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "bundle/bundle.h"
 #include "core/identity.h"
@@ -130,6 +131,14 @@ Json describe(const hobbes_record& record) {
              {"rank", body.global_rank},
              {"cpu", body.cpu}};
       if (body.exit_status >= 0) out["exitStatus"] = body.exit_status;
+      if (body.role != 0) {
+        static constexpr std::array<const char*, 4> roles = {"?", "rank", "init", "exec"};
+        out["role"] = roles[body.role < roles.size() ? body.role : 0];
+        out["program"] = std::string(body.program, ::strnlen(body.program, sizeof body.program));
+        out["startedNs"] = body.started_ns;
+      }
+      if (body.composition == 0)
+        for (const char* field : {"composition", "app", "appRank", "rank", "cpu"}) out.erase(field);
       break;
     }
     case HOBBES_COMPOSITION: {

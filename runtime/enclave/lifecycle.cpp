@@ -189,12 +189,26 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   return std::move(made).error();
 }
 
+namespace {
+
+// What the enclave's own process executes; a kernel without a program is its kind's.
+std::string program_of(const Json& config) {
+  const Json process = config.value("process", Json::object());
+  const Json args = process.is_object() ? process.value("args", Json::array()) : Json::array();
+  if (args.is_array() && !args.empty() && args.front().is_string())
+    return args.front().get<std::string>();
+  return "";
+}
+
+}  // namespace
+
 Result<void> start_enclave(const EnclaveRecord& record) {
   HOBBES_CHECK(driver_for(record.kind).start(record));
-  tell_manager(record.handle, {{"event", "started"}});
   auto bundle_text = Files::system().read(record.folder() + "/config.json", json_size_limit);
-  if (!bundle_text) return {};
-  auto config = parse_json(*bundle_text, "config.json");
+  auto config = bundle_text ? parse_json(*bundle_text, "config.json") : bundle_text.error();
+  tell_manager(record.handle,
+               {{"event", "started"},
+                {"program", config ? program_of(*config) : std::string(name_of(record.kind))}});
   if (!config || !config->contains("hooks")) return {};
   Validation validation = validate_config(record.bundle, *config);
   if (!validation.bundle) return {};

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "core/file.h"
-#include "ipc/message_socket.h"
 #include "ipc/descriptor.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 

@@ -227,6 +227,30 @@ Result<int> start(const Globals& globals, const std::string& id) {
   return 0;
 }
 
+namespace {
+
+constexpr std::chrono::milliseconds patience(2000);  // the program does not live by the books
+
+// Its global process id; 0 without hobbesd.
+std::uint64_t note_process(const EnclaveRecord& record, pid_t pid, const oci::Process& process) {
+  auto client = Client::connect(false);
+  if (!client || record.handle == 0) return 0;
+  auto noted = client->call("process.begin",
+                            {{"handle", record.handle},
+                             {"pid", pid},
+                             {"program", process.args.empty() ? "" : process.args.front()}},
+                            {}, patience);
+  return noted ? static_cast<std::uint64_t>(number_at(noted->body, "id")) : 0;
+}
+
+void note_end(std::uint64_t process, int status) {
+  if (process == 0) return;
+  if (auto client = Client::connect(false))
+    (void)client->call("process.end", {{"id", process}, {"status", status}}, {}, patience);
+}
+
+}  // namespace
+
 Result<int> exec(const Globals& globals, const ExecOptions& options) {
   HOBBES_TRY(record, find(globals, options.id));
   ExecRequest request;
@@ -281,8 +305,10 @@ Result<int> exec(const Globals& globals, const ExecOptions& options) {
   if (relay) HOBBES_CHECK(relay->receive());
   if (!options.pid_file.empty())
     HOBBES_CHECK(replace_file(options.pid_file, std::to_string(*child)));
+  const std::uint64_t process = note_process(record, *child, request.process);
   if (options.detach) return 0;
   int status = exit_code_of(wait_for(*child, relay ? &*relay : nullptr));
+  note_end(process, status);
   if (relay && relay->failure() && status == 0) return *relay->failure();
   return status;
 }

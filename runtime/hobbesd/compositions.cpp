@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string_view>
+
+#include "core/clock.h"
 #include "core/identity.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
@@ -76,7 +79,9 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
       process.gid = session.peer.gid;
       process.state = HOBBES_PHASE_PLANNED;
       process.enclave = app.enclave;
-      process.body.process = {composition.id, app.id, 0, 0, number, i, rank, -1, 0};
+      process.body.process = {composition.id,      app.id, 0, 0, number, i, rank, -1, 0, 0,
+                              HOBBES_PROCESS_RANK, 0,      {}};
+      std::string_view(app.name).copy(process.body.process.program, HOBBES_PROGRAM_SIZE - 1);
       transition.put(process);
       processes.push_back(process.id);
     }
@@ -127,6 +132,7 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
         process.body.process.pid = 0;
       if (auto id = ProcessId::of(process.body.process.pid))
         process.body.process.start_ticks = id->start_ticks;
+      process.body.process.started_ns = clock_ns(CLOCK_REALTIME);
     }
     if (one.contains("cpu"))
       process.body.process.cpu = static_cast<std::uint32_t>(number_at(one, "cpu"));

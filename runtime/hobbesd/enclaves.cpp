@@ -403,6 +403,7 @@ Result<Reply> Manager::change_state(Session& session, const Json& request) {
   Transition transition;
   transition.put(record);
   HOBBES_CHECK(nis_->commit(transition));
+  if (event == "started") processes_.enclave_started(record, text_at(request, "program"));
   return Reply{Json::object(), {}};
 }
 
@@ -579,6 +580,7 @@ void Manager::forget(std::uint64_t id) {
     if (segment->enclave == id && (segment->body.segment.flags & 2U) != 0)
       drop_segment(segment->id, transition);
   names_.enclave_released(id, transition);
+  processes_.enclave_ended(id, transition);
   transition.erase(id);
   transition.erase_document(document_name(id));
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
@@ -664,6 +666,7 @@ void Manager::enclave_ended(std::uint64_t id) {
   bool crashed = nis_->document(document_name(id)).value_or(Json::object()).contains("cause");
   record.state = crashed ? HOBBES_CRASHED : HOBBES_STOPPED;
   transition.put(record);
+  processes_.enclave_ended(id, transition);
   if (auto done = nis_->commit(transition); !done) {
     spdlog::error("{}", done.error().text());
     return;

@@ -20,7 +20,8 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       inventory_(std::move(inventory)),
       policies_(std::move(policies)),
       root_(std::move(root)),
-      names_(*nis_, policies_, [this](pid_t pid) { watch_process(pid); }) {}
+      names_(*nis_, policies_, [this](pid_t pid) { watch_process(pid); }),
+      processes_(*nis_, [this](pid_t pid) { watch_process(pid); }) {}
 
 Manager::~Manager() = default;
 
@@ -130,6 +131,7 @@ Result<void> Manager::adopt() {
   }
   adopt_segments();
   names_.adopt();
+  processes_.adopt();
   std::vector<hobbes_record> compositions;
   for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
   for (const hobbes_record& record : compositions) drop_composition(record.id, -1);
@@ -239,6 +241,9 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
       {"name.withdraw", &Manager::withdraw_name},
       {"channel.connect", &Manager::connect_channel},
       {"self", &Manager::self},
+      {"process.begin", &Manager::begin_process},
+      {"process.end", &Manager::end_process},
+      {"process.kill", &Manager::kill_process},
       {"composition.begin", &Manager::begin_composition},
       {"composition.phase", &Manager::set_phases},
       {"composition.keys", &Manager::put_keys},
@@ -263,6 +268,17 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
     if (!own_end) HOBBES_CHECK(check_grant(session, target->id));
   }
   return (this->*at->second)(session, request);
+}
+
+Result<Reply> Manager::begin_process(Session& session, const Json& request) {
+  HOBBES_TRY(enclave, enclave_of(session, request));
+  return processes_.begin(session, *enclave, request);
+}
+
+Result<Reply> Manager::kill_process(Session& session, const Json& request) {
+  HOBBES_TRY(process, processes_.find(request));
+  HOBBES_CHECK(check_grant(session, process.enclave));
+  return processes_.kill(session, process, request);
 }
 
 void Manager::tick() {

@@ -15,6 +15,7 @@
 #include "hobbesd/loop.h"
 #include "hobbesd/name_table.h"
 #include "hobbesd/policy.h"
+#include "hobbesd/process_table.h"
 #include "hobbesd/session.h"
 #include "hobbesd/verb.h"
 #include "nis/nis.h"
@@ -144,6 +145,13 @@ class Manager {
     return names_.self(session, request);
   }
 
+  // processes (process_table.h)
+  Result<Reply> begin_process(Session& session, const Json& request);
+  Result<Reply> end_process(Session& session, const Json& request) {
+    return processes_.end(session, request);
+  }
+  Result<Reply> kill_process(Session& session, const Json& request);
+
   // compositions (compositions.cpp)
   Result<Reply> begin_composition(Session& session, const Json& request);
   Result<Reply> set_phases(Session& session, const Json& request);
@@ -183,6 +191,7 @@ class Manager {
   Policies policies_;
   std::string root_;
   NameTable names_;
+  ProcessTable processes_;
   std::map<std::uint64_t, Fd> enclave_watches_;   // enclave id -> pidfd
   std::map<std::uint64_t, std::string> cgroups_;  // enclave id -> control group
   std::map<std::uint64_t, pid_t> makers_;         // enclave id -> the process it is bound to

@@ -58,8 +58,9 @@ Standing NameTable::standing_of(const Session& session) const {
   Standing out{session.peer.uid, session.inside, session.peer.uid, 0};
   if (const hobbes_record* enclave = nis_.by_id(session.inside)) out.enclave_uid = enclave->uid;
   for (const hobbes_record* rank : nis_.all(HOBBES_PROCESS))
-    if (session.inside != 0 ? rank->enclave == session.inside
-                            : rank->body.process.pid == session.peer.pid)
+    if (rank->body.process.composition != 0 &&
+        (session.inside != 0 ? rank->enclave == session.inside
+                             : rank->body.process.pid == session.peer.pid))
       out.composition = rank->body.process.composition;
   return out;
 }

@@ -348,6 +348,7 @@ void Manager::process_ended(pid_t pid) {
   }
   for (const auto& [id, segment] : changed) transition.put(segment);
   names_.process_ended(pid, transition);
+  processes_.process_ended(pid, transition);
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
 }
 

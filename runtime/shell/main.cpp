@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "core/number.h"
 #include "core/paths.h"
+#include "core/signal_name.h"
 #include "core/size.h"
 #include "core/standard_streams.h"
 #include "enclave/driver.h"
@@ -33,9 +34,9 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "apps",   "call",    "compositions", "console",  "doctor",   "enclaves",
-    "events", "exit",    "help",         "logs",     "names",    "node",
-    "ping",   "publish", "segments",     "services", "topology", "withdraw"};
+    "kill",     "ps",      "apps",     "call",     "compositions", "console", "doctor",
+    "enclaves", "events",  "exit",     "help",     "logs",         "names",   "node",
+    "ping",     "publish", "segments", "services", "topology",     "withdraw"};
 
 struct Request {
   std::string command, id, label;
@@ -153,6 +154,18 @@ Result<int> publish(const Request& request) {
   return 0;
 }
 
+Result<int> kill(const Request& request) {
+  auto id = whole_number(request.id, UINT64_MAX, 16);
+  if (!id)
+    return Error{Code::invalid, "signal process '" + request.id + "'",
+                 "that is no global process id", "see `hobbes ps`"};
+  HOBBES_TRY(number, signal_number(request.value.empty() ? "TERM" : request.value));
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(done, client.call("process.kill", {{"id", *id}, {"signal", number}}));
+  (void)done;
+  return 0;
+}
+
 Result<int> withdraw(const Request& request) {
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(self, client.call("self", Json::object()));
@@ -198,6 +211,7 @@ Result<int> act(const Request& request) {
   if (request.command == "call") return call(request);
   if (request.command == "publish") return publish(request);
   if (request.command == "withdraw") return withdraw(request);
+  if (request.command == "kill") return kill(request);
   if (request.command == "doctor") {
     auto findings = examine_node();
     std::cout << findings_view(findings, style) << std::flush;
@@ -218,6 +232,7 @@ Result<int> act(const Request& request) {
     std::cout << table_view(*nis, HOBBES_ENCLAVE, style);
   }
   if (request.command == "segments") std::cout << table_view(*nis, HOBBES_SEGMENT, style);
+  if (request.command == "ps") std::cout << table_view(*nis, HOBBES_PROCESS, style);
   if (request.command == "names") std::cout << table_view(*nis, HOBBES_NAME, style);
   if (request.command == "services")
     std::cout << table_view(*nis, HOBBES_NAME, style, [](const hobbes_record& record) {
@@ -258,6 +273,10 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("compositions", "the running compositions");
   add("events", "the last changes, or all that come")
       ->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  add("ps", "the processes that Hobbes has started, in all enclaves");
+  auto* kill_verb = add("kill", "send a signal to a process");
+  kill_verb->add_option("id", request.id, "its global id, from `hobbes ps`")->required();
+  kill_verb->add_option("signal", request.value, "a name or a number; TERM without it");
   add("names", "what programs have published under a name");
   add("services", "the services that can be called");
   auto with_place = [&](CLI::App* verb) {

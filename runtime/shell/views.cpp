@@ -39,9 +39,14 @@ const std::vector<Column>& columns_of(std::uint16_t type) {
   static const std::vector<Column> names = {
       {"NAME", "name"}, {"KIND", "kind"}, {"SCOPE", "scope"}, {"ENCLAVE", "enclave"},
       {"PID", "pid"},   {"USER", "uid"},  {"VALUE", "value"}};
+  static const std::vector<Column> processes = {
+      {"GLOBAL ID", "handle"}, {"ENCLAVE", "enclave"}, {"PID", "pid"},        {"ROLE", "role"},
+      {"STATE", "state"},      {"USER", "uid"},        {"PROGRAM", "program"}};
   switch (type) {
     case HOBBES_NAME:
       return names;
+    case HOBBES_PROCESS:
+      return processes;
     case HOBBES_ENCLAVE:
       return enclaves;
     case HOBBES_SEGMENT:

@@ -527,6 +527,54 @@ TEST_F(Fabric, AnotherUsersNameNeitherStandsForOnesOwnNorLetsHimIn) {
   EXPECT_EQ(thief.wait(), 0);
 }
 
+TEST_F(Fabric, EveryProcessOfAnEnclaveHasAGlobalIdThatIsNeverAnotherOnes) {
+  ASSERT_EQ(node.create("e", node.bundle("e", "exec sleep 1000")).wait_status, 0);
+  node.good({"hobbes-run", "start", "e"});
+  auto processes = [&] { return *parse_json(node.good({"hobbes", "ps", "--json"}), "ps"); };
+  ASSERT_EQ(processes().size(), 1U);
+  EXPECT_EQ(text_at(processes()[0], "role"), "init");
+  EXPECT_EQ(number_at(processes()[0], "pid"), number_at(node.enclave("e"), "pid"));
+  std::uint64_t sequence = 0;
+  hobbes_nis* nis = hobbes_nis_open(nullptr);
+  ASSERT_NE(nis, nullptr);
+  sequence = hobbes_nis_sequence(nis);
+  Outcome executed;
+  std::thread exec([&] { executed = node.run({"hobbes-run", "exec", "e", "sleep", "500"}); });
+  ASSERT_TRUE(eventually([&] { return processes().size() == 2; }));
+  Json all = processes(), one = text_at(all[0], "role") == "exec" ? all[0] : all[1];
+  EXPECT_EQ(text_at(one, "program"), "sleep");
+  EXPECT_EQ(text_at(one, "enclave"), "e");
+  EXPECT_NE(node.good({"hobbes", "ps"}).find(text_at(one, "handle")), std::string::npos);
+  EXPECT_EQ(node.rest("GET", "/v1/processes").second["items"].size(), 2U);
+  EXPECT_EQ(node.run({"hobbes", "kill", text_at(one, "handle"), "NOSUCH"}).wait_status, 256);
+  node.good({"hobbes", "kill", text_at(one, "handle"), "USR1"});
+  exec.join();
+  EXPECT_EQ(WEXITSTATUS(executed.wait_status), 128 + SIGUSR1);
+  EXPECT_TRUE(eventually([&] { return processes().size() == 1; }));
+  hobbes_change change;
+  bool told = false;
+  while (hobbes_nis_wait(nis, &sequence, &change, 0) == 0)
+    told |= change.type == HOBBES_PROCESS && change.exit_status == 128 + SIGUSR1;
+  EXPECT_TRUE(told) << "its status is told to those who watch";
+  hobbes_nis_close(nis);
+  const std::string gone = text_at(one, "handle");
+  EXPECT_EQ(node.run({"hobbes", "kill", gone}).wait_status, 256);
+  EXPECT_EQ(node.rest("POST", "/v1/processes/" + gone + "/kill", "{}").first, 404);
+  // hobbesd dies meanwhile; what has ended then is gone, the rest is found again.
+  std::thread second([&] { (void)node.run({"hobbes-run", "exec", "e", "sleep", "0.5"}); });
+  ASSERT_TRUE(eventually([&] { return processes().size() == 2; }));
+  node.kill_daemon();
+  second.join();
+  node.wake_daemon();
+  EXPECT_TRUE(eventually([&] { return processes().size() == 1; })) << to_text(processes());
+  auto [status, answer] =
+      node.rest("POST", "/v1/processes/" + text_at(processes()[0], "handle") + "/kill",
+                R"({"signal": "KILL"})");
+  EXPECT_EQ(status, 200) << to_text(answer);
+  EXPECT_TRUE(eventually([&] { return processes().empty(); }));
+  node.good({"hobbes-run", "delete", "--force", "e"});
+}
+
 TEST_F(Fabric, ACProgramServesAndCallsFromInsideAnEnclave) {
   const std::string peer = HOBBES_BUILD_DIR "/tests/programs/fabric-peer";
   for (const char* id : {"serves", "calls"}) {
