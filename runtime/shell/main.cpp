@@ -23,6 +23,7 @@
 #include "core/size.h"
 #include "core/standard_streams.h"
 #include "enclave/driver.h"
+#include "enclave/files.h"
 #include "enclave/record.h"
 #include "ipc/client.h"
 #include "ipc/service.h"
@@ -34,9 +35,9 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "kill",     "ps",      "apps",     "call",     "compositions", "console", "doctor",
-    "enclaves", "events",  "exit",     "help",     "logs",         "names",   "node",
-    "ping",     "publish", "segments", "services", "topology",     "withdraw"};
+    "cat",    "cp",       "kill",     "ps",       "apps",     "call",    "compositions", "console",
+    "doctor", "enclaves", "events",   "exit",     "help",     "logs",    "names",        "node",
+    "ping",   "publish",  "segments", "services", "topology", "withdraw"};
 
 struct Request {
   std::string command, id, label;
@@ -154,6 +155,48 @@ Result<int> publish(const Request& request) {
   return 0;
 }
 
+Result<int> cat(const Request& request) {
+  HOBBES_TRY(place, place_named(default_root(), request.id));
+  HOBBES_TRY(file, open_file(place));
+  std::vector<char> bytes(1 << 16);
+  for (;;) {
+    ssize_t n = ::read(file.get(), bytes.data(), bytes.size());
+    if (n < 0 && errno != EINTR) return os_error("read " + request.id, errno);
+    if (n == 0) return 0;
+    if (n > 0) std::cout.write(bytes.data(), n);
+  }
+}
+
+// The progress of what takes more than a second, where somebody looks on.
+class Progress {
+ public:
+  void operator()(const Copied& copied) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - shown_ < std::chrono::seconds(1) || ::isatty(2) != 1) return;
+    shown_ = now;
+    std::cerr << "\r" << copied.files << " files, " << format_size(copied.bytes) << "  "
+              << std::flush;
+    told_ = true;
+  }
+  ~Progress() {
+    if (told_) std::cerr << "\n";
+  }
+
+ private:
+  std::chrono::steady_clock::time_point shown_ = std::chrono::steady_clock::now();
+  bool told_ = false;
+};
+
+Result<int> copy(const Request& request) {
+  HOBBES_TRY(from, place_named(default_root(), request.id));
+  HOBBES_TRY(to, place_named(default_root(), request.value));
+  Progress progress;
+  HOBBES_TRY(copied, copy_tree(from, to, std::ref(progress)));
+  if (request.json)
+    std::cout << to_text({{"files", copied.files}, {"bytes", copied.bytes}}) << "\n";
+  return 0;
+}
+
 Result<int> kill(const Request& request) {
   auto id = whole_number(request.id, UINT64_MAX, 16);
   if (!id)
@@ -212,6 +255,8 @@ Result<int> act(const Request& request) {
   if (request.command == "publish") return publish(request);
   if (request.command == "withdraw") return withdraw(request);
   if (request.command == "kill") return kill(request);
+  if (request.command == "cat") return cat(request);
+  if (request.command == "cp") return copy(request);
   if (request.command == "doctor") {
     auto findings = examine_node();
     std::cout << findings_view(findings, style) << std::flush;
@@ -273,6 +318,12 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("compositions", "the running compositions");
   add("events", "the last changes, or all that come")
       ->add_flag("-f,--follow", request.follow, "wait for more until interrupted");
+  auto* copy_verb = add("cp", "copy files and folders from, to and between enclaves");
+  copy_verb->add_option("from", request.id, "ENCLAVE:PATH, or a path on the node")->required();
+  copy_verb->add_option("to", request.value, "ENCLAVE:PATH, or a path on the node")->required();
+  add("cat", "print a file of an enclave")
+      ->add_option("file", request.id, "ENCLAVE:PATH, or a path on the node")
+      ->required();
   add("ps", "the processes that Hobbes has started, in all enclaves");
   auto* kill_verb = add("kill", "send a signal to a process");
   kill_verb->add_option("id", request.id, "its global id, from `hobbes ps`")->required();

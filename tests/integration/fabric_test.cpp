@@ -527,6 +527,58 @@ TEST_F(Fabric, AnotherUsersNameNeitherStandsForOnesOwnNorLetsHimIn) {
   EXPECT_EQ(thief.wait(), 0);
 }
 
+TEST_F(Fabric, FilesOfEnclavesAreCopiedAndNoLinkLeadsOut) {
+  const std::string script =
+      "mkdir -p /tmp/in/deep; echo inside >/tmp/in/deep/file; busybox chmod 750 /tmp/in/deep/file; "
+      "busybox ln -s file /tmp/in/deep/link; busybox ln -s /etc/hostname /tmp/out; "
+      "busybox ln -s ../../../../.. /tmp/up; "
+      "touch /tmp/ready; exec sleep 1000";
+  for (const char* id : {"a", "b"}) {
+    ASSERT_EQ(node.create(id, node.busybox_bundle(id, script, {{"root", {{"readonly", false}}}}))
+                  .wait_status,
+              0);
+    node.good({"hobbes-run", "start", id});
+    ASSERT_TRUE(eventually([&] {
+      return node.run({"hobbes-run", "exec", id, "ls", "/tmp/ready"}).wait_status == 0;
+    }));
+  }
+  EXPECT_EQ(node.good({"hobbes", "cat", "a:/tmp/in/deep/link"}), "inside\n");
+  const std::string here = node.folder() + "/copied";
+  EXPECT_EQ(node.good({"hobbes", "cp", "--json", "a:/tmp/in", here}),
+            "{\"bytes\":7,\"files\":2}\n");
+  EXPECT_EQ(Files::system().read(here + "/deep/file").value_or(""), "inside\n");
+  EXPECT_EQ(read_link(here + "/deep/link").value_or(""), "file");
+  struct stat info {};
+  ASSERT_EQ(::stat((here + "/deep/file").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0750U);
+  ASSERT_TRUE(replace_file(here + "/more", std::string(3'000'000, 'm')));
+  node.good({"hobbes", "cp", here, "b:/tmp"});
+  EXPECT_EQ(node.good({"hobbes-run", "exec", "b", "sh", "-c",
+                       "ls -l /tmp/copied/more; cat /tmp/copied/deep/file"})
+                    .find("3000000") != std::string::npos,
+            true);
+  node.good({"hobbes", "cp", "b:/tmp/copied/deep/file", "a:/tmp/renamed"});
+  EXPECT_EQ(node.good({"hobbes", "cat", "a:tmp/renamed"}), "inside\n");
+  // What a link names is looked for in the enclave, whose root it does not leave.
+  EXPECT_EQ(node.run({"hobbes", "cat", "a:/tmp/out"}).wait_status, 256) << "it has no such file";
+  EXPECT_EQ(node.run({"hobbes", "cat", "a:/tmp/up" + here + "/more"}).wait_status, 256);
+  EXPECT_EQ(node.run({"hobbes", "cat", "a:/../../../.." + here + "/more"}).wait_status, 256);
+  node.good({"hobbes-run", "exec", "a", "busybox", "ln", "-s", here, "/tmp/trap"});
+  EXPECT_EQ(node.run({"hobbes", "cp", "b:/tmp/copied/more", "a:/tmp/trap/x"}).wait_status, 256);
+  EXPECT_FALSE(Files::system().exists(here + "/x"));
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{"hobbes", "cp", "a:/tmp/in", "a:/tmp/in/deep"},
+        {"hobbes", "cp", "a:/tmp/nothing", here},
+        {"hobbes", "cp", "a:/dev/null", here},
+        {"hobbes", "cp", "nobody:/x", here},
+        {"hobbes", "cat", "a:/tmp"}}) {
+    Outcome refused = node.run(wrong);
+    EXPECT_EQ(refused.wait_status, 256) << wrong[2];
+    EXPECT_NE(refused.err.find("cannot"), std::string::npos) << refused.err;
+  }
+  for (const char* id : {"a", "b"}) node.good({"hobbes-run", "delete", "--force", id});
+}
+
 TEST_F(Fabric, EveryProcessOfAnEnclaveHasAGlobalIdThatIsNeverAnotherOnes) {
   ASSERT_EQ(node.create("e", node.bundle("e", "exec sleep 1000")).wait_status, 0);
   node.good({"hobbes-run", "start", "e"});
