@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr microseconds spin_most{10};
 constexpr milliseconds room_period{20};  // the peer may take room without a ring for a moment
-constexpr milliseconds peer_period{20};   // of one who spins; a dead peer is told within 100 ms
+constexpr milliseconds peer_period{20};  // of one who spins; a dead peer is told within 100 ms
 
 void relax() {
 #if defined(__x86_64__)

@@ -254,12 +254,11 @@ struct CommandServer::State {
     connection->under_way.emplace(head.id, CommandConnection::UnderWay{});
     auto handler = handlers.find(name);
     if (handler == handlers.end()) handler = handlers.find("");
-    ServerCall call(connection, head.id, name, Bytes(rest + head.name_size, rest + size),
-                       deadline);
+    ServerCall call(connection, head.id, name, Bytes(rest + head.name_size, rest + size), deadline);
     ++served;
     if (handler == handlers.end()) {
       call.fail({Code::not_found, "serve '" + name + "'", "there is no such procedure",
-                    "see `hobbes services`"});
+                 "see `hobbes services`"});
       return;
     }
     ServingUntil until(deadline);

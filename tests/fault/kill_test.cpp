@@ -53,6 +53,52 @@ TEST(Kill, CreateKilledAtAnySystemCallLeavesNothing) {
   node.good({"hobbes-run", "run", "--bundle", node.bundle("b2", "true"), "a"});
 }
 
+// Of a service: whoever is left is told, and nothing of the other stays.
+TEST(Kill, AClientOrAServiceKilledAtAnySystemCallLeavesNothing) {
+  Node node;
+  node.wake_daemon();
+  const std::string peer = HOBBES_BUILD_DIR "/tests/programs/fabric-peer ";
+  auto names = [&] {
+    return parse_json(node.good({"hobbes", "names", "--json"}), "names")->size();
+  };
+  auto descriptors = [&] {
+    return Files::system().list("/proc/" + std::to_string(node.daemon()) + "/fd")->size();
+  };
+  node.good({"sh", "-c", peer + "serve steady >/dev/null 2>&1 </dev/null &"});
+  const int client_calls = calls_of(node, peer + "call steady 3");
+  ASSERT_GT(client_calls, 40);
+  const std::size_t before = descriptors();
+  for (int call = 1; call <= client_calls; call += 1 + call / 30)
+    kill_at(node, peer + "call steady 3", call);
+  EXPECT_EQ(node.good({"sh", "-c", peer + "call steady 3"}), "3 answers\n");
+  EXPECT_TRUE(eventually([&] { return descriptors() <= before; })) << descriptors();
+  ASSERT_EQ(names(), 1U);
+
+  const std::string log = node.folder() + "/server";
+  node.good(
+      {"sh", "-c", "strace -o " + log + " " + peer + "serve mortal >/dev/null 2>&1 </dev/null &"});
+  ASSERT_TRUE(eventually([&] { return names() == 2; }));
+  node.good({"sh", "-c", peer + "stop mortal"});
+  ASSERT_TRUE(eventually([&] { return names() == 1; }));
+  const std::string traced = Files::system().read(log, 64 << 20).value_or("");
+  const auto server_calls = static_cast<int>(std::count(traced.begin(), traced.end(), '\n'));
+  ASSERT_GT(server_calls, 40);
+  for (int call = 1; call <= server_calls; call += 1 + call / 20) {
+    node.good({"sh", "-c",
+               "{ strace -o /dev/null -e inject=all:signal=SIGKILL:when=" + std::to_string(call) +
+                   " " + peer + "serve mortal; touch " + node.folder() +
+                   "/ended; } >/dev/null 2>&1 "
+                   "</dev/null &"});
+    auto ended = [&] { return Files::system().exists(node.folder() + "/ended"); };
+    ASSERT_TRUE(eventually([&] { return names() == 2 || ended(); }));
+    if (names() == 2) (void)node.run({"timeout", "15", "sh", "-c", peer + "stop mortal"}, 20);
+    EXPECT_TRUE(eventually([&] { return ended() && names() == 1; })) << "killed at " << call;
+    (void)::unlink((node.folder() + "/ended").c_str());
+  }
+  EXPECT_TRUE(eventually([&] { return descriptors() <= before; })) << descriptors();
+  node.good({"sh", "-c", peer + "stop steady"});
+}
+
 TEST(Kill, StartAndDeleteKilledAtAnySystemCallCanBeRepeated) {
   Node node;
   std::string bundle = node.bundle("b", "exec sleep 1000");

@@ -19,6 +19,13 @@ std::string ask(const Node& node, const std::string& id, std::vector<std::string
   return node.good({"hobbes-run", "run", "--bundle", bundle, id});
 }
 
+// What both ways say when a call fails with `number`; a kernel may have no 32-bit way at all.
+std::string both(const Node& node, int number) {
+  const bool one_way =
+      holds(node.good({HOBBES_BUILD_DIR "/tests/security/calls", "39:20"}), "none");
+  return " " + std::to_string(number) + " " + (one_way ? "none" : std::to_string(number)) + "\n";
+}
+
 std::string python(const Node& node, const std::string& id, const std::string& text,
                    const Json& capabilities) {
   std::string bundle = node.bundle(id, "");
@@ -34,8 +41,7 @@ std::string python(const Node& node, const std::string& id, const std::string& t
 // libraries fall back to clone, and threads still work.
 TEST(DefaultSeccomp, Clone3IsAbsentAndMakesNoNamespace) {
   Node node;
-  EXPECT_EQ(ask(node, "absent", {"435"}),
-            "435 435 " + std::to_string(ENOSYS) + " " + std::to_string(ENOSYS) + "\n");
+  EXPECT_EQ(ask(node, "absent", {"435"}), "435 435" + both(node, ENOSYS));
   std::string text = R"(import ctypes, os, threading
 call = ctypes.CDLL(None, use_errno=True).syscall
 before = os.readlink('/proc/self/ns/user')
@@ -67,9 +73,7 @@ TEST(DefaultSeccomp, ThereIsNoSecondWayAroundItsCalls) {
         Call{"perf_event_open", "298:336"}, Call{"userfaultfd", "323:374"},
         Call{"setns", "308:346"}, Call{"umount2", "166:52"}}) {
     std::string said = ask(node, call.name, {call.numbers});
-    EXPECT_TRUE(said.size() > 5 &&
-                holds(said, " " + std::to_string(EPERM) + " " + std::to_string(EPERM) + "\n"))
-        << call.name << ": " << said;
+    EXPECT_TRUE(said.size() > 5 && holds(said, both(node, EPERM))) << call.name << ": " << said;
   }
 }
 

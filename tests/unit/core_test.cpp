@@ -13,8 +13,8 @@
 #include "core/identity.h"
 #include "core/process.h"
 #include "core/size.h"
-#include "ipc/message_socket.h"
 #include "ipc/descriptor.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {

@@ -1,12 +1,20 @@
 // Makes system calls by number, by the 64-bit and by the 32-bit way into the kernel, with arguments
 // that no call accepts, and prints what the kernel says: one line "NUMBER64 NUMBER32 ERRNO64
-// ERRNO32" a pair.
+// ERRNO32" a pair; "none" where the kernel has no 32-bit way.
 //
 //   calls NUMBER64:NUMBER32...
 #include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+static sigjmp_buf no_way;
+static void on_fault(int number) {
+  (void)number;
+  siglongjmp(no_way, 1);
+}
 
 static long by_interrupt(long number) {
   long result;
@@ -24,6 +32,11 @@ int main(int argc, char** argv) {
     errno = 0;
     long one = syscall(wide, -1L, 0L, 0L, 0L, 0L, 0L);
     int first = one < 0 ? errno : 0;
+    signal(SIGSEGV, on_fault);
+    if (sigsetjmp(no_way, 1) != 0) {
+      printf("%ld %ld %d none\n", wide, narrow, first);
+      continue;
+    }
     long other = by_interrupt(narrow);
     printf("%ld %ld %d %ld\n", wide, narrow, first, other < 0 ? -other : 0);
   }

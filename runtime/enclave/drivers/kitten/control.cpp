@@ -22,8 +22,8 @@
 #include "core/paths.h"
 #include "enclave/drivers/kitten/cokernel.h"
 #include "enclave/drivers/service.h"
-#include "ipc/message_socket.h"
 #include "ipc/client.h"
+#include "ipc/message_socket.h"
 
 namespace hobbes {
 namespace {
