@@ -478,8 +478,8 @@ Result<void> call_service(Call& call) {
   HOBBES_CHECK(only(call, {"arguments", "timeout"}));
   double seconds = 30;
   if (auto at = call.body.find("timeout"); at != call.body.end()) {
-    if (!at->is_number() || !(at->get<double>() > 0) || at->get<double>() > 300)
-      return Error{Code::invalid, attempt, "\"timeout\" is no number of seconds up to 300", ""};
+    if (!at->is_number() || !(at->get<double>() > 0) || at->get<double>() > 60)
+      return Error{Code::invalid, attempt, "\"timeout\" is no number of seconds up to 60", ""};
     seconds = at->get<double>();
   }
   Json request = {{"op", "channel.connect"}, {"name", name}};
@@ -490,6 +490,9 @@ Result<void> call_service(Call& call) {
   }
   HOBBES_TRY(introduction, call.dispatch(call.peer, std::move(request)));
   HOBBES_TRY(channel, Channel::of(std::move(introduction), false));
+  if (channel.largest() > json_size_limit)
+    return Error{Code::unsupported, attempt, "its channels are larger than a response may be",
+                 "call it from a program, or by `hobbes call`"};
   ServiceClient client{CommandClient(std::move(channel))};
   Json parts = Json::array();
   std::size_t size = 0;

@@ -69,6 +69,7 @@ hobbes::Standing standing() {
   if (!client) return out;
   auto self = client->call("self", hobbes::Json::object());
   if (!self) return out;
+  out.uid = static_cast<uid_t>(hobbes::number_at(self->body, "names", out.uid));
   out.enclave = static_cast<std::uint64_t>(hobbes::number_at(self->body, "enclave"));
   out.enclave_uid = static_cast<uid_t>(hobbes::number_at(self->body, "enclaveUser"));
   out.composition = static_cast<std::uint64_t>(hobbes::number_at(self->body, "composition"));

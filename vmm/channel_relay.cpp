@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 
@@ -20,6 +21,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t listener_limit = 32;
+constexpr std::size_t channels_most = 40;   // places of the window are left for segments
+constexpr std::ptrdiff_t waiting_most = 8;  // of one listener
+constexpr std::chrono::seconds introduction_limit(30);
 
 Result<Message> ask_manager(const std::string& op, Json request) {
   HOBBES_TRY(client, Client::connect(false));
@@ -34,15 +38,11 @@ Json only(const Json& request, std::initializer_list<const char*> fields) {
   return out;
 }
 
-// Of a pipe or a stream: false at its end.
+// Of a pipe or a stream: false at its end. One who rings without end holds nobody up.
 bool drain(const Fd& fd) {
-  char said[512];
-  for (;;) {
-    ssize_t n = ::read(fd.get(), said, sizeof said);
-    if (n < 0) return errno == EAGAIN || errno == EINTR;
-    if (n == 0) return false;
-    if (n < static_cast<ssize_t>(sizeof said)) return true;
-  }
+  char said[4096];
+  ssize_t n = ::read(fd.get(), said, sizeof said);
+  return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 }  // namespace
@@ -77,7 +77,7 @@ void ChannelRelay::serve(const Json& request, Fd stream) {
       auto at = introductions_.find(static_cast<std::uint64_t>(number_at(request, "id")));
       if (at == introductions_.end())
         return Error{Code::not_found, "take a channel", "nobody waits under that number", ""};
-      Message introduction = std::move(at->second);
+      Message introduction = std::move(at->second.introduction);
       introductions_.erase(at);
       return begin(std::move(introduction), std::move(stream));
     }
@@ -89,6 +89,9 @@ void ChannelRelay::serve(const Json& request, Fd stream) {
 
 Result<Json> ChannelRelay::begin(Message introduction, Fd stream) {
   const std::string attempt = "show a channel to the guest";
+  if (channels_.size() >= channels_most)
+    return Error{Code::exhausted, attempt, "the guest has " + std::to_string(channels_most),
+                 "close some"};
   if (introduction.fds.size() != 3)
     return Error{Code::corrupt, attempt, "its memory did not come with it", ""};
   struct stat info {};
@@ -171,16 +174,26 @@ Result<void> ChannelRelay::listen(const Json& request, Fd stream) {
         loop_.watch(listener->inbox.fd(), EPOLLIN, [this, listener](auto) { introduce(listener); });
     if (!watched) loop_.unwatch(listener->stream.fd());
   }
-  if (!watched) listeners_.erase(listener);
+  if (!watched) {
+    (void)ask_manager("name.withdraw", {{"handle", listener->handle}});
+    listeners_.erase(listener);
+  }
   return watched;
 }
 
 void ChannelRelay::introduce(Listeners::iterator listener) {
   auto introduction = listener->inbox.receive(milliseconds(0));
   if (!introduction) return;
-  if (introductions_.size() >= listener_limit) return;  // whoever connects is told by its pipe
+  // What the guest has not fetched by now it will not; who connected learns it by its pipe.
+  const auto now = std::chrono::steady_clock::now();
+  std::erase_if(introductions_,
+                [&](const auto& one) { return now - one.second.since > introduction_limit; });
+  const auto waiting =
+      std::count_if(introductions_.begin(), introductions_.end(),
+                    [&](const auto& one) { return one.second.listener == listener->handle; });
+  if (waiting >= waiting_most || channels_.size() >= channels_most) return;
   const std::uint64_t id = next_++;
-  introductions_.emplace(id, std::move(*introduction));
+  introductions_.emplace(id, Waiting{std::move(*introduction), listener->handle, now});
   if (!listener->stream.send({{"id", id}})) introductions_.erase(id);
 }
 
@@ -188,6 +201,8 @@ void ChannelRelay::end(Listeners::iterator listener) {
   loop_.unwatch(listener->stream.fd());
   loop_.unwatch(listener->inbox.fd());
   (void)ask_manager("name.withdraw", {{"handle", listener->handle}});
+  std::erase_if(introductions_,
+                [&](const auto& one) { return one.second.listener == listener->handle; });
   listeners_.erase(listener);
 }
 

@@ -1,7 +1,7 @@
 // Channels between programs of the guest and the rest of the node. Their memory is shown to the
 // guest; what goes through the monitor are the wake-ups, as bytes of a stream for each channel.
 #pragma once
-#include <functional>
+#include <chrono>
 #include <list>
 #include <map>
 
@@ -54,7 +54,13 @@ class ChannelRelay {
   WindowPlaces& places_;
   Channels channels_;
   Listeners listeners_;
-  std::map<std::uint64_t, Message> introductions_;  // not fetched by the guest yet
+  // Not fetched by the guest yet.
+  struct Waiting {
+    Message introduction;
+    std::uint64_t listener = 0;
+    std::chrono::steady_clock::time_point since;
+  };
+  std::map<std::uint64_t, Waiting> introductions_;
   std::uint64_t next_ = 1;
 };
 

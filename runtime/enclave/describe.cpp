@@ -134,7 +134,8 @@ Json describe(const hobbes_record& record) {
       if (body.role != 0) {
         static constexpr std::array<const char*, 4> roles = {"?", "rank", "init", "exec"};
         out["role"] = roles[body.role < roles.size() ? body.role : 0];
-        out["program"] = std::string(body.program, ::strnlen(body.program, sizeof body.program));
+        out["program"] = printable(reinterpret_cast<const std::uint8_t*>(body.program),
+                                   ::strnlen(body.program, sizeof body.program));
         out["startedNs"] = body.started_ns;
       }
       if (body.composition == 0)

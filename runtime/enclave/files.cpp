@@ -67,6 +67,17 @@ Split split(const std::string& path) {
   return {path.substr(0, at == 0 ? 1 : at), path.substr(at + 1)};
 }
 
+// Only what is a regular file is ever opened: to open a device or a pipe has effects.
+Result<Fd> opened_regular(const Fd& pin, int flags, const std::string& attempt) {
+  struct stat info {};
+  if (::fstat(pin.get(), &info) != 0) return os_error(attempt, errno);
+  if (!S_ISREG(info.st_mode))
+    return Error{Code::unsupported, attempt, "it is no regular file", "leave it out"};
+  Fd out(::open(("/proc/self/fd/" + std::to_string(pin.get())).c_str(), flags | O_CLOEXEC));
+  if (!out) return os_error(attempt, errno);
+  return out;
+}
+
 class Copy {
  public:
   explicit Copy(const std::function<void(const Copied&)>& progress) : progress_(progress) {}
@@ -86,16 +97,20 @@ class Copy {
  private:
   Result<void> file(int from, const std::string& name, int to, const std::string& as) {
     const std::string attempt = "copy " + name;
-    // Not blocking: it may have become a pipe meanwhile.
-    Fd in(::openat(from, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    Fd pin(::openat(from, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!pin) return os_error(attempt, errno);
+    HOBBES_TRY(in, opened_regular(pin, O_RDONLY, attempt));
+    Fd out(::openat(to, as.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!out && errno == EEXIST) {
+      Fd there(::openat(to, as.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+      if (!there) return os_error(attempt, errno);
+      HOBBES_TRY(opened, opened_regular(there, O_WRONLY, attempt));
+      out = std::move(opened);
+    }
     struct stat info {
     }, target{};
-    if (!in || ::fstat(in.get(), &info) != 0) return os_error(attempt, errno);
-    Fd out(
-        ::openat(to, as.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-    if (!out || ::fstat(out.get(), &target) != 0) return os_error(attempt, errno);
-    if (!S_ISREG(info.st_mode) || !S_ISREG(target.st_mode))
-      return Error{Code::unsupported, attempt, "it is no regular file on both sides", ""};
+    if (!out || ::fstat(in.get(), &info) != 0 || ::fstat(out.get(), &target) != 0)
+      return os_error(attempt, errno);
     if (info.st_dev == target.st_dev && info.st_ino == target.st_ino)
       return Error{Code::invalid, attempt, "it would be copied onto itself", ""};
     if (::ftruncate(out.get(), 0) != 0) return os_error(attempt, errno);
@@ -178,12 +193,8 @@ Result<Place> place_named(const std::string& state_root, const std::string& text
 }
 
 Result<Fd> open_file(const Place& place) {
-  HOBBES_TRY(fd, open_beneath(place.root.get(), place.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return os_error("read " + place.path, errno);
-  if (!S_ISREG(info.st_mode))
-    return Error{Code::unsupported, "read " + place.path, "it is no regular file", ""};
-  return std::move(fd);
+  HOBBES_TRY(pin, open_beneath(place.root.get(), place.path, O_PATH | O_CLOEXEC));
+  return opened_regular(pin, O_RDONLY, "read " + place.path);
 }
 
 Result<Copied> copy_tree(const Place& from, const Place& to,

@@ -208,6 +208,7 @@ Result<void> Manager::identify(Session& session) const {
 Result<Reply> Manager::handle(Session& session, const Json& request) {
   std::string op = text_at(request, "op");
   try {
+    nis_->forget_uncommitted();  // of a request that was refused half-way
     HOBBES_CHECK(identify(session));
     return dispatch(session, op, request);
   } catch (const std::exception&
@@ -272,7 +273,9 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
 
 Result<Reply> Manager::begin_process(Session& session, const Json& request) {
   HOBBES_TRY(enclave, enclave_of(session, request));
-  return processes_.begin(session, *enclave, request);
+  HOBBES_CHECK(check_grant(session, enclave->id));
+  const std::uint64_t place = enclave_containing(static_cast<pid_t>(number_at(request, "pid")));
+  return processes_.begin(session, *enclave, place, request);
 }
 
 Result<Reply> Manager::kill_process(Session& session, const Json& request) {

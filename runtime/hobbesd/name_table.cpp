@@ -1,7 +1,9 @@
 #include "hobbesd/name_table.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,6 +22,8 @@
 
 namespace hobbes {
 namespace {
+
+constexpr int queue_most = 32 << 10;
 
 std::uint64_t inode_of(const Fd& fd) {
   struct stat info {};
@@ -52,10 +56,17 @@ bool has_bit(const Session& session, const hobbes_record& name) {
   return (bits & 2U) != 0;
 }
 
+// User 0 of an enclave is not the node's root, for whom others look first.
+std::uint32_t owner_of_names(const Session& session) {
+  constexpr std::uint32_t of_an_enclave = 0x8000'0000;
+  if (session.peer.uid != 0 || session.privileged) return session.peer.uid;
+  return of_an_enclave | static_cast<std::uint32_t>(session.inside);
+}
+
 }  // namespace
 
 Standing NameTable::standing_of(const Session& session) const {
-  Standing out{session.peer.uid, session.inside, session.peer.uid, 0};
+  Standing out{owner_of_names(session), session.inside, session.peer.uid, 0};
   if (const hobbes_record* enclave = nis_.by_id(session.inside)) out.enclave_uid = enclave->uid;
   for (const hobbes_record* rank : nis_.all(HOBBES_PROCESS))
     if (rank->body.process.composition != 0 &&
@@ -84,6 +95,7 @@ Result<Reply> NameTable::self(Session& session, const Json&) {
   const Standing standing = standing_of(session);
   const hobbes_record* enclave = nis_.by_id(standing.enclave);
   return Reply{{{"id", enclave != nullptr ? enclave->name : ""},
+                {"names", standing.uid},
                 {"enclave", standing.enclave},
                 {"enclaveUser", standing.enclave_uid},
                 {"composition", standing.composition}},
@@ -107,10 +119,11 @@ Result<Reply> NameTable::publish(Session& session, const Json& request) {
   if (scope != HOBBES_SCOPE_NODE && scope_id == 0)
     return Error{Code::invalid, attempt, std::string("the caller is in no ") + name_of_scope(scope),
                  "choose scope \"node\""};
-  const std::uint64_t place = name_scope(scope, scope_id, session.peer.uid);
+  const std::uint64_t place = name_scope(scope, scope_id, owner_of_names(session));
   const hobbes_record* before = nis_.by_name(HOBBES_NAME, place, name);
   const bool replaces = before != nullptr && request.value("replace", false) &&
-                        kind != HOBBES_NAME_SERVICE && before->body.name.kind == kind;
+                        kind != HOBBES_NAME_SERVICE && before->body.name.kind == kind &&
+                        owns(session, *before);
   if (before != nullptr && !replaces)
     return Error{Code::exists, attempt, "this user has published it already",
                  "choose another name, or withdraw the other one"};
@@ -127,7 +140,8 @@ Result<Reply> NameTable::publish(Session& session, const Json& request) {
                    "withdraw some, or ask the administrator to raise the quota"};
   }
   HOBBES_TRY(owner, ProcessId::of(session.peer.pid));
-  hobbes_record record = before != nullptr ? *before : nis_.make(HOBBES_NAME, place, name);
+  hobbes_record record{};
+  if (before != nullptr) record = *before;
   record.uid = session.peer.uid;
   record.gid = session.peer.gid;
   record.enclave = session.inside;
@@ -174,6 +188,14 @@ Result<Reply> NameTable::publish(Session& session, const Json& request) {
     std::memcpy(body.value, value.data(), value.size());
     body.value_size = static_cast<std::uint32_t>(value.size());
   }
+  if (before == nullptr) {
+    hobbes_record fresh = nis_.make(HOBBES_NAME, place, name);
+    fresh.uid = record.uid;
+    fresh.gid = record.gid;
+    fresh.enclave = record.enclave;
+    fresh.body = record.body;
+    record = fresh;
+  }
   Transition transition;
   transition.put(record);
   HOBBES_CHECK(nis_.commit(transition));
@@ -188,9 +210,11 @@ Result<Reply> NameTable::withdraw(Session& session, const Json& request) {
       nis_.by_id(static_cast<std::uint64_t>(number_at(request, "handle")));
   if (record == nullptr || record->type != HOBBES_NAME)
     return Error{Code::not_found, "withdraw a name", "there is no such name", "see `hobbes names`"};
-  if (!session.privileged && session.peer.uid != record->uid)
+  if (!owns(session, *record))
     return Error{Code::denied, "withdraw the name '" + std::string(record->name) + "'",
-                 "it belongs to user " + std::to_string(record->uid), ""};
+                 "it belongs to user " + std::to_string(record->uid) +
+                     (session.inside != 0 ? ", outside of this enclave" : ""),
+                 ""};
   Transition transition;
   drop(*record, transition);
   HOBBES_CHECK(nis_.commit(transition));
@@ -211,6 +235,10 @@ Result<Reply> NameTable::connect(Session& session, const Json& request) {
     return Error{Code::denied, attempt,
                  "its permissions do not let user " + std::to_string(session.peer.uid) + " connect",
                  "ask user " + std::to_string(record->uid) + " to permit it"};
+  int waiting = 0;  // bytes of introductions that nobody has accepted
+  if (::ioctl(delivery->second.get(), SIOCOUTQ, &waiting) != 0 || waiting > queue_most)
+    return Error{Code::busy, attempt, "its listener does not accept those that wait",
+                 "try again later"};
   auto memory = Channel::make_memory(record->body.name.ring);
   if (!memory) return std::move(memory.error()).within(attempt);
   HOBBES_TRY(to_listener, make_bell());
@@ -222,8 +250,8 @@ Result<Reply> NameTable::connect(Session& session, const Json& request) {
   };
   MessageSocket listener(std::move(delivery->second));
   auto sent =
-      listener.send(vouch(session.inside, session.peer.pid, session.peer.uid, session.peer.gid),
-                    {memory->get(), to_listener.hears.get(), to_caller.rings.get()});
+      listener.send_now(vouch(session.inside, session.peer.pid, session.peer.uid, session.peer.gid),
+                        {memory->get(), to_listener.hears.get(), to_caller.rings.get()});
   delivery->second = std::move(listener).take();
   if (!sent)
     return Error{Code::busy, attempt, "its listener does not accept those that wait",
@@ -241,10 +269,14 @@ void NameTable::drop(const hobbes_record& record, Transition& transition) {
 }
 
 void NameTable::process_ended(pid_t pid, Transition& transition) {
-  for (const hobbes_record* record : nis_.all(HOBBES_NAME))
-    if (record->body.name.owner_pid == pid &&
-        (record->body.name.flags & HOBBES_NAME_PERSISTENT) == 0)
+  for (const hobbes_record* record : nis_.all(HOBBES_NAME)) {
+    const hobbes_name& body = record->body.name;
+    if (body.owner_pid != pid || (body.flags & HOBBES_NAME_PERSISTENT) != 0) continue;
+    if (ProcessId{pid, body.owner_start_ticks}.alive())
+      watch_(pid);  // another process, which has got the number
+    else
       drop(*record, transition);
+  }
 }
 
 void NameTable::enclave_released(std::uint64_t id, Transition& transition) {

@@ -7,14 +7,25 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "core/clock.h"
+#include "core/file.h"
 #include "core/process.h"
 
 namespace hobbes {
 namespace {
 
 constexpr std::ptrdiff_t of_one_user = 4096;
+
+// From proc(5): the process that waits for it.
+pid_t parent_of(pid_t pid) {
+  auto text = Files::system().read("/proc/" + std::to_string(pid) + "/status");
+  std::size_t at = text ? text->find("\nPPid:") : std::string::npos;
+  return at == std::string::npos
+             ? 0
+             : static_cast<pid_t>(std::strtol(text->c_str() + at + 6, nullptr, 10));
+}
 
 bool is_rank(const hobbes_record& record) { return record.body.process.composition != 0; }
 
@@ -50,11 +61,15 @@ Result<std::uint64_t> ProcessTable::add(const hobbes_record& enclave, pid_t pid,
 }
 
 Result<Reply> ProcessTable::begin(Session& session, const hobbes_record& enclave,
-                                  const Json& request) {
+                                  std::uint64_t place, const Json& request) {
   const std::string attempt = "note a process of enclave '" + std::string(enclave.name) + "'";
   const auto pid = static_cast<pid_t>(number_at(request, "pid"));
   if (!session.privileged && session.peer.uid != enclave.uid)
     return Error{Code::denied, attempt, "the enclave is another user's", ""};
+  // One of the enclave's, or what its user's hobbes-run keeps outside for a program in a guest.
+  const bool is_there =
+      place == enclave.id || (place == session.inside && parent_of(pid) == session.peer.pid);
+  if (!is_there) return Error{Code::denied, attempt, "the process is not in it", ""};
   if (!session.privileged && !process_has_user(pid, session.peer.uid, true))
     return Error{Code::denied, attempt, "the process is another user's", ""};
   const auto all = nis_.all(HOBBES_PROCESS);
@@ -78,7 +93,7 @@ Result<hobbes_record> ProcessTable::find(const Json& request) const {
 
 Result<Reply> ProcessTable::end(Session& session, const Json& request) {
   HOBBES_TRY(record, find(request));
-  if (is_rank(record) || (!session.privileged && session.peer.uid != record.uid))
+  if (is_rank(record) || !owns(session, record))
     return Error{Code::denied, "note the end of a process", "it is not the caller's", ""};
   // Those who watch the mirror learn the status, then that it is gone.
   record.state = HOBBES_PHASE_ENDED;
@@ -104,6 +119,9 @@ Result<Reply> ProcessTable::kill(Session& session, const hobbes_record& process,
   const Error over{Code::not_found, attempt, "it has ended", "see `hobbes ps`"};
   auto pidfd = ProcessId{body.pid, body.start_ticks}.open();
   if (!pidfd) return over;
+  // It may have become another user's meanwhile, by executing a program with set-user-id bits.
+  if (!session.privileged && !process_has_user(body.pid, session.peer.uid, true))
+    return Error{Code::denied, attempt, "it runs as another user", ""};
   if (::syscall(SYS_pidfd_send_signal, pidfd->get(), static_cast<int>(number), nullptr, 0) != 0)
     return errno == ESRCH ? over : os_error(attempt, errno);
   return Reply{Json::object(), {}};
@@ -119,6 +137,12 @@ void ProcessTable::enclave_started(const hobbes_record& enclave, const std::stri
 void ProcessTable::process_ended(pid_t pid, Transition& transition) {
   for (const hobbes_record* record : nis_.all(HOBBES_PROCESS)) {
     if (is_rank(*record)) continue;
+    const hobbes_process& body = record->body.process;
+    if (body.pid == pid && record->state != HOBBES_PHASE_ENDED &&
+        ProcessId{pid, body.start_ticks}.alive()) {
+      watch_(pid);  // another process, which has got the number
+      continue;
+    }
     auto waiter = waiters_.find(record->id);
     const bool waited_for = waiter != waiters_.end() && waiter->second.alive();
     if (record->body.process.pid == pid && waited_for) {

@@ -19,7 +19,9 @@ class ProcessTable {
 
   /// {"op":"process.begin","handle","pid","program"}: one was executed in an enclave of the
   /// caller's. The answer has its "id".
-  Result<Reply> begin(Session& session, const hobbes_record& enclave, const Json& request);
+  /// `place`: the enclave that the process is in, 0 outside of any.
+  Result<Reply> begin(Session& session, const hobbes_record& enclave, std::uint64_t place,
+                      const Json& request);
   /// {"op":"process.end","id","status"}: told by whoever waited for it.
   Result<Reply> end(Session& session, const Json& request);
   /// {"op":"process.kill","id","signal"}. Whether the caller may act on the process's enclave is

@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "abi/nis.h"
 #include "core/cpu_set.h"
 #include "core/fd.h"
 #include "core/json.h"
@@ -24,6 +25,13 @@ struct Session {
 
 /// What programs inside an enclave may manage; the numbers are bits 8-9 of hobbes_enclave's flags.
 enum class Grant : std::uint32_t { none = 0, self = 1, node = 2 };
+
+/// Whether a record is the session's to change: its user's, and, from inside an enclave, that
+/// enclave's.
+inline bool owns(const Session& session, const hobbes_record& record) {
+  return session.privileged || (session.peer.uid == record.uid &&
+                                (session.inside == 0 || session.inside == record.enclave));
+}
 
 struct Reply {
   Json body;

@@ -34,10 +34,12 @@ void relax() {
 #endif
 }
 
+constexpr milliseconds longest_patience = std::chrono::hours(24 * 365);  // what a clock can add
+
 // What a wait may take. The clock is not read before the first wait.
 class Patience {
  public:
-  explicit Patience(milliseconds limit) : limit_(limit) {}
+  explicit Patience(milliseconds limit) : limit_(std::min(limit, longest_patience)) {}
   [[nodiscard]] bool none() const { return limit_.count() == 0; }
   void begin() {
     if (begun_) return;
@@ -75,7 +77,8 @@ struct Channel::State {
   MessageReader reader;
   std::atomic<Waiting> waiting{Waiting::spin_then_sleep};
   std::atomic<std::uint64_t> rung{0}, slept{0};
-  std::atomic<bool> ended{false};  // the pipe has told so
+  std::atomic<bool> ended{false};   // the pipe has told so
+  std::atomic<bool> polled{false};  // the reader waits, if at all, by the descriptor
 
   // One thread sleeps at the pipe, and tells the other one, if both sides of this end wait.
   std::mutex door;
@@ -99,20 +102,28 @@ struct Channel::State {
       (void)!::write(rings.get(), "!", 1);
   }
 
-  // Takes what was rung; notices the peer's end.
+  // Takes what was rung; notices the peer's end. A peer that rings without end leaves something to
+  // the next time, and holds nobody up.
   void drain() {
-    char said[512];
-    for (;;) {
-      ssize_t n = ::read(hears.get(), said, sizeof said);
-      if (n == 0) ended.store(true, std::memory_order_release);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < static_cast<ssize_t>(sizeof said)) return;
-    }
+    char said[4096];
+    ssize_t n = 0;
+    do {
+      n = ::read(hears.get(), said, sizeof said);
+    } while (n < 0 && errno == EINTR);
+    if (n == 0) ended.store(true, std::memory_order_release);
   }
-  // Of one who does not wait: another thread that does keeps its rings.
+  // Of one who does not wait: another thread that does keeps its rings, and one that is about to
+  // wait looks again.
   void drain_unattended() {
     std::lock_guard guard(door);
-    if (!attended) drain();
+    if (attended) return;
+    drain();
+    ++turn;
+    opened.notify_all();
+  }
+  std::uint64_t turn_now() {
+    std::lock_guard guard(door);
+    return turn;
   }
   void look_at_the_peer() {
     pollfd ready{hears.get(), POLLRDHUP, 0};
@@ -120,15 +131,16 @@ struct Channel::State {
       ended.store(true, std::memory_order_release);
   }
 
-  bool sleep(const Patience& patience, milliseconds longest) {
+  // Unless somebody has taken rings since `seen`, for they may have been for this thread.
+  bool sleep(const Patience& patience, milliseconds longest, std::uint64_t seen) {
     const int left = longest.count() < 0 ? patience.left()
                      : patience.left() < 0
                          ? static_cast<int>(longest.count())
                          : std::min(patience.left(), static_cast<int>(longest.count()));
     std::unique_lock guard(door);
+    auto came = [&] { return turn != seen; };
+    if (came()) return true;
     if (attended) {
-      const std::uint64_t mine = turn;
-      auto came = [&] { return turn != mine; };
       if (left < 0)
         opened.wait(guard, came);
       else
@@ -173,13 +185,26 @@ struct Channel::State {
       }
     }
     for (;;) {
+      const std::uint64_t seen = turn_now();
       announce();
-      if (patience.none()) drain_unattended();
       if (Status status = done(); status != Status::again) return status;
       if (patience.none()) return Status::again;
       patience.begin();
       if (patience.over(Clock::now())) return Status::again;
-      if (!sleep(patience, longest)) return Status::failed;
+      if (!sleep(patience, longest, seen)) return Status::failed;
+    }
+  }
+
+  // For room while the rings are somebody's who polls the descriptor: they stay where they are.
+  template <class Done>
+  Status wait_beside_poll(milliseconds limit, Done done) {
+    Patience patience(limit);
+    patience.begin();
+    for (;;) {
+      if (Status status = done(); status != Status::again) return status;
+      if (patience.none() || patience.over(Clock::now())) return Status::again;
+      std::this_thread::sleep_for(microseconds(500));
+      look_at_the_peer();
     }
   }
 };
@@ -312,8 +337,13 @@ Channel::Status Channel::send(const void* bytes, std::size_t size, milliseconds 
     }
   };
   Status status = attempt();
-  if (status == Status::again)
-    status = state.wait(patience, room_period, attempt, [&] { state.writer.announce_sleep(); });
+  if (status == Status::again) {
+    // Its rings are the reader's, too: one who does not wait leaves them there.
+    if (patience.count() == 0 || !state.polled.load())
+      status = state.wait(patience, room_period, attempt, [&] { state.writer.announce_sleep(); });
+    else
+      status = state.wait_beside_poll(patience, attempt);
+  }
   if (status == Status::good && state.writer.reader_sleeps()) state.ring();
   return status;
 }
@@ -338,7 +368,11 @@ Channel::Status Channel::receive(void* to, std::size_t room, std::size_t* size,
   Status status = attempt();
   if (status == Status::again) {
     if (state.reader.writer_surely_sleeps()) state.ring();
-    status = state.wait(patience, forever, attempt, [&] { state.reader.announce_sleep(); });
+    state.polled.store(patience.count() == 0);
+    status = state.wait(patience, forever, attempt, [&] {
+      state.reader.announce_sleep();
+      if (patience.count() == 0) state.drain_unattended();
+    });
     if (status == Status::good) state.reader.awake();
   }
   if (status == Status::good && state.reader.writer_sleeps()) state.ring();
@@ -354,6 +388,7 @@ bool Channel::ready() const {
 bool Channel::arm() {
   State& state = *state_;
   if (state.reader.writer_surely_sleeps()) state.ring();
+  state.polled.store(true);
   state.reader.announce_sleep();
   state.drain_unattended();
   return ready();

@@ -21,8 +21,8 @@ namespace hobbes {
 struct ChannelPeer {
   std::string enclave;  ///< the id of the enclave it is in, "" outside of any
   pid_t pid = 0;
-  uid_t uid = 0;
-  gid_t gid = 0;
+  uid_t uid = static_cast<uid_t>(-1);
+  gid_t gid = static_cast<gid_t>(-1);
 };
 
 /// How a thread waits. To spin costs a processor and answers soonest.

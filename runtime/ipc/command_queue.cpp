@@ -19,6 +19,8 @@ using std::chrono::nanoseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t head_size = sizeof(hobbes_command);
+constexpr std::size_t usual_message = 16 << 10;
+constexpr unsigned answers_most = 64;   // taken before deadlines are looked at again
 constexpr unsigned turn = 16;           // commands of one client before it is another one's turn
 constexpr std::size_t recent_most = 4;  // clients that are looked at without a system call
 constexpr std::chrono::microseconds spin_before_sleep{10}, look_around{50};
@@ -72,6 +74,12 @@ Deadline current_deadline() { return serving_until; }
 struct CommandConnection {
   std::uint64_t key = 0;
   std::optional<Channel> channel;  // none: over
+  ChannelPeer peer;
+  struct Parked {
+    hobbes_command head{};
+    Bytes rest;
+  };
+  std::optional<Parked> parked;  // a call beyond those that may be under way
   struct UnderWay {
     bool cancelled = false;
   };
@@ -89,14 +97,14 @@ struct CommandConnection {
       auto& [head, payload] = outbox.front();
       Channel::Status status = send_command(*channel, head, "", payload);
       if (status == Channel::Status::again) return;
-      if (status == Channel::Status::too_large && head.kind != HOBBES_COMMAND_FAIL) {
+      if (status == Channel::Status::too_large) {  // this one fits into the smallest ring
         head.kind = HOBBES_COMMAND_FAIL;
         payload = bytes_of({Code::invalid, "answer a command",
                             "the answer is larger than the channel's ring",
                             "answer in parts, or refer to a segment"});
         continue;
       }
-      if (status != Channel::Status::good && status != Channel::Status::too_large) {
+      if (status != Channel::Status::good) {
         channel.reset();
         return;
       }
@@ -121,7 +129,7 @@ ServerCall::~ServerCall() {
 
 const ChannelPeer& ServerCall::peer() const {
   static const ChannelPeer nobody;
-  return connection_ != nullptr && connection_->channel ? connection_->channel->peer() : nobody;
+  return connection_ != nullptr ? connection_->peer : nobody;
 }
 
 bool ServerCall::cancelled() const {
@@ -145,6 +153,7 @@ Result<void> ServerCall::part(const Bytes& payload) {
         return Channel::error_of(Channel::Status::too_large, attempt);
       default:
         connection_->channel.reset();
+        if (connection_->look_again) connection_->look_again(*connection_);
         return Error{Code::unavailable, attempt, "its client has gone", ""};
     }
   }
@@ -189,9 +198,15 @@ struct CommandServer::State {
   Waiting waiting = Waiting::spin_then_sleep;
   std::atomic<bool> stopping{false};
   std::uint64_t next_key = 2, served = 0;
+  bool serving = false;
   Bytes buffer;
 
   static constexpr std::uint64_t key_of_inbox = 0, key_of_wake = 1;
+
+  void wake_up() const {
+    const std::uint64_t one = 1;
+    (void)!::write(wake.get(), &one, sizeof one);
+  }
 
   Result<void> watch(int fd, std::uint64_t key) {
     epoll_event event{};
@@ -214,14 +229,23 @@ struct CommandServer::State {
   void accept_some() {
     for (unsigned i = 0; i < turn; ++i) {
       auto channel = listener.accept(milliseconds(0));
-      if (!channel) return;
+      if (!channel) {
+        // Nobody will ever connect: who waits in epoll must not be woken by it without end.
+        if (channel.error().code == Code::unavailable)
+          (void)::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, listener.descriptor(), nullptr);
+        return;
+      }
       auto connection = std::make_shared<CommandConnection>();
       connection->key = next_key++;
       if (buffer.size() < channel->largest()) buffer.resize(channel->largest());
       if (!watch(channel->descriptor(), connection->key)) return;  // its client is told: closed
+      connection->peer = channel->peer();
       connection->channel = std::move(*channel);
       connection->look_again = [this](CommandConnection& one) {
-        if (auto at = connections.find(one.key); at != connections.end()) note(at->second);
+        auto at = connections.find(one.key);
+        if (at == connections.end()) return;
+        note(at->second);
+        if (!serving) wake_up();  // somebody polls the descriptor
       };
       connections[connection->key] = connection;
       note(connection);
@@ -265,15 +289,26 @@ struct CommandServer::State {
     handler->second(std::move(call));
   }
 
-  // True: it did something. Takes no more than the client can be answered.
+  static bool is_full(const CommandConnection& connection) {
+    return connection.under_way.size() >= HOBBES_COMMAND_DEPTH;
+  }
+
+  // True: it did something. Begins no more calls than may be under way; what cancels them is read.
   bool handle(const std::shared_ptr<CommandConnection>& connection) {
     bool worked = false;
     for (unsigned i = 0; i < turn; ++i) {
       if (!connection->outbox.empty()) connection->flush();
       if (!connection->channel) break;
-      if (!connection->outbox.empty() || connection->under_way.size() >= HOBBES_COMMAND_DEPTH ||
-          !connection->channel->ready())
-        return worked;
+      if (!connection->outbox.empty()) return worked;
+      if (connection->parked) {
+        if (is_full(*connection)) return worked;
+        const CommandConnection::Parked call = std::move(*connection->parked);
+        connection->parked.reset();
+        dispatch(connection, call.head, call.rest.data(), call.rest.size());
+        worked = true;
+        continue;
+      }
+      if (!connection->channel->ready()) return worked;
       std::size_t size = 0;
       Channel::Status status =
           connection->channel->receive(buffer.data(), buffer.size(), &size, milliseconds(0));
@@ -285,7 +320,11 @@ struct CommandServer::State {
         drop(connection);  // it has ended, or does not speak as a client does
         return true;
       }
-      dispatch(connection, *head, buffer.data() + head_size, size - head_size);
+      const std::uint8_t* rest = buffer.data() + head_size;
+      if (head->kind == HOBBES_COMMAND_CALL && is_full(*connection))
+        connection->parked = {*head, Bytes(rest, rest + (size - head_size))};
+      else
+        dispatch(connection, *head, rest, size - head_size);
     }
     if (!connection->channel) drop(connection);
     return worked;
@@ -297,12 +336,12 @@ struct CommandServer::State {
       drop(connection);
       return true;
     }
-    if (!connection->outbox.empty()) {
-      connection->flush();  // a send that finds no room has it ring, too
-      if (!connection->outbox.empty()) return false;
-    }
-    if (connection->under_way.size() >= HOBBES_COMMAND_DEPTH) return false;
-    return connection->channel->arm();
+    connection->flush();  // a send that finds no room has it ring, too
+    if (!connection->channel) return true;
+    const bool ready = connection->channel->arm();
+    if (!connection->outbox.empty()) return false;
+    if (connection->parked) return !is_full(*connection);
+    return ready;
   }
 
   bool handle_recent() {
@@ -343,8 +382,8 @@ struct CommandServer::State {
         note(connection);
         (void)handle(connection);
         // Nobody is left who would read an answer.
-        if ((events[i].events & EPOLLHUP) != 0 && connection->channel &&
-            (!connection->outbox.empty() || connection->under_way.size() >= HOBBES_COMMAND_DEPTH))
+        if ((events[i].events & (EPOLLHUP | EPOLLRDHUP)) != 0 && connection->channel &&
+            (!connection->outbox.empty() || connection->parked))
           drop(connection);
       }
     }
@@ -373,8 +412,7 @@ void CommandServer::add(const std::string& name, Handler handler) {
 }
 void CommandServer::stop() {
   state_->stopping.store(true);
-  const std::uint64_t one = 1;
-  (void)!::write(state_->wake.get(), &one, sizeof one);
+  state_->wake_up();
 }
 int CommandServer::descriptor() const { return state_->epoll.get(); }
 void CommandServer::set_waiting(Waiting waiting) { state_->waiting = waiting; }
@@ -384,41 +422,49 @@ std::uint64_t CommandServer::served() const { return state_->served; }
 Result<void> CommandServer::serve(milliseconds patience) {
   State& state = *state_;
   const auto begin = Clock::now();
+  const auto limit = std::min<milliseconds>(patience, std::chrono::hours(24 * 365));
   auto idle_since = begin, looked = begin;
+  state.serving = true;
+  auto done = [&]() -> Result<void> {
+    state.serving = false;
+    // Whoever polls the descriptor comes back for what is still there.
+    if (!state.arm_all(0)) state.wake_up();
+    return {};
+  };
   for (unsigned round = 1;; ++round) {
-    if (state.stopping.exchange(false)) return {};
+    if (state.stopping.exchange(false)) return done();
     const bool worked = state.handle_recent();
-    if (worked && round % 32 != 0) {
-      idle_since = {};
-      continue;
-    }
+    if (worked && round % 16 != 0) continue;
+    // Those that speak all the time keep nobody else from being heard, and no end from coming.
     const auto now = Clock::now();
-    if (worked || idle_since == Clock::time_point{}) idle_since = now;
-    const bool over = patience.count() >= 0 && now - begin >= patience;
-    bool spins = state.waiting == Waiting::spin || (state.waiting == Waiting::spin_then_sleep &&
-                                                    now - idle_since < spin_before_sleep);
-    if (spins && !over) {
-      if (now - looked < look_around) continue;
-      looked = now;
-      if (!state.arm_all(recent_most)) continue;
-      HOBBES_TRY(came, state.look(0));
-      if (came) idle_since = Clock::now();
-      continue;
+    const bool over = limit.count() >= 0 && now - begin >= limit;
+    if (worked) idle_since = now;
+    const bool spins =
+        state.waiting == Waiting::spin ||
+        (state.waiting == Waiting::spin_then_sleep && now - idle_since < spin_before_sleep);
+    if (!worked && !over && spins && now - looked < look_around) continue;
+    looked = now;
+    const bool may_sleep = !worked && !over && !spins;
+    const bool quiet = state.arm_all(may_sleep ? 0 : recent_most);
+    const auto left = std::chrono::ceil<milliseconds>(begin + limit - now).count();
+    const int timeout = !may_sleep || !quiet ? 0
+                        : limit.count() < 0
+                            ? -1
+                            : static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
+    auto came = state.look(timeout);
+    if (!came) {
+      state.serving = false;
+      return std::move(came).error();
     }
-    if (!state.arm_all(0)) continue;
-    const auto left = std::chrono::ceil<milliseconds>(begin + patience - now).count();
-    HOBBES_TRY(came, state.look(patience.count() < 0
-                                    ? -1
-                                    : static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000))));
-    if (!came && over) return {};
-    idle_since = Clock::now();
+    if (over) return done();
+    if (*came || timeout != 0) idle_since = Clock::now();
   }
 }
 
 // ---- calling ----
 
 CommandClient::CommandClient(Channel channel) : channel_(std::move(channel)) {
-  buffer_.resize(channel_.largest());
+  buffer_.resize(std::min<std::size_t>(channel_.largest(), usual_message));
 }
 
 Result<CommandClient> CommandClient::connect(const std::string& name, const ConnectOptions& options,
@@ -452,6 +498,7 @@ Result<CommandClient::Id> CommandClient::issue(const std::string& name, const By
   std::uint64_t timeout_ns = 0;
   if (timeout.count() >= 0 || deadline) {
     const auto now = Clock::now();
+    timeout = std::min<milliseconds>(timeout, std::chrono::hours(24 * 365));
     if (timeout.count() >= 0 && (!deadline || now + timeout < *deadline)) deadline = now + timeout;
     timeout_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(
         std::chrono::duration_cast<nanoseconds>(*deadline - now).count(), 1));
@@ -500,6 +547,10 @@ void CommandClient::expire() {
 Result<void> CommandClient::take(milliseconds patience) {
   std::size_t size = 0;
   Channel::Status status = channel_.receive(buffer_.data(), buffer_.size(), &size, patience);
+  if (status == Channel::Status::too_large && size <= channel_.largest()) {
+    buffer_.resize(size);
+    status = channel_.receive(buffer_.data(), buffer_.size(), &size, milliseconds(0));
+  }
   if (status == Channel::Status::again) return {};
   auto head = status == Channel::Status::good ? head_of(buffer_.data(), size) : std::nullopt;
   if (!head) {
@@ -549,7 +600,8 @@ Result<std::size_t> CommandClient::poll(milliseconds patience) {
     }
   }
   HOBBES_CHECK(take(limit));
-  while (channel_.ready() && !calls_.empty()) HOBBES_CHECK(take(milliseconds(0)));
+  for (unsigned i = 0; i < answers_most && channel_.ready() && !calls_.empty(); ++i)
+    HOBBES_CHECK(take(milliseconds(0)));
   expire();
   return static_cast<std::size_t>(std::count_if(
       calls_.begin(), calls_.end(), [](const auto& one) { return !one.second.answer; }));

@@ -45,6 +45,13 @@ Result<MessageSocket> MessageSocket::connect(const std::string& path) {
 }
 
 Result<void> MessageSocket::send(const Json& body, const std::vector<int>& fds) {
+  return send(body, fds, 0);
+}
+Result<void> MessageSocket::send_now(const Json& body, const std::vector<int>& fds) {
+  return send(body, fds, MSG_DONTWAIT);
+}
+
+Result<void> MessageSocket::send(const Json& body, const std::vector<int>& fds, int flags) {
   std::string text = to_text(body);
   if (text.size() > message_limit)
     return Error{Code::invalid, "send a message",
@@ -66,7 +73,7 @@ Result<void> MessageSocket::send(const Json& body, const std::vector<int>& fds) 
   }
   ssize_t n = 0;
   do {
-    n = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL);
+    n = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL | flags);
   } while (n < 0 && errno == EINTR);
   if (n < 0) return os_error("send a message", errno);
   return {};
@@ -86,7 +93,7 @@ Result<Message> MessageSocket::receive(std::chrono::milliseconds deadline, bool 
                     end - std::chrono::steady_clock::now())
                     .count();
     pollfd ready{fd_.get(), POLLIN, 0};
-    int n = ::poll(&ready, 1, left > 0 ? static_cast<int>(left) : 0);
+    int n = ::poll(&ready, 1, static_cast<int>(std::clamp<std::int64_t>(left, 0, INT32_MAX)));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return os_error("wait for an answer", errno);
     if (n == 0)

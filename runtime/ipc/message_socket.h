@@ -31,6 +31,9 @@ class MessageSocket {
   static Result<MessageSocket> connect(const std::string& path);
 
   Result<void> send(const Json& body, const std::vector<int>& fds = {});
+  /// The same without waiting, whatever the socket's flags are: others may share and change them.
+  /// Errors also: Code::os when there is no room.
+  Result<void> send_now(const Json& body, const std::vector<int>& fds);
   /// Errors: Code::timeout; Code::unavailable when the peer closed; Code::invalid for a malformed
   /// message.
   Result<Message> receive(std::chrono::milliseconds deadline);
@@ -44,6 +47,7 @@ class MessageSocket {
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
+  Result<void> send(const Json& body, const std::vector<int>& fds, int flags);
   Result<Message> receive(std::chrono::milliseconds deadline, bool descriptors);
   Fd fd_;
 };

@@ -75,7 +75,8 @@ Result<hobbes_record> find_name(NisReader& nis, const NameQuery& query, const St
 Result<hobbes_record> wait_for_name(const NameQuery& query, const Standing& standing,
                                     std::chrono::milliseconds patience) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + patience;
+  const auto end =
+      Clock::now() + std::min<std::chrono::milliseconds>(patience, std::chrono::hours(24 * 365));
   for (;;) {
     HOBBES_TRY(nis, NisReader::open(mirror_path()));
     std::uint64_t sequence = nis->sequence();

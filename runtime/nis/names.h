@@ -17,7 +17,7 @@ namespace hobbes {
 
 /// Where a caller stands: scopes are looked through from the innermost one outwards.
 struct Standing {
-  uid_t uid = 0;
+  uid_t uid = 0;                  ///< whose names are the caller's own
   std::uint64_t enclave = 0;      ///< handle, 0: outside of any
   uid_t enclave_uid = 0;          ///< the user of that enclave
   std::uint64_t composition = 0;  ///< handle, 0: none

@@ -157,6 +157,7 @@ hobbes_record Nis::make(hobbes_record_type type, std::uint64_t scope, const std:
   } else {
     slot = next_slot_++;
   }
+  made_slots_.push_back(slot);
   hobbes_record record{};
   record.id = static_cast<std::uint64_t>(++generation_) << 32U | slot;
   record.type = type;
@@ -164,6 +165,16 @@ hobbes_record Nis::make(hobbes_record_type type, std::uint64_t scope, const std:
   record.scope = scope;
   set_name(record, name);
   return record;
+}
+
+void Nis::forget_uncommitted() {
+  std::sort(made_slots_.begin(), made_slots_.end());
+  made_slots_.erase(std::unique(made_slots_.begin(), made_slots_.end()), made_slots_.end());
+  for (std::uint32_t slot : made_slots_)
+    if (records_.count(slot) == 0 &&
+        std::find(free_slots_.begin(), free_slots_.end(), slot) == free_slots_.end())
+      free_slots_.push_back(slot);
+  made_slots_.clear();
 }
 
 Result<void> Nis::commit(Transition& transition) {

@@ -59,6 +59,8 @@ class Nis {
 
   /// A record with a fresh id, not yet committed.
   hobbes_record make(hobbes_record_type type, std::uint64_t scope, const std::string& name);
+  /// Records that were made and not committed by now never will be: their places are free again.
+  void forget_uncommitted();
   /// Commits. On failure nothing has changed. Errors: Code::os, Code::exhausted.
   Result<void> commit(Transition& transition);
 
@@ -91,6 +93,7 @@ class Nis {
   std::map<std::uint32_t, hobbes_record> records_;  // by slot
   std::unordered_map<std::string, std::uint32_t> names_;
   std::vector<std::uint32_t> free_slots_;
+  std::vector<std::uint32_t> made_slots_;  // since forget_uncommitted()
   std::uint32_t next_slot_ = 0;
   std::uint32_t generation_ = 0;
   std::vector<std::string> notes_;

@@ -1,6 +1,7 @@
 #include "nis/notifier.h"
 
 #include <fnmatch.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "core/paths.h"
@@ -85,7 +87,19 @@ Result<Notifier> Notifier::open(const ChangeFilter& filter) {
   if (!state->ready) return os_error("watch the mirror", errno);
   const std::uint64_t sequence = state->nis->sequence();
   // It ends by itself soon after the notifier: nobody waits for it.
-  std::thread([state, sequence] { state->collect(sequence); }).detach();
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signals are its own threads'
+  bool begun = true;
+  try {
+    std::thread([state, sequence] { state->collect(sequence); }).detach();
+  } catch (const std::system_error&) {
+    begun = false;
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!begun)
+    return Error{Code::exhausted, "watch the mirror", "no further thread can be made",
+                 "let some end, or raise the limit of processes"};
   return Notifier(std::move(state));
 }
 

@@ -213,7 +213,8 @@ Result<int> withdraw(const Request& request) {
   HOBBES_TRY(client, Client::connect(false));
   HOBBES_TRY(self, client.call("self", Json::object()));
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
-  const Standing standing{::geteuid(), static_cast<std::uint64_t>(number_at(self.body, "enclave")),
+  const Standing standing{static_cast<uid_t>(number_at(self.body, "names", ::geteuid())),
+                          static_cast<std::uint64_t>(number_at(self.body, "enclave")),
                           static_cast<uid_t>(number_at(self.body, "enclaveUser")),
                           static_cast<std::uint64_t>(number_at(self.body, "composition"))};
   HOBBES_TRY(record,

@@ -2,13 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 
 #include "core/window.h"
 #include "enclave/drivers/palacios/agent_connection.h"
@@ -19,7 +17,6 @@ namespace {
 
 // Passes on each who connects. Ends with the listener or the monitor.
 [[noreturn]] void introduce(Fd stream, Fd inbox) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   (void)::fcntl(stream.get(), F_SETFL, 0);
   AgentConnection monitor(std::move(stream));
   MessageSocket listener(std::move(inbox));
