@@ -290,6 +290,9 @@ int serve(const std::string& name, Waiting waiting = Waiting::spin_then_sleep, m
     for (const ServerCall& one : kept) cancelled += one.cancelled() ? 1 : 0;
     return std::vector<int>{static_cast<int>(kept.size()), cancelled};
   });
+  service->add("keptUser", "who has made the first call that waits", [&](Json) {
+    return kept.empty() ? std::int64_t{-2} : std::int64_t{kept.front().peer().uid};
+  });
   service->add("stop", "ends the service", [&](Json) {
     service->stop();
     return true;
@@ -360,6 +363,21 @@ TEST_F(Fabric, DeadlinesCancelCallsAndTheirNumberIsBounded) {
   }));
   EXPECT_TRUE(other->call("late", nullptr)) << "one client's calls do not keep another one's";
   for (CommandClient::Id id : ids) EXPECT_TRUE(client->wait(id));
+}
+
+TEST_F(Fabric, ACallersIdentityOutlivesItsConnection) {
+  Process server([] { return serve("late"); });
+  {
+    auto client = CommandClient::connect("late", {}, soon);
+    ASSERT_TRUE(client) << client.error().text();
+    ASSERT_TRUE(client->issue("never", to_cbor(nullptr), soon));
+  }
+  auto other = ServiceClient::connect("late", {}, soon);
+  ASSERT_TRUE(other);
+  EXPECT_TRUE(eventually([&] {
+    return other->call<std::vector<int>>("kept", nullptr).value_or({}) == std::vector<int>{1, 1};
+  }));
+  EXPECT_EQ(other->call<std::int64_t>("keptUser", nullptr).value_or(-3), std::int64_t{::geteuid()});
 }
 
 TEST_F(Fabric, CallsMadeWhileOneIsServedEndWithIt) {

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <random>
@@ -165,6 +166,49 @@ TEST(Channel, ItsDescriptorTellsOfMessagesAndOfTheEnd) {
   EXPECT_EQ(received(*pair.listener, now), "last") << "what was sent before the end is received";
   EXPECT_EQ(received(*pair.listener, now), "status 2");
   EXPECT_EQ(pair.listener->send("x", 1, now), Status::closed);
+}
+
+TEST(Channel, ASenderTakesNoWakeUpFromWhoPollsTheDescriptor) {
+  for (milliseconds patience : {now, milliseconds(50)}) {
+    Pair pair;
+    while (pair.caller->send("0123456789", 10, now) == Status::good) {
+    }
+    EXPECT_EQ(received(*pair.caller, now), "status 1") << "from here on it is told by poll(2)";
+    EXPECT_EQ(pair.listener->send("x", 1, now), Status::good);
+    EXPECT_EQ(pair.caller->send("no room", 7, patience), Status::again);
+    pollfd ready{pair.caller->descriptor(), POLLIN, 0};
+    EXPECT_EQ(::poll(&ready, 1, 1000), 1) << patience.count();
+    EXPECT_EQ(received(*pair.caller, now), "x");
+  }
+}
+
+TEST(Channel, APeerThatRingsWithoutEndHoldsNobodyUp) {
+  auto memory = Channel::make_memory(HOBBES_CHANNEL_LEAST);
+  ASSERT_TRUE(memory);
+  Pipe storm = make_pipe(), back = make_pipe();
+  Fd floods(::fcntl(storm.rings.get(), F_DUPFD_CLOEXEC, 3));
+  ASSERT_GE(::fcntl(floods.get(), F_SETPIPE_SZ, 1 << 20), 0);
+  auto victim = Channel::over(*memory, std::move(storm.hears), std::move(back.rings), true, {});
+  ASSERT_TRUE(victim);
+  std::atomic<bool> stop{false};
+  std::thread flood([&] {
+    std::vector<char> bytes(1 << 16);
+    while (!stop.load()) (void)!::write(floods.get(), bytes.data(), bytes.size());
+  });
+  for (int i = 0; i < 2000; ++i) EXPECT_EQ(received(*victim, now), "status 1");
+  EXPECT_EQ(received(*victim, milliseconds(30)), "status 1");
+  stop.store(true);
+  flood.join();
+}
+
+TEST(Channel, AVeryLongPatienceIsLong) {
+  Pair pair;
+  std::thread later([&] {
+    ::usleep(20'000);
+    EXPECT_EQ(pair.caller->send("x", 1, milliseconds::max()), Status::good);
+  });
+  EXPECT_EQ(received(*pair.listener, milliseconds::max()), "x");
+  later.join();
 }
 
 TEST(Channel, MemoryThatIsNoChannelsIsRefused) {
