@@ -45,7 +45,7 @@ class Manager {
   [[nodiscard]] Nis& nis() { return *nis_; }
 
  private:
-  Result<void> identify(Session& session) const;
+  Result<void> identify(Session& session, const std::string& op) const;
   Result<Reply> dispatch(Session& session, const std::string& op, const Json& request);
 
   // node
