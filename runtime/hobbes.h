@@ -163,7 +163,7 @@ struct hobbes_listen_options {
 hobbes_listener* hobbes_listen(const char* name, const struct hobbes_listen_options* options);
 /* The next who connects, or NULL: ETIMEDOUT. timeout_ms < 0: for ever, 0: only look. */
 hobbes_channel* hobbes_accept(hobbes_listener* listener, int timeout_ms);
-/* For poll(2): readable when somebody waits to be accepted. */
+/* For poll(2): readable when a caller waits to be accepted. */
 int hobbes_listener_descriptor(hobbes_listener* listener);
 void hobbes_listener_close(hobbes_listener* listener); /* NULL is allowed */
 

@@ -13,7 +13,7 @@
 
 #include "abi/channel.h"
 #include "ipc/client.h"
-#include "vmm/wake_up.h"
+#include "vmm/relay.h"
 
 namespace hobbes::vmm {
 namespace {

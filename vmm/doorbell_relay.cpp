@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "vmm/wake_up.h"
+#include "vmm/relay.h"
 
 namespace hobbes::vmm {
 namespace {

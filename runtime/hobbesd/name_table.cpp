@@ -23,7 +23,7 @@
 namespace hobbes {
 namespace {
 
-constexpr int queue_most = 32 << 10;
+constexpr int queue_most = 32 << 10;  // bytes of introductions that wait to be accepted
 
 std::uint64_t inode_of(const Fd& fd) {
   struct stat info {};
@@ -77,18 +77,14 @@ Standing NameTable::standing_of(const Session& session) const {
 }
 
 const hobbes_record* NameTable::find(const Session& session, const NameQuery& query) const {
-  for (const NamePlace& place : places_of(query, standing_of(session))) {
-    for (uid_t owner : place.owners)
-      if (const hobbes_record* record =
-              nis_.by_name(HOBBES_NAME, name_scope(place.scope, place.id, owner), query.name))
-        return record;
-    if (!place.anybody) continue;
-    for (const hobbes_record* other : nis_.all(HOBBES_NAME))
-      if (query.name == other->name && other->body.name.scope == place.scope &&
-          other->body.name.scope_id == place.id)
-        return other;
-  }
-  return nullptr;
+  return first_name(
+      query, standing_of(session),
+      [&](std::uint64_t scope) { return nis_.by_name(HOBBES_NAME, scope, query.name); },
+      [&](auto is_there) -> const hobbes_record* {
+        for (const hobbes_record* record : nis_.all(HOBBES_NAME))
+          if (is_there(*record)) return record;
+        return nullptr;
+      });
 }
 
 Result<Reply> NameTable::self(Session& session, const Json&) {
@@ -235,7 +231,7 @@ Result<Reply> NameTable::connect(Session& session, const Json& request) {
     return Error{Code::denied, attempt,
                  "its permissions do not let user " + std::to_string(session.peer.uid) + " connect",
                  "ask user " + std::to_string(record->uid) + " to permit it"};
-  int waiting = 0;  // bytes of introductions that nobody has accepted
+  int waiting = 0;
   if (::ioctl(delivery->second.get(), SIOCOUTQ, &waiting) != 0 || waiting > queue_most)
     return Error{Code::busy, attempt, "its listener does not accept those that wait",
                  "try again later"};

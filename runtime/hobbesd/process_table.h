@@ -22,7 +22,7 @@ class ProcessTable {
   /// `place`: the enclave that the process is in, 0 outside of any.
   Result<Reply> begin(Session& session, const hobbes_record& enclave, std::uint64_t place,
                       const Json& request);
-  /// {"op":"process.end","id","status"}: told by whoever waited for it.
+  /// {"op":"process.end","id","status"}: told by the hobbes-run that waited for it.
   Result<Reply> end(Session& session, const Json& request);
   /// {"op":"process.kill","id","signal"}. Whether the caller may act on the process's enclave is
   /// asked before.

@@ -76,7 +76,6 @@ struct Channel::State {
   MessageWriter writer;
   MessageReader reader;
   std::atomic<Waiting> waiting{Waiting::spin_then_sleep};
-  std::atomic<std::uint64_t> rung{0}, slept{0};
   std::atomic<bool> ended{false};   // the pipe has told so
   std::atomic<bool> polled{false};  // the reader waits, if at all, by the descriptor
 
@@ -94,7 +93,6 @@ struct Channel::State {
   }
 
   void ring() {
-    rung.fetch_add(1, std::memory_order_relaxed);
     // A full pipe was rung.
     if (is_stream)
       (void)!::send(rings.get(), "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -131,7 +129,8 @@ struct Channel::State {
       ended.store(true, std::memory_order_release);
   }
 
-  // Unless somebody has taken rings since `seen`, for they may have been for this thread.
+  // Returns at once if another thread has taken rings since `seen`: they may have been for this
+  // one.
   bool sleep(const Patience& patience, milliseconds longest, std::uint64_t seen) {
     const int left = longest.count() < 0 ? patience.left()
                      : patience.left() < 0
@@ -149,7 +148,6 @@ struct Channel::State {
     }
     attended = true;
     guard.unlock();
-    slept.fetch_add(1, std::memory_order_relaxed);
     pollfd ready{hears.get(), POLLIN, 0};
     int found = ::poll(&ready, 1, left);
     const bool failed = found < 0 && errno != EINTR;
@@ -195,7 +193,7 @@ struct Channel::State {
     }
   }
 
-  // For room while the rings are somebody's who polls the descriptor: they stay where they are.
+  // Waits for room while the reader waits by poll(2): the rings stay in the pipe for the reader.
   template <class Done>
   Status wait_beside_poll(milliseconds limit, Done done) {
     Patience patience(limit);
@@ -398,8 +396,6 @@ int Channel::descriptor() const { return state_->hears.get(); }
 std::size_t Channel::largest() const { return state_->writer.largest(); }
 const ChannelPeer& Channel::peer() const { return state_->peer; }
 void Channel::set_waiting(Waiting waiting) { state_->waiting.store(waiting); }
-std::uint64_t Channel::rings() const { return state_->rung.load(); }
-std::uint64_t Channel::sleeps() const { return state_->slept.load(); }
 
 Error Channel::error_of(Status status, const std::string& attempt) {
   switch (status) {

@@ -91,9 +91,6 @@ class Channel {
   [[nodiscard]] std::size_t largest() const;
   [[nodiscard]] const ChannelPeer& peer() const;
   void set_waiting(Waiting waiting);
-  /// How often this end has rung the peer and has itself slept.
-  [[nodiscard]] std::uint64_t rings() const;
-  [[nodiscard]] std::uint64_t sleeps() const;
 
   /// What a status other than `good` means, for `attempt`.
   static Error error_of(Status status, const std::string& attempt);

@@ -79,11 +79,8 @@ struct CommandConnection {
     hobbes_command head{};
     Bytes rest;
   };
-  std::optional<Parked> parked;  // a call beyond those that may be under way
-  struct UnderWay {
-    bool cancelled = false;
-  };
-  std::map<std::uint32_t, UnderWay> under_way;
+  std::deque<Parked> parked;                            // calls beyond those that may be under way
+  std::map<std::uint32_t, bool> under_way;              // call -> whether it is cancelled
   std::deque<std::pair<hobbes_command, Bytes>> outbox;  // what the client has no room for yet
   std::function<void(CommandConnection&)> look_again;   // null: nobody serves it any more
 
@@ -135,7 +132,7 @@ const ChannelPeer& ServerCall::peer() const {
 bool ServerCall::cancelled() const {
   if (connection_ == nullptr || !connection_->channel) return true;
   auto at = connection_->under_way.find(id_);
-  return at == connection_->under_way.end() || at->second.cancelled;
+  return at == connection_->under_way.end() || at->second;
 }
 
 Result<void> ServerCall::part(const Bytes& payload) {
@@ -166,7 +163,7 @@ void ServerCall::answer(std::uint16_t kind, const Bytes& payload) {
   if (connection == nullptr || !connection->channel) return;
   auto at = connection->under_way.find(id_);
   if (at == connection->under_way.end()) return;
-  const bool wanted = !at->second.cancelled;
+  const bool wanted = !at->second;
   connection->under_way.erase(at);
   if (wanted) {
     const hobbes_command head{HOBBES_COMMAND_VERSION, kind, id_, 0, 0, 0};
@@ -197,7 +194,7 @@ struct CommandServer::State {
   std::map<std::string, Handler> handlers;
   Waiting waiting = Waiting::spin_then_sleep;
   std::atomic<bool> stopping{false};
-  std::uint64_t next_key = 2, served = 0;
+  std::uint64_t next_key = 2;
   bool serving = false;
   Bytes buffer;
 
@@ -245,7 +242,7 @@ struct CommandServer::State {
         auto at = connections.find(one.key);
         if (at == connections.end()) return;
         note(at->second);
-        if (!serving) wake_up();  // somebody polls the descriptor
+        if (!serving) wake_up();  // the program waits by the descriptor
       };
       connections[connection->key] = connection;
       note(connection);
@@ -267,7 +264,8 @@ struct CommandServer::State {
                 const std::uint8_t* rest, std::size_t size) {
     if (head.kind == HOBBES_COMMAND_CANCEL) {
       if (auto at = connection->under_way.find(head.id); at != connection->under_way.end())
-        at->second.cancelled = true;
+        at->second = true;
+      std::erase_if(connection->parked, [&](const auto& call) { return call.head.id == head.id; });
       return;
     }
     std::string name(reinterpret_cast<const char*>(rest), head.name_size);
@@ -275,11 +273,10 @@ struct CommandServer::State {
     if (head.timeout_ns != 0)
       deadline = Clock::now() + nanoseconds(static_cast<std::int64_t>(
                                     std::min<std::uint64_t>(head.timeout_ns, INT64_MAX / 4)));
-    connection->under_way.emplace(head.id, CommandConnection::UnderWay{});
+    connection->under_way.emplace(head.id, false);
     auto handler = handlers.find(name);
     if (handler == handlers.end()) handler = handlers.find("");
     ServerCall call(connection, head.id, name, Bytes(rest + head.name_size, rest + size), deadline);
-    ++served;
     if (handler == handlers.end()) {
       call.fail({Code::not_found, "serve '" + name + "'", "there is no such procedure",
                  "see `hobbes services`"});
@@ -292,6 +289,10 @@ struct CommandServer::State {
   static bool is_full(const CommandConnection& connection) {
     return connection.under_way.size() >= HOBBES_COMMAND_DEPTH;
   }
+  // A client that keeps to its depth has no more.
+  static bool has_parked_most(const CommandConnection& connection) {
+    return connection.parked.size() >= HOBBES_COMMAND_DEPTH;
+  }
 
   // True: it did something. Begins no more calls than may be under way; what cancels them is read.
   bool handle(const std::shared_ptr<CommandConnection>& connection) {
@@ -300,15 +301,14 @@ struct CommandServer::State {
       if (!connection->outbox.empty()) connection->flush();
       if (!connection->channel) break;
       if (!connection->outbox.empty()) return worked;
-      if (connection->parked) {
-        if (is_full(*connection)) return worked;
-        const CommandConnection::Parked call = std::move(*connection->parked);
-        connection->parked.reset();
+      if (!connection->parked.empty() && !is_full(*connection)) {
+        const CommandConnection::Parked call = std::move(connection->parked.front());
+        connection->parked.pop_front();
         dispatch(connection, call.head, call.rest.data(), call.rest.size());
         worked = true;
         continue;
       }
-      if (!connection->channel->ready()) return worked;
+      if (has_parked_most(*connection) || !connection->channel->ready()) return worked;
       std::size_t size = 0;
       Channel::Status status =
           connection->channel->receive(buffer.data(), buffer.size(), &size, milliseconds(0));
@@ -322,7 +322,7 @@ struct CommandServer::State {
       }
       const std::uint8_t* rest = buffer.data() + head_size;
       if (head->kind == HOBBES_COMMAND_CALL && is_full(*connection))
-        connection->parked = {*head, Bytes(rest, rest + (size - head_size))};
+        connection->parked.push_back({*head, Bytes(rest, rest + (size - head_size))});
       else
         dispatch(connection, *head, rest, size - head_size);
     }
@@ -340,8 +340,8 @@ struct CommandServer::State {
     if (!connection->channel) return true;
     const bool ready = connection->channel->arm();
     if (!connection->outbox.empty()) return false;
-    if (connection->parked) return !is_full(*connection);
-    return ready;
+    if (!connection->parked.empty() && !is_full(*connection)) return true;
+    return ready && !has_parked_most(*connection);
   }
 
   bool handle_recent() {
@@ -383,7 +383,7 @@ struct CommandServer::State {
         (void)handle(connection);
         // Nobody is left who would read an answer.
         if ((events[i].events & (EPOLLHUP | EPOLLRDHUP)) != 0 && connection->channel &&
-            (!connection->outbox.empty() || connection->parked))
+            (!connection->outbox.empty() || has_parked_most(*connection)))
           drop(connection);
       }
     }
@@ -416,8 +416,6 @@ void CommandServer::stop() {
 }
 int CommandServer::descriptor() const { return state_->epoll.get(); }
 void CommandServer::set_waiting(Waiting waiting) { state_->waiting = waiting; }
-std::size_t CommandServer::clients() const { return state_->connections.size(); }
-std::uint64_t CommandServer::served() const { return state_->served; }
 
 Result<void> CommandServer::serve(milliseconds patience) {
   State& state = *state_;
@@ -427,7 +425,7 @@ Result<void> CommandServer::serve(milliseconds patience) {
   state.serving = true;
   auto done = [&]() -> Result<void> {
     state.serving = false;
-    // Whoever polls the descriptor comes back for what is still there.
+    // A program that waits by the descriptor comes back for what is still there.
     if (!state.arm_all(0)) state.wake_up();
     return {};
   };

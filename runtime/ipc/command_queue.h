@@ -76,9 +76,6 @@ class CommandServer {
   /// For poll(2): readable when serve(0) has something to do.
   [[nodiscard]] int descriptor() const;
   void set_waiting(Waiting waiting);
-  [[nodiscard]] std::size_t clients() const;
-  /// Commands that were taken since the beginning.
-  [[nodiscard]] std::uint64_t served() const;
 
  private:
   struct State;

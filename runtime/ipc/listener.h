@@ -21,9 +21,8 @@ class Listener {
 
   /// The next who connects. Errors: Code::timeout.
   Result<Channel> accept(std::chrono::milliseconds patience);
-  /// For poll(2): readable when somebody waits to be accepted.
+  /// For poll(2): readable when a caller waits to be accepted.
   [[nodiscard]] int descriptor() const { return inbox_.get(); }
-  [[nodiscard]] const std::string& name() const { return name_; }
 
  private:
   Listener() = default;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <climits>
+#include <optional>
 
 #include "core/identity.h"
 #include "core/paths.h"
@@ -56,18 +57,20 @@ std::vector<NamePlace> places_of(const NameQuery& query, const Standing& standin
 }
 
 Result<hobbes_record> find_name(NisReader& nis, const NameQuery& query, const Standing& standing) {
-  for (const NamePlace& place : places_of(query, standing)) {
-    hobbes_record record;
-    for (uid_t owner : place.owners)
-      if (nis.by_name(HOBBES_NAME, name_scope(place.scope, place.id, owner), query.name.c_str(),
-                      &record) == NisReader::Status::good)
+  auto found = first_name(
+      query, standing,
+      [&](std::uint64_t scope) -> std::optional<hobbes_record> {
+        hobbes_record record;
+        if (nis.by_name(HOBBES_NAME, scope, query.name.c_str(), &record) != NisReader::Status::good)
+          return std::nullopt;
         return record;
-    if (!place.anybody) continue;
-    for (const hobbes_record& other : nis.all(HOBBES_NAME))
-      if (query.name == other.name && other.body.name.scope == place.scope &&
-          other.body.name.scope_id == place.id)
-        return other;
-  }
+      },
+      [&](auto is_there) -> std::optional<hobbes_record> {
+        for (const hobbes_record& record : nis.all(HOBBES_NAME))
+          if (is_there(record)) return record;
+        return std::nullopt;
+      });
+  if (found) return *found;
   return Error{Code::not_found, "find the name '" + query.name + "'", "there is no such name",
                "see `hobbes names`"};
 }

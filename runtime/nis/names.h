@@ -47,6 +47,25 @@ struct NamePlace {
 };
 std::vector<NamePlace> places_of(const NameQuery& query, const Standing& standing);
 
+/// The first name of a query in whatever keeps the records. `by_scope(scope)` looks for the name in
+/// a record's scope, `of_anybody(is_there)` for any record that `is_there` accepts; both return
+/// something that is false when there is none.
+template <class ByScope, class OfAnybody>
+auto first_name(const NameQuery& query, const Standing& standing, ByScope by_scope,
+                OfAnybody of_anybody) -> decltype(by_scope(std::uint64_t{})) {
+  for (const NamePlace& place : places_of(query, standing)) {
+    for (uid_t owner : place.owners)
+      if (auto found = by_scope(name_scope(place.scope, place.id, owner))) return found;
+    if (!place.anybody) continue;
+    if (auto found = of_anybody([&](const hobbes_record& record) {
+          return query.name == record.name && record.body.name.scope == place.scope &&
+                 record.body.name.scope_id == place.id;
+        }))
+      return found;
+  }
+  return {};
+}
+
 /// Errors: Code::not_found.
 Result<hobbes_record> find_name(NisReader& nis, const NameQuery& query, const Standing& standing);
 /// Waits until there is such a name. Errors: Code::timeout.

@@ -167,7 +167,7 @@ Result<int> cat(const Request& request) {
   }
 }
 
-// The progress of what takes more than a second, where somebody looks on.
+// Shows the progress of a copy that takes more than a second, on a terminal only.
 class Progress {
  public:
   void operator()(const Copied& copied) {

@@ -53,7 +53,7 @@ TEST(Kill, CreateKilledAtAnySystemCallLeavesNothing) {
   node.good({"hobbes-run", "run", "--bundle", node.bundle("b2", "true"), "a"});
 }
 
-// Of a service: whoever is left is told, and nothing of the other stays.
+// The side of a service that is left is told, and nothing of the killed side stays.
 TEST(Kill, AClientOrAServiceKilledAtAnySystemCallLeavesNothing) {
   Node node;
   node.wake_daemon();

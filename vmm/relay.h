@@ -1,5 +1,5 @@
-// Wake-ups as bytes of a stream between the monitor and a program of the guest: only that some came
-// matters.
+// What the relays between programs of a guest and its node have in common. A wake-up is a byte of
+// a stream between the monitor and a program; only that some came matters.
 #pragma once
 #include <sys/socket.h>
 
