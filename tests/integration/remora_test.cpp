@@ -6,6 +6,7 @@
 #include <chrono>
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "core/file.h"
 #include "node_harness.h"
@@ -337,15 +338,10 @@ TEST(Remora, ThePosterIsRefusedAsPrintedAndValidWhenMended) {
       1);
 }
 
-// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps.
-// Tolerance: LAMMPS counts pairs of its neighbour list, which may be up to 20 steps old at its
-// outer edge; inside, both count the same pairs in the same bins.
-TEST(Melt, TheRdfAgreesWithLammpsOwn) {
-  Node node;
-  std::string share = node.folder() + "/share";
-  ASSERT_TRUE(make_directories(share, 0777));
-  std::string folder = HOBBES_BUILD_DIR "/share/hobbes/melt";
-  std::string xml = *Files::system().read(folder + "/composition.xml");
+// The shipped composition with other arguments for the simulation, as a file of the node.
+std::string melt_with(const Node& node, const std::string& arguments) {
+  const std::string folder = HOBBES_BUILD_DIR "/share/hobbes/melt";
+  std::string xml = Files::system().read(folder + "/composition.xml").value_or("");
   auto replace = [&](const std::string& from, const std::string& to) {
     for (std::size_t at = xml.find(from); at != std::string::npos;
          at = xml.find(from, at + to.size()))
@@ -353,10 +349,51 @@ TEST(Melt, TheRdfAgreesWithLammpsOwn) {
   };
   replace("../../../libexec", HOBBES_BUILD_DIR "/libexec");
   replace("bundle=\"", "bundle=\"" + folder + "/");
-  replace("argv=\"20000 100\"",
-          "argv=\"400 100 /usr/share/lammps/examples/melt/in.melt " + share + "/lammps.rdf\"");
-  ASSERT_TRUE(replace_file(node.folder() + "/melt.xml", xml));
-  node.good({"remora", "run", "--share", share, node.folder() + "/melt.xml"}, 90);
+  replace("argv=\"20000 100\"", "argv=\"" + arguments + "\"");
+  EXPECT_TRUE(replace_file(node.folder() + "/melt.xml", xml));
+  return node.folder() + "/melt.xml";
+}
+
+TEST(Melt, ItIsSteeredWhileItRuns) {
+  Node node;
+  node.wake_daemon();
+  std::string share = node.folder() + "/share";
+  ASSERT_TRUE(make_directories(share, 0777));
+  const std::string document = melt_with(node, "6000 100");
+  Outcome run;
+  std::thread melts([&] { run = node.run({"remora", "run", "--share", share, document}, 100); });
+  EXPECT_TRUE(eventually(
+      [&] {
+        return node.run({"hobbes", "call", "melt", "status"}).wait_status == 0;
+      },
+      30));
+  EXPECT_EQ(node.good({"hobbes", "call", "melt", "set", R"({"every": 1000})", "--json"}),
+            "{\"every\":1000}\n");
+  Outcome refused = node.run({"hobbes", "call", "melt", "set", R"({"every": 0})"});
+  EXPECT_EQ(exit_code_of(refused.wait_status), 1);
+  melts.join();
+  EXPECT_EQ(run.wait_status, 0) << run.err;
+  std::ifstream table(share + "/rdf.csv");
+  std::string line, last;
+  int frames = -1;  // the first line has the names of the columns
+  while (std::getline(table, line)) {
+    last = line;
+    ++frames;
+  }
+  EXPECT_LT(frames, 61) << "it has published less often";
+  EXPECT_EQ(last.substr(last.find(',') + 1, 5), "6000,") << "and has come to its end";
+}
+
+// The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps.
+// Tolerance: LAMMPS counts pairs of its neighbour list, which may be up to 20 steps old at its
+// outer edge; inside, both count the same pairs in the same bins.
+TEST(Melt, TheRdfAgreesWithLammpsOwn) {
+  Node node;
+  std::string share = node.folder() + "/share";
+  ASSERT_TRUE(make_directories(share, 0777));
+  const std::string document =
+      melt_with(node, "400 100 /usr/share/lammps/examples/melt/in.melt " + share + "/lammps.rdf");
+  node.good({"remora", "run", "--share", share, document}, 90);
 
   std::ifstream theirs(share + "/lammps.rdf"), ours(share + "/rdf.csv");
   std::map<long, std::vector<double>> reference;
