@@ -1,8 +1,17 @@
-// Who may talk to this process's PMIx server. Its `native` security believes the user id that a TCP
-// client sends, and clients that say nothing hold up everybody else; so strangers are turned away
-// before the library sees them.
+// What this process's PMIx server gets to see of its connections: two functions of the C library
+// that libpmix calls are replaced here, in all of this program.
+//
+// `accept`: the server's `native` security believes the user id that a TCP client sends, and
+// clients that say nothing hold up everybody else; so strangers are turned away before the library
+// sees them.
+//
+// `epoll_wait`: when several ranks die at once, libpmix 4.2 answers their pending collective once
+// for each of them before it takes the collective off its list, and then uses freed memory
+// (lost_connection and _mdxcbfunc in its sources). It gets one event at a time, so that each answer
+// is finished before the next connection is looked at.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -55,8 +64,7 @@ bool is_own(int connection) {
 }  // namespace
 }  // namespace hobbes
 
-// Stands in for the C library's accept in all of this program, libpmix included. Listening sockets
-// of other families are none of PMIx's.
+// Listening sockets of other families are none of PMIx's.
 extern "C" int accept(int listening, sockaddr* address, socklen_t* size) {
   hobbes::Fd connection(
       static_cast<int>(::syscall(SYS_accept4, listening, nullptr, nullptr, SOCK_CLOEXEC)));
@@ -71,4 +79,8 @@ extern "C" int accept(int listening, sockaddr* address, socklen_t* size) {
   }
   if (address != nullptr && size != nullptr) (void)::getpeername(connection.get(), address, size);
   return connection.release();
+}
+
+extern "C" int epoll_wait(int epoll, epoll_event* events, int, int milliseconds) {
+  return ::epoll_pwait(epoll, events, 1, milliseconds, nullptr);
 }

@@ -104,7 +104,7 @@ class Completion {
 };
 
 // PMIx forbids calling its callbacks from inside a module function; they are called from this
-// thread instead.
+// thread instead. A call posted after `finish` is dropped: the library is about to end.
 class CallbackThread {
  public:
   void start() {
@@ -113,6 +113,7 @@ class CallbackThread {
   void post(std::function<void()> call) {
     {
       std::lock_guard guard(lock_);
+      if (stopping_) return;
       queue_.push_back(std::move(call));
     }
     changed_.notify_one();
@@ -378,9 +379,9 @@ Server::~Server() {
     Completion gone;
     PMIx_server_deregister_nspace(job_.c_str(), Completion::done, gone.token());
     (void)gone.wait(PMIX_SUCCESS, "deregister the job");
-    PMIx_server_finalize();
   }
-  callbacks.finish();
+  callbacks.finish();  // a callback after the end of the library would use its freed memory
+  if (serving_) PMIx_server_finalize();
   the_server = nullptr;
 }
 

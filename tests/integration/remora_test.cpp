@@ -178,6 +178,40 @@ INSTANTIATE_TEST_SUITE_P(
       return name;
     });
 
+// The ranks' ends are all waiting when the PMIx library looks at its connections next.
+TEST(Remora, RanksThatDieWhileOthersFinalizeDoNotHurtTheLauncher) {
+  Node node;
+  std::string path = composition(node, app("good", "misbehave", 2, "finalize-early"),
+                                 app("bad", "misbehave", 1, "finalize-early"));
+  pid_t launcher = ::fork();
+  if (launcher == 0) {
+    ::setenv("MALLOC_PERTURB_", "165", 1);  // mallopt(3): freed memory is overwritten
+    ::execl(HOBBES_BUILD_DIR "/bin/remora", "remora", "run", "-q", path.c_str(), nullptr);
+    ::_exit(1);
+  }
+  EXPECT_TRUE(eventually(
+      [&] {
+        std::string stacks = node.run({"remora", "where"}).out;
+        return stacks.find("ompi_mpi_finalize") != std::string::npos &&
+               count(stacks, "PMPI_Recv") == 2;
+      },
+      20))
+      << node.run({"remora", "where"}).out;
+  Json ranks = Json::parse(node.good({"remora", "ps", "--json"}))[0]["ranks"];
+  ::kill(launcher, SIGSTOP);
+  for (const Json& rank : ranks) {  // who waits in MPI_Finalize comes last
+    pid_t pid = rank["pid"];
+    ::kill(pid, SIGKILL);
+    EXPECT_TRUE(eventually([&] { return process_state(pid) == 'Z' || process_state(pid) == 0; }));
+  }
+  ::kill(launcher, SIGCONT);
+  int status = 0;
+  ::waitpid(launcher, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status)) << "the launcher died of signal " << WTERMSIG(status);
+  EXPECT_EQ(exit_code_of(status), 137);
+  expect_nothing_left(node);
+}
+
 TEST(Remora, ALongWaitInFinalizeIsNoDeadlock) {
   Node node;
   node.good({"remora", "run",
