@@ -476,11 +476,11 @@ Result<void> call_service(Call& call) {
   const std::string name = call.id(), procedure = std::string(call.request.matches[2]);
   const std::string attempt = "call '" + procedure + "' of '" + name + "'";
   HOBBES_CHECK(only(call, {"arguments", "timeout"}));
-  double seconds = 30;
+  double timeout = 30;
   if (auto at = call.body.find("timeout"); at != call.body.end()) {
     if (!at->is_number() || !(at->get<double>() > 0) || at->get<double>() > 60)
       return Error{Code::invalid, attempt, "\"timeout\" is no number of seconds up to 60", ""};
-    seconds = at->get<double>();
+    timeout = at->get<double>();
   }
   Json request = {{"op", "channel.connect"}, {"name", name}};
   if (auto owner = call.parameter("owner")) {
@@ -502,7 +502,7 @@ Result<void> call_service(Call& call) {
         size += to_text(part).size();
         if (parts.size() < most_parts && size < json_size_limit) parts.push_back(part);
       },
-      std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
+      std::chrono::milliseconds(static_cast<std::int64_t>(timeout * 1000)));
   if (!result) return std::move(result).error();
   if (size >= json_size_limit || parts.size() >= most_parts)
     return Error{Code::exhausted, attempt, "the answer has more parts than a response may hold",

@@ -22,7 +22,7 @@
 namespace hobbes {
 namespace {
 
-constexpr std::chrono::hours patience(1);  // for a slow registry
+constexpr std::chrono::hours pull_limit(1);  // for a slow registry
 
 // Goes with what is in it.
 class Folder {
@@ -78,7 +78,7 @@ Result<void> carry_out(const std::string& attempt, std::vector<std::string> word
                  "install it: apt-get install skopeo umoci"};
   Command command;
   command.argv = std::move(words);
-  command.deadline = patience;
+  command.deadline = pull_limit;
   HOBBES_TRY(outcome, run(command));
   if (interrupted != 0) return Error{Code::os, attempt, "it was interrupted", "begin again"};
   if (outcome.good()) return {};

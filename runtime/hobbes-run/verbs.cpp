@@ -229,7 +229,7 @@ Result<int> start(const Globals& globals, const std::string& id) {
 
 namespace {
 
-constexpr std::chrono::milliseconds patience(2000);  // the program does not live by the books
+constexpr std::chrono::milliseconds report_limit(2000);  // the program does not live by the books
 
 // Its global process id; 0 without hobbesd.
 std::uint64_t note_process(const EnclaveRecord& record, pid_t pid, const oci::Process& process) {
@@ -239,14 +239,14 @@ std::uint64_t note_process(const EnclaveRecord& record, pid_t pid, const oci::Pr
                             {{"handle", record.handle},
                              {"pid", pid},
                              {"program", process.args.empty() ? "" : process.args.front()}},
-                            {}, patience);
+                            {}, report_limit);
   return noted ? static_cast<std::uint64_t>(number_at(noted->body, "id")) : 0;
 }
 
 void note_end(std::uint64_t process, int status) {
   if (process == 0) return;
   if (auto client = Client::connect(false))
-    (void)client->call("process.end", {{"id", process}, {"status", status}}, {}, patience);
+    (void)client->call("process.end", {{"id", process}, {"status", status}}, {}, report_limit);
 }
 
 }  // namespace
