@@ -21,7 +21,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t listener_limit = 32;
-constexpr std::size_t channels_most = 40;   // places of the window are left for segments
+constexpr std::size_t channels_most = 36;   // places of the window are left for segments
 constexpr std::ptrdiff_t waiting_most = 8;  // of one listener
 constexpr std::chrono::seconds introduction_limit(30);
 

@@ -21,12 +21,13 @@ DoorbellRelay::~DoorbellRelay() {
   while (!doorbells_.empty()) end(doorbells_.begin());
 }
 
-Result<void> DoorbellRelay::connect(const std::string& segment, bool writable, Fd stream,
-                                    std::int64_t program, bool listens) {
-  auto bell = doorbells_.find(segment);
+Result<void> DoorbellRelay::connect(const Which& which, Fd stream, std::int64_t program,
+                                    bool listens) {
+  auto bell = doorbells_.find(which.segment);
   if (bell == doorbells_.end()) {
-    HOBBES_TRY(access, SegmentAccess::get(segment, writable, manager_limit));
-    bell = doorbells_.try_emplace(segment, std::move(access)).first;
+    HOBBES_TRY(access, SegmentAccess::get(which.segment, which.writable, manager_limit,
+                                          which.of_composition));
+    bell = doorbells_.try_emplace(which.segment, std::move(access)).first;
   }
   auto added = [&]() -> Result<void> {
     Bell& its = bell->second;

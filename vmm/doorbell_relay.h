@@ -23,8 +23,12 @@ class DoorbellRelay {
   /// there whenever others ring: of the node, or of the guest but not its process `program`. Until
   /// the stream ends, or the segment's bell can be rung no more. Errors: those of
   /// SegmentAccess::get and Doorbell::listen; Code::exhausted.
-  Result<void> connect(const std::string& segment, bool writable, Fd stream, std::int64_t program,
-                       bool listens);
+  struct Which {
+    std::string segment;
+    bool writable = false;
+    bool of_composition = false;  ///< only one made in an enclave of this one's composition
+  };
+  Result<void> connect(const Which& which, Fd stream, std::int64_t program, bool listens);
 
  private:
   struct Stream {

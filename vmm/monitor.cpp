@@ -59,12 +59,6 @@ Terminal::Shown shown_by(const VmPlan& plan) {
   return plan.agent ? Terminal::Shown::log : Terminal::Shown::output;
 }
 
-std::map<std::string, bool> listed_segments(const Json& segments) {
-  std::map<std::string, bool> out;
-  for (const auto& [name, writable] : segments.items()) out[name] = writable == true;
-  return out;
-}
-
 class Monitor final : AgentEvents {
  public:
   Monitor(VmPlan plan, EventLoop loop)
@@ -91,7 +85,7 @@ class Monitor final : AgentEvents {
     HOBBES_CHECK(loop_.watch(timer_.get(), EPOLLIN, [this](auto) { tick(); }));
     HOBBES_CHECK(control_.begin());
     HOBBES_CHECK(make_machine());
-    window_.emplace(*machine_, loop_, listed_segments(plan_.segments));
+    window_.emplace(*machine_, loop_, plan_.segments, plan_.segment_room);
     if (plan_.terminal) {
       tell_window_size();
       HOBBES_CHECK(
@@ -265,11 +259,9 @@ class Monitor final : AgentEvents {
     std::string op = text_at(request, "op");
     if (op == "started") return Json::object();
     if (op == "ping")
-      return Json{{"vcpus", plan_.cpus.size()},
-                  {"memory", memory()},
-                  {"bootMemory", plan_.memory},
-                  {"paused", machine_->paused()},
-                  {"phases", phases_}};
+      return Json{{"vcpus", plan_.cpus.size()},   {"memory", memory()},
+                  {"bootMemory", plan_.memory},   {"segmentRoom", plan_.segment_room},
+                  {"paused", machine_->paused()}, {"phases", phases_}};
     if (op == "statistics") return statistics();
     if (op == "pause") {
       machine_->pause();

@@ -61,6 +61,7 @@ constexpr int serving[] = {
     SCMP_SYS(lseek),           SCMP_SYS(getuid),
     SCMP_SYS(geteuid),         SCMP_SYS(nanosleep),
     SCMP_SYS(rt_sigpending),   SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(memfd_create),
 };
 
 constexpr int on_files[] = {

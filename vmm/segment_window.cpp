@@ -1,15 +1,15 @@
 #include "vmm/segment_window.h"
 
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
+
+#include "vmm/relay.h"
 
 namespace hobbes::vmm {
-
-using std::chrono::milliseconds;
 
 namespace {
 
@@ -57,15 +57,22 @@ Result<std::optional<SegmentWindow::Place>> SegmentWindow::show_mirror(const std
   return std::optional(Place{window_at, size});
 }
 
-Result<void> SegmentWindow::check_listed(const std::string& name, bool writable,
+Result<bool> SegmentWindow::check_listed(const std::string& name, bool writable,
                                          const std::string& attempt) const {
-  auto listed = listed_.find(name);
-  if (listed == listed_.end())
+  if (maker_.has_made(name)) return false;
+  bool listed = false, of_composition = false;
+  for (const VmPlan::SegmentGrant& grant : listed_) {
+    if (::fnmatch(grant.pattern.c_str(), name.c_str(), FNM_NOESCAPE) != 0) continue;
+    listed = true;
+    if (writable && !grant.writable) continue;
+    if (!grant.composition) return false;
+    of_composition = true;
+  }
+  if (of_composition) return true;
+  if (!listed)
     return Error{Code::denied, attempt, "the enclave's bundle does not list it",
                  "add it to hobbes.segments"};
-  if (writable && !listed->second)
-    return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
-  return {};
+  return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
 }
 
 // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of
@@ -73,10 +80,10 @@ Result<void> SegmentWindow::check_listed(const std::string& name, bool writable,
 Result<Json> SegmentWindow::attach(const Json& request) {
   std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
   bool writable = text_at(request, "access") == "rw";
-  HOBBES_CHECK(check_listed(name, writable, attempt));
+  HOBBES_TRY(of_composition, check_listed(name, writable, attempt));
   auto at = shown_.find({name, writable});
   if (at == shown_.end()) {
-    HOBBES_TRY(fresh, show_segment(name, writable, attempt));
+    HOBBES_TRY(fresh, show_segment(name, writable, of_composition, attempt));
     at = shown_.emplace(std::pair{name, writable}, std::move(fresh)).first;
   }
   ++at->second.uses;
@@ -84,8 +91,9 @@ Result<Json> SegmentWindow::attach(const Json& request) {
 }
 
 Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name, bool writable,
+                                                         bool of_composition,
                                                          const std::string& attempt) {
-  HOBBES_TRY(access, SegmentAccess::get(name, writable, milliseconds(2000)));
+  HOBBES_TRY(access, SegmentAccess::get(name, writable, manager_limit, of_composition));
   const std::uint64_t size = whole_pages(access.size());
   HOBBES_TRY(host, access.map(0, size));
   auto place = places_.show(host, size, !writable, attempt);
@@ -122,6 +130,10 @@ Result<Json> SegmentWindow::answer(const Json& request) {
   std::string op = text_at(request, "op");
   if (op == "attach") return attach(request);
   if (op == "hide") return hide(request);
+  if (op == "segment.remove") {
+    HOBBES_CHECK(maker_.remove(static_cast<std::uint64_t>(number_at(request, "handle"))));
+    return Json::object();
+  }
   if (op != "shown") return Error{Code::invalid, "answer a guest", "the operation is unknown", ""};
   Json places = Json::array();
   for (const auto& one : shown_) places.push_back(place_of(one));
@@ -133,10 +145,12 @@ void SegmentWindow::connect_bell(const Json& request, Fd stream) {
   std::string name = text_at(request, "name");
   bool writable = text_at(request, "access") == "rw";
   FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
-  auto done = check_listed(name, writable, "use the doorbell of segment '" + name + "'");
-  if (done)
-    done = doorbells_.connect(name, writable, std::move(stream), number_at(request, "pid"),
-                              request.value("listens", false));
+  auto done = [&]() -> Result<void> {
+    HOBBES_TRY(of_composition,
+               check_listed(name, writable, "use the doorbell of segment '" + name + "'"));
+    return doorbells_.connect({name, writable, of_composition}, std::move(stream),
+                              number_at(request, "pid"), request.value("listens", false));
+  }();
   (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
 }
 
@@ -162,6 +176,12 @@ void SegmentWindow::serve(Fd stream) {
         Fd channel = std::move(*guest).release();
         guests_.erase(guest);
         return channels_.serve(request, std::move(channel));
+      }
+      if (SegmentMaker::answers(text_at(request, "op"))) {
+        loop_.unwatch(guest->fd());
+        Fd maker = std::move(*guest).release();
+        guests_.erase(guest);
+        return maker_.serve(request, std::move(maker));
       }
       auto done = answer(request);
       if (!guest->send(done ? *done : Json{{"error", to_json(done.error())}})) return forget();

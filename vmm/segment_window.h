@@ -1,5 +1,5 @@
-// What a guest sees of its node's memory: the mirror, the segments that its bundle lists, and its
-// channels. Asked for by programs of the guest over streams of their own.
+// What a guest sees of its node's memory: the mirror, the segments that its bundle lists or its
+// programs make, and its channels. Asked for by programs of the guest over streams of their own.
 #pragma once
 #include <sys/stat.h>
 
@@ -7,14 +7,17 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/event_loop.h"
 #include "core/json.h"
+#include "enclave/drivers/palacios/plan.h"
 #include "vmm/channel_relay.h"
 #include "vmm/doorbell_relay.h"
 #include "vmm/frames.h"
 #include "vmm/guest_memory_map.h"
 #include "vmm/layout.h"
+#include "vmm/segment_maker.h"
 #include "vmm/window_places.h"
 #include "xemem/segment.h"
 
@@ -23,9 +26,10 @@ namespace hobbes::vmm {
 /// On the loop's thread. A guest that lies takes memory from itself only.
 class SegmentWindow {
  public:
-  /// `segments`: name -> whether the bundle lists it as writable.
-  SegmentWindow(GuestMemoryMap& memory, EventLoop& loop, std::map<std::string, bool> segments)
-      : places_(memory), loop_(loop), listed_(std::move(segments)) {}
+  /// `listed`: what the bundle lets the guest attach; `room`: bytes of segments it may make.
+  SegmentWindow(GuestMemoryMap& memory, EventLoop& loop, std::vector<VmPlan::SegmentGrant> listed,
+                std::uint64_t room)
+      : places_(memory), loop_(loop), listed_(std::move(listed)), maker_(loop, places_, room) {}
   SegmentWindow(const SegmentWindow&) = delete;
   SegmentWindow& operator=(const SegmentWindow&) = delete;
   ~SegmentWindow();
@@ -51,11 +55,13 @@ class SegmentWindow {
   using ShownSegments =
       std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
 
-  [[nodiscard]] Result<void> check_listed(const std::string& name, bool writable,
+  /// Whether only a segment of the enclave's composition is meant.
+  [[nodiscard]] Result<bool> check_listed(const std::string& name, bool writable,
                                           const std::string& attempt) const;
   Result<void> replace_mirror(void* mapped, std::uint64_t size);
   Result<Json> attach(const Json& request);
-  Result<Shown> show_segment(const std::string& name, bool writable, const std::string& attempt);
+  Result<Shown> show_segment(const std::string& name, bool writable, bool of_composition,
+                             const std::string& attempt);
   static Json place_of(const ShownSegments::value_type& one);
   Result<Json> hide(const Json& request);
   Result<Json> answer(const Json& request);
@@ -63,13 +69,14 @@ class SegmentWindow {
 
   WindowPlaces places_;
   EventLoop& loop_;
-  std::map<std::string, bool> listed_;
+  std::vector<VmPlan::SegmentGrant> listed_;
   void* mirror_ = nullptr;
   std::uint64_t mirror_size_ = 0;
   ino_t mirror_inode_ = 0;
   ShownSegments shown_;
   DoorbellRelay doorbells_{loop_};
   ChannelRelay channels_{loop_, places_};
+  SegmentMaker maker_;
   std::list<FrameStream> guests_;
 };
 

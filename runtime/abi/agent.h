@@ -1,5 +1,5 @@
 /* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream,
- * version 5. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
+ * version 6. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
  * HOBBES_FRAME_JSON request.
  */
 #ifndef HOBBES_ABI_AGENT_H
@@ -16,7 +16,7 @@
  * flags (MS_*), data; version 3 and later. Type "file", version 4: the regular file `source` of the
  * folder with the tag HOBBES_FILES_TAG. */
 #define HOBBES_FILES_TAG "files"
-#define HOBBES_AGENT_VERSION 5
+#define HOBBES_AGENT_VERSION 6
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","access"} ->
  * {"address","size"}; {"op":"shown"} -> {"places":[P]};
@@ -28,7 +28,10 @@
  * which each byte of the stream is a ring of the channel's, either way, and its end the end of the
  * guest's side; {"op":"name.publish","name","kind":"service","scope","mode","ring"} -> {"handle"},
  * after which {"id":I} comes for each who connects, until the guest ends the stream;
- * {"op":"channel.take","id":I} -> as channel.connect. */
+ * {"op":"channel.take","id":I} -> as channel.connect. Version 6:
+ * {"op":"segment.make","size","pageSize"} -> {"address","size"}: memory of the node, of which the
+ * same stream then asks once {"op":"segment.publish","name","mode"} -> {"handle"}; the stream's end
+ * removes the segment. {"op":"segment.remove","handle"} -> {} takes the name of one away. */
 #define HOBBES_MONITOR_PORT 1025
 #define HOBBES_FRAME_LIMIT (256 << 10) /* bytes of one frame's content */
 

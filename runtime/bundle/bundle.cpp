@@ -85,7 +85,7 @@ CoreRequest read_cores(const Inspect& at) {
 MemoryRequest read_memory(const Inspect& at) {
   MemoryRequest memory;
   if (!at.object()) return memory;
-  at.only({"size", "numa", "pageSize"});
+  at.only({"size", "numa", "pageSize", "segments"});
   if (!at.at("size").present()) at.missing("size", "a byte count such as \"512MiB\"");
   if (auto size = at.at("size").size()) {
     memory.size = *size;
@@ -97,23 +97,29 @@ MemoryRequest read_memory(const Inspect& at) {
     if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U)
       at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
   }
+  if (auto segments = at.at("segments").size()) memory.segments = *segments;
   return memory;
 }
 
 void read_segments(const Inspect& at, std::vector<SegmentRequest>& out) {
   at.each([&](const Inspect& item) {
     if (!item.object()) return;
-    item.only({"name", "size", "access"});
+    item.only({"name", "size", "access", "composition"});
     SegmentRequest segment;
-    if (!item.at("name").present()) item.missing("name", "the segment's name");
-    if (auto name = item.at("name").text()) {
-      segment.name = *name;
-      if (!check_id(*name)) item.at("name").wrong("letters, digits and _ + - .");
-    }
+    segment.composition = item.at("composition").boolean().value_or(false);
     segment.size = item.at("size").size().value_or(0);
+    if (!item.at("name").present() && !segment.composition)
+      item.missing("name", "the segment's name");
+    segment.name = item.at("name").text().value_or("*");
+    std::string name = segment.name;  // a pattern is one of names
+    if (segment.size == 0) std::replace(name.begin(), name.end(), '*', '_');
+    if (!check_id(name))
+      item.at("name").wrong("letters, digits and _ + - ., and * where it has no size");
+    if (segment.size != 0 && segment.composition)
+      item.at("composition").wrong("segments of others", "leave out the size");
     if (auto access = item.at("access").one_of({"ro", "rw"})) segment.writable = *access == 1;
     for (const SegmentRequest& other : out)
-      if (other.name == segment.name)
+      if (other.name == segment.name && other.composition == segment.composition)
         item.at("name").wrong("each name once", "rename one of the two");
     out.push_back(std::move(segment));
   });
@@ -190,6 +196,10 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
         .at("terminal")
         .wrong("false: only a virtual machine without an agent has its serial port for a terminal",
                "say process.terminal, or `exec --tty`");
+  if (hobbes.kind != Kind::palacios && section.at("memory").at("segments").present())
+    section.at("memory")
+        .at("segments")
+        .wrong("nothing: only of a virtual machine are they beyond its memory", "remove it");
   if (!sandboxed) {
     // A kernel of its own neither asks this one's security modules nor sees mounts whose ids are
     // mapped.

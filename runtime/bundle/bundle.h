@@ -36,6 +36,8 @@ struct MemoryRequest {
   std::uint64_t size = 0;  ///< bytes, 0: none requested
   std::optional<unsigned> numa;
   std::uint64_t page_size = 4096;
+  std::uint64_t segments =
+      64 << 20;           ///< what programs of a virtual machine may make, beyond `size`
   bool detached = false;  ///< to be taken from Linux altogether
 };
 
@@ -48,9 +50,10 @@ struct ImageRequest {
 };
 
 struct SegmentRequest {
-  std::string name;
-  std::uint64_t size = 0;  ///< 0: made by somebody else, this enclave is to attach it
-  bool writable = true;    ///< for enclaves that did not make it
+  std::string name;  ///< of somebody else's: may be a pattern, in which * stands for any characters
+  std::uint64_t size = 0;    ///< 0: made by somebody else, this enclave is to attach it
+  bool writable = true;      ///< for enclaves that did not make it
+  bool composition = false;  ///< only those made in enclaves of this one's composition
 };
 
 struct RemoraRequest {

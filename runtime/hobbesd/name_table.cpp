@@ -65,14 +65,23 @@ std::uint32_t owner_of_names(const Session& session) {
 
 }  // namespace
 
+std::uint64_t NameTable::composition_of(std::uint64_t enclave) const {
+  std::uint64_t out = 0;
+  if (enclave == 0) return out;
+  for (const hobbes_record* rank : nis_.all(HOBBES_PROCESS))
+    if (rank->enclave == enclave && rank->body.process.composition != 0)
+      out = rank->body.process.composition;
+  return out;
+}
+
 Standing NameTable::standing_of(const Session& session) const {
   Standing out{owner_of_names(session), session.inside, session.peer.uid, 0};
   if (const hobbes_record* enclave = nis_.by_id(session.inside)) out.enclave_uid = enclave->uid;
-  for (const hobbes_record* rank : nis_.all(HOBBES_PROCESS))
-    if (rank->body.process.composition != 0 &&
-        (session.inside != 0 ? rank->enclave == session.inside
-                             : rank->body.process.pid == session.peer.pid))
-      out.composition = rank->body.process.composition;
+  out.composition = composition_of(session.inside);
+  if (session.inside == 0)
+    for (const hobbes_record* rank : nis_.all(HOBBES_PROCESS))
+      if (rank->body.process.composition != 0 && rank->body.process.pid == session.peer.pid)
+        out.composition = rank->body.process.composition;
   return out;
 }
 

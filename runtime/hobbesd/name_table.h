@@ -26,6 +26,9 @@ class NameTable {
   Result<Reply> connect(Session& session, const Json& request);
   Result<Reply> self(Session& session, const Json& request);
 
+  /// The composition that has ranks in an enclave, 0: none.
+  [[nodiscard]] std::uint64_t composition_of(std::uint64_t enclave) const;
+
   void process_ended(pid_t pid, Transition& transition);
   void enclave_released(std::uint64_t id, Transition& transition);
   void composition_ended(std::uint64_t id, Transition& transition);

@@ -188,6 +188,12 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
                  "its permissions do not let user " + std::to_string(session.peer.uid) +
                      (write ? " write" : " read"),
                  "ask for read-only access, or its owner to permit more"};
+  if (request.value("ofComposition", false)) {
+    const std::uint64_t composition = names_.composition_of(session.inside);
+    if (composition == 0 || names_.composition_of(record->enclave) != composition)
+      return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
+                   "it was not made in an enclave of the same composition", ""};
+  }
   if (auto document = nis_->document(document_name(record->id)); document && !session.privileged) {
     const hobbes_record* enclave = nis_->by_id(session.inside);
     bool listed = false;

@@ -79,33 +79,51 @@ std::uint64_t rounded(std::uint64_t size, std::uint64_t page) {
 
 }  // namespace
 
-Result<Segment> Segment::publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
+Result<Segment> Segment::reserve(const std::string& name, std::uint64_t size,
                                  const SegmentOptions& options) {
   Segment out;
+  out.name_ = name;
+  out.options_ = options;
+  out.size_ = rounded(size, options.page_size != 0 ? options.page_size : 4096);
+  HOBBES_TRY(memory, make_memory(name, out.size_, options.page_size));
+  void* base = ::mmap(nullptr, out.size_, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (base == MAP_FAILED)
+    return os_error("map segment '" + name + "'", errno,
+                    "it may need more huge pages than are free");
   out.memory_ = std::move(memory);
   out.base_ = base;
-  out.size_ = size;
-  HOBBES_TRY(client, Client::connect());
-  Json request = {{"name", name},
-                  {"mode", options.mode},
-                  {"persistent", options.persistent},
-                  {"fd", out.memory_.get()}};
-  if (!options.enclaves.empty()) request["enclaves"] = options.enclaves;
-  HOBBES_TRY(made, client.call("segment.make", request));
-  out.handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
-  out.remove_ = !options.persistent;
   return out;
+}
+
+Result<void> Segment::publish(Client& client, std::chrono::milliseconds deadline) {
+  Json request = {{"name", name_},
+                  {"mode", options_.mode},
+                  {"persistent", options_.persistent},
+                  {"fd", memory_.get()}};
+  if (options_.page_size != 0) request["pageSize"] = options_.page_size;
+  if (!options_.enclaves.empty()) request["enclaves"] = options_.enclaves;
+  HOBBES_TRY(made, client.call("segment.make", std::move(request), {}, deadline));
+  handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
+  remove_ = !options_.persistent;
+  if (made.fds.empty()) return {};
+  // In a virtual machine the agent has copied what was written so far to memory of the node.
+  if (made.fds.size() != 2)
+    return Error{Code::corrupt, "make segment '" + name_ + "'", "its memory did not come", ""};
+  memory_ = std::move(made.fds[0]);
+  life_ = std::move(made.fds[1]);
+  at_ = static_cast<std::uint64_t>(number_at(made.body, "offset"));
+  if (base_ != nullptr && ::mmap(base_, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                                 memory_.get(), static_cast<off_t>(at_)) == MAP_FAILED)
+    return os_error("map segment '" + name_ + "'", errno);
+  return {};
 }
 
 Result<Segment> Segment::make(const std::string& name, std::uint64_t size,
                               const SegmentOptions& options) {
-  size = rounded(size, options.page_size != 0 ? options.page_size : 4096);
-  HOBBES_TRY(memory, make_memory(name, size, options.page_size));
-  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
-  if (base == MAP_FAILED)
-    return os_error("map segment '" + name + "'", errno,
-                    "it may need more huge pages than are free");
-  return publish(name, std::move(memory), base, size, options);
+  HOBBES_TRY(out, reserve(name, size, options));
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_CHECK(out.publish(client));
+  return std::move(out);
 }
 
 Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint64_t size,
@@ -128,29 +146,44 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
     }
     return {};
   }());
-  auto published = publish(name, std::move(memory), nullptr, size, options);
-  if (!published) return published;
+  Segment out;
+  out.name_ = name;
+  out.options_ = options;
+  out.size_ = size;
+  out.memory_ = std::move(memory);
+  HOBBES_TRY(client, Client::connect());
+  HOBBES_CHECK(out.publish(client));
   void* base = ::mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                      published->memory_.get(), 0);
+                      out.memory_.get(), static_cast<off_t>(out.at_));
   if (base == MAP_FAILED) return os_error(attempt, errno);
-  published->base_ = base;
-  published->unmap_ = false;  // the memory stays the program's own
-  return published;
+  out.base_ = base;
+  out.unmap_ = false;  // the memory stays the program's own
+  return out;
 }
 
 Segment::Segment(Segment&& other) noexcept
-    : memory_(std::move(other.memory_)),
+    : name_(std::move(other.name_)),
+      options_(std::move(other.options_)),
+      memory_(std::move(other.memory_)),
+      at_(other.at_),
+      life_(std::move(other.life_)),
       base_(std::exchange(other.base_, nullptr)),
       size_(other.size_),
       handle_(std::exchange(other.handle_, 0)),
       remove_(std::exchange(other.remove_, false)),
       unmap_(other.unmap_) {}
 
+Result<void> Segment::remove(std::chrono::milliseconds deadline) {
+  if (handle_ == 0 || !std::exchange(remove_, false)) return {};
+  HOBBES_TRY(client, Client::connect(false));
+  HOBBES_TRY(removed, client.call("segment.remove", {{"handle", handle_}}, {}, deadline));
+  (void)removed;
+  return {};
+}
+
 Segment::~Segment() {
   if (base_ != nullptr && unmap_) ::munmap(base_, size_);
-  if (!remove_ || handle_ == 0) return;
-  if (auto client = Client::connect(false))
-    (void)client->call("segment.remove", {{"handle", handle_}});
+  (void)remove();
 }
 
 Result<void> declare_segment(Client& client, const std::string& name, std::uint64_t size,
@@ -187,8 +220,8 @@ Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable,
   return ask({{"handle", handle}}, writable, deadline);
 }
 Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable,
-                                         std::chrono::milliseconds deadline) {
-  return ask({{"name", name}}, writable, deadline);
+                                         std::chrono::milliseconds deadline, bool of_composition) {
+  return ask({{"name", name}, {"ofComposition", of_composition}}, writable, deadline);
 }
 
 SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept

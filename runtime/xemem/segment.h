@@ -23,13 +23,24 @@ struct SegmentOptions {
 };
 
 /// A segment made by this process, mapped here. Move-only; destruction removes a segment that is
-/// not persistent. The memory may be used by many threads; the object by one.
+/// not persistent. The memory may be used by many threads; the object by one. In a virtual machine
+/// the memory is the node's, shown in the machine's window.
 class Segment {
  public:
   /// Makes and maps a segment of at least `size` bytes, zero-filled. Errors: Code::exists,
   /// Code::exhausted (no huge pages).
   static Result<Segment> make(const std::string& name, std::uint64_t size,
                               const SegmentOptions& options = {});
+  /// The same in two steps. After the first the memory is there, and nobody else's to attach.
+  static Result<Segment> reserve(const std::string& name, std::uint64_t size,
+                                 const SegmentOptions& options = {});
+  /// Another name and mode than those it was reserved with; before it is published.
+  void describe(const std::string& name, mode_t mode) {
+    name_ = name;
+    options_.mode = mode;
+  }
+  Result<void> publish(Client& client,
+                       std::chrono::milliseconds deadline = std::chrono::seconds(30));
   /// Turns existing private anonymous memory of this process into a segment, in place: [start,
   /// start+size) must be whole pages. Errors: Code::busy unless this is the only thread;
   /// Code::unsupported for memory that is shared, locked or a file's.
@@ -43,13 +54,22 @@ class Segment {
   [[nodiscard]] void* data() const { return base_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
   [[nodiscard]] std::uint64_t handle() const { return handle_; }
+  /// Takes the name away before destruction does. Idempotent; the memory stays.
+  Result<void> remove(std::chrono::milliseconds deadline = std::chrono::seconds(30));
+  /// The mapping is the caller's from now on.
+  void* release_mapping() {
+    unmap_ = false;
+    return base_;
+  }
 
  private:
   Segment() = default;
-  static Result<Segment> publish(const std::string& name, Fd memory, void* base, std::uint64_t size,
-                                 const SegmentOptions& options);
 
-  Fd memory_;  // kept open: a restarted hobbesd finds the memory through it
+  std::string name_;
+  SegmentOptions options_;
+  Fd memory_;             // kept open: a restarted hobbesd finds the memory through it
+  std::uint64_t at_ = 0;  // of its first byte in memory_
+  Fd life_;               // in a virtual machine: its end removes the segment
   void* base_ = nullptr;
   std::uint64_t size_ = 0;
   std::uint64_t handle_ = 0;
@@ -67,11 +87,13 @@ Result<void> declare_segment(Client& client, const std::string& name, std::uint6
 class SegmentAccess {
  public:
   /// Errors: Code::not_found, Code::denied, Code::unavailable (no hobbesd).
-  /// `deadline`: how long hobbesd may take.
+  /// `deadline`: how long hobbesd may take. `of_composition`: only a segment that was made in an
+  /// enclave of the caller's composition.
   static Result<SegmentAccess> get(std::uint64_t handle, bool writable,
                                    std::chrono::milliseconds deadline = std::chrono::seconds(30));
   static Result<SegmentAccess> get(const std::string& name, bool writable,
-                                   std::chrono::milliseconds deadline = std::chrono::seconds(30));
+                                   std::chrono::milliseconds deadline = std::chrono::seconds(30),
+                                   bool of_composition = false);
 
   SegmentAccess(SegmentAccess&& other) noexcept;
   SegmentAccess& operator=(SegmentAccess&& other) = delete;

@@ -178,6 +178,46 @@ INSTANTIATE_TEST_SUITE_P(
       return name;
     });
 
+TEST(Remora, SegmentsOfACompositionAreToldFromOthers) {
+  Node node;
+  node.wake_daemon();
+  const std::string peer = programs + "segment-peer";
+  node.good({"sh", "-c", "{ sleep 20 | " + peer + " make outside 4096 0666; } >/dev/null 2>&1 &"});
+  ASSERT_TRUE(replace_file(node.folder() + "/ask.py",
+                           "import json, socket, time\n"
+                           "def ask(name):\n"
+                           "  s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+                           "  s.connect('" +
+                               node.run_folder() +
+                               "/control.sock')\n"
+                               "  s.send(json.dumps({'op': 'segment.attach', 'name': name, "
+                               "'access': 'ro', 'ofComposition': True}).encode())\n"
+                               "  return json.loads(s.recv(65536)).get('error', {'code': 'ok', "
+                               "'cause': ''})\n"
+                               "for name in ['inside', 'outside']:\n"
+                               "  for i in range(100):\n"
+                               "    answer = ask(name)\n"
+                               "    if answer['code'] != 'not found': break\n"
+                               "    time.sleep(0.1)\n"
+                               "  print(name, answer['code'], answer['cause'])\n"));
+  auto script = [](const std::string& name, const std::string& text) {
+    return "<app name=\"" + name + "\" path=\"/bin/sh\" ranks=\"1\" mpi=\"no\"><arg>-c</arg><arg>" +
+           text + "</arg></app>";
+  };
+  std::string out =
+      node.good({"remora", "run",
+                 composition(node, script("maker", "sleep 5 | " + peer + " make inside 4096 0666"),
+                             script("asker", "python3 " + node.folder() + "/ask.py"),
+                             {{"mounts", Json::array({{{"destination", node.folder()},
+                                                       {"type", "bind"},
+                                                       {"source", node.folder()},
+                                                       {"options", {"bind"}}}})}})});
+  EXPECT_NE(out.find("inside ok"), std::string::npos) << out;
+  EXPECT_NE(out.find("outside denied it was not made in an enclave of the same composition"),
+            std::string::npos)
+      << out;
+}
+
 // The ranks' ends are all waiting when the PMIx library looks at its connections next.
 TEST(Remora, RanksThatDieWhileOthersFinalizeDoNotHurtTheLauncher) {
   Node node;

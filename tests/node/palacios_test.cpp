@@ -327,6 +327,63 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   EXPECT_NE(node.run({"hobbes", "enclaves", "--json"}).out.find("\"a\""), std::string::npos);
 }
 
+TEST_F(Palacios, SegmentsThatItsProgramsMakeAreEverybodys) {
+  boot("a", {{"hobbes",
+              {{"memory", {{"segments", "1MiB"}}},
+               {"segments", {{{"name", "melt.*"}, {"access", "ro"}}, {{"composition", true}}}}}}});
+  carry_peer("a");
+  auto inside = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), {"hobbes-run", "exec", "a", "/tmp/peer"});
+    return node.run(args);
+  };
+  // What waits for a line ends with the test's pipe.
+  auto in_background = [&](const std::string& words) {
+    node.good({"sh", "-c",
+               "{ sleep 30 | " HOBBES_BUILD_DIR "/bin/hobbes-run exec a /tmp/peer " + words +
+                   "; } >/dev/null 2>&1 &"});
+  };
+  in_background("make field 65536 0666");
+  EXPECT_TRUE(eventually([&] {
+    return node.run({peer, "attach", "field", "rw"}).out[0] == 'h';
+  })) << "what the guest wrote the node reads, and writes: "
+      << node.run({peer, "attach", "field", "rw"}).err;
+  Outcome seen = inside({"attach", "field", "rw"});
+  EXPECT_EQ(seen.out.substr(0, 5), "seen ") << "another program of the guest: " << seen.err;
+  EXPECT_NE(node.good({"hobbes", "segments"}).find("field"), std::string::npos);
+  // One memory: both sides count in it at once.
+  auto number = [&](const Outcome& outcome) { return std::strtoull(outcome.out.c_str(), {}, 10); };
+  const auto before = number(node.run({peer, "count", "field", "0"}));
+  std::thread other([&] { EXPECT_EQ(inside({"count", "field", "200000"}).wait_status, 0); });
+  EXPECT_EQ(node.run({peer, "count", "field", "200000"}).wait_status, 0);
+  other.join();
+  EXPECT_EQ(number(node.run({peer, "count", "field", "0"})) - before, 400000U);
+  in_background("convert kept");
+  EXPECT_TRUE(eventually([&] {
+    return node.run({peer, "attach", "kept", "ro"}).wait_status == 0;
+  })) << "memory that its program had already";
+  // Its room, its rights, and what cannot be had.
+  EXPECT_NE(inside({"make", "big", "1048576", "0600"}).err.find("are left"), std::string::npos);
+  EXPECT_NE(inside({"make", "stays", "4096", "0600", "persistent"}).err.find("ends with it"),
+            std::string::npos);
+  EXPECT_NE(inside({"make", "field", "4096", "0600"}).err.find("taken"), std::string::npos);
+  node.good({"sh", "-c",
+             "for name in melt.a ice; do { sleep 12 | " + peer +
+                 " make $name 4096 0666; } >/dev/null 2>&1 & done; sleep 1"});
+  EXPECT_EQ(inside({"attach", "melt.a", "ro"}).out.substr(0, 6), "hello ") << "by its pattern";
+  EXPECT_NE(inside({"attach", "melt.a", "rw"}).err.find("composition"), std::string::npos);
+  EXPECT_NE(inside({"attach", "ice", "ro"}).err.find("composition"), std::string::npos);
+  // The end of its maker is the segment's, however it comes.
+  node.good({"hobbes-run", "exec", "a", "sh", "-c", "kill -9 $(pidof peer)"});
+  EXPECT_TRUE(eventually([&] {
+    const std::string left = node.good({"hobbes", "segments"});
+    return left.find("field") == std::string::npos && left.find("kept") == std::string::npos;
+  })) << node.good({"hobbes", "segments"});
+  in_background("make again 1000000 0600");
+  EXPECT_TRUE(eventually([&] {
+    return node.run({peer, "attach", "again", "ro"}).wait_status == 0;
+  })) << "its room is free again";
+}
+
 TEST_F(Palacios, SegmentsHaveDoorbellsBetweenTheNodeAndItsPrograms) {
   boot("a", {{"hobbes", {{"segments", {{{"name", "s"}, {"size", "4KiB"}}}}}}});
   carry_peer("a");

@@ -178,15 +178,29 @@ TEST(Bundle, TheSchemaAndTheLoaderAgree) {
                                 example_config(Kind::kitten, false)["hobbes"],
                                 example_config(Kind::palacios, false)["hobbes"]};
   const Json base = sections[0];
-  for (const char* patch :
-       {R"({"kind":"windows"})", R"({"cores":{"count":0}})", R"({"cores":{"count":2,"list":"0"}})",
-        R"({"cores":{"count":null}})", R"({"cores":{"policy":"wide"}})", R"({"cores":{"extra":1}})",
-        R"({"memory":{"size":"lots"}})", R"({"memory":{"size":null}})",
-        R"({"segments":[{"name":"a/b","size":1}]})", R"({"segments":[{"size":1}]})",
-        R"({"segments":[{"name":"a","size":"1MiB","access":"rw"}]})",
-        R"({"remora":{"composition":"c"}})", R"({"manage":"all"})", R"({"serviceCores":"0-1"})",
-        R"({"serviceCores":"x"})", R"({"labels":{"a":1}})", R"({"labels":{"a":"1"}})",
-        R"({"unknown":1})"}) {
+  for (const char* patch : {R"({"kind":"windows"})",
+                            R"({"cores":{"count":0}})",
+                            R"({"cores":{"count":2,"list":"0"}})",
+                            R"({"cores":{"count":null}})",
+                            R"({"cores":{"policy":"wide"}})",
+                            R"({"cores":{"extra":1}})",
+                            R"({"memory":{"size":"lots"}})",
+                            R"({"memory":{"size":null}})",
+                            R"({"segments":[{"name":"a/b","size":1}]})",
+                            R"({"segments":[{"size":1}]})",
+                            R"({"segments":[{"name":"a","size":"1MiB","access":"rw"}]})",
+                            R"({"segments":[{"name":"melt.*","access":"ro"}]})",
+                            R"({"segments":[{"composition":true}]})",
+                            R"({"segments":[{"composition":false}]})",
+                            R"({"segments":[{"name":"melt.*","size":"1MiB"}]})",
+                            R"({"segments":[{"name":"a","size":"1MiB","composition":true}]})",
+                            R"({"remora":{"composition":"c"}})",
+                            R"({"manage":"all"})",
+                            R"({"serviceCores":"0-1"})",
+                            R"({"serviceCores":"x"})",
+                            R"({"labels":{"a":1}})",
+                            R"({"labels":{"a":"1"}})",
+                            R"({"unknown":1})"}) {
     Json section = base;
     section.merge_patch(*parse_json(patch, "patch"));
     sections.push_back(section);

@@ -130,7 +130,7 @@ TEST(SegmentWindow, ShowsTheMirrorReadOnlyAndAgainOnlyWhenItIsAnother) {
   const std::string mirror = folder.path() + "/nis";
   EventLoop loop = *EventLoop::make();
   FakeMemory memory;
-  SegmentWindow window(memory, loop, {});
+  SegmentWindow window(memory, loop, {}, 0);
   EXPECT_FALSE(window.show_mirror(mirror)->has_value()) << "there is none yet";
   ASSERT_TRUE(replace_file(mirror, std::string(5000, 'a')));
   auto place = window.show_mirror(mirror);
@@ -154,7 +154,7 @@ TEST(SegmentWindow, ShowsTheMirrorReadOnlyAndAgainOnlyWhenItIsAnother) {
 TEST(SegmentWindow, RefusesSegmentsThatTheBundleDoesNotListAndAccessItDoesNotGive) {
   EventLoop loop = *EventLoop::make();
   FakeMemory memory;
-  SegmentWindow window(memory, loop, {{"read", false}});
+  SegmentWindow window(memory, loop, {{"read", false, false}, {"melt.*", false, true}}, 0);
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
   FrameStream program((Fd(pair[0])));
@@ -169,10 +169,55 @@ TEST(SegmentWindow, RefusesSegmentsThatTheBundleDoesNotListAndAccessItDoesNotGiv
   EXPECT_EQ(unlisted["error"]["code"], "denied") << unlisted;
   Json writable = ask({{"op", "attach"}, {"name", "read"}, {"access", "rw"}});
   EXPECT_NE(text_at(writable["error"], "cause").find("\"ro\""), std::string::npos) << writable;
+  Json by_pattern = ask({{"op", "attach"}, {"name", "melt.a"}, {"access", "rw"}});
+  EXPECT_NE(by_pattern["error"]["code"], "denied") << "listed; here is no hobbesd: " << by_pattern;
+  EXPECT_EQ(ask({{"op", "attach"}, {"name", "melt"}, {"access", "ro"}})["error"]["code"], "denied");
   EXPECT_EQ(ask({{"op", "shown"}})["places"], Json::array());
   EXPECT_EQ(ask({{"op", "hide"}, {"place", {{"name", "read"}}}})["error"]["code"], "busy");
   EXPECT_EQ(ask({{"op", "nosuch"}})["error"]["code"], "invalid");
   EXPECT_TRUE(memory.shown.empty());
+}
+
+TEST(SegmentWindow, MemoryThatAProgramAsksForIsShownWithinItsRoomUntilTheStreamEnds) {
+  EventLoop loop = *EventLoop::make();
+  FakeMemory memory;
+  SegmentWindow window(memory, loop, {}, 8192);
+  auto ask = [&](FrameStream& program, const Json& request) {
+    EXPECT_TRUE(program.send(request));
+    for (int i = 0; i < 4; ++i) loop.run_once(10);
+    auto answers = program.receive();
+    return answers && !answers->empty() ? answers->front() : Json();
+  };
+  auto program = [&] {
+    int pair[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    window.serve(Fd(pair[1]));
+    return FrameStream((Fd(pair[0])));
+  };
+  for (const Json& wrong : {Json{{"size", 0}}, Json{{"size", -1}}, Json{{"size", 8193}},
+                            Json{{"size", 4096}, {"pageSize", 4096}}}) {
+    FrameStream one = program();
+    Json request = {{"op", "segment.make"}};
+    request.update(wrong);
+    EXPECT_TRUE(ask(one, request).contains("error")) << wrong;
+  }
+  EXPECT_TRUE(memory.shown.empty());
+  {
+    FrameStream maker = program(), other = program();
+    Json place = ask(maker, {{"op", "segment.make"}, {"size", 5000}});
+    EXPECT_EQ(place["size"], 8192) << place;
+    ASSERT_EQ(memory.shown.size(), 1U);
+    EXPECT_EQ(memory.shown.begin()->second.address, place["address"]);
+    EXPECT_FALSE(memory.shown.begin()->second.read_only);
+    EXPECT_EQ(ask(other, {{"op", "segment.make"}, {"size", 1}})["error"]["code"], "exhausted");
+    EXPECT_EQ(ask(maker, {{"op", "attach"}, {"name", "x"}})["error"]["code"], "invalid")
+        << "the stream is the segment's";
+    EXPECT_FALSE(other.send(Json::object())) << "its stream has ended";
+  }
+  for (int i = 0; i < 4; ++i) loop.run_once(10);
+  EXPECT_TRUE(memory.shown.empty());
+  FrameStream next = program();
+  EXPECT_EQ(ask(next, {{"op", "segment.make"}, {"size", 8192}})["size"], 8192);
 }
 
 }  // namespace

@@ -27,11 +27,11 @@
 #include "core/paths.h"
 #include "core/window.h"
 #include "ipc/message_socket.h"
-#include "nis/reader.h"
 #include "vmm/agent/channels.h"
 #include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
 #include "vmm/agent/program.h"
+#include "vmm/agent/segments.h"
 
 namespace hobbes::agent {
 namespace {
@@ -200,60 +200,28 @@ void converse(AgentConnection monitor, Shared& shared) {
   }
 }
 
-// By its number or its name.
-Result<hobbes_record> segment_of(const Json& request) {
-  HOBBES_TRY(mirror, NisReader::open(mirror_path()));
-  hobbes_record record{};
-  auto found =
-      request.contains("handle")
-          ? mirror->by_id(static_cast<std::uint64_t>(number_at(request, "handle")), &record)
-          : mirror->segment_named(text_at(request, "name"), 0, &record);
-  if (found != NisReader::Status::good || record.type != HOBBES_SEGMENT)
-    return Error{Code::not_found, "find a segment", "there is no such segment",
-                 "see `hobbes segments`"};
-  return record;
-}
-
-// hobbesd's place in the guest: libhobbes asks here as it does on the node. Only segments can be
-// attached from inside.
+// hobbesd's place in the guest: libhobbes asks here as it does on the node.
 Result<Message> answer_program(const Json& request, pid_t program, int attached) {
-  std::string op = text_at(request, "op"), access = text_at(request, "access");
+  std::string op = text_at(request, "op");
   // The end of what a name was published for withdraws it.
   if (op == "segment.detach" || op == "enclave.beat" || op == "name.withdraw")
     return Message{Json::object(), {}};
   if (op == "channel.connect") return open_channel(request);
   if (op == "name.publish") return publish_service(request);
-  if (op == "self") {
-    HOBBES_TRY(self, ask_monitor({{"op", "self"}}));
-    return Message{std::move(self), {}};
+  if (op == "segment.attach") return attach_segment(request, attached);
+  if (op == "segment.listen" || op == "segment.listeners")
+    return connect_doorbell(request, program);
+  if (op == "segment.make") return make_segment(request, program);
+  if (op == "self" || op == "segment.remove") {
+    Json passed_on = {{"op", op}};
+    if (request.contains("handle")) passed_on["handle"] = request["handle"];
+    HOBBES_TRY(answer, ask_monitor(passed_on));
+    return Message{std::move(answer), {}};
   }
-  if (op != "segment.attach" && op != "segment.listen" && op != "segment.listeners")
-    return Error{Code::unsupported, "ask for " + op,
-                 "a virtual machine's programs may attach segments, listen and connect, no more",
-                 "ask from outside of it"};
-  HOBBES_TRY(segment, segment_of(request));
-  if (op != "segment.attach") {  // both are one stream; the monitor knows who listens on the node
-    HOBBES_TRY(bell, connect_bell({{"name", segment.name},
-                                   {"access", access},
-                                   {"pid", program},
-                                   {"listens", op == "segment.listen"}}));
-    Message out{{{"version", segment.body.segment.listeners_version}}, {}};
-    out.fds.push_back(std::move(bell));
-    return out;
-  }
-  // Open before it is asked for: whoever has this open may be about to map what is shown
-  // (places.h).
-  HOBBES_TRY(memory, open_physical_memory(access == "rw"));
-  HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", segment.name}, {"access", access}}));
-  std::uint64_t one = 1;
-  (void)!::write(attached, &one, sizeof one);
-  Message out{{{"handle", segment.id},
-               {"size", number_at(shown, "size")},
-               {"offset", number_at(shown, "address")},
-               {"attachment", 1}},
-              {}};
-  out.fds.push_back(std::move(memory));
-  return out;
+  return Error{Code::unsupported, "ask for " + op,
+               "a virtual machine's programs may make and attach segments, listen and connect, no "
+               "more",
+               "ask from outside of it"};
 }
 
 [[noreturn]] void serve_programs() {

@@ -46,6 +46,15 @@ Result<Opened> open_stream(const Json& request) {
   return out;
 }
 
+Result<Json> ask_again(Opened& opened, const Json& request) {
+  (void)::fcntl(opened.stream.get(), F_SETFL, 0);
+  AgentConnection monitor(std::move(opened.stream));
+  auto answer = monitor.ask(request, std::chrono::seconds(30));
+  opened.stream = std::move(monitor).release();
+  (void)::fcntl(opened.stream.get(), F_SETFL, O_NONBLOCK);
+  return answer;
+}
+
 Result<Fd> connect_bell(Json request) {
   request["op"] = "bell";
   HOBBES_TRY(opened, open_stream(request));

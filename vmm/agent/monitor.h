@@ -20,5 +20,7 @@ struct Opened {
   Fd stream;
 };
 Result<Opened> open_stream(const Json& request);
+/// One more request on it.
+Result<Json> ask_again(Opened& opened, const Json& request);
 
 }  // namespace hobbes::agent

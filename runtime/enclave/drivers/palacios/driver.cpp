@@ -104,9 +104,9 @@ unsigned long flags_of(const MountOptions& options) {
 }
 
 Result<void> limit_memory(const LinuxDriver& service, const EnclaveRecord& record,
-                          std::uint64_t memory) {
+                          std::uint64_t memory, std::uint64_t segment_room) {
   oci::Resources limit;
-  limit.memory_limit = static_cast<std::int64_t>(memory + vm_overhead(memory));
+  limit.memory_limit = static_cast<std::int64_t>(memory + vm_overhead(memory) + segment_room);
   return service.update(record, {limit, true, {}, {}});
 }
 
@@ -129,22 +129,24 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
   const std::string attempt =
       "change the memory of enclave '" + record.id + "' to " + format_size(wanted);
   auto has = static_cast<std::uint64_t>(number_at(now, "memory")),
-       least = static_cast<std::uint64_t>(number_at(now, "bootMemory"));
+       least = static_cast<std::uint64_t>(number_at(now, "bootMemory")),
+       room = static_cast<std::uint64_t>(number_at(now, "segmentRoom"));
   if (wanted >= least && (wanted - least) % block != 0)
     return Error{Code::invalid, attempt,
                  "a guest's memory changes in steps of " + format_size(block),
                  "choose " + format_size(wanted - (wanted - least) % block)};
-  if (wanted > has) HOBBES_CHECK(limit_memory(service, record, wanted));
+  if (wanted > has) HOBBES_CHECK(limit_memory(service, record, wanted, room));
   auto asked = ask_monitor(record, {{"op", "memory"}, {"size", wanted}});
   if (!asked) {
-    (void)limit_memory(service, record, has);
+    (void)limit_memory(service, record, has, room);
     return std::move(asked).error();
   }
   HOBBES_TRY(reached, await_memory(record, wanted, 200));
-  if (reached == wanted) return limit_memory(service, record, wanted);
+  if (reached == wanted) return limit_memory(service, record, wanted, room);
   (void)ask_monitor(record, {{"op", "memory"}, {"size", has}});
   auto left = await_memory(record, has, 100);
-  (void)limit_memory(service, record, std::max(has, left ? *left : std::max(wanted, reached)));
+  (void)limit_memory(service, record, std::max(has, left ? *left : std::max(wanted, reached)),
+                     room);
   return Error{
       Code::busy, attempt,
       "after 20 s its guest has come to " + format_size(reached) +
@@ -231,7 +233,9 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
         process_for_agent(*bundle.oci.process, bundle.oci.hostname, request.extra_environment);
 
   for (const SegmentRequest& segment : wishes.segments)
-    plan.segments[segment.name] = segment.size != 0 || segment.writable;
+    plan.segments.push_back(
+        {segment.name, segment.composition, segment.size != 0 || segment.writable});
+  plan.segment_room = wishes.memory.segments;
 
   const auto& vm = bundle.oci.vm;
   std::vector<Fd> held;
@@ -340,7 +344,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   service.bundle = std::move(inner);
   service.cpus = wishes.service_cores ? (cpus | *wishes.service_cores).text() : request.cpus;
   service.mems = request.mems;
-  service.memory = request.memory + vm_overhead(request.memory);
+  service.memory = request.memory + vm_overhead(request.memory) + wishes.memory.segments;
   service.delegated_cgroup = request.delegated_cgroup;
   service.console_socket = request.console_socket;
   service.no_pivot = request.no_pivot;

@@ -24,6 +24,11 @@ Json VmPlan::json() const {
   Json shared = Json::array();
   for (const Folder& folder : folders)
     shared.push_back({{"descriptor", folder.descriptor}, {"tag", folder.tag}});
+  Json granted = Json::array();
+  for (const SegmentGrant& grant : segments)
+    granted.push_back({{"pattern", grant.pattern},
+                       {"composition", grant.composition},
+                       {"writable", grant.writable}});
   return {{"name", name},
           {"handle", handle},
           {"cpus", cpus},
@@ -35,7 +40,8 @@ Json VmPlan::json() const {
           {"disk", disk},
           {"diskReadOnly", disk_read_only},
           {"bootSeconds", boot_seconds},
-          {"segments", segments},
+          {"segments", granted},
+          {"segmentRoom", segment_room},
           {"folders", shared},
           {"mounts", mounts},
           {"agent", agent},
@@ -58,7 +64,11 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.disk = json.at("disk").get<int>();
     out.disk_read_only = json.at("diskReadOnly").get<bool>();
     out.boot_seconds = json.at("bootSeconds").get<unsigned>();
-    out.segments = json.at("segments");
+    for (const Json& grant : json.at("segments"))
+      out.segments.push_back({grant.at("pattern").get<std::string>(),
+                              grant.at("composition").get<bool>(),
+                              grant.at("writable").get<bool>()});
+    out.segment_room = json.at("segmentRoom").get<std::uint64_t>();
     for (const Json& folder : json.at("folders"))
       out.folders.push_back(
           {folder.at("descriptor").get<int>(), folder.at("tag").get<std::string>()});

@@ -19,8 +19,14 @@ struct VmPlan {
   std::string command_line;
   int initrd = -1, disk = -1;  ///< descriptors; -1: none
   bool disk_read_only = false;
-  unsigned boot_seconds = 0;       ///< how long the agent may take to answer
-  Json segments = Json::object();  ///< name -> true when the guest may write: what it may attach
+  unsigned boot_seconds = 0;  ///< how long the agent may take to answer
+  struct SegmentGrant {
+    std::string pattern;       ///< of names, in which * stands for any characters
+    bool composition = false;  ///< only those made in enclaves of this one's composition
+    bool writable = false;
+  };
+  std::vector<SegmentGrant> segments;  ///< what the guest's programs may attach
+  std::uint64_t segment_room = 0;      ///< bytes of segments that they may make
   struct Folder {
     int descriptor = -1;
     std::string tag;  ///< what the guest mounts it by
