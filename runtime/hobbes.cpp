@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "library_error.h"
 #include "nis/reader.h"
 #include "xemem/segment.h"
+#include "xemem/snapshot.h"
 
 struct hobbes_nis {
   std::unique_ptr<hobbes::NisReader> reader;
@@ -147,6 +149,7 @@ hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, u
                       : (flags & HOBBES_HUGE_2M) != 0 ? 2U << 20U
                                                       : 0;
   options.persistent = (flags & HOBBES_PERSISTENT) != 0;
+  options.snapshots = (flags & HOBBES_SNAPSHOTS) != 0;
   auto made = *address == nullptr ? hobbes::Segment::make(name, size, options)
                                   : hobbes::Segment::make_of(name, *address, size, options);
   if (!made) return failed(made.error());
@@ -155,6 +158,23 @@ hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, u
   Open& open = opened();
   std::lock_guard guard(open.lock);
   open.made.emplace(id, std::move(*made));
+  return id;
+}
+
+hobbes_segid hobbes_segment_snapshot(hobbes_segid segment, const char* name, unsigned mode,
+                                     unsigned flags, int timeout_ms, const void** address) {
+  hobbes::SnapshotOptions options;
+  if (name != nullptr) options.name = name;
+  options.mode = static_cast<mode_t>(mode);
+  options.copy = (flags & HOBBES_SNAPSHOT_COPY) != 0;
+  options.timeout = std::chrono::milliseconds(timeout_ms);
+  auto taken = hobbes::take_snapshot(static_cast<std::uint64_t>(segment), options);
+  if (!taken) return failed(taken.error());
+  *address = taken->data();
+  auto id = static_cast<hobbes_segid>(taken->handle());
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  open.made.emplace(id, std::move(*taken));
   return id;
 }
 
@@ -213,12 +233,19 @@ void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size) {
 
 int hobbes_segment_detach(void* address) {
   Open& open = opened();
+  std::optional<hobbes::Segment> ended;  // without the lock: hobbesd is told
   std::lock_guard guard(open.lock);
-  auto at = open.mappings.find(address);
-  if (at == open.mappings.end())
+  if (auto at = open.mappings.find(address); at != open.mappings.end()) {
+    ::munmap(address, at->second);
+    open.mappings.erase(at);
+    return 0;
+  }
+  auto made = std::find_if(open.made.begin(), open.made.end(),
+                           [&](const auto& one) { return one.second.data() == address; });
+  if (made == open.made.end())
     return failed({hobbes::Code::invalid, "detach a segment", "nothing is attached there", ""});
-  ::munmap(address, at->second);
-  open.mappings.erase(at);
+  ended.emplace(std::move(made->second));
+  open.made.erase(made);
   return 0;
 }
 

@@ -66,14 +66,16 @@ typedef int64_t hobbes_segid;
 typedef int64_t hobbes_apid;
 
 enum { HOBBES_RDONLY = 1, HOBBES_RDWR = 2 };
-enum { HOBBES_HUGE_2M = 1, HOBBES_HUGE_1G = 2, HOBBES_PERSISTENT = 4 };
+enum { HOBBES_HUGE_2M = 1, HOBBES_HUGE_1G = 2, HOBBES_PERSISTENT = 4, HOBBES_SNAPSHOTS = 8 };
 
 /* Makes a segment of `size` bytes (rounded up to pages) with `name` and permission bits `mode` (as
  * of chmod, for the caller's uid and gid). *address NULL: new zeroed memory, whose place is stored
  * there. Else: the existing private anonymous memory there becomes the segment, at the same
  * address; it must be whole pages and the caller must have one thread (-EBUSY, -EOPNOTSUPP
  * otherwise). The id, or -EEXIST, -EACCES, -ENOSPC (no huge pages), -ECONNREFUSED (no hobbesd).
- * Gone with this process unless HOBBES_PERSISTENT. */
+ * Gone with this process unless HOBBES_PERSISTENT. HOBBES_SNAPSHOTS: who may read it may take
+ * snapshots; a thread of the library serves them (-EOPNOTSUPP where the kernel cannot, -EPERM where
+ * the system forbids it: docs/DATA.md). */
 hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags,
                                  void** address);
 /* The id of a name, or -ENOENT. Each user has names of his own: found is the caller's, else root's,
@@ -88,7 +90,8 @@ int64_t hobbes_segment_size(hobbes_apid access);
 /* Maps [offset, offset+size) of it (size 0: all from offset on), zero-copy, whole pages. NULL on
  * failure, with errno. */
 void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size);
-/* Takes back an attach. */
+/* Takes back an attach. Of the place where a segment was made or a snapshot was taken: ends that
+ * segment as well. */
 int hobbes_segment_detach(void* address);
 /* Gives a right back; what was attached with it stays mapped until detached. */
 int hobbes_segment_release(hobbes_apid access);
@@ -107,6 +110,21 @@ int hobbes_segment_wait(hobbes_apid access, int timeout_ms);
  * listener, and asks hobbesd only when the listeners have changed. -ENOENT: removed; -ECONNREFUSED,
  * -ETIMEDOUT (2 s): they changed and hobbesd does not answer, those of before were told. */
 int hobbes_segment_ring(hobbes_apid access);
+
+/* ---- XASM: snapshots ---- */
+
+enum { HOBBES_SNAPSHOT_COPY = 1 };
+/* Takes a snapshot: a new segment that shows one instant of `segment`, whose maker goes on writing.
+ * It is the caller's, read-only for everybody, and as large; *address: where it is mapped here.
+ * `name` NULL: one made from the segment's. `mode`: its read bits say who else may read it. It ends
+ * with this process, with hobbes_segment_detach(*address), or for new readers with
+ * hobbes_segment_remove. HOBBES_SNAPSHOT_COPY copies without the maker's help: the caller knows
+ * that nobody writes meanwhile. timeout_ms: for all of it, at most 10000. The id, or -EOPNOTSUPP
+ * (made without HOBBES_SNAPSHOTS), -EBUSY (somebody beside its maker may write, or another one is
+ * being taken until the time is over), -EACCES, -ENOENT, -ETIMEDOUT, -ECONNREFUSED (no hobbesd, or
+ * its maker has ended), -ENOSPC. */
+hobbes_segid hobbes_segment_snapshot(hobbes_segid segment, const char* name, unsigned mode,
+                                     unsigned flags, int timeout_ms, const void** address);
 
 /* Ends a segment of the caller: nobody can get it any more; existing attachments stay valid. */
 int hobbes_segment_remove(hobbes_segid segment);

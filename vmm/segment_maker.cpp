@@ -88,8 +88,14 @@ Result<Json> SegmentMaker::publish(Made& made, const Json& request) {
     return Error{Code::unsupported, attempt,
                  "a segment of a virtual machine's program ends with it and is for everybody",
                  "make it outside of the machine"};
+  if (request.value("snapshots", false))
+    return Error{
+        Code::unsupported, attempt,
+        "writes of a virtual machine's programs are not watched, so there are no snapshots",
+        "make it without HOBBES_SNAPSHOTS"};
   HOBBES_TRY(client, Client::connect(false));
-  made.segment.describe(name, static_cast<mode_t>(number_at(request, "mode", 0600)));
+  made.segment.describe(name, static_cast<mode_t>(number_at(request, "mode", 0600)),
+                        static_cast<std::uint64_t>(number_at(request, "snapshotOf")));
   HOBBES_CHECK(made.segment.publish(client, manager_limit));
   made.name = name;
   return Json{{"handle", made.segment.handle()}};

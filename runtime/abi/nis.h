@@ -26,7 +26,7 @@ extern "C" {
 
 #define HOBBES_NIS_MAGIC 0x31534e2d7362626fULL /* "obbs-NS1" */
 #define HOBBES_NIS_MAJOR 1                     /* readers refuse another one */
-#define HOBBES_NIS_MINOR 3 /* only adds fields at the ends of structs; readers accept any */
+#define HOBBES_NIS_MINOR 4 /* only adds fields at the ends of structs; readers accept any */
 
 enum {
   HOBBES_NAME_SIZE = 128,
@@ -155,6 +155,8 @@ struct hobbes_segment {
                      its enclave */
   uint32_t listeners;         /* attachments that hear its doorbell; 0 before minor 1 */
   uint64_t listeners_version; /* another number whenever who hears it changes; since minor 1 */
+  uint64_t snapshot_of; /* the segment of which it shows one instant, read-only; 0: none; since
+                           minor 4 */
 };
 
 struct hobbes_attachment {

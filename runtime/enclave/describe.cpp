@@ -35,10 +35,12 @@ Json enclave(const hobbes_record& record) {
 
 Json segment(const hobbes_record& record) {
   const hobbes_segment& body = record.body.segment;
-  return {{"size", body.size},           {"pageSize", body.page_size},
-          {"inode", body.inode},         {"owner", body.owner_pid},
-          {"mode", body.mode},           {"attachments", body.attachments},
-          {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
+  Json out = {{"size", body.size},           {"pageSize", body.page_size},
+              {"inode", body.inode},         {"owner", body.owner_pid},
+              {"mode", body.mode},           {"attachments", body.attachments},
+              {"listeners", body.listeners}, {"persistent", (body.flags & 1U) != 0}};
+  if (body.snapshot_of != 0) out["snapshotOf"] = hex(body.snapshot_of);
+  return out;
 }
 
 // A name's value, for people and for JSON: bytes that do not print are written as \xNN.

@@ -115,6 +115,11 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
       (declaring == nullptr || session.reservations.count(declaring->id) == 0))
     return Error{Code::denied, attempt,
                  "the enclave it is declared by is not being made by the caller", ""};
+  std::uint64_t snapshot_of = 0;
+  if (request.contains("snapshotOf")) {
+    HOBBES_TRY(source, get_segment(session, {{"handle", request["snapshotOf"]}, {"access", "ro"}}));
+    snapshot_of = static_cast<std::uint64_t>(number_at(source.body, "handle"));
+  }
   std::optional<Held> held;
   if (persistent || declaring != nullptr) {
     HOBBES_TRY(kept, keep(*memory));
@@ -132,6 +137,7 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   body.owner_start_ticks = owner.start_ticks;
   body.owner_fd = number;
   body.mode = static_cast<std::uint32_t>(number_at(request, "mode", 0600)) & 0666U;
+  body.snapshot_of = snapshot_of;
   body.flags = (held ? 1U : 0U) | (declaring != nullptr ? 2U : 0U);
   if (held) {
     body.owner_pid = held->keeper.pid;
@@ -183,6 +189,9 @@ Result<const hobbes_record*> Manager::segment_of(const Session& session,
 Result<Reply> Manager::get_segment(Session& session, const Json& request) {
   HOBBES_TRY(record, segment_of(session, request));
   bool write = text_at(request, "access", "rw") != "ro";
+  if (write && record->body.segment.snapshot_of != 0)
+    return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
+                 "it is a snapshot, which nobody writes to", "ask for read-only access"};
   if (!may(session, *record, write))
     return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
                  "its permissions do not let user " + std::to_string(session.peer.uid) +

@@ -27,7 +27,7 @@ const std::vector<Column>& columns_of(std::uint16_t type) {
       {"NAME", "name"},        {"SIZE", "size"},
       {"OWNER", "owner"},      {"ATTACHED", "attachments"},
       {"LISTEN", "listeners"}, {"PERSISTENT", "persistent"},
-      {"USER", "uid"}};
+      {"USER", "uid"},         {"SNAPSHOT OF", "snapshotOf"}};
   static const std::vector<Column> apps = {{"NAME", "name"},
                                            {"STATE", "state"},
                                            {"RANKS", "ranks"},

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/file.h"
+#include "xemem/snapshot_source.h"
 
 namespace hobbes {
 namespace {
@@ -73,6 +74,14 @@ Result<void> check_convertible(const std::string& attempt, std::uintptr_t start,
   return covered >= start + size ? Result<void>() : unsupported("a part of it is not mapped");
 }
 
+Result<void> check_snapshots(const SegmentOptions& options, const std::string& name) {
+  if (options.snapshots && options.persistent)
+    return Error{Code::invalid, "make segment '" + name + "'",
+                 "a persistent segment outlives the program that gives snapshots of it",
+                 "choose one of the two"};
+  return {};
+}
+
 std::uint64_t rounded(std::uint64_t size, std::uint64_t page) {
   return (size + page - 1) / page * page;
 }
@@ -101,6 +110,8 @@ Result<void> Segment::publish(Client& client, std::chrono::milliseconds deadline
                   {"persistent", options_.persistent},
                   {"fd", memory_.get()}};
   if (options_.page_size != 0) request["pageSize"] = options_.page_size;
+  if (options_.snapshots) request["snapshots"] = true;
+  if (options_.snapshot_of != 0) request["snapshotOf"] = options_.snapshot_of;
   if (!options_.enclaves.empty()) request["enclaves"] = options_.enclaves;
   HOBBES_TRY(made, client.call("segment.make", std::move(request), {}, deadline));
   handle_ = static_cast<std::uint64_t>(number_at(made.body, "handle"));
@@ -120,9 +131,12 @@ Result<void> Segment::publish(Client& client, std::chrono::milliseconds deadline
 
 Result<Segment> Segment::make(const std::string& name, std::uint64_t size,
                               const SegmentOptions& options) {
+  HOBBES_CHECK(check_snapshots(options, name));
   HOBBES_TRY(out, reserve(name, size, options));
+  if (options.snapshots) HOBBES_CHECK(SnapshotSource::check(out.base_, out.size_));
   HOBBES_TRY(client, Client::connect());
   HOBBES_CHECK(out.publish(client));
+  HOBBES_CHECK(out.serve_snapshots());
   return std::move(out);
 }
 
@@ -133,6 +147,7 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
   if (address % 4096 != 0 || size % 4096 != 0 || size == 0 || options.page_size != 0)
     return Error{Code::invalid, attempt, "it does not start and end on normal page borders",
                  "align it to 4096 bytes"};
+  HOBBES_CHECK(check_snapshots(options, name));
   HOBBES_CHECK(check_convertible(attempt, address, size));
   HOBBES_TRY(memory, make_memory(name, size, 0));
   // The copy, then the swap: with one thread nobody writes in between, and addresses stay as they
@@ -158,6 +173,7 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
   if (base == MAP_FAILED) return os_error(attempt, errno);
   out.base_ = base;
   out.unmap_ = false;  // the memory stays the program's own
+  HOBBES_CHECK(out.serve_snapshots());
   return out;
 }
 
@@ -171,7 +187,19 @@ Segment::Segment(Segment&& other) noexcept
       size_(other.size_),
       handle_(std::exchange(other.handle_, 0)),
       remove_(std::exchange(other.remove_, false)),
-      unmap_(other.unmap_) {}
+      unmap_(other.unmap_),
+      snapshots_(std::move(other.snapshots_)) {}
+
+Segment::Segment() = default;
+
+Result<void> Segment::serve_snapshots() {
+  if (!options_.snapshots) return {};
+  HOBBES_TRY(source, SnapshotSource::start({handle_, base_, size_,
+                                            options_.page_size != 0 ? options_.page_size : 4096,
+                                            options_.mode, options_.enclaves}));
+  snapshots_ = std::move(source);
+  return {};
+}
 
 Result<void> Segment::remove(std::chrono::milliseconds deadline) {
   if (handle_ == 0 || !std::exchange(remove_, false)) return {};
@@ -182,6 +210,7 @@ Result<void> Segment::remove(std::chrono::milliseconds deadline) {
 }
 
 Segment::~Segment() {
+  snapshots_.reset();
   if (base_ != nullptr && unmap_) ::munmap(base_, size_);
   (void)remove();
 }

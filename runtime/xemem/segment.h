@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,11 +16,15 @@
 
 namespace hobbes {
 
+class SnapshotSource;
+
 struct SegmentOptions {
   mode_t mode = 0600;                 ///< who may read and write, as of chmod
   std::uint64_t page_size = 0;        ///< 0: normal pages; else 2 MiB or 1 GiB huge pages
   bool persistent = false;            ///< outlives its owner; only while hobbesd keeps running
   std::vector<std::string> enclaves;  ///< only for programs of these enclaves; empty: any
+  bool snapshots = false;             ///< who may read it may take snapshots (snapshot.h)
+  std::uint64_t snapshot_of = 0;      ///< the segment of which it is one: nobody may write to it
 };
 
 /// A segment made by this process, mapped here. Move-only; destruction removes a segment that is
@@ -34,10 +39,11 @@ class Segment {
   /// The same in two steps. After the first the memory is there, and nobody else's to attach.
   static Result<Segment> reserve(const std::string& name, std::uint64_t size,
                                  const SegmentOptions& options = {});
-  /// Another name and mode than those it was reserved with; before it is published.
-  void describe(const std::string& name, mode_t mode) {
+  /// Another description than what it was reserved with; before it is published.
+  void describe(const std::string& name, mode_t mode, std::uint64_t snapshot_of) {
     name_ = name;
     options_.mode = mode;
+    options_.snapshot_of = snapshot_of;
   }
   Result<void> publish(Client& client,
                        std::chrono::milliseconds deadline = std::chrono::seconds(30));
@@ -63,7 +69,8 @@ class Segment {
   }
 
  private:
-  Segment() = default;
+  Segment();
+  Result<void> serve_snapshots();
 
   std::string name_;
   SegmentOptions options_;
@@ -75,6 +82,7 @@ class Segment {
   std::uint64_t handle_ = 0;
   bool remove_ = false;
   bool unmap_ = true;
+  std::unique_ptr<SnapshotSource> snapshots_;
 };
 
 /// Makes a segment that a bundle declares, over the connection that holds the enclave's

@@ -1,4 +1,5 @@
 /* The other side of the segment tests, in C through hobbes.h.
+ *   segment-peer sweep NAME SIZE small|huge; snapshot NAME TIMES: see there
  *   segment-peer make NAME SIZE MODE      makes it, writes "hello" and prints "made FRAME", waits
  * for a line, then ends segment-peer attach NAME ro|rw        attaches, prints the text, the frame
  * number and a checksum, and with rw writes "seen" segment-peer convert NAME             makes
@@ -14,10 +15,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hobbes.h"
@@ -43,6 +46,89 @@ static int wait_for_line(void) {
   char line[16];
   fflush(stdout);
   return fgets(line, sizeof line, stdin) == NULL ? 0 : 0;
+}
+
+static const size_t page = 4096;
+
+static uint64_t* first_of(void* base, size_t at) { return (uint64_t*)((char*)base + at); }
+static uint64_t* last_of(void* base, size_t at) { return first_of(base, at + page - 8); }
+
+/* sweep NAME SIZE small|huge: makes it, open to snapshots, and goes through its pages again and
+ * again, writing the round's number at the beginning and the end of each, until stdin ends. */
+static volatile int over;
+static void* wait_for_end(void* unused) {
+  char line[16];
+  while (read(0, line, sizeof line) > 0) continue;
+  over = 1;
+  return unused;
+}
+
+static int sweep(const char* name, size_t size, const char* pages) {
+  void* base = NULL;
+  pthread_t waiter;
+  unsigned flags = HOBBES_SNAPSHOTS | (strcmp(pages, "huge") == 0 ? HOBBES_HUGE_2M : 0);
+  if (hobbes_segment_make(name, size, 0666, flags, &base) < 0) return fail("make");
+  memset(base, 0, size);
+  if (pthread_create(&waiter, NULL, wait_for_end, NULL) != 0) return 1;
+  printf("sweeps\n");
+  fflush(stdout);
+  uint64_t round = 0, slowest = 0;
+  while (!over) {
+    ++round;
+    for (size_t at = 0; at < size; at += page) {
+      struct timespec before, after;
+      clock_gettime(CLOCK_MONOTONIC, &before);
+      __atomic_store_n(first_of(base, at), round, __ATOMIC_SEQ_CST);
+      __atomic_store_n(last_of(base, at), round, __ATOMIC_SEQ_CST);
+      clock_gettime(CLOCK_MONOTONIC, &after);
+      uint64_t took = (uint64_t)(after.tv_sec - before.tv_sec) * 1000000000U +
+                      (uint64_t)after.tv_nsec - (uint64_t)before.tv_nsec;
+      if (took > slowest) slowest = took;
+    }
+  }
+  printf("rounds %" PRIu64 ", the longest write took %" PRIu64 " ms\n", round, slowest / 1000000);
+  return 0;
+}
+
+/* Whether pages show one instant of a sweep: those before some place one round, the others the
+ * round before it. */
+static int is_one_instant(void* base, size_t size) {
+  const uint64_t newer = *first_of(base, 0);
+  uint64_t expected = newer;
+  for (size_t at = 0; at < size; at += page) {
+    uint64_t first = *first_of(base, at), last = *last_of(base, at);
+    if (first != expected && first + 1 == newer) expected = newer - 1;
+    if (first != expected) return 0;
+    if (last != expected) { /* between its two writes */
+      if (last + 1 != newer || expected != newer) return 0;
+      expected = newer - 1;
+    }
+  }
+  return 1;
+}
+
+static int snapshot(const char* name, long times) {
+  uint64_t rounds[2] = {0, 0};
+  hobbes_segid segment = hobbes_segment_search(name);
+  if (segment < 0) return fail("search");
+  for (long i = 0; i < times; ++i) {
+    const void* base = NULL;
+    hobbes_segid taken = hobbes_segment_snapshot(segment, NULL, 0444, 0, 5000, &base);
+    if (taken < 0) return fail("snapshot");
+    hobbes_apid access = hobbes_segment_get(taken, HOBBES_RDONLY);
+    if (access < 0) return fail("get");
+    if (hobbes_segment_get(taken, HOBBES_RDWR) != -EACCES) return 3;
+    size_t size = (size_t)hobbes_segment_size(access);
+    if (!is_one_instant((void*)(uintptr_t)base, size)) {
+      fprintf(stderr, "snapshot %ld shows no instant\n", i);
+      return 4;
+    }
+    rounds[i != 0] = *first_of((void*)(uintptr_t)base, 0);
+    if (hobbes_segment_release(access) != 0 || hobbes_segment_detach((void*)(uintptr_t)base) != 0)
+      return fail("detach");
+  }
+  printf("%ld instants, rounds %s\n", times, rounds[1] > rounds[0] ? "went on" : "stood still");
+  return 0;
 }
 
 int main(int argc, char** argv) {
@@ -150,6 +236,8 @@ int main(int argc, char** argv) {
     printf("%" PRIu64 "\n", __atomic_load_n(number, __ATOMIC_SEQ_CST));
     return 0;
   }
+  if (strcmp(verb, "sweep") == 0) return sweep(name, strtoul(argv[3], NULL, 0), argv[4]);
+  if (strcmp(verb, "snapshot") == 0) return snapshot(name, strtol(argv[3], NULL, 10));
   if (strcmp(verb, "attach") == 0) {
     int write = strcmp(argv[3], "rw") == 0;
     hobbes_segid segment = hobbes_segment_search(name);

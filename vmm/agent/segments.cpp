@@ -101,7 +101,7 @@ Result<Message> make_segment(const Json& request, pid_t program) {
   ::munmap(place, size);
   HOBBES_CHECK(copied);
   Json publication = {{"op", "segment.publish"}};
-  for (const char* field : {"name", "mode", "persistent", "enclaves"})
+  for (const char* field : {"name", "mode", "persistent", "enclaves", "snapshots", "snapshotOf"})
     if (request.contains(field)) publication[field] = request[field];
   HOBBES_TRY(made, ask_again(opened, publication));
   Message out{{{"handle", number_at(made, "handle")}, {"offset", address}}, {}};

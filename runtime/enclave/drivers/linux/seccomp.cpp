@@ -3,6 +3,7 @@
 #include <linux/audit.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -246,7 +247,6 @@ oci::Seccomp default_seccomp() {
                 "umount",
                 "umount2",
                 "uselib",
-                "userfaultfd",
                 "ustat",
                 "vhangup",
                 "vm86",
@@ -266,6 +266,10 @@ oci::Seccomp default_seccomp() {
     namespaces.args = {{0, flag, flag, "SCMP_CMP_MASKED_EQ"}};
     out.syscalls.push_back(namespaces);
   }
+  oci::SeccompRule faults = deny;  // to hold up the kernel, not to watch one's own writes
+  faults.names = {"userfaultfd"};
+  faults.args = {{0, UFFD_USER_MODE_ONLY, 0, "SCMP_CMP_MASKED_EQ"}};
+  out.syscalls.push_back(faults);
   namespaces.names = {"unshare"};  // the flag's place holds a signal in the other
   namespaces.args = {{0, CLONE_NEWTIME, CLONE_NEWTIME, "SCMP_CMP_MASKED_EQ"}};
   out.syscalls.push_back(namespaces);

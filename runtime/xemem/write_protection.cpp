@@ -1,0 +1,77 @@
+#include "xemem/write_protection.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/fd.h"
+
+namespace hobbes {
+namespace {
+
+const char* const attempt = "protect a segment's memory";
+
+// With the right to be told of the kernel's own accesses where the system gives it; without, system
+// calls that write to a protected page fail with EFAULT instead of waiting.
+Result<Fd> open_userfaultfd() {
+  constexpr int flags = O_CLOEXEC | O_NONBLOCK;
+  Fd out(static_cast<int>(::syscall(SYS_userfaultfd, flags)));
+  if (!out && errno == EPERM) {
+    if (Fd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)); device)
+      out.reset(::ioctl(device.get(), USERFAULTFD_IOC_NEW, flags));
+    if (!out) out.reset(static_cast<int>(::syscall(SYS_userfaultfd, flags | UFFD_USER_MODE_ONLY)));
+  }
+  if (out) return out;
+  if (errno == ENOSYS)
+    return Error{Code::unsupported, attempt, "this kernel has no userfaultfd",
+                 "take snapshots by copying"};
+  return os_error(attempt, errno, "let the enclave's system-call filter allow userfaultfd");
+}
+
+class UserFault final : public WriteProtection {
+ public:
+  explicit UserFault(Fd fd) : fd_(std::move(fd)) {}
+  std::optional<std::uintptr_t> next_write() override {
+    uffd_msg message{};
+    while (::read(fd_.get(), &message, sizeof message) == sizeof message)
+      if (message.event == UFFD_EVENT_PAGEFAULT)
+        return static_cast<std::uintptr_t>(message.arg.pagefault.address);
+    return {};
+  }
+  void release(std::uintptr_t page, std::uint64_t size) override {
+    uffdio_writeprotect pages{{page, size}, 0};
+    while (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &pages) != 0 && errno == EAGAIN) {
+    }
+  }
+  [[nodiscard]] int descriptor() const override { return fd_.get(); }
+
+ private:
+  Fd fd_;  // closing it releases all
+};
+
+}  // namespace
+
+Result<std::unique_ptr<WriteProtection>> WriteProtection::begin(void* start, std::uint64_t size) {
+  HOBBES_TRY(fd, open_userfaultfd());
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  if (::ioctl(fd.get(), UFFDIO_API, &api) != 0)
+    return Error{Code::unsupported, attempt,
+                 "this kernel cannot protect shared memory against writing",
+                 "use Linux 5.19 or newer, or take snapshots by copying"};
+  uffdio_register memory{};
+  memory.range = {reinterpret_cast<std::uintptr_t>(start), size};
+  memory.mode = UFFDIO_REGISTER_MODE_WP;
+  if (::ioctl(fd.get(), UFFDIO_REGISTER, &memory) != 0) return os_error(attempt, errno);
+  uffdio_writeprotect all{memory.range, UFFDIO_WRITEPROTECT_MODE_WP};
+  while (::ioctl(fd.get(), UFFDIO_WRITEPROTECT, &all) != 0)
+    if (errno != EAGAIN) return os_error(attempt, errno);
+  return std::unique_ptr<WriteProtection>(std::make_unique<UserFault>(std::move(fd)));
+}
+
+}  // namespace hobbes
