@@ -3,10 +3,12 @@
  *
  * The service's name is HOBBES_SNAPSHOT_SERVICE and the segment's handle as 16 hexadecimal digits.
  * HOBBES_SNAPSHOT_BEGIN (no payload) is answered first by an empty part: from that instant on no
- * page changes before its content has been sent. Each part after it is a struct
- * hobbes_snapshot_part and bytes: what stood at `offset` at that instant. HOBBES_SNAPSHOT_END (no
- * payload), from the same process, ends it: the rest of the parts, the reply to BEGIN and the reply
- * to END come in this order. A BEGIN that fails after its first part has given no instant.
+ * page changes before its taker has copied it. Each part after it is a struct hobbes_snapshot_range
+ * that a writer waits for: the taker copies it next. HOBBES_SNAPSHOT_COPIED (such a range), from
+ * the same process, says that a range is copied and may change; the taker says it of every wanted
+ * range within HOBBES_SNAPSHOT_PATIENCE_MS, and of others as it likes. HOBBES_SNAPSHOT_END (no
+ * payload), from the same process, ends it: the reply to BEGIN and the reply to END come in this
+ * order. A BEGIN that fails after its first part has given no instant.
  */
 #ifndef HOBBES_ABI_SNAPSHOT_H
 #define HOBBES_ABI_SNAPSHOT_H
@@ -15,12 +17,17 @@
 
 #define HOBBES_SNAPSHOT_SERVICE "snapshots-"
 #define HOBBES_SNAPSHOT_BEGIN "begin"
+#define HOBBES_SNAPSHOT_COPIED "copied"
 #define HOBBES_SNAPSHOT_END "end"
 
-enum { HOBBES_SNAPSHOT_PART_MOST = 16384 /* bytes of memory in a part */ };
+enum {
+  HOBBES_SNAPSHOT_BLOCK = 65536, /* ranges begin at multiples of it, and of the page size */
+  HOBBES_SNAPSHOT_PATIENCE_MS = 100
+};
 
-struct hobbes_snapshot_part {
-  uint64_t offset; /* in the segment; little-endian */
+/* Bytes of the segment, whole pages; little-endian. */
+struct hobbes_snapshot_range {
+  uint64_t offset, size;
 };
 
 #endif

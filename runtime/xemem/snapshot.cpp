@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -24,15 +25,24 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t stride = 1 << 20;  // copied between two looks at what the maker sends
+// Copied between two looks at what writers wait for, which is a multiple of it.
+constexpr std::uint64_t stride = HOBBES_SNAPSHOT_BLOCK;
+constexpr std::uint64_t told_parts = 8;  // of the memory: the maker is told that each is copied
 
-// What the maker has sent: parts of the memory as they were at the instant.
+// Copies memory whose maker says which parts of it writers wait for.
 class Taking {
  public:
-  Taking(CommandClient client, char* to, std::uint64_t size, Clock::time_point until)
-      : client_(std::move(client)), to_(to), size_(size), until_(until) {}
+  Taking(CommandClient client, const char* from, char* to, const hobbes_segment& segment,
+         Clock::time_point until)
+      : client_(std::move(client)),
+        from_(from),
+        to_(to),
+        size_(segment.size),
+        told_unit_(std::max<std::uint64_t>(segment.page_size, 2 << 20)),
+        until_(until),
+        copied_((segment.size + stride - 1) / stride) {}
 
-  // Code::busy: another one is being taken.
+  // The instant. Code::busy: another one is being taken.
   Result<void> begin() {
     begun_ = false;
     answer_.reset();
@@ -43,8 +53,17 @@ class Taking {
     return answer_ ? *answer_ : Result<void>();
   }
 
-  // Takes what has come, without waiting.
-  Result<void> look() { return poll(milliseconds(0)); }
+  Result<void> copy() {
+    for (std::uint64_t done = 0, told = 0; done < size_; done += stride) {
+      if (done % told_unit_ == 0 && done >= told + size_ / told_parts) {
+        HOBBES_CHECK(tell({told, done - told}));
+        told = done;
+      }
+      copy({done, std::min(stride, size_ - done)});
+      HOBBES_CHECK(copy_wanted());
+    }
+    return {};
+  }
 
   Result<void> end() {
     std::optional<Result<void>> ended;
@@ -53,22 +72,10 @@ class Taking {
     }));
     (void)id;
     while (!ended) HOBBES_CHECK(poll(left()));
-    if (!answer_) return std::move(*ended);
-    HOBBES_CHECK(*answer_);
-    for (const Part& part : parts_) std::memcpy(to_ + part.offset, part.bytes(), part.size());
-    return {};
+    return answer_ ? *answer_ : *ended;
   }
 
  private:
-  struct Part {
-    std::uint64_t offset = 0;
-    Bytes whole;
-    [[nodiscard]] const std::uint8_t* bytes() const {
-      return whole.data() + sizeof(hobbes_snapshot_part);
-    }
-    [[nodiscard]] std::size_t size() const { return whole.size() - sizeof(hobbes_snapshot_part); }
-  };
-
   [[nodiscard]] milliseconds left() const {
     return std::max(std::chrono::duration_cast<milliseconds>(until_ - Clock::now()),
                     milliseconds(1));
@@ -80,31 +87,67 @@ class Taking {
     return {};
   }
 
+  // What was copied before may have changed since.
+  void copy(const hobbes_snapshot_range& range) {
+    for (std::uint64_t at = range.offset; at < range.offset + range.size; at += stride) {
+      if (copied_[at / stride]) continue;
+      std::memcpy(to_ + at, from_ + at, std::min(stride, size_ - at));
+      copied_[at / stride] = true;
+    }
+  }
+
+  // Those that have come, without waiting for more.
+  Result<void> copy_wanted() {
+    HOBBES_CHECK(poll(milliseconds(0)));
+    while (!wanted_.empty() && !answer_) {
+      const hobbes_snapshot_range range = wanted_.front();
+      wanted_.pop_front();
+      copy(range);
+      HOBBES_CHECK(tell(range));
+      HOBBES_CHECK(poll(milliseconds(0)));
+    }
+    return answer_ ? *answer_ : Result<void>();
+  }
+
+  Result<void> tell(const hobbes_snapshot_range& range) {
+    Bytes payload(sizeof range);
+    std::memcpy(payload.data(), &range, sizeof range);
+    for (;;) {
+      auto told =
+          client_.issue(HOBBES_SNAPSHOT_COPIED, payload, left(), [](const Result<Bytes>&, bool) {});
+      if (told) return {};
+      if (told.error().code != Code::busy || Clock::now() >= until_) return std::move(told).error();
+      HOBBES_CHECK(poll(milliseconds(1)));
+    }
+  }
+
   void take(Result<Bytes>& part, bool last) {
+    hobbes_snapshot_range range{};
     if (!part) {
       answer_ = std::move(part).error();
     } else if (last) {
       answer_ = Result<void>();
     } else if (part->empty()) {
       begun_ = true;
-    } else if (part->size() > sizeof(hobbes_snapshot_part)) {
-      hobbes_snapshot_part head{};
-      std::memcpy(&head, part->data(), sizeof head);
-      Part one{head.offset, std::move(*part)};
-      if (one.offset <= size_ && one.size() <= size_ - one.offset)
-        parts_.push_back(std::move(one));
+    } else if (part->size() == sizeof range) {
+      std::memcpy(&range, part->data(), sizeof range);
+      if (range.offset % stride == 0 && range.offset <= size_ && range.size <= size_ - range.offset)
+        wanted_.push_back(range);
       else
-        answer_ = Error{Code::corrupt, "take a snapshot", "its maker sends what is not in it", ""};
+        answer_ =
+            Error{Code::corrupt, "take a snapshot", "its maker asks for what is not in it", ""};
     }
   }
 
   CommandClient client_;
+  const char* from_;
   char* to_;
-  std::uint64_t size_;
+  std::uint64_t size_, told_unit_;
   Clock::time_point until_;
+  std::vector<bool> copied_;  // by stride
   bool begun_ = false;
   std::optional<Result<void>> answer_;  // to BEGIN
-  std::vector<Part> parts_;
+  std::deque<hobbes_snapshot_range> wanted_;
 };
 
 // Only its maker's own thread knows of writes; nobody else may make some.
@@ -154,11 +197,10 @@ struct Mapping {
 Result<void> copy_instant(NisReader& nis, const hobbes_record& segment, const char* from, char* to,
                           const SnapshotOptions& options, const std::string& attempt) {
   const auto until = Clock::now() + options.timeout;
-  const std::uint64_t size = segment.body.segment.size;
   HOBBES_CHECK(check_writers(nis, segment, attempt));
   HOBBES_TRY(client, connect_to_maker(segment, attempt));
   client.set_waiting(Waiting::spin_then_sleep);
-  Taking taking(std::move(client), to, size, until);
+  Taking taking(std::move(client), from, to, segment.body.segment, until);
   for (;;) {
     auto begun = taking.begin();
     if (begun) break;
@@ -166,11 +208,8 @@ Result<void> copy_instant(NisReader& nis, const hobbes_record& segment, const ch
       return std::move(begun.error()).within(attempt);
     std::this_thread::sleep_for(milliseconds(1));
   }
-  for (std::uint64_t done = 0; done < size; done += stride) {
-    std::memcpy(to + done, from + done, std::min(stride, size - done));
-    auto looked = taking.look();
-    if (!looked) return std::move(looked.error()).within(attempt);
-  }
+  auto copied = taking.copy();
+  if (!copied) return std::move(copied.error()).within(attempt);
   auto ended = taking.end();
   if (!ended) return std::move(ended.error()).within(attempt);
   return check_writers(nis, segment, attempt);
@@ -197,6 +236,9 @@ Result<Segment> take_snapshot(std::uint64_t handle, const SnapshotOptions& optio
   HOBBES_TRY(out, Segment::reserve(options.name.empty() ? name_for(segment.name) : options.name,
                                    access.size(), made));
   auto* to = static_cast<char*>(out.data());
+  // Before the maker is held up: to get memory takes longer than to copy it.
+  if (::madvise(to, out.size(), MADV_POPULATE_WRITE) != 0 && errno != EINVAL)
+    return os_error(attempt, errno, "there may be too little memory");
   if (options.copy)
     std::memcpy(to, from, access.size());
   else

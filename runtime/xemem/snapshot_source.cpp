@@ -25,9 +25,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds longest(10000);      // a snapshot under way
-constexpr milliseconds reading_limit(200);  // a taker that takes no part of it meanwhile
-constexpr unsigned looks_more = 400;        // for the next write, before the thread sleeps
+constexpr milliseconds longest(10000);  // a snapshot under way
+constexpr milliseconds patience(HOBBES_SNAPSHOT_PATIENCE_MS);
+constexpr milliseconds spinning(2);  // for the copy that a writer waits for
 
 }  // namespace
 
@@ -36,14 +36,19 @@ std::string snapshot_service(std::uint64_t handle) { return HOBBES_SNAPSHOT_SERV
 struct SnapshotSource::State {
   // One that is being taken.
   struct Taking {
+    enum class Block : std::uint8_t { untouched, wanted, copied };
     ServerCall call;
     std::unique_ptr<WriteProtection> protection;
     Clock::time_point deadline;
-    std::vector<bool> released;  // by page: sent already
+    std::vector<Block> blocks;
+    std::size_t wanted = 0;
+    Clock::time_point wanted_since;
   };
 
   State(Memory of, CommandServer serving) : memory(std::move(of)), server(std::move(serving)) {
     server.add(HOBBES_SNAPSHOT_BEGIN, [this](ServerCall call) { begin(std::move(call)); });
+    server.add(HOBBES_SNAPSHOT_COPIED,
+               [this](ServerCall call) { release_copied(std::move(call)); });
     server.add(HOBBES_SNAPSHOT_END, [this](ServerCall call) { end(std::move(call)); });
   }
 
@@ -61,12 +66,40 @@ struct SnapshotSource::State {
     if (!call.part({})) return;  // its taker has gone, or does not read
     const auto most = Clock::now() + longest;
     const auto deadline = std::min(call.deadline().value_or(most), most);
-    taking.emplace(Taking{std::move(call), std::move(*protection), deadline,
-                          std::vector<bool>(memory.size / memory.page_size)});
+    taking.emplace(Taking{std::move(call),
+                          std::move(*protection),
+                          deadline,
+                          {(memory.size + unit - 1) / unit, Taking::Block::untouched},
+                          0,
+                          {}});
+  }
+
+  [[nodiscard]] bool is_taken_by(const ChannelPeer& peer) const {
+    return taking && taking->call.peer().pid == peer.pid;
+  }
+
+  void release_copied(ServerCall call) {
+    hobbes_snapshot_range range{};
+    if (!is_taken_by(call.peer()))
+      return call.fail({Code::not_found, "go on", "no snapshot of yours is being taken", ""});
+    if (call.payload().size() == sizeof range)
+      std::memcpy(&range, call.payload().data(), sizeof range);
+    const std::uint64_t end = range.offset + range.size;
+    if (range.size == 0 || range.offset >= memory.size || range.size > memory.size - range.offset ||
+        range.offset % unit != 0 || (end % unit != 0 && end != memory.size))
+      return call.fail({Code::invalid, "go on", "it is no range of the segment's blocks", ""});
+    for (std::uint64_t at = range.offset; at < end; at += unit) {
+      Taking::Block& one = taking->blocks[at / unit];
+      if (one == Taking::Block::wanted && --taking->wanted != 0)
+        taking->wanted_since = Clock::now();
+      one = Taking::Block::copied;
+    }
+    taking->protection->release(base() + range.offset, range.size);
+    call.reply({});
   }
 
   void end(ServerCall call) {
-    if (!taking || taking->call.peer().pid != call.peer().pid)
+    if (!is_taken_by(call.peer()))
       return call.fail({Code::not_found, "end a snapshot", "none of yours is being taken", ""});
     taking->protection.reset();  // its taker has copied all
     taking->call.reply({});
@@ -80,65 +113,51 @@ struct SnapshotSource::State {
     taking.reset();
   }
 
-  // True: it had something to do.
-  bool send_written() {
-    bool worked = false;
+  // Asks for what writers wait for.
+  void ask_for_written() {
     while (taking) {
       auto address = taking->protection->next_write();
-      if (!address) break;
-      worked = true;
-      const std::uint64_t page =
-          (*address - reinterpret_cast<std::uintptr_t>(memory.base)) / memory.page_size;
-      if (page >= taking->released.size()) continue;
-      if (!taking->released[page] && !send(page)) return cut("its taker does not read"), true;
-      taking->released[page] = true;
-      taking->protection->release(
-          reinterpret_cast<std::uintptr_t>(memory.base) + page * memory.page_size,
-          memory.page_size);
+      if (!address) return;
+      const std::uint64_t number = (*address - base()) / unit;
+      if (number >= taking->blocks.size()) continue;
+      const hobbes_snapshot_range range{number * unit, std::min(unit, memory.size - number * unit)};
+      Taking::Block& one = taking->blocks[number];
+      if (one == Taking::Block::copied)
+        taking->protection->release(base() + range.offset, range.size);
+      if (one != Taking::Block::untouched) continue;
+      Bytes part(sizeof range);
+      std::memcpy(part.data(), &range, sizeof range);
+      if (!taking->call.part(part)) return cut("its taker does not read");
+      one = Taking::Block::wanted;
+      if (taking->wanted++ == 0) taking->wanted_since = Clock::now();
     }
-    return worked;
   }
 
-  bool send(std::uint64_t page) {
-    const auto limit = Clock::now() + reading_limit;
-    for (std::uint64_t done = 0; done < memory.page_size;) {
-      const std::uint64_t size =
-          std::min<std::uint64_t>(memory.page_size - done, HOBBES_SNAPSHOT_PART_MOST);
-      const hobbes_snapshot_part head{page * memory.page_size + done};
-      Bytes part(sizeof head + size);
-      std::memcpy(part.data(), &head, sizeof head);
-      std::memcpy(part.data() + sizeof head, static_cast<const char*>(memory.base) + head.offset,
-                  size);
-      auto sent = taking->call.part(part);
-      if (sent) {
-        done += size;
-        continue;
-      }
-      if (sent.error().code != Code::busy || Clock::now() > limit) return false;
-      std::this_thread::sleep_for(std::chrono::microseconds(20));
-    }
-    return true;
+  [[nodiscard]] std::uintptr_t base() const {
+    return reinterpret_cast<std::uintptr_t>(memory.base);
   }
 
   void run() {
-    unsigned idle = 0;
     while (!stopping.load()) {
       pollfd watched[3] = {{server.descriptor(), POLLIN, 0},
                            {wake.get(), POLLIN, 0},
                            {taking ? taking->protection->descriptor() : -1, POLLIN, 0}};
-      // A write is often followed by others: to sleep between them would cost more than the copy.
-      const bool look = taking && idle < looks_more;
-      (void)::poll(watched, 3, look ? 0 : taking ? 50 : -1);
-      idle = send_written() ? 0 : idle + 1;
-      if (watched[0].revents != 0) (void)server.serve(milliseconds(0));
-      if (!taking) idle = 0;
+      // A writer that waits leaves its processor to this thread.
+      const bool spin =
+          taking && taking->wanted != 0 && Clock::now() - taking->wanted_since < spinning;
+      (void)::poll(watched, 3, spin ? 0 : taking ? 20 : -1);
+      ask_for_written();
+      if (spin || watched[0].revents != 0) (void)server.serve(milliseconds(0));
       if (taking && taking->call.cancelled()) taking.reset();
+      if (taking && taking->wanted != 0 && Clock::now() - taking->wanted_since > patience)
+        cut("its taker does not copy what a writer waits for");
       if (taking && Clock::now() > taking->deadline) cut("it took longer than it may");
     }
     taking.reset();
   }
 
   const Memory memory;
+  const std::uint64_t unit = std::max<std::uint64_t>(memory.page_size, HOBBES_SNAPSHOT_BLOCK);
   CommandServer server;
   std::optional<Taking> taking;
   Fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
