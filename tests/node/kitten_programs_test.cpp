@@ -399,6 +399,17 @@ TEST_F(KittenPrograms, LibhobbesDoesInAProgramWhatItDoesInAnyEnclave) {
   maker.join();
   EXPECT_EQ(made.out.rfind("made ", 0), 0U) << made.err;
 
+  node.good(
+      {"sh", "-c", "{ sleep 30 | " + peer + " sweep swept 262144 small; } >/dev/null 2>&1 &"});
+  EXPECT_TRUE(eventually([&] {
+    return node.good({"hobbes", "segments"}).find("swept") != std::string::npos;
+  }));
+  Outcome taken = peer_inside({"snapshot", "swept", "3"});
+  EXPECT_EQ(taken.out.substr(0, 10), "3 instants") << "what Linux goes on writing: " << taken.err;
+  EXPECT_NE(peer_inside({"sweep", "own", "4096", "small"}).err.find("no userfaultfd"),
+            std::string::npos)
+      << "writes on Kitten are not watched";
+
   std::string child = node.bundle("child", "sleep 1000");
   Outcome managed = node.run(
       {"hobbes-run", "run", "--bundle",

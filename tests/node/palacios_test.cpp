@@ -372,6 +372,16 @@ TEST_F(Palacios, SegmentsThatItsProgramsMakeAreEverybodys) {
   EXPECT_EQ(inside({"attach", "melt.a", "ro"}).out.substr(0, 6), "hello ") << "by its pattern";
   EXPECT_NE(inside({"attach", "melt.a", "rw"}).err.find("composition"), std::string::npos);
   EXPECT_NE(inside({"attach", "ice", "ro"}).err.find("composition"), std::string::npos);
+  // A snapshot of what a program of the node goes on writing, by one of the guest.
+  node.good(
+      {"sh", "-c", "{ sleep 30 | " + peer + " sweep melt.b 262144 small; } >/dev/null 2>&1 &"});
+  EXPECT_TRUE(eventually([&] {
+    return node.good({"hobbes", "segments"}).find("melt.b") != std::string::npos;
+  }));
+  Outcome taken = inside({"snapshot", "melt.b", "3"});
+  EXPECT_EQ(taken.out.substr(0, 10), "3 instants") << taken.err;
+  EXPECT_NE(inside({"sweep", "own", "4096", "small"}).err.find("are not watched"),
+            std::string::npos);
   // The end of its maker is the segment's, however it comes.
   node.good({"hobbes-run", "exec", "a", "sh", "-c", "kill -9 $(pidof peer)"});
   EXPECT_TRUE(eventually([&] {
