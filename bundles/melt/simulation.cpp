@@ -8,6 +8,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -115,8 +116,12 @@ int main(int argc, char** argv) {
   melt::Segment* shared = nullptr;
   if (rank == 0) {
     void* place = nullptr;
-    if (hobbes_segment_make("melt", sizeof(melt::Segment), 0600, 0, &place) < 0)
-      die(hobbes_error());
+    const auto make = [&](unsigned flags) {
+      return hobbes_segment_make("melt", sizeof(melt::Segment), 0600, flags, &place);
+    };
+    hobbes_segid made = make(HOBBES_SNAPSHOTS);
+    if (made == -EOPNOTSUPP || made == -EPERM) made = make(0);  // as on Kitten
+    if (made < 0) die(hobbes_error());
     shared = static_cast<melt::Segment*>(place);
     shared->magic = melt::frame_magic;
     shared->version = melt::frame_version;

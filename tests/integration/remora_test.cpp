@@ -458,6 +458,28 @@ TEST(Melt, ItIsSteeredWhileItRuns) {
   EXPECT_EQ(last.substr(last.find(',') + 1, 5), "6000,") << "and has come to its end";
 }
 
+// The example of the Python package, on the running melt.
+TEST(Melt, APythonProgramFollowsItBySnapshots) {
+  Node node;
+  node.wake_daemon();
+  std::string share = node.folder() + "/share";
+  ASSERT_TRUE(make_directories(share, 0777));
+  const std::string document = melt_with(node, "8000 200");
+  Outcome run, followed;
+  std::thread follower([&] {
+    followed =
+        node.run({"env", "PYTHONPATH=" HOBBES_SOURCE_DIR "/api/python", "PYTHONDONTWRITEBYTECODE=1",
+                  "HOBBES_LIBRARY=" HOBBES_BUILD_DIR "/lib/libhobbes.so", "python3",
+                  HOBBES_SOURCE_DIR "/api/python/examples/melt.py", "4"},
+                 100);
+  });
+  run = node.run({"remora", "run", "--share", share, document}, 100);
+  follower.join();
+  EXPECT_EQ(run.wait_status, 0) << run.err;
+  EXPECT_EQ(followed.wait_status, 0) << followed.err;
+  EXPECT_EQ(count(followed.out, "4000 atoms, neighbours at 1."), 4) << followed.out;
+}
+
 // The shipped composition, shortened, against LAMMPS's own compute rdf of the same steps.
 // Tolerance: LAMMPS counts pairs of its neighbour list, which may be up to 20 steps old at its
 // outer edge; inside, both count the same pairs in the same bins.
