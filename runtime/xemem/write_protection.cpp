@@ -13,7 +13,7 @@
 namespace hobbes {
 namespace {
 
-const char* const attempt = "protect a segment's memory";
+const char* const protecting = "protect a segment's memory";
 
 // With the right to be told of the kernel's own accesses where the system gives it; without, system
 // calls that write to a protected page fail with EFAULT instead of waiting.
@@ -27,9 +27,9 @@ Result<Fd> open_userfaultfd() {
   }
   if (out) return out;
   if (errno == ENOSYS)
-    return Error{Code::unsupported, attempt, "this kernel has no userfaultfd",
+    return Error{Code::unsupported, protecting, "this kernel has no userfaultfd",
                  "take snapshots by copying"};
-  return os_error(attempt, errno, "let the enclave's system-call filter allow userfaultfd");
+  return os_error(protecting, errno, "let the enclave's system-call filter allow userfaultfd");
 }
 
 class UserFault final : public WriteProtection {
@@ -61,16 +61,16 @@ Result<std::unique_ptr<WriteProtection>> WriteProtection::begin(void* start, std
   api.api = UFFD_API;
   api.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
   if (::ioctl(fd.get(), UFFDIO_API, &api) != 0)
-    return Error{Code::unsupported, attempt,
+    return Error{Code::unsupported, protecting,
                  "this kernel cannot protect shared memory against writing",
                  "use Linux 5.19 or newer, or take snapshots by copying"};
   uffdio_register memory{};
   memory.range = {reinterpret_cast<std::uintptr_t>(start), size};
   memory.mode = UFFDIO_REGISTER_MODE_WP;
-  if (::ioctl(fd.get(), UFFDIO_REGISTER, &memory) != 0) return os_error(attempt, errno);
+  if (::ioctl(fd.get(), UFFDIO_REGISTER, &memory) != 0) return os_error(protecting, errno);
   uffdio_writeprotect all{memory.range, UFFDIO_WRITEPROTECT_MODE_WP};
   while (::ioctl(fd.get(), UFFDIO_WRITEPROTECT, &all) != 0)
-    if (errno != EAGAIN) return os_error(attempt, errno);
+    if (errno != EAGAIN) return os_error(protecting, errno);
   return std::unique_ptr<WriteProtection>(std::make_unique<UserFault>(std::move(fd)));
 }
 

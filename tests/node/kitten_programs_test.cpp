@@ -75,7 +75,8 @@ TEST_F(KittenPrograms, AProgramOfTheBundleIsItsEnclavesProcess) {
   Json state = *parse_json(node.good({"hobbes-run", "state", "waits"}), "state");
   auto pid = static_cast<pid_t>(number_at(state, "pid"));
   EXPECT_NE(node.good({"hobbes-run", "ps", "waits"}).find(std::to_string(pid)), std::string::npos);
-  EXPECT_EQ(line("/proc/" + std::to_string(pid) + "/comm"), "sleep");
+  EXPECT_TRUE(eventually([&] { return line("/proc/" + std::to_string(pid) + "/comm") == "sleep"; }))
+      << line("/proc/" + std::to_string(pid) + "/comm");
   node.good({"hobbes-run", "kill", "waits", "TERM"});
   EXPECT_TRUE(eventually([&] { return text_at(node.enclave("waits"), "state") == "stopped"; }))
       << to_text(node.enclave("waits"));
@@ -358,6 +359,40 @@ TEST_F(KittenPrograms, ServicesAreCalledFromLinuxAndOnIt) {
   node.good({peer, "stop", "on-linux"});
   node.good({"hobbes-run", "delete", "--force", "k"});
   EXPECT_TRUE(eventually([&] { return node.good({"hobbes", "names", "--json"}) == "[]\n"; }));
+}
+
+TEST_F(KittenPrograms, LibrariesSeeTheEnclavesProcessorsAndMemoryAndNoOthers) {
+  host("k");
+  const std::string cpus = text_at(node.enclave("k"), "cpus");
+  auto told = [&](const std::string& of_python) {
+    Outcome outcome = inside("k", {"/usr/bin/python3", "-c", "import os, ctypes\n" + of_python});
+    EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(told("print(os.cpu_count(), os.sysconf('SC_NPROCESSORS_CONF'))"), "2 2\n");
+  EXPECT_EQ(inside("k", {"/bin/cat", "/sys/devices/system/cpu/online"}).out, cpus + "\n");
+  EXPECT_EQ(inside("k", {"/bin/grep", "-c", "^processor", "/proc/cpuinfo"}).out, "2\n");
+  EXPECT_EQ(inside("k", {"/bin/grep", "MemTotal", "/proc/meminfo"}).out,
+            "MemTotal:         393216 kB\n");
+  // hwloc, as Open MPI asks it: PUs and bytes.
+  EXPECT_EQ(told("hwloc = ctypes.CDLL('libhwloc.so.15')\n"
+                 "top = ctypes.c_void_p()\n"
+                 "hwloc.hwloc_topology_init(ctypes.byref(top))\n"
+                 "hwloc.hwloc_topology_load(top)\n"
+                 "print(hwloc.hwloc_get_nbobjs_by_depth(top, "
+                 "hwloc.hwloc_get_type_depth(top, 3)))\n"),
+            "2\n");
+  Outcome openmp = inside("k", {programs + "openmp"}), linux = node.run({programs + "openmp"});
+  EXPECT_EQ(openmp.out.substr(0, 26), "2 processors, 2 threads, s") << openmp.out << openmp.err;
+  EXPECT_EQ(openmp.out.substr(openmp.out.find("sum")), linux.out.substr(linux.out.find("sum")));
+  // As it changes.
+  node.good({"hobbes-run", "update", "--cores", "1", "k"});
+  EXPECT_EQ(told("print(os.cpu_count(), os.sysconf('SC_NPROCESSORS_CONF'))"), "1 1\n");
+  node.good({"hobbes-run", "update", "--cores", "2", "k"});
+  node.good({"hobbes-run", "update", "--memory-size", "512MiB", "k"});
+  EXPECT_EQ(told("print(os.cpu_count())"), "2\n");
+  EXPECT_EQ(inside("k", {"/bin/grep", "MemTotal", "/proc/meminfo"}).out,
+            "MemTotal:         524288 kB\n");
 }
 
 TEST_F(KittenPrograms, LibhobbesDoesInAProgramWhatItDoesInAnyEnclave) {

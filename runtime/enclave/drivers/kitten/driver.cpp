@@ -16,6 +16,7 @@
 #include "core/paths.h"
 #include "core/size.h"
 #include "enclave/drivers/kitten/loader.h"
+#include "enclave/drivers/kitten/machine_files.h"
 #include "enclave/drivers/kitten/plan.h"
 #include "enclave/drivers/service.h"
 #include "ipc/message_socket.h"
@@ -101,6 +102,16 @@ Result<unsigned> take_core(const ModuleEnclave& module, unsigned cpu) {
   if (taken || taken.error().code != Code::busy) return taken;
   HOBBES_CHECK(module.settle());
   return module.take_core(cpu);
+}
+
+MachineFiles machine_files(const EnclaveRecord& record) {
+  return MachineFiles(record.folder() + "/machine");
+}
+
+std::map<unsigned, std::uint64_t> memory_of(const KittenPlan& plan) {
+  std::map<unsigned, std::uint64_t> out;
+  for (const Extent& extent : plan.extents) out[extent.node] += extent.size;
+  return out;
 }
 
 Result<void> resize_cores(const EnclaveRecord& record, const ModuleEnclave& module,
@@ -201,6 +212,12 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   plan.name = record.id;
   plan.handle = record.handle;
   plan.programs = request.bundle.oci.process.has_value();
+  const MachineFiles machine = machine_files(record);
+  HOBBES_CHECK(machine.write(cpus, request.memory_by_node));
+  auto shown = [&](Bundle& sandbox) {
+    for (oci::Mount& mount : machine.mounts(sandbox))
+      sandbox.oci.mounts.push_back(std::move(mount));
+  };
   auto take = [&]() -> Result<void> {
     for (const auto& [node, bytes] : request.memory_by_node) {
       HOBBES_TRY(extents, pool().take(module, node, whole_frames(bytes)));
@@ -239,6 +256,7 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
       sandbox.memory = 0;
       sandbox.passed_fds = proxy.passed;
       sandbox.interpreter = std::move(proxy.interpreter);
+      shown(sandbox.bundle);
       HOBBES_CHECK(service_.create(sandbox, record));
       HOBBES_TRY(process, record.process.open());
       first_program = std::move(process);
@@ -264,7 +282,10 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
     service.no_pivot = request.no_pivot;
     service.no_new_keyring = request.no_new_keyring;
     service.passed_fds = passed;
-    if (!request.bundle.oci.process) return service_.create(service, record);
+    if (!request.bundle.oci.process) {
+      shown(service.bundle);  // programs are executed there
+      return service_.create(service, record);
+    }
     service.bundle.oci.hooks = {};  // those of the bundle belong to the sandbox
     service.bundle.oci.linux_.cgroups_path.clear();
     service.delegated_cgroup.clear();
@@ -311,6 +332,11 @@ Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateReque
   HOBBES_TRY(module, module_of(record));
   HOBBES_TRY(layout, ask_control(record, {{"op", "layout"}}));
   HOBBES_TRY(plan, KittenPlan::parse(to_text(layout)));
+  CpuSet cores;
+  for (const TakenCore& core : plan.cores) cores.add(core.cpu);
+  const CpuSet asked = request.cpus.empty() ? cores : request.cpus;
+  // Those that come are Linux's still.
+  HOBBES_CHECK(machine_files(record).write(cores | asked, memory_of(plan)));
   auto resize = [&]() -> Result<void> {
     if (!request.cpus.empty()) HOBBES_CHECK(resize_cores(record, module, plan, request.cpus));
     std::map<unsigned, std::uint64_t> held;
@@ -326,6 +352,12 @@ Result<void> KittenDriver::update(const EnclaveRecord& record, const UpdateReque
   };
   auto resized = resize();
   auto returned = pool().give_back(module);  // also what a failed attempt has gathered
+  if (auto layout_now = ask_control(record, {{"op", "layout"}})) {
+    HOBBES_TRY(now, KittenPlan::parse(to_text(*layout_now)));
+    CpuSet held;
+    for (const TakenCore& core : now.cores) held.add(core.cpu);
+    HOBBES_CHECK(machine_files(record).write(held, memory_of(now)));
+  }
   return resized ? returned : resized;
 }
 

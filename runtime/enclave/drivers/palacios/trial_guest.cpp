@@ -28,7 +28,7 @@ namespace {
 // is longer.
 constexpr std::array<long, 2> processor_time_ns = {100'000'000, 900'000'000};
 constexpr int patience_ms = 5000;
-constexpr const char* attempt = "try whether KVM runs a guest";
+constexpr const char* trying = "try whether KVM runs a guest";
 
 // The guest's memory: code, then three levels of page tables that map the first 2 MiB to
 // themselves.
@@ -186,10 +186,10 @@ namespace {
 // Nothing when the child did not end in its time.
 Result<std::optional<Report>> try_once(const Fd& kvm, long time_ns) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return os_error(attempt, errno);
+  if (::pipe2(ends, O_CLOEXEC) != 0) return os_error(trying, errno);
   Fd from_child(ends[0]), to_parent(ends[1]);
   pid_t child = ::fork();
-  if (child < 0) return os_error(attempt, errno);
+  if (child < 0) return os_error(trying, errno);
   if (child == 0) run_in_child(kvm.get(), to_parent.get(), time_ns);
   to_parent.reset();
   Report report{};
@@ -216,7 +216,7 @@ Result<std::optional<std::string>> run_trial_guest(const Fd& kvm) {
         "a guest of seven instructions did not end within a second of processor time");
   const Report& report = *told;
   if (report.kind == Report::refused) {
-    Error error = os_error(attempt, report.detail, "see the kernel log");
+    Error error = os_error(trying, report.detail, "see the kernel log");
     error.cause = std::string(report.call) + ": " + error.cause;
     return error;
   }
