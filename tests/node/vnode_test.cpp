@@ -72,7 +72,7 @@ TEST_F(VirtualNode, AHangIsToldFromASlowCommand) {
   EXPECT_EQ(code(in_guest("sleep 100", {"--silence", "30", "--timeout", "15"})), 124);
 }
 
-TEST_F(VirtualNode, AfterAHangTheNodeIsBootedAnewForWhoeverComesNext) {
+TEST_F(VirtualNode, AfterAHangTheNodeIsBootedAnewForTheNextCommand) {
   ::setenv("VNODE_DIR", node.folder().c_str(), 1);
   EXPECT_EQ(code(node.run({vnode, "up", "t"}, 60)), 0);
   const std::string hang = "kill -STOP -1; while :; do :; done", silence = "12";
@@ -99,7 +99,7 @@ TEST_F(VirtualNode, TranslatingTheCodeOfASilentGuestAnewDoesNotDisturbIt) {
       << "every CPU was looked at: " << outcome.err;
 }
 
-TEST_F(VirtualNode, WhoeverIsTerminatedTakesTheNodeAlong) {
+TEST_F(VirtualNode, ATerminatedCommandTakesTheNodeAlong) {
   std::string shared = "VNODE_DIR=" + node.folder() + " TMPDIR=" + node.folder() + " ",
               of_mine = "; pgrep -fc '[q]emu.*" + node.folder() + "'";
   auto left = [&](const std::string& script) {
