@@ -36,8 +36,13 @@ using hobbes::failed;
 struct Open {
   std::mutex lock;
   std::map<hobbes_segid, hobbes::Segment> made;
-  std::map<hobbes_apid, hobbes::SegmentAccess> accesses;
-  std::map<void*, std::size_t> mappings;
+  std::map<hobbes_apid, std::shared_ptr<hobbes::SegmentAccess>> accesses;
+  struct Mapping {
+    std::size_t size;
+    // Of one that may be written: others are to know of the writer as long as it is mapped.
+    std::shared_ptr<hobbes::SegmentAccess> writes;
+  };
+  std::map<void*, Mapping> mappings;
   hobbes_apid last_access = 0;
 };
 
@@ -85,13 +90,15 @@ int operate(const std::string& verb, const std::string& id, hobbes::Json request
   }
 }
 
-int number_of(hobbes::NisReader::Status status) {
+int number_of(hobbes::NisReader::Status status, const char* attempt) {
   switch (status) {
     case hobbes::NisReader::Status::good:
       return 0;
     case hobbes::NisReader::Status::absent:
+      (void)failed({hobbes::Code::not_found, attempt, "there is none", ""});
       return -ENOENT;
     default:
+      (void)failed({hobbes::Code::corrupt, attempt, "the mirror is not sound", "open it again"});
       return -EBADMSG;
   }
 }
@@ -112,17 +119,19 @@ hobbes_nis* hobbes_nis_open(const char* path) {
 void hobbes_nis_close(hobbes_nis* nis) { delete nis; }
 
 int hobbes_nis_by_id(hobbes_nis* nis, uint64_t id, struct hobbes_record* out) {
-  return number_of(nis->reader->by_id(id, out));
+  return number_of(nis->reader->by_id(id, out), "read a record");
 }
 
 int hobbes_nis_by_name(hobbes_nis* nis, enum hobbes_record_type type, uint64_t scope,
                        const char* name, struct hobbes_record* out) {
-  return number_of(nis->reader->by_name(static_cast<std::uint16_t>(type), scope, name, out));
+  return number_of(nis->reader->by_name(static_cast<std::uint16_t>(type), scope, name, out),
+                   "find a record");
 }
 
 int hobbes_nis_next(hobbes_nis* nis, enum hobbes_record_type type, uint64_t* cursor,
                     struct hobbes_record* out) {
-  return number_of(nis->reader->next(static_cast<std::uint16_t>(type), cursor, out));
+  return number_of(nis->reader->next(static_cast<std::uint16_t>(type), cursor, out),
+                   "read the next record");
 }
 
 uint64_t hobbes_nis_sequence(hobbes_nis* nis) { return nis->reader->sequence(); }
@@ -133,9 +142,17 @@ int hobbes_nis_wait(hobbes_nis* nis, uint64_t* sequence, struct hobbes_change* o
     case hobbes::NisReader::Status::good:
       return 0;
     case hobbes::NisReader::Status::absent:
+      (void)failed({hobbes::Code::timeout, "wait for a change", "none has come in time", ""});
       return -ETIMEDOUT;
     default:
-      return nis->reader->replaced() ? -ESTALE : -EOVERFLOW;
+      if (nis->reader->replaced()) {
+        (void)failed({hobbes::Code::busy, "wait for a change", "hobbesd has made the mirror anew",
+                      "open it again and read everything"});
+        return -ESTALE;
+      }
+      (void)failed({hobbes::Code::exhausted, "wait for a change", "changes were lost",
+                    "read everything again"});
+      return -EOVERFLOW;
   }
 }
 
@@ -205,14 +222,14 @@ hobbes_apid hobbes_segment_get(hobbes_segid segment, int access) {
   Open& open = opened();
   std::lock_guard guard(open.lock);
   hobbes_apid id = ++open.last_access;
-  open.accesses.emplace(id, std::move(*got));
+  open.accesses.emplace(id, std::make_shared<hobbes::SegmentAccess>(std::move(*got)));
   return id;
 }
 
 int64_t hobbes_segment_size(hobbes_apid access) {
   int64_t size = 0;
   int found = with_access(access, "tell a segment's size", [&](Open&, auto at) {
-    size = static_cast<int64_t>(at->second.size());
+    size = static_cast<int64_t>(at->second->size());
     return 0;
   });
   return found == 0 ? size : found;
@@ -221,10 +238,10 @@ int64_t hobbes_segment_size(hobbes_apid access) {
 void* hobbes_segment_attach(hobbes_apid access, size_t offset, size_t size) {
   void* place = nullptr;
   (void)with_access(access, "attach a segment", [&](Open& open, auto at) {
-    if (size == 0 && offset < at->second.size()) size = at->second.size() - offset;
-    auto mapped = at->second.map(offset, size);
+    if (size == 0 && offset < at->second->size()) size = at->second->size() - offset;
+    auto mapped = at->second->map(offset, size);
     if (!mapped) return failed(mapped.error());
-    open.mappings[*mapped] = size;
+    open.mappings[*mapped] = {size, at->second->writable() ? at->second : nullptr};
     place = *mapped;
     return 0;
   });
@@ -236,7 +253,7 @@ int hobbes_segment_detach(void* address) {
   std::optional<hobbes::Segment> ended;  // without the lock: hobbesd is told
   std::lock_guard guard(open.lock);
   if (auto at = open.mappings.find(address); at != open.mappings.end()) {
-    ::munmap(address, at->second);
+    ::munmap(address, at->second.size);
     open.mappings.erase(at);
     return 0;
   }
@@ -258,7 +275,7 @@ int hobbes_segment_release(hobbes_apid access) {
 
 int hobbes_segment_listen(hobbes_apid access) {
   return with_access(access, "listen to a segment's doorbell", [](Open&, auto at) {
-    auto descriptor = at->second.doorbell().listen();
+    auto descriptor = at->second->doorbell().listen();
     return descriptor ? *descriptor : failed(descriptor.error());
   });
 }
@@ -266,7 +283,7 @@ int hobbes_segment_listen(hobbes_apid access) {
 int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
   const std::string attempt = "wait for a segment's doorbell";
   int descriptor = with_access(access, attempt, [&](Open&, auto at) {
-    int number = at->second.doorbell().descriptor();
+    int number = at->second->doorbell().descriptor();
     return number >= 0 ? number
                        : failed({hobbes::Code::invalid, attempt, "the access does not listen",
                                  "call hobbes_segment_listen first"});
@@ -279,7 +296,7 @@ int hobbes_segment_wait(hobbes_apid access, int timeout_ms) {
 
 int hobbes_segment_ring(hobbes_apid access) {
   return with_access(access, "ring a segment's doorbell", [](Open&, auto at) {
-    auto rung = at->second.doorbell().ring();
+    auto rung = at->second->doorbell().ring();
     return rung ? 0 : failed(rung.error());
   });
 }
@@ -330,7 +347,8 @@ int hobbes_enclave_list(char* ids, size_t size) {
 int hobbes_enclave_find(const char* id, struct hobbes_record* out) {
   auto nis = hobbes::NisReader::open(hobbes::mirror_path());
   if (!nis) return failed(nis.error());
-  return number_of((*nis)->by_name(HOBBES_ENCLAVE, hobbes_root_scope(nullptr), id, out));
+  return number_of((*nis)->by_name(HOBBES_ENCLAVE, hobbes_root_scope(nullptr), id, out),
+                   "find an enclave");
 }
 
 int hobbes_enclave_create(const char* id, const char* bundle, int start) {

@@ -74,8 +74,8 @@ enum { HOBBES_HUGE_2M = 1, HOBBES_HUGE_1G = 2, HOBBES_PERSISTENT = 4, HOBBES_SNA
  * address; it must be whole pages and the caller must have one thread (-EBUSY, -EOPNOTSUPP
  * otherwise). The id, or -EEXIST, -EACCES, -ENOSPC (no huge pages), -ECONNREFUSED (no hobbesd).
  * Gone with this process unless HOBBES_PERSISTENT. HOBBES_SNAPSHOTS: who may read it may take
- * snapshots; a thread of the library serves them (-EOPNOTSUPP where the kernel cannot, -EPERM where
- * the system forbids it: docs/DATA.md). */
+ * snapshots; a thread of the library serves them (-EOPNOTSUPP where the kernel cannot or the system
+ * forbids it: docs/DATA.md). */
 hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, unsigned flags,
                                  void** address);
 /* The id of a name, or -ENOENT. Each user has names of his own: found is the caller's, else root's,
@@ -119,10 +119,10 @@ enum { HOBBES_SNAPSHOT_COPY = 1 };
  * `name` NULL: one made from the segment's. `mode`: its read bits say who else may read it. It ends
  * with this process, with hobbes_segment_detach(*address), or for new readers with
  * hobbes_segment_remove. HOBBES_SNAPSHOT_COPY copies without the maker's help: the caller knows
- * that nobody writes meanwhile. timeout_ms: for all of it, at most 10000. The id, or -EOPNOTSUPP
- * (made without HOBBES_SNAPSHOTS), -EBUSY (somebody beside its maker may write, or another one is
- * being taken until the time is over), -EACCES, -ENOENT, -ETIMEDOUT, -ECONNREFUSED (no hobbesd, or
- * its maker has ended), -ENOSPC. */
+ * that nobody writes meanwhile. timeout_ms: for each step of it, at most 10000. The id, or
+ * -EOPNOTSUPP (made without HOBBES_SNAPSHOTS), -EBUSY (somebody has attached it for writing, its
+ * maker included, or another one is being taken until the time is over), -EACCES, -ENOENT,
+ * -ETIMEDOUT, -ECONNREFUSED (no hobbesd, or its maker has ended), -ENOSPC. */
 hobbes_segid hobbes_segment_snapshot(hobbes_segid segment, const char* name, unsigned mode,
                                      unsigned flags, int timeout_ms, const void** address);
 

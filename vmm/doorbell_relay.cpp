@@ -21,14 +21,11 @@ DoorbellRelay::~DoorbellRelay() {
   while (!doorbells_.empty()) end(doorbells_.begin());
 }
 
-Result<void> DoorbellRelay::connect(const Which& which, Fd stream, std::int64_t program,
+Result<void> DoorbellRelay::connect(SegmentAccess access, Fd stream, std::int64_t program,
                                     bool listens) {
-  auto bell = doorbells_.find(which.segment);
-  if (bell == doorbells_.end()) {
-    HOBBES_TRY(access, SegmentAccess::get(which.segment, which.writable, manager_limit,
-                                          which.of_composition));
-    bell = doorbells_.try_emplace(which.segment, std::move(access)).first;
-  }
+  const std::uint64_t handle = access.handle();
+  auto bell = doorbells_.find(handle);
+  if (bell == doorbells_.end()) bell = doorbells_.try_emplace(handle, std::move(access)).first;
   auto added = [&]() -> Result<void> {
     Bell& its = bell->second;
     if (its.streams.size() >= stream_limit)

@@ -23,12 +23,7 @@ class DoorbellRelay {
   /// there whenever others ring: of the node, or of the guest but not its process `program`. Until
   /// the stream ends, or the segment's bell can be rung no more. Errors: those of
   /// SegmentAccess::get and Doorbell::listen; Code::exhausted.
-  struct Which {
-    std::string segment;
-    bool writable = false;
-    bool of_composition = false;  ///< only one made in an enclave of this one's composition
-  };
-  Result<void> connect(const Which& which, Fd stream, std::int64_t program, bool listens);
+  Result<void> connect(SegmentAccess access, Fd stream, std::int64_t program, bool listens);
 
  private:
   struct Stream {
@@ -42,7 +37,7 @@ class DoorbellRelay {
     std::list<Stream> streams;
     int descriptor = -1;
   };
-  using Bells = std::map<std::string, Bell>;
+  using Bells = std::map<std::uint64_t, Bell>;  // by the segment's handle
 
   void heard_from_guest(Bells::iterator bell, std::list<Stream>::iterator from);
   void heard_from_node(Bell& bell) const;

@@ -24,9 +24,10 @@ SegmentMaker::~SegmentMaker() {
   }
 }
 
-bool SegmentMaker::has_made(const std::string& name) const {
-  return std::any_of(segments_.begin(), segments_.end(),
-                     [&](const Made& made) { return !name.empty() && made.name == name; });
+bool SegmentMaker::has_made(std::uint64_t handle) const {
+  return std::any_of(segments_.begin(), segments_.end(), [&](const Made& made) {
+    return !made.name.empty() && made.segment.handle() == handle;
+  });
 }
 
 void SegmentMaker::serve(const Json& request, Fd stream) {
@@ -48,10 +49,9 @@ Result<SegmentMaker::Segments::iterator> SegmentMaker::reserve(const Json& reque
     return Error{Code::exhausted, attempt,
                  "the guest's programs have made " + std::to_string(segments_most),
                  "let one of them end"};
-  SegmentOptions options;
-  options.page_size = static_cast<std::uint64_t>(number_at(request, "pageSize"));
-  if (options.page_size != 0 && options.page_size != 2U << 20U && options.page_size != 1U << 30U)
-    return Error{Code::invalid, attempt, "there are no pages of that size", ""};
+  if (number_at(request, "pageSize") != 0)
+    return Error{Code::unsupported, attempt, "it can have normal pages only",
+                 "make it without huge pages"};
   const auto size = static_cast<std::uint64_t>(number_at(request, "size"));
   if (size == 0) return Error{Code::invalid, attempt, "it has no size", ""};
   if (size > room_ - used_)
@@ -59,7 +59,7 @@ Result<SegmentMaker::Segments::iterator> SegmentMaker::reserve(const Json& reque
                  "of " + format_size(room_) + " for segments of this guest's programs " +
                      format_size(room_ - used_) + " are left",
                  "give the bundle more in hobbes.memory.segments"};
-  HOBBES_TRY(segment, Segment::reserve("of-a-guest", size, options));
+  HOBBES_TRY(segment, Segment::reserve("of-a-guest", size));
   if (segment.size() > room_ - used_)
     return Error{Code::exhausted, attempt, "rounded up to its pages it is larger than what is left",
                  "give the bundle more in hobbes.memory.segments"};
@@ -84,11 +84,14 @@ Result<Json> SegmentMaker::publish(Made& made, const Json& request) {
   if (text_at(request, "op") != "segment.publish" || made.segment.handle() != 0)
     return Error{Code::invalid, attempt, "this stream has one segment, which is published once",
                  ""};
-  if (request.value("persistent", false) || request.contains("enclaves"))
+  auto asked = [&](const char* field) {
+    return request.contains(field) && request[field] != false;
+  };
+  if (asked("persistent") || asked("enclaves"))
     return Error{Code::unsupported, attempt,
                  "a segment of a virtual machine's program ends with it and is for everybody",
                  "make it outside of the machine"};
-  if (request.value("snapshots", false))
+  if (asked("snapshots"))
     return Error{
         Code::unsupported, attempt,
         "writes of a virtual machine's programs are not watched, so there are no snapshots",

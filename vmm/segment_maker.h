@@ -24,8 +24,8 @@ class SegmentMaker {
   /// Whether it answers this request (abi/agent.h) of a stream, which is its own then.
   static bool answers(const std::string& op) { return op == "segment.make"; }
   void serve(const Json& request, Fd stream);
-  /// Whether a program of the guest has made a segment of this name that is still there.
-  [[nodiscard]] bool has_made(const std::string& name) const;
+  /// Whether a program of the guest has made this segment.
+  [[nodiscard]] bool has_made(std::uint64_t handle) const;
   /// Takes the name of one away; its memory stays while the stream does. Errors: Code::not_found.
   Result<void> remove(std::uint64_t handle);
 

@@ -59,7 +59,6 @@ Result<std::optional<SegmentWindow::Place>> SegmentWindow::show_mirror(const std
 
 Result<bool> SegmentWindow::check_listed(const std::string& name, bool writable,
                                          const std::string& attempt) const {
-  if (maker_.has_made(name)) return false;
   bool listed = false, of_composition = false;
   for (const VmPlan::SegmentGrant& grant : listed_) {
     if (::fnmatch(grant.pattern.c_str(), name.c_str(), FNM_NOESCAPE) != 0) continue;
@@ -75,28 +74,43 @@ Result<bool> SegmentWindow::check_listed(const std::string& name, bool writable,
   return Error{Code::denied, attempt, "the bundle lists it as \"ro\"", "list it as \"rw\""};
 }
 
+// The name that is checked is the one that hobbesd knows; the guest's is what it looks for.
+Result<SegmentAccess> SegmentWindow::get(const Json& request, const std::string& attempt) const {
+  const auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
+  const std::string name = text_at(request, "name");
+  const bool writable = text_at(request, "access") == "rw";
+  bool of_composition = false;
+  if (!maker_.has_made(handle)) {
+    HOBBES_TRY(only, check_listed(name, writable, attempt));
+    of_composition = only;
+  }
+  HOBBES_TRY(access, SegmentAccess::get(handle, writable, manager_limit, of_composition));
+  if (access.name() != name)
+    return Error{Code::denied, attempt, "that name is another segment's", "look for it again"};
+  return std::move(access);
+}
+
 // Segments that the bundle lists, asked for by programs inside: the memory of each is a slot of
 // its own.
 Result<Json> SegmentWindow::attach(const Json& request) {
-  std::string name = text_at(request, "name"), attempt = "attach segment '" + name + "'";
-  bool writable = text_at(request, "access") == "rw";
-  HOBBES_TRY(of_composition, check_listed(name, writable, attempt));
-  auto at = shown_.find({name, writable});
+  const std::string attempt = "attach segment '" + text_at(request, "name") + "'";
+  const bool writable = text_at(request, "access") == "rw";
+  HOBBES_TRY(access, get(request, attempt));
+  const std::pair key{access.handle(), writable};
+  auto at = shown_.find(key);
   if (at == shown_.end()) {
-    HOBBES_TRY(fresh, show_segment(name, writable, of_composition, attempt));
-    at = shown_.emplace(std::pair{name, writable}, std::move(fresh)).first;
+    HOBBES_TRY(fresh, show_segment(std::move(access), attempt));
+    at = shown_.emplace(key, std::move(fresh)).first;
   }
   ++at->second.uses;
   return Json{{"address", at->second.place.address()}, {"size", at->second.access.size()}};
 }
 
-Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name, bool writable,
-                                                         bool of_composition,
+Result<SegmentWindow::Shown> SegmentWindow::show_segment(SegmentAccess access,
                                                          const std::string& attempt) {
-  HOBBES_TRY(access, SegmentAccess::get(name, writable, manager_limit, of_composition));
   const std::uint64_t size = whole_pages(access.size());
   HOBBES_TRY(host, access.map(0, size));
-  auto place = places_.show(host, size, !writable, attempt);
+  auto place = places_.show(host, size, !access.writable(), attempt);
   if (!place) {
     ::munmap(host, size);
     return std::move(place).error();
@@ -106,7 +120,7 @@ Result<SegmentWindow::Shown> SegmentWindow::show_segment(const std::string& name
 
 Json SegmentWindow::place_of(const ShownSegments::value_type& one) {
   const auto& [key, shown] = one;
-  return {{"name", key.first},
+  return {{"handle", key.first},
           {"writable", key.second},
           {"address", shown.place.address()},
           {"size", shown.place.size},
@@ -142,14 +156,12 @@ Result<Json> SegmentWindow::answer(const Json& request) {
 
 // The stream the request came by becomes the doorbell's.
 void SegmentWindow::connect_bell(const Json& request, Fd stream) {
-  std::string name = text_at(request, "name");
-  bool writable = text_at(request, "access") == "rw";
   FrameStream asker(Fd(::fcntl(stream.get(), F_DUPFD_CLOEXEC, 0)));
   auto done = [&]() -> Result<void> {
-    HOBBES_TRY(of_composition,
-               check_listed(name, writable, "use the doorbell of segment '" + name + "'"));
-    return doorbells_.connect({name, writable, of_composition}, std::move(stream),
-                              number_at(request, "pid"), request.value("listens", false));
+    HOBBES_TRY(access,
+               get(request, "use the doorbell of segment '" + text_at(request, "name") + "'"));
+    return doorbells_.connect(std::move(access), std::move(stream), number_at(request, "pid"),
+                              request.contains("listens") && request["listens"] == true);
   }();
   (void)asker.send(done ? Json::object() : Json{{"error", to_json(done.error())}});
 }

@@ -53,15 +53,16 @@ class SegmentWindow {
     std::uint64_t uses = 0;  // how often it was attached
   };
   using ShownSegments =
-      std::map<std::pair<std::string, bool>, Shown>;  // by name and whether it is writable
+      std::map<std::pair<std::uint64_t, bool>, Shown>;  // by handle and whether it is writable
 
+  /// The right to a segment that the bundle lists, or that the guest has made.
+  Result<SegmentAccess> get(const Json& request, const std::string& attempt) const;
   /// Whether only a segment of the enclave's composition is meant.
   [[nodiscard]] Result<bool> check_listed(const std::string& name, bool writable,
                                           const std::string& attempt) const;
   Result<void> replace_mirror(void* mapped, std::uint64_t size);
   Result<Json> attach(const Json& request);
-  Result<Shown> show_segment(const std::string& name, bool writable, bool of_composition,
-                             const std::string& attempt);
+  Result<Shown> show_segment(SegmentAccess access, const std::string& attempt);
   static Json place_of(const ShownSegments::value_type& one);
   Result<Json> hide(const Json& request);
   Result<Json> answer(const Json& request);

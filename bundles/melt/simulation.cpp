@@ -120,7 +120,7 @@ int main(int argc, char** argv) {
       return hobbes_segment_make("melt", sizeof(melt::Segment), 0600, flags, &place);
     };
     hobbes_segid made = make(HOBBES_SNAPSHOTS);
-    if (made == -EOPNOTSUPP || made == -EPERM) made = make(0);  // as on Kitten
+    if (made == -EOPNOTSUPP) made = make(0);  // as on Kitten
     if (made < 0) die(hobbes_error());
     shared = static_cast<melt::Segment*>(place);
     shared->magic = melt::frame_magic;
@@ -163,12 +163,13 @@ int main(int argc, char** argv) {
                  MPI_STATUS_IGNORE);
     }
     melt::Frame& frame = shared->frame[number % 2];
-    frame.number = announcement.number;
-    frame.step = announcement.step;
     int periodic[3], change = 0;
     double xy = 0, yz = 0, xz = 0;
     lammps_extract_box(lammps, frame.low, frame.high, &xy, &yz, &xz, periodic, &change);
     std::memcpy(frame.position, positions.data(), positions.size() * sizeof(double));
+    frame.step = announcement.step;
+    // Last: a snapshot in between shows the older frame as the newest.
+    __atomic_store_n(&frame.number, announcement.number, __ATOMIC_RELEASE);
     for (int reader : to)
       MPI_Send(&announcement, sizeof announcement, MPI_BYTE, reader, melt::announcement_tag,
                MPI_COMM_UNIVERSE);

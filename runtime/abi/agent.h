@@ -18,12 +18,12 @@
 #define HOBBES_FILES_TAG "files"
 #define HOBBES_AGENT_VERSION 6
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
-/* On the host, for streams from ports below 1024: {"op":"attach","name","access"} ->
+/* On the host, for streams from ports below 1024: {"op":"attach","name","handle","access"} ->
  * {"address","size"}; {"op":"shown"} -> {"places":[P]};
  * {"op":"hide","place":P} -> {}, when nobody has attached it since P was told;
- * {"op":"bell","name","access","pid","listens"} -> {}, after which a byte from the guest rings the
- * segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when it
- * listens) says that it was rung. Version 5: {"op":"self"} as hobbesd's (docs/CONTROL.md);
+ * {"op":"bell","name","handle","access","pid","listens"} -> {}, after which a byte from the guest
+ * rings the segment's doorbell for everybody but process "pid" of the guest, and a byte to it (when
+ * it listens) says that it was rung. Version 5: {"op":"self"} as hobbesd's (docs/CONTROL.md);
  * {"op":"channel.connect","name","scope","owner"} -> {"address","size"} and who the peer is, after
  * which each byte of the stream is a ring of the channel's, either way, and its end the end of the
  * guest's side; {"op":"name.publish","name","kind":"service","scope","mode","ring"} -> {"handle"},

@@ -97,7 +97,10 @@ MemoryRequest read_memory(const Inspect& at) {
     if (*page != 4096 && *page != 2U << 20U && *page != 1U << 30U)
       at.at("pageSize").wrong("4KiB, 2MiB or 1GiB");
   }
-  if (auto segments = at.at("segments").size()) memory.segments = *segments;
+  if (auto segments = at.at("segments").size()) {
+    memory.segments = *segments;
+    if (*segments > 1ULL << 40U) at.at("segments").wrong("at most 1TiB");
+  }
   return memory;
 }
 

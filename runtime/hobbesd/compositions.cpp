@@ -66,6 +66,9 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
                    "use enclaves of your own"};
     auto ranks =
         static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
+    // From inside an enclave it says something of that one only.
+    if (app.enclave != 0 && session.inside != 0 && app.enclave != session.inside)
+      HOBBES_CHECK(check_grant(session, app.enclave));
     app.body.app = {composition.id, number, ranks, rank, -1};
     if (rank + ranks > rank_limit || number >= app_limit)
       return Error{Code::exhausted, "begin composition '" + name + "'",

@@ -38,6 +38,10 @@ class ServerCall {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const Bytes& payload() const { return payload_; }
   [[nodiscard]] const ChannelPeer& peer() const;
+  /// Whether both came by the same connection.
+  [[nodiscard]] bool is_of_client_of(const ServerCall& other) const {
+    return connection_ == other.connection_;
+  }
   [[nodiscard]] const Deadline& deadline() const { return deadline_; }
   /// Nobody waits for the answer any more: it was cancelled, or its client has gone.
   [[nodiscard]] bool cancelled() const;

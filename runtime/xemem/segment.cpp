@@ -35,8 +35,8 @@ Result<Fd> make_memory(const std::string& name, std::uint64_t size, std::uint64_
 }
 
 // Whether [start, start+size) is plain private anonymous memory, from proc(5) smaps.
-Result<void> check_convertible(const std::string& attempt, std::uintptr_t start,
-                               std::uint64_t size) {
+Result<void> check_convertible(const std::string& attempt, std::uintptr_t start, std::uint64_t size,
+                               bool snapshots) {
   HOBBES_TRY(tasks, Files::system().list("/proc/self/task"));
   if (tasks.size() != 1)
     return Error{Code::busy, attempt,
@@ -59,6 +59,8 @@ Result<void> check_convertible(const std::string& attempt, std::uintptr_t start,
       if (!inside) continue;
       bool anonymous = path[0] == '\0' || std::strcmp(path, "[heap]") == 0 ||
                        std::strncmp(path, "[anon", 5) == 0;
+      if (snapshots && std::strcmp(path, "[heap]") == 0)
+        return unsupported("the library itself writes to the heap, also while snapshots are taken");
       if (permissions[3] != 'p' || !anonymous)
         return unsupported("a part of it is not private anonymous memory");
       if (permissions[0] != 'r' || permissions[1] != 'w')
@@ -148,7 +150,7 @@ Result<Segment> Segment::make_of(const std::string& name, void* start, std::uint
     return Error{Code::invalid, attempt, "it does not start and end on normal page borders",
                  "align it to 4096 bytes"};
   HOBBES_CHECK(check_snapshots(options, name));
-  HOBBES_CHECK(check_convertible(attempt, address, size));
+  HOBBES_CHECK(check_convertible(attempt, address, size, options.snapshots));
   HOBBES_TRY(memory, make_memory(name, size, 0));
   // The copy, then the swap: with one thread nobody writes in between, and addresses stay as they
   // are.
@@ -188,9 +190,10 @@ Segment::Segment(Segment&& other) noexcept
       handle_(std::exchange(other.handle_, 0)),
       remove_(std::exchange(other.remove_, false)),
       unmap_(other.unmap_),
+      maker_(other.maker_),
       snapshots_(std::move(other.snapshots_)) {}
 
-Segment::Segment() = default;
+Segment::Segment() : maker_(::getpid()) {}
 
 Result<void> Segment::serve_snapshots() {
   if (!options_.snapshots) return {};
@@ -202,14 +205,19 @@ Result<void> Segment::serve_snapshots() {
 }
 
 Result<void> Segment::remove(std::chrono::milliseconds deadline) {
-  if (handle_ == 0 || !std::exchange(remove_, false)) return {};
+  if (handle_ == 0 || !remove_) return {};
   HOBBES_TRY(client, Client::connect(false));
-  HOBBES_TRY(removed, client.call("segment.remove", {{"handle", handle_}}, {}, deadline));
-  (void)removed;
+  auto removed = client.call("segment.remove", {{"handle", handle_}}, {}, deadline);
+  if (!removed && removed.error().code != Code::not_found) return std::move(removed).error();
+  remove_ = false;
   return {};
 }
 
 Segment::~Segment() {
+  if (maker_ != ::getpid()) {
+    (void)snapshots_.release();  // its thread is the parent's
+    return;
+  }
   snapshots_.reset();
   if (base_ != nullptr && unmap_) ::munmap(base_, size_);
   (void)remove();
@@ -239,18 +247,21 @@ Result<SegmentAccess> SegmentAccess::ask(Json request, bool writable,
   out.offset_ = static_cast<std::uint64_t>(number_at(answer.body, "offset"));
   out.attachment_ = static_cast<std::uint64_t>(number_at(answer.body, "attachment"));
   out.writable_ = writable;
+  out.deadline_ = deadline;
+  out.name_ = text_at(answer.body, "name");
+  out.handle_ = static_cast<std::uint64_t>(number_at(answer.body, "handle"));
   out.doorbell_ = std::make_unique<Doorbell>(
       static_cast<std::uint64_t>(number_at(answer.body, "handle")), out.attachment_, writable);
   return out;
 }
 
 Result<SegmentAccess> SegmentAccess::get(std::uint64_t handle, bool writable,
-                                         std::chrono::milliseconds deadline) {
-  return ask({{"handle", handle}}, writable, deadline);
+                                         std::chrono::milliseconds deadline, bool of_composition) {
+  return ask({{"handle", handle}, {"ofComposition", of_composition}}, writable, deadline);
 }
 Result<SegmentAccess> SegmentAccess::get(const std::string& name, bool writable,
-                                         std::chrono::milliseconds deadline, bool of_composition) {
-  return ask({{"name", name}, {"ofComposition", of_composition}}, writable, deadline);
+                                         std::chrono::milliseconds deadline) {
+  return ask({{"name", name}}, writable, deadline);
 }
 
 SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
@@ -258,13 +269,16 @@ SegmentAccess::SegmentAccess(SegmentAccess&& other) noexcept
       offset_(other.offset_),
       size_(other.size_),
       attachment_(std::exchange(other.attachment_, 0)),
+      handle_(other.handle_),
+      name_(std::move(other.name_)),
       writable_(other.writable_),
+      deadline_(other.deadline_),
       doorbell_(std::move(other.doorbell_)) {}
 
 SegmentAccess::~SegmentAccess() {
   if (attachment_ == 0) return;
   if (auto client = Client::connect(false))
-    (void)client->call("segment.detach", {{"attachment", attachment_}});
+    (void)client->call("segment.detach", {{"attachment", attachment_}}, {}, deadline_);
 }
 
 Result<void*> SegmentAccess::map(std::uint64_t offset, std::uint64_t size) const {

@@ -82,6 +82,7 @@ class Segment {
   std::uint64_t handle_ = 0;
   bool remove_ = false;
   bool unmap_ = true;
+  pid_t maker_ = 0;  // a child of fork has no part in it
   std::unique_ptr<SnapshotSource> snapshots_;
 };
 
@@ -98,10 +99,10 @@ class SegmentAccess {
   /// `deadline`: how long hobbesd may take. `of_composition`: only a segment that was made in an
   /// enclave of the caller's composition.
   static Result<SegmentAccess> get(std::uint64_t handle, bool writable,
-                                   std::chrono::milliseconds deadline = std::chrono::seconds(30));
-  static Result<SegmentAccess> get(const std::string& name, bool writable,
                                    std::chrono::milliseconds deadline = std::chrono::seconds(30),
                                    bool of_composition = false);
+  static Result<SegmentAccess> get(const std::string& name, bool writable,
+                                   std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
   SegmentAccess(SegmentAccess&& other) noexcept;
   SegmentAccess& operator=(SegmentAccess&& other) = delete;
@@ -111,6 +112,9 @@ class SegmentAccess {
   /// segment or off page borders.
   Result<void*> map(std::uint64_t offset, std::uint64_t size) const;
   [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] std::uint64_t handle() const { return handle_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] bool writable() const { return writable_; }
   /// Its part in the segment's doorbell; ends with this.
   [[nodiscard]] Doorbell& doorbell() { return *doorbell_; }
 
@@ -121,8 +125,10 @@ class SegmentAccess {
   Fd memory_;
   std::uint64_t offset_ = 0;  // of its first byte in memory_
   std::uint64_t size_ = 0;
-  std::uint64_t attachment_ = 0;
+  std::uint64_t attachment_ = 0, handle_ = 0;
+  std::string name_;
   bool writable_ = false;
+  std::chrono::milliseconds deadline_{30000};
   std::unique_ptr<Doorbell> doorbell_;
 };
 

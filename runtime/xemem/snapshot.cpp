@@ -1,10 +1,9 @@
 #include "xemem/snapshot.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
+#include <sys/random.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -14,6 +13,7 @@
 
 #include "abi/nis.h"
 #include "abi/snapshot.h"
+#include "core/identity.h"
 #include "core/paths.h"
 #include "ipc/command_queue.h"
 #include "nis/reader.h"
@@ -67,12 +67,15 @@ class Taking {
 
   Result<void> end() {
     std::optional<Result<void>> ended;
+    ending_ = true;
     HOBBES_TRY(id, client_.issue(HOBBES_SNAPSHOT_END, {}, left(), [&](Result<Bytes> part, bool) {
       ended = part ? Result<void>() : std::move(part).error();
     }));
     (void)id;
     while (!ended) HOBBES_CHECK(poll(left()));
-    return answer_ ? *answer_ : *ended;
+    HOBBES_CHECK(*ended);
+    if (!answer_) return not_an_instant();
+    return std::move(*answer_);
   }
 
  private:
@@ -126,7 +129,7 @@ class Taking {
     if (!part) {
       answer_ = std::move(part).error();
     } else if (last) {
-      answer_ = Result<void>();
+      answer_ = ending_ ? Result<void>() : not_an_instant();
     } else if (part->empty()) {
       begun_ = true;
     } else if (part->size() == sizeof range) {
@@ -139,13 +142,18 @@ class Taking {
     }
   }
 
+  static Result<void> not_an_instant() {
+    return Error{Code::corrupt, "take a snapshot", "its maker has ended it before it was copied",
+                 "try again"};
+  }
+
   CommandClient client_;
   const char* from_;
   char* to_;
   std::uint64_t size_, told_unit_;
   Clock::time_point until_;
   std::vector<bool> copied_;  // by stride
-  bool begun_ = false;
+  bool begun_ = false, ending_ = false;
   std::optional<Result<void>> answer_;  // to BEGIN
   std::deque<hobbes_snapshot_range> wanted_;
 };
@@ -181,9 +189,12 @@ Result<CommandClient> connect_to_maker(const hobbes_record& segment, const std::
                "make it with HOBBES_SNAPSHOTS, or copy it when nobody writes"};
 }
 
+// Numbers of processes are of their namespace only.
 std::string name_for(const std::string& segment) {
-  static std::atomic<unsigned> count{0};
-  const std::string end = ".snapshot-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+  std::uint64_t number = 0;
+  if (::getrandom(&number, sizeof number, 0) != sizeof number)
+    number = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());
+  const std::string end = ".snapshot-" + hex(number);
   return segment.substr(0, 127 - end.size()) + end;
 }
 
@@ -215,6 +226,17 @@ Result<void> copy_instant(NisReader& nis, const hobbes_record& segment, const ch
   return check_writers(nis, segment, attempt);
 }
 
+// In huge pages if the segment has some and there are enough; its content is the same in others.
+Result<Segment> reserve_like(const hobbes_record& segment, const std::string& name,
+                             std::uint64_t size, SegmentOptions options) {
+  if (segment.body.segment.page_size > 4096) {
+    options.page_size = segment.body.segment.page_size;
+    if (auto huge = Segment::reserve(name, size, options)) return huge;
+    options.page_size = 0;
+  }
+  return Segment::reserve(name, size, options);
+}
+
 }  // namespace
 
 Result<Segment> take_snapshot(std::uint64_t handle, const SnapshotOptions& options) {
@@ -231,10 +253,9 @@ Result<Segment> take_snapshot(std::uint64_t handle, const SnapshotOptions& optio
 
   SegmentOptions made;
   made.mode = options.mode & 0444U;
-  made.page_size = segment.body.segment.page_size > 4096 ? segment.body.segment.page_size : 0;
   made.snapshot_of = handle;
-  HOBBES_TRY(out, Segment::reserve(options.name.empty() ? name_for(segment.name) : options.name,
-                                   access.size(), made));
+  const std::string name = options.name.empty() ? name_for(segment.name) : options.name;
+  HOBBES_TRY(out, reserve_like(segment, name, access.size(), made));
   auto* to = static_cast<char*>(out.data());
   // Before the maker is held up: to get memory takes longer than to copy it.
   if (::madvise(to, out.size(), MADV_POPULATE_WRITE) != 0 && errno != EINVAL)

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <thread>
 
@@ -26,8 +27,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds longest(10000);  // a snapshot under way
-constexpr milliseconds patience(HOBBES_SNAPSHOT_PATIENCE_MS);
-constexpr milliseconds spinning(2);  // for the copy that a writer waits for
+constexpr milliseconds spinning(2);     // for the copy that a writer waits for
 
 }  // namespace
 
@@ -41,8 +41,8 @@ struct SnapshotSource::State {
     std::unique_ptr<WriteProtection> protection;
     Clock::time_point deadline;
     std::vector<Block> blocks;
-    std::size_t wanted = 0;
-    Clock::time_point wanted_since;
+    // Blocks that writers wait for, in the order in which they were asked for, and since when.
+    std::deque<std::pair<std::uint64_t, Clock::time_point>> wanted;
   };
 
   State(Memory of, CommandServer serving) : memory(std::move(of)), server(std::move(serving)) {
@@ -69,18 +69,17 @@ struct SnapshotSource::State {
     taking.emplace(Taking{std::move(call),
                           std::move(*protection),
                           deadline,
-                          {(memory.size + unit - 1) / unit, Taking::Block::untouched},
-                          0,
+                          std::vector((memory.size + unit - 1) / unit, Taking::Block::untouched),
                           {}});
   }
 
-  [[nodiscard]] bool is_taken_by(const ChannelPeer& peer) const {
-    return taking && taking->call.peer().pid == peer.pid;
+  [[nodiscard]] bool is_taken_by(const ServerCall& call) const {
+    return taking && call.is_of_client_of(taking->call);
   }
 
   void release_copied(ServerCall call) {
     hobbes_snapshot_range range{};
-    if (!is_taken_by(call.peer()))
+    if (!is_taken_by(call))
       return call.fail({Code::not_found, "go on", "no snapshot of yours is being taken", ""});
     if (call.payload().size() == sizeof range)
       std::memcpy(&range, call.payload().data(), sizeof range);
@@ -90,16 +89,17 @@ struct SnapshotSource::State {
       return call.fail({Code::invalid, "go on", "it is no range of the segment's blocks", ""});
     for (std::uint64_t at = range.offset; at < end; at += unit) {
       Taking::Block& one = taking->blocks[at / unit];
-      if (one == Taking::Block::wanted && --taking->wanted != 0)
-        taking->wanted_since = Clock::now();
       one = Taking::Block::copied;
     }
+    auto& wanted = taking->wanted;
+    while (!wanted.empty() && taking->blocks[wanted.front().first] == Taking::Block::copied)
+      wanted.pop_front();
     taking->protection->release(base() + range.offset, range.size);
     call.reply({});
   }
 
   void end(ServerCall call) {
-    if (!is_taken_by(call.peer()))
+    if (!is_taken_by(call))
       return call.fail({Code::not_found, "end a snapshot", "none of yours is being taken", ""});
     taking->protection.reset();  // its taker has copied all
     taking->call.reply({});
@@ -129,7 +129,7 @@ struct SnapshotSource::State {
       std::memcpy(part.data(), &range, sizeof range);
       if (!taking->call.part(part)) return cut("its taker does not read");
       one = Taking::Block::wanted;
-      if (taking->wanted++ == 0) taking->wanted_since = Clock::now();
+      taking->wanted.emplace_back(number, Clock::now());
     }
   }
 
@@ -143,13 +143,14 @@ struct SnapshotSource::State {
                            {wake.get(), POLLIN, 0},
                            {taking ? taking->protection->descriptor() : -1, POLLIN, 0}};
       // A writer that waits leaves its processor to this thread.
-      const bool spin =
-          taking && taking->wanted != 0 && Clock::now() - taking->wanted_since < spinning;
+      const bool spin = taking && !taking->wanted.empty() &&
+                        Clock::now() - taking->wanted.front().second < spinning;
       (void)::poll(watched, 3, spin ? 0 : taking ? 20 : -1);
       ask_for_written();
       if (spin || watched[0].revents != 0) (void)server.serve(milliseconds(0));
       if (taking && taking->call.cancelled()) taking.reset();
-      if (taking && taking->wanted != 0 && Clock::now() - taking->wanted_since > patience)
+      if (taking && !taking->wanted.empty() &&
+          Clock::now() - taking->wanted.front().second > patience)
         cut("its taker does not copy what a writer waits for");
       if (taking && Clock::now() > taking->deadline) cut("it took longer than it may");
     }
@@ -157,6 +158,8 @@ struct SnapshotSource::State {
   }
 
   const Memory memory;
+  // A block of 1 GiB takes longer to copy than one of 64 KiB.
+  const milliseconds patience{HOBBES_SNAPSHOT_PATIENCE_MS + (memory.page_size >> 20U)};
   const std::uint64_t unit = std::max<std::uint64_t>(memory.page_size, HOBBES_SNAPSHOT_BLOCK);
   CommandServer server;
   std::optional<Taking> taking;

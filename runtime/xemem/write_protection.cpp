@@ -29,12 +29,18 @@ Result<Fd> open_userfaultfd() {
   if (errno == ENOSYS)
     return Error{Code::unsupported, protecting, "this kernel has no userfaultfd",
                  "take snapshots by copying"};
-  return os_error(protecting, errno, "let the enclave's system-call filter allow userfaultfd");
+  if (errno == EPERM)
+    return Error{Code::unsupported, protecting, "userfaultfd is forbidden here",
+                 "let the enclave's system-call filter allow it with UFFD_USER_MODE_ONLY, or take "
+                 "snapshots by copying"};
+  return os_error(protecting, errno);
 }
 
 class UserFault final : public WriteProtection {
  public:
-  explicit UserFault(Fd fd) : fd_(std::move(fd)) {}
+  UserFault(Fd fd, uffdio_range range) : fd_(std::move(fd)), range_(range) {}
+  // A child of fork may hold the descriptor, so that closing it here would release nothing.
+  ~UserFault() override { (void)::ioctl(fd_.get(), UFFDIO_UNREGISTER, &range_); }
   std::optional<std::uintptr_t> next_write() override {
     uffd_msg message{};
     while (::read(fd_.get(), &message, sizeof message) == sizeof message)
@@ -50,7 +56,8 @@ class UserFault final : public WriteProtection {
   [[nodiscard]] int descriptor() const override { return fd_.get(); }
 
  private:
-  Fd fd_;  // closing it releases all
+  Fd fd_;
+  uffdio_range range_;
 };
 
 }  // namespace
@@ -68,10 +75,12 @@ Result<std::unique_ptr<WriteProtection>> WriteProtection::begin(void* start, std
   memory.range = {reinterpret_cast<std::uintptr_t>(start), size};
   memory.mode = UFFDIO_REGISTER_MODE_WP;
   if (::ioctl(fd.get(), UFFDIO_REGISTER, &memory) != 0) return os_error(protecting, errno);
+  std::unique_ptr<WriteProtection> out =
+      std::make_unique<UserFault>(Fd(std::move(fd)), memory.range);
   uffdio_writeprotect all{memory.range, UFFDIO_WRITEPROTECT_MODE_WP};
-  while (::ioctl(fd.get(), UFFDIO_WRITEPROTECT, &all) != 0)
+  while (::ioctl(out->descriptor(), UFFDIO_WRITEPROTECT, &all) != 0)
     if (errno != EAGAIN) return os_error(protecting, errno);
-  return std::unique_ptr<WriteProtection>(std::make_unique<UserFault>(std::move(fd)));
+  return out;
 }
 
 }  // namespace hobbes

@@ -18,7 +18,7 @@ class WriteProtection {
   WriteProtection& operator=(const WriteProtection&) = delete;
 
   /// Protects [start, start+size), whole pages of a shared mapping, from this instant on. Errors:
-  /// Code::denied (the system forbids it), Code::unsupported (an old kernel, or memory that is not
+  /// Code::unsupported (an old kernel, a system that forbids it, or memory that is not
   /// Linux's), Code::busy (protected already).
   static Result<std::unique_ptr<WriteProtection>> begin(void* start, std::uint64_t size);
   /// The address that a waiting thread wants to write to; nothing when none waits. Never blocks.

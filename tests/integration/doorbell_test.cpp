@@ -198,7 +198,8 @@ class DoorbellRelayTest : public DoorbellTest {
     int ends[2] = {-1, -1};
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
     Fd inside(ends[0]);
-    HOBBES_CHECK(bells->connect({"s", true, false}, Fd(ends[1]), number, listens));
+    HOBBES_TRY(access, SegmentAccess::get("s", true));
+    HOBBES_CHECK(bells->connect(std::move(access), Fd(ends[1]), number, listens));
     return inside;
   }
   void say(const Fd& stream, const std::string& what = "!") const {

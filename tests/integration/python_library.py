@@ -19,8 +19,8 @@ def fails_with(number, call, *arguments, **options):
         call(*arguments, **options)
     except hobbes.Error as error:
         assert error.errno == number, error
-        assert str(error), "it says why"
-        return str(error)
+        assert error.strerror, "it says why"
+        return error.strerror
     raise AssertionError("it did not fail")
 
 
@@ -62,7 +62,11 @@ def snapshots():
                 raise AssertionError("a snapshot was written to")
             except ValueError:
                 pass
-        numbers = None
+        field.ring()
+        with field.snapshot() as now:
+            assert now.array("int64")[0] == 2, "its own doorbell makes nobody a writer"
+        kept = numbers
+    assert kept.sum() == 2 * len(kept), "memory stays as long as there is an array of it"
     with hobbes.Segment.make("plain", 4096) as plain:
         fails_with(errno.EOPNOTSUPP, plain.snapshot)
         with plain.snapshot(copy=True) as copy:
@@ -86,6 +90,8 @@ def services():
             assert "procedures" in peer.describe()
             why = fails_with(errno.ENOENT, peer.no_such_procedure, x=1)
             assert "no_such_procedure" in why, why
+            fails_with(errno.ETIMEDOUT, peer.call, "describe", timeout=0)
+            assert "procedures" in peer.describe(), "and it goes on"
     finally:
         serving.kill()
         serving.wait()
@@ -93,13 +99,10 @@ def services():
 
 
 def enclaves(bundle):
-    seen = []
-    watcher = threading.Thread(target=lambda: seen.extend(hobbes.events(timeout=3)))
-    watcher.start()
-    time.sleep(0.3)
+    changes = hobbes.events(timeout=1)
     done = hobbes.run(bundle, "once")
     assert done.returncode == 7 and done.stdout == "printed\n", (done.stdout, done.stderr)
-    watcher.join()
+    seen = list(changes)
     told = [(one.what, one.name, one.state) for one in seen if one.type == "enclave"]
     assert ("appeared", "once", "creating") in told, told
     assert told[-1][0] == "gone", told

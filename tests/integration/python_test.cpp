@@ -10,7 +10,7 @@ void expect_good(const Node& node, std::vector<std::string> arguments) {
       {"env", "PYTHONPATH=" HOBBES_SOURCE_DIR "/api/python", "PYTHONDONTWRITEBYTECODE=1",
        "HOBBES_LIBRARY=" HOBBES_BUILD_DIR "/lib/libhobbes.so",
        "PROGRAMS=" HOBBES_BUILD_DIR "/tests/programs",
-       "PATH=" HOBBES_BUILD_DIR "/bin:/usr/sbin:/usr/bin:/sbin:/bin", "python3",
+       "PATH=" HOBBES_BUILD_DIR "/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/usr/bin/python3",
        HOBBES_SOURCE_DIR "/tests/integration/python_library.py"});
   Outcome outcome = node.run(arguments);
   EXPECT_EQ(outcome.wait_status, 0) << outcome.out << outcome.err;

@@ -469,7 +469,7 @@ TEST(Melt, APythonProgramFollowsItBySnapshots) {
   std::thread follower([&] {
     followed =
         node.run({"env", "PYTHONPATH=" HOBBES_SOURCE_DIR "/api/python", "PYTHONDONTWRITEBYTECODE=1",
-                  "HOBBES_LIBRARY=" HOBBES_BUILD_DIR "/lib/libhobbes.so", "python3",
+                  "HOBBES_LIBRARY=" HOBBES_BUILD_DIR "/lib/libhobbes.so", "/usr/bin/python3",
                   HOBBES_SOURCE_DIR "/api/python/examples/melt.py", "4"},
                  100);
   });

@@ -6,11 +6,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "core/file.h"
 #include "core/process.h"
 #include "core/size.h"
+#include "hobbes.h"
 #include "node_harness.h"
 #include "security/attacker.h"
 
@@ -145,6 +147,17 @@ TEST_F(Snapshots, AreRefusedWhereTheyWouldShowNoInstant) {
     EXPECT_NE(busy.error().cause.find("for writing"), std::string::npos);
   }
   EXPECT_TRUE(take_snapshot(open->handle())) << "the writer has gone";
+  {
+    // A right that is given back while its memory stays mapped.
+    const auto handle = static_cast<hobbes_segid>(open->handle());
+    const hobbes_apid access = hobbes_segment_get(handle, HOBBES_RDWR);
+    void* mapped = hobbes_segment_attach(access, 0, 0);
+    ASSERT_NE(mapped, nullptr) << hobbes_error();
+    EXPECT_EQ(hobbes_segment_release(access), 0);
+    EXPECT_EQ(take_snapshot(open->handle()).error().code, Code::busy);
+    EXPECT_EQ(hobbes_segment_detach(mapped), 0);
+    EXPECT_TRUE(take_snapshot(open->handle()));
+  }
   EXPECT_EQ(take_snapshot(12345).error().code, Code::not_found);
   SegmentOptions both = open_to(0600);
   both.persistent = true;
@@ -164,6 +177,35 @@ TEST_F(Snapshots, AStoppedOrKilledTakerHoldsTheMakerUpForAFractionOfASecond) {
   EXPECT_EQ(maker->end(), 0);
   EXPECT_LT(longest_write_ms(*maker), 2000U);
   EXPECT_TRUE(eventually([&] { return segments() == "[]\n"; })) << segments();
+}
+
+// The child has the maker's descriptors.
+TEST_F(Snapshots, AMakerThatForksMeanwhileIsNotHeldUp) {
+  auto segment = Segment::make("s", 64 << 20, open_to(0600));
+  ASSERT_TRUE(segment);
+  std::memset(segment->data(), 1, segment->size());
+  for (int i = 0; i < 5; ++i) {
+    Peer taker(node, "taker", {"snapshot", "s", "1"});
+    std::vector<pid_t> children;
+    for (int n = 0; n < 20; ++n) {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        ::pause();
+        ::_exit(0);
+      }
+      children.push_back(child);
+      ::usleep(5000);
+    }
+    const auto before = std::chrono::steady_clock::now();
+    std::memset(segment->data(), 2, segment->size());
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
+    (void)taker.end();
+    EXPECT_TRUE(take_snapshot(segment->handle())) << "nothing of the last one is left";
+    for (pid_t child : children) {
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+  }
 }
 
 TEST_F(Snapshots, AKilledMakerIsToldToWhoTakes) {

@@ -169,7 +169,7 @@ TEST(SegmentWindow, RefusesSegmentsThatTheBundleDoesNotListAndAccessItDoesNotGiv
   EXPECT_EQ(unlisted["error"]["code"], "denied") << unlisted;
   Json writable = ask({{"op", "attach"}, {"name", "read"}, {"access", "rw"}});
   EXPECT_NE(text_at(writable["error"], "cause").find("\"ro\""), std::string::npos) << writable;
-  Json by_pattern = ask({{"op", "attach"}, {"name", "melt.a"}, {"access", "rw"}});
+  Json by_pattern = ask({{"op", "attach"}, {"name", "melt.a"}, {"handle", 7}, {"access", "rw"}});
   EXPECT_NE(by_pattern["error"]["code"], "denied") << "listed; here is no hobbesd: " << by_pattern;
   EXPECT_EQ(ask({{"op", "attach"}, {"name", "melt"}, {"access", "ro"}})["error"]["code"], "denied");
   EXPECT_EQ(ask({{"op", "shown"}})["places"], Json::array());
@@ -195,7 +195,7 @@ TEST(SegmentWindow, MemoryThatAProgramAsksForIsShownWithinItsRoomUntilTheStreamE
     return FrameStream((Fd(pair[0])));
   };
   for (const Json& wrong : {Json{{"size", 0}}, Json{{"size", -1}}, Json{{"size", 8193}},
-                            Json{{"size", 4096}, {"pageSize", 4096}}}) {
+                            Json{{"size", 4096}, {"pageSize", 2097152}}}) {
     FrameStream one = program();
     Json request = {{"op", "segment.make"}};
     request.update(wrong);

@@ -56,7 +56,10 @@ Result<Message> attach_segment(const Json& request, int attached) {
   // Open before it is asked for: whoever has this open may be about to map what is shown
   // (places.h).
   HOBBES_TRY(memory, open_physical_memory(access == "rw"));
-  HOBBES_TRY(shown, ask_monitor({{"op", "attach"}, {"name", segment.name}, {"access", access}}));
+  HOBBES_TRY(
+      shown,
+      ask_monitor(
+          {{"op", "attach"}, {"name", segment.name}, {"handle", segment.id}, {"access", access}}));
   std::uint64_t one = 1;
   (void)!::write(attached, &one, sizeof one);
   Message out{{{"handle", segment.id},
@@ -72,6 +75,7 @@ Result<Message> attach_segment(const Json& request, int attached) {
 Result<Message> connect_doorbell(const Json& request, pid_t program) {
   HOBBES_TRY(segment, segment_of(request));
   HOBBES_TRY(bell, connect_bell({{"name", segment.name},
+                                 {"handle", segment.id},
                                  {"access", text_at(request, "access")},
                                  {"pid", program},
                                  {"listens", text_at(request, "op") == "segment.listen"}}));

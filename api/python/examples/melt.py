@@ -1,15 +1,20 @@
 """Follows the melt simulation while it runs: takes snapshots of its atoms and says how they stand.
 
-    sudo ./quickstart &                     # or: remora run .../melt/composition.xml
-    python3 melt.py [SNAPSHOTS] [PICTURE]
+Start the simulation (`sudo ./quickstart`). While it runs, in another terminal, from the sources:
 
-It is not part of the composition, and the simulation does not wait for it. For each snapshot it
+    sudo apt-get install python3-numpy
+    sudo env PYTHONPATH=api/python HOBBES_LIBRARY=build/lib/libhobbes.so \\
+      /usr/bin/python3 api/python/examples/melt.py [SNAPSHOTS] [PICTURE]
+
+It is root's, as the simulation's segment is. It is not part of the composition, and the simulation
+does not wait for it. For each snapshot it
 prints the step, and the distance at which neighbours are most frequent (the first peak of the
 radial distribution). With PICTURE (needs matplotlib) it draws the last distribution.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 
@@ -49,8 +54,8 @@ def attach(patience: float) -> hobbes.Segment:
     while True:
         try:
             return hobbes.Segment.attach("melt")
-        except hobbes.Error:
-            if time.monotonic() > end:
+        except hobbes.Error as error:
+            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED) or time.monotonic() > end:
                 raise
             time.sleep(0.1)
 
@@ -62,6 +67,8 @@ def main(snapshots: int, picture: str | None) -> None:
         while taken < snapshots:
             with segment.snapshot() as now:
                 melt = now.array(SEGMENT, 1)[0]
+                if melt["magic"] == 0:
+                    continue  # it has just been made
                 if melt["magic"] != MAGIC or melt["version"] != 1:
                     sys.exit("the segment \"melt\" is not this simulation's")
                 frame = melt["frame"][numpy.argmax(melt["frame"]["number"])]
@@ -82,4 +89,8 @@ def main(snapshots: int, picture: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10, sys.argv[2] if len(sys.argv) > 2 else None)
+    try:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 10,
+             sys.argv[2] if len(sys.argv) > 2 else None)
+    except hobbes.Error as failure:
+        sys.exit(f"melt.py: {failure.strerror}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import time
+from collections.abc import Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint
 from ctypes import c_uint16, c_uint32, c_uint64, c_ubyte, c_void_p
 from typing import Any
@@ -105,6 +108,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "hobbes_segment_listen": (c_int, [c_int64]),
     "hobbes_segment_wait": (c_int, [c_int64, c_int]),
     "hobbes_segment_ring": (c_int, [c_int64]),
+    "hobbes_segment_remove": (c_int, [c_int64]),
     "hobbes_segment_snapshot": (
         c_int64,
         [c_int64, c_char_p, c_uint, c_uint, c_int, POINTER(c_void_p)],
@@ -115,13 +119,19 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         [c_void_p, c_char_p, c_char_p, c_size_t, c_int, Handler, c_void_p],
     ),
     "hobbes_client_poll": (c_int, [c_void_p, c_int]),
+    "hobbes_client_cancel": (None, [c_void_p, c_int64]),
     "hobbes_client_close": (None, [c_void_p]),
 }
 
 
 def _load() -> ctypes.CDLL:
     """The library of $HOBBES_LIBRARY, else the installed one."""
-    library = ctypes.CDLL(os.environ.get("HOBBES_LIBRARY", "libhobbes.so.0"), use_errno=True)
+    path = os.environ.get("HOBBES_LIBRARY", "libhobbes.so.0")
+    try:
+        library = ctypes.CDLL(path, use_errno=True)
+    except OSError as error:
+        raise ImportError(f"{error}; install Hobbes, or set HOBBES_LIBRARY to the library's path"
+                          ) from error
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -133,6 +143,31 @@ lib = _load()
 
 def last_error(number: int) -> Error:
     return Error(number, lib.hobbes_error().decode(errors="replace"))
+
+
+def encoded(name: str) -> bytes:
+    """A name for C, which would end at a zero byte."""
+    if "\0" in name:
+        raise ValueError("a name has no zero byte")
+    return name.encode()
+
+
+def milliseconds(seconds: float) -> int:
+    """For C: rounded up, so that a short time is not none; never what C takes for "for ever"."""
+    if seconds < 0:
+        raise ValueError("a time is not negative")
+    return min(math.ceil(seconds * 1000), 2**31 - 1)
+
+
+def slices(timeout: float | None) -> Iterator[int]:
+    """Milliseconds to wait at a time, so that Ctrl-C is noticed, until `timeout` seconds are over;
+    None: for ever."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = 0.5 if end is None else max(end - time.monotonic(), 0)
+        yield milliseconds(min(left, 0.5))
+        if end is not None and time.monotonic() >= end:
+            return
 
 
 def checked(result: int) -> int:

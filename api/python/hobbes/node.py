@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._library import Change, Error, Record, checked, checked_pointer, lib
+from ._library import Change, Error, Record, checked, checked_pointer, last_error, lib, slices
 
 _TYPES = ("free", "enclave", "app", "process", "core", "numa", "segment", "attachment",
           "composition", "key", "node", "name")
@@ -63,6 +63,7 @@ class Event:
     """"enclave", "segment", "process", ..."""
     handle: int
     name: str
+    """At most 79 bytes of it."""
     state: str
     """Of an enclave; else its number."""
     time_ns: int
@@ -86,8 +87,13 @@ class _Mirror:
     def records(self, kind: str) -> Iterator[Record]:
         cursor, record = ctypes.c_uint64(0), Record()
         number = _TYPES.index(kind)
-        while lib.hobbes_nis_next(self._nis, number, ctypes.byref(cursor),
-                                  ctypes.byref(record)) == 0:
+        while True:
+            error = lib.hobbes_nis_next(self._nis, number, ctypes.byref(cursor),
+                                        ctypes.byref(record))
+            if error == -errno.ENOENT:
+                return
+            if error < 0:
+                raise last_error(-error)
             yield record
 
     def sequence(self) -> int:
@@ -134,18 +140,25 @@ def segments() -> list[SegmentInfo]:
 def events(timeout: float | None = None) -> Iterator[Event]:
     """Changes from now on, as they come; ends when none has come for `timeout` seconds.
 
-    Raises Error with EOVERFLOW when changes were lost: what was read before is then out of date.
+    Raises Error: EOVERFLOW when changes were lost, ESTALE when hobbesd has made the mirror anew.
+    What was read before is then out of date.
     """
-    with _Mirror() as mirror:
-        sequence = mirror.sequence()
-        limit = -1 if timeout is None else int(timeout * 1000)
+    mirror = _Mirror()
+    return _events(mirror, mirror.sequence(), timeout)
+
+
+def _events(mirror: _Mirror, sequence: int, timeout: float | None) -> Iterator[Event]:
+    with mirror:
         while True:
-            try:
-                sequence, change = mirror.wait(sequence, limit)
-            except Error as error:
-                if error.errno == errno.ETIMEDOUT:
-                    return
-                raise
+            for limit in slices(timeout):
+                try:
+                    sequence, change = mirror.wait(sequence, limit)
+                    break
+                except Error as error:
+                    if error.errno != errno.ETIMEDOUT:
+                        raise
+            else:
+                return
             kind = _word(_TYPES, change.type)
             state = _word(_STATES, change.state) if kind == "enclave" else str(change.state)
             yield Event(change.sequence, _word(_CHANGES, change.kind), kind, change.id,

@@ -212,6 +212,7 @@ Result<void> KittenDriver::create(const CreateRequest& request, EnclaveRecord& r
   plan.name = record.id;
   plan.handle = record.handle;
   plan.programs = request.bundle.oci.process.has_value();
+  HOBBES_CHECK(module.settle());  // cores of a kernel that has just ended may be on their way back
   const MachineFiles machine = machine_files(record);
   HOBBES_CHECK(machine.write(cpus, request.memory_by_node));
   auto shown = [&](Bundle& sandbox) {

@@ -116,6 +116,7 @@ Result<void> MachineFiles::copy_processor(unsigned cpu) const {
   const std::string name = "cpu" + std::to_string(cpu), from = sys_cpus + "/" + name,
                     known = "known/" + name;
   if (::access((folder_ + "/" + known).c_str(), F_OK) == 0) return {};
+  if (!system_.list(from + "/topology")) return {};  // offline: it may be known the next time
   const std::string all = system_.read("/proc/cpuinfo", 16 << 20).value_or("");
   HOBBES_CHECK(put(known + "/description", description_of(all, cpu)));
   std::vector<std::string> folders = {"topology"};
