@@ -51,6 +51,15 @@ Open& opened() {
   return *open;
 }
 
+// Until it is detached or the process ends.
+hobbes_segid keep(hobbes::Segment made) {
+  const auto id = static_cast<hobbes_segid>(made.handle());
+  Open& open = opened();
+  std::lock_guard guard(open.lock);
+  open.made.emplace(id, std::move(made));
+  return id;
+}
+
 // What `use` makes of an access of this process, with the lock held; 0 or a negative errno value
 // for an unknown one.
 template <class Use>
@@ -171,11 +180,7 @@ hobbes_segid hobbes_segment_make(const char* name, size_t size, unsigned mode, u
                                   : hobbes::Segment::make_of(name, *address, size, options);
   if (!made) return failed(made.error());
   *address = made->data();
-  auto id = static_cast<hobbes_segid>(made->handle());
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  open.made.emplace(id, std::move(*made));
-  return id;
+  return keep(std::move(*made));
 }
 
 hobbes_segid hobbes_segment_snapshot(hobbes_segid segment, const char* name, unsigned mode,
@@ -188,11 +193,7 @@ hobbes_segid hobbes_segment_snapshot(hobbes_segid segment, const char* name, uns
   auto taken = hobbes::take_snapshot(static_cast<std::uint64_t>(segment), options);
   if (!taken) return failed(taken.error());
   *address = taken->data();
-  auto id = static_cast<hobbes_segid>(taken->handle());
-  Open& open = opened();
-  std::lock_guard guard(open.lock);
-  open.made.emplace(id, std::move(*taken));
-  return id;
+  return keep(std::move(*taken));
 }
 
 hobbes_segid hobbes_segment_search(const char* name) {

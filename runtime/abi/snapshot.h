@@ -4,11 +4,12 @@
  * The service's name is HOBBES_SNAPSHOT_SERVICE and the segment's handle as 16 hexadecimal digits.
  * HOBBES_SNAPSHOT_BEGIN (no payload) is answered first by an empty part: from that instant on no
  * page changes before its taker has copied it. Each part after it is a struct hobbes_snapshot_range
- * that a writer waits for: the taker copies it next. HOBBES_SNAPSHOT_COPIED (such a range), from
- * the same process, says that a range is copied and may change; the taker says it of every wanted
- * range within HOBBES_SNAPSHOT_PATIENCE_MS, and of others as it likes. HOBBES_SNAPSHOT_END (no
- * payload), from the same process, ends it: the reply to BEGIN and the reply to END come in this
- * order. A BEGIN that fails after its first part has given no instant.
+ * that a writer waits for: the taker copies it next. HOBBES_SNAPSHOT_COPIED (such a range), over
+ * the same connection, says that a range is copied and may change; the taker says it of every
+ * wanted range within HOBBES_SNAPSHOT_PATIENCE_MS (and 1 ms for each MiB of a page), and of others
+ * as it likes. HOBBES_SNAPSHOT_END (no payload), over the same connection, ends it: the reply to
+ * BEGIN and the reply to END come in this order. A BEGIN that fails after its first part has given
+ * no instant.
  */
 #ifndef HOBBES_ABI_SNAPSHOT_H
 #define HOBBES_ABI_SNAPSHOT_H

@@ -75,8 +75,7 @@ Result<std::unique_ptr<WriteProtection>> WriteProtection::begin(void* start, std
   memory.range = {reinterpret_cast<std::uintptr_t>(start), size};
   memory.mode = UFFDIO_REGISTER_MODE_WP;
   if (::ioctl(fd.get(), UFFDIO_REGISTER, &memory) != 0) return os_error(protecting, errno);
-  std::unique_ptr<WriteProtection> out =
-      std::make_unique<UserFault>(Fd(std::move(fd)), memory.range);
+  std::unique_ptr<WriteProtection> out = std::make_unique<UserFault>(std::move(fd), memory.range);
   uffdio_writeprotect all{memory.range, UFFDIO_WRITEPROTECT_MODE_WP};
   while (::ioctl(out->descriptor(), UFFDIO_WRITEPROTECT, &all) != 0)
     if (errno != EAGAIN) return os_error(protecting, errno);

@@ -136,11 +136,16 @@ for i in range(200):
 )");
   expect_refused(out);
   std::string bundle_of_root = node.bundle("b", "true");
-  EXPECT_EQ(
-      node.rest("POST", "/v1/enclaves", to_text(Json{{"id", "roots"}, {"bundle", bundle_of_root}}))
-          .first,
-      202);
-  node.good({"sh", "-c", "pkill -KILL -u 1235 sleep; true"});
+  auto [status, operation] =
+      node.rest("POST", "/v1/enclaves", to_text(Json{{"id", "roots"}, {"bundle", bundle_of_root}}));
+  EXPECT_EQ(status, 202);
+  // An operation that outlives the test would start another hobbesd.
+  EXPECT_EQ(text_at(node.finished(operation), "state"), "succeeded");
+  node.good({"hobbes-run", "delete", "--force", "roots"});
+  EXPECT_TRUE(eventually([&] {
+    (void)node.run({"pkill", "-KILL", "-u", "1235", "sleep"});
+    return node.run({"pgrep", "-u", "1235", "hobbes-run"}).out.empty();
+  })) << "the user's operations end with their hooks";
 }
 
 TEST_F(Quota, EventStreamsOfAUserLeaveOneForRoot) {
