@@ -1,40 +1,33 @@
-// Telling "waits for ever" from "computes for long": every rank's stack, looked at several times.
+// Telling "waits for ever" from "computes for long": what every rank says of itself, looked at
+// several times. It works for ranks of every kind of enclave, since nobody looks into them.
 #pragma once
-#include <sys/types.h>
-
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace hobbes {
 
-/// Watches a set of processes over several looks. One thread.
+/// Watches a set of ranks over several looks. One thread.
 class DeadlockWatch {
  public:
-  struct Verdict {
-    pid_t pid;         ///< one that waits
-    std::string call;  ///< the MPI function it waits in
-  };
   struct Subject {
-    pid_t pid;
-    std::uint64_t messages;  ///< it has sent and received so far
+    unsigned rank;           ///< of the universe
+    std::uint64_t messages;  ///< as in progress.h
+    std::uint64_t waits;
   };
-  /// Looks once. A verdict when for `looks_needed` looks every process was inside the same blocking
-  /// MPI call and none of them began to send or receive anything.
-  std::optional<Verdict> look(const std::vector<Subject>& subjects);
+  /// Looks once. A verdict, a rank that waits, when for `looks_needed` looks every rank was inside
+  /// the same blocking call and none of them began to send or receive anything.
+  std::optional<unsigned> look(const std::vector<Subject>& subjects);
 
   static constexpr int looks_needed = 5;
 
  private:
   struct Waiting {
-    std::string call;
-    std::uint64_t returns_to, messages;
+    std::uint64_t messages, waits;
     bool operator==(const Waiting&) const = default;
   };
-  static std::optional<Waiting> call_of(const Subject& subject);
-  std::map<pid_t, Waiting> waiting_;
+  std::map<unsigned, Waiting> waiting_;
   int same_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -33,7 +34,10 @@
 #include "nis/reader.h"
 #include "partition/cgroup.h"
 #include "remora/deadlock.h"
+#include "remora/guest_pmix.h"
 #include "remora/pmix_server.h"
+#include "remora/progress.h"
+#include "remora/stacks.h"
 #include "remora/stage.h"
 
 namespace hobbes {
@@ -124,25 +128,24 @@ class Session {
   std::string path_;
 };
 
-// One counter per rank in a file all of them share; written by the hook component. Read, not
-// mapped: a rank could cut it.
+// A file that all ranks share and write (progress.h). Read, not mapped: a rank could cut it.
 class Progress {
  public:
   Result<void> make(const std::string& path, std::size_t ranks) {
     fd_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd_ || ::ftruncate(fd_.get(), static_cast<off_t>(ranks * counter_size)) != 0)
+    if (!fd_ || ::ftruncate(fd_.get(), static_cast<off_t>(ranks * sizeof(remora_progress))) != 0)
       return os_error("make " + path, errno);
     return {};
   }
-  /// Zero where there is no counter any more.
-  [[nodiscard]] std::uint64_t messages(std::size_t rank) const {
-    std::uint64_t count = 0;
-    (void)!::pread(fd_.get(), &count, sizeof count, static_cast<off_t>(rank * counter_size));
-    return count;
+  /// Zeros where there is nothing any more.
+  [[nodiscard]] remora_progress of(std::size_t rank) const {
+    remora_progress out{};
+    const auto at = static_cast<off_t>(rank * sizeof out);
+    if (::pread(fd_.get(), &out, sizeof out, at) != sizeof out) return {};
+    return out;
   }
 
  private:
-  static constexpr std::size_t counter_size = 64;  // a cache line each
   Fd fd_;
 };
 
@@ -177,8 +180,9 @@ struct Rank {
   unsigned app_rank = 0, global = 0;
   std::uint64_t record = 0;
   pid_t pid = 0;
-  Fd pidfd, phase_pipe;
+  Fd pidfd, phases;
   Stream out, err;
+  std::unique_ptr<GuestPmix> guest_pmix;  ///< of a rank in a virtual machine
   Phase phase = Phase::planned;
   bool connected = false, finalized = false, told_finalize = false;
   int wait_status = 0;
@@ -225,10 +229,15 @@ class Launcher {
   [[nodiscard]] bool is_external(const Rank& rank) const {
     return !stage_->places()[composition_.apps[rank.app].enclave].needed;
   }
+  [[nodiscard]] bool is_in_guest(const Rank& rank) const {
+    return stage_->places()[composition_.apps[rank.app].enclave].record.kind == Kind::palacios;
+  }
   Result<void> open_door();
   void handle_door();
   Result<Json> answer_door(const Peer& caller, const Json& request);
   Result<void> start_rank(Rank& rank);
+  Result<void> open_phases(Rank& rank);
+  void handle_appended();
   Result<void> open_output(Rank& rank) const;
   Result<std::vector<std::string>> environment_of(const Rank& rank) const;
   std::vector<std::string> mpi_environment_of(const Rank& rank) const;
@@ -242,6 +251,7 @@ class Launcher {
   void handle_signal();
   void check_time();
   void check_deadlock();
+  [[nodiscard]] std::string call_of(const Rank& rank) const;
   void read_stream(Rank& rank, Stream& stream, OutputStream& to);
   void flush_stream(Rank& rank, Stream& stream, OutputStream& to, bool everything);
   void flush_output();
@@ -264,6 +274,7 @@ class Launcher {
   sigset_t signals_{};
   rlimit files_{};
   Fd signal_fd_, epoll_, door_;
+  Fd appended_;  ///< to files of phases
   std::optional<Clock::time_point> first_joined_;
   int status_ = 0;
   bool failed_ = false, killed_ = false;
@@ -393,9 +404,9 @@ Result<std::vector<std::string>> Launcher::environment_of(const Rank& rank) cons
                                   "REMORA_APP_NUMBER=" + std::to_string(rank.app),
                                   "REMORA_APP_RANK=" + std::to_string(rank.app_rank),
                                   "REMORA_APP_SIZE=" + std::to_string(app.ranks)};
-  bool sees_our_files = place.record.kind != Kind::palacios;
-  if (sees_our_files) out.push_back("HOBBES_RUN_DIR=" + run_directory());
-  if (sees_our_files && !options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
+  // A guest has a run directory of its own.
+  if (place.record.kind != Kind::palacios) out.push_back("HOBBES_RUN_DIR=" + run_directory());
+  if (!options_.share.empty()) out.push_back("REMORA_SHARE=" + options_.share);
   if (!is_external(rank)) out.push_back("HOBBES_ENCLAVE=" + place.record.id);
   if (!app.mpi) return out;
   HOBBES_TRY(pmix, pmix_->environment_of(rank.global));
@@ -443,7 +454,8 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
       "REMORA_APPS=" + apps,
       "REMORA_PROGRESS=" + session_.path() + "/progress"};
   if (!is_external(rank)) out.push_back("REMORA_PHASE=" + phase_path(rank));
-  // A rank that cannot see a peer's memory by its pid must not try; a co-kernel's shows nobody.
+  // A rank that cannot see a peer's memory by its pid must not try; that of other kernels is seen
+  // by nobody.
   bool crowded = false, strangers = false;
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
@@ -453,7 +465,7 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
     if (i == app.enclave && ranks_in(i) > cores) crowded = true;
     strangers = strangers || options_.host ||
                 (other.needed && (other.own_pid_namespace || other.own_user_namespace ||
-                                  other.record.kind == Kind::kitten));
+                                  other.record.kind != Kind::linux_));
   }
   if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   if (strangers) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
@@ -496,17 +508,17 @@ Result<void> Launcher::start_rank(Rank& rank) {
   HOBBES_TRY(environment, environment_of(rank));
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
+  if (app.mpi && is_in_guest(rank)) {
+    HOBBES_TRY(way, GuestPmix::open(place.record, environment));
+    rank.guest_pmix = std::move(way);
+  }
   int out[2], err[2];
   if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0)
     return os_error("make pipes", errno);
   Fd out_write(out[1]), err_write(err[1]);
   rank.out.fd.reset(out[0]);
   rank.err.fd.reset(err[0]);
-  // By name: between us and the rank may stand a wrapper that has other things at any number. Open
-  // for both, it never ends.
-  if (::mkfifo(phase_path(rank).c_str(), 0600) != 0)
-    return os_error("make the phase pipe of " + name_of_rank(rank), errno);
-  rank.phase_pipe.reset(::open(phase_path(rank).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  HOBBES_CHECK(open_phases(rank));
   for (const Fd* fd : {&rank.out.fd, &rank.err.fd}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
   Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 
@@ -556,9 +568,39 @@ Result<void> Launcher::start_rank(Rank& rank) {
   std::uint64_t tag = (rank.global + 1ULL) << 8U;
   add(rank.out.fd.get(), tag | 1);
   add(rank.err.fd.get(), tag | 2);
-  add(rank.phase_pipe.get(), tag | 3);
   add(rank.pidfd.get(), tag | 4);
   return {};
+}
+
+// By name: between us and the rank may stand a wrapper that has other things at any number. A pipe,
+// open for both, never ends. Pipes do not reach into other kernels, so a rank in a virtual machine
+// has a file that it appends to.
+Result<void> Launcher::open_phases(Rank& rank) {
+  const std::string path = phase_path(rank),
+                    attempt = "make the phase pipe of " + name_of_rank(rank);
+  if (!is_in_guest(rank)) {
+    if (::mkfifo(path.c_str(), 0600) != 0) return os_error(attempt, errno);
+    rank.phases.reset(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    add(rank.phases.get(), (rank.global + 1ULL) << 8U | 3);
+    return {};
+  }
+  if (!appended_) {
+    appended_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!appended_) return os_error(attempt, errno);
+    add(appended_.get(), 3);
+  }
+  rank.phases.reset(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!rank.phases || ::inotify_add_watch(appended_.get(), path.c_str(), IN_MODIFY) < 0)
+    return os_error(attempt, errno);
+  return {};
+}
+
+void Launcher::handle_appended() {
+  char events[4096];
+  while (::read(appended_.get(), events, sizeof events) > 0) {
+  }
+  for (Rank& rank : ranks_)
+    if (is_in_guest(rank) && rank.phases) handle_phase(rank);
 }
 
 Result<void> Launcher::open_output(Rank& rank) const {
@@ -598,6 +640,7 @@ void Launcher::watch() {
       if (tag == 0) handle_signal();
       if (tag == 1) handle_pmix();
       if (tag == 2) handle_door();
+      if (tag == 3) handle_appended();
       if (tag < 256) continue;
       Rank& rank = ranks_[(tag >> 8U) - 1];
       switch (tag & 0xffU) {
@@ -701,9 +744,9 @@ void Launcher::handle_pmix() {
 
 void Launcher::handle_phase(Rank& rank) {
   char letters[64];
-  ssize_t n = ::read(rank.phase_pipe.get(), letters, sizeof letters);
+  ssize_t n = ::read(rank.phases.get(), letters, sizeof letters);
   if (n <= 0) {
-    if (n == 0 || errno != EAGAIN) rank.phase_pipe.reset();
+    if (!is_in_guest(rank) && (n == 0 || errno != EAGAIN)) rank.phases.reset();
     return;
   }
   for (ssize_t i = 0; i < n; ++i) {
@@ -729,7 +772,7 @@ void Launcher::handle_exit(Rank& rank) {
   }
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
   handle_pmix();  // what it said last may still be under way
-  if (rank.phase_pipe) handle_phase(rank);
+  if (rank.phases) handle_phase(rank);
   for (int round = 0; round < 64 && rank.out.fd; ++round) read_stream(rank, rank.out, out_);
   for (int round = 0; round < 64 && rank.err.fd; ++round) read_stream(rank, rank.err, err_);
   flush_stream(rank, rank.out, out_, true);
@@ -938,7 +981,8 @@ void Launcher::check_deadlock() {
       if (now - rank.since > deadlock_patience && (leaver == nullptr || rank.since < leaver->since))
         leaver = &rank;
     } else {
-      others.push_back({rank.pid, progress_.messages(rank.global)});
+      const remora_progress now_at = progress_.of(rank.global);
+      others.push_back({rank.global, now_at.messages, now_at.waits});
     }
   }
   if (leaver == nullptr || others.empty()) {
@@ -946,12 +990,17 @@ void Launcher::check_deadlock() {
     return;
   }
   if (!deadlock_) deadlock_.emplace();
-  auto verdict = deadlock_->look(others);
-  if (!verdict) return;
-  for (const Rank& rank : ranks_)
-    if (rank.pid == verdict->pid)
-      fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(rank) + " waits in " +
-                  verdict->call + " for a message that cannot come");
+  if (auto waiting = deadlock_->look(others))
+    fail(1, full_name(*leaver) + " is in MPI_Finalize while " + full_name(ranks_[*waiting]) +
+                " waits" + call_of(ranks_[*waiting]) + " for a message that cannot come");
+}
+
+// " in MPI_Recv", where the rank's stack can be seen.
+std::string Launcher::call_of(const Rank& rank) const {
+  const Kind kind = stage_->places()[composition_.apps[rank.app].enclave].record.kind;
+  auto call =
+      kind == Kind::linux_ || is_external(rank) ? outermost_mpi_call(rank.pid) : std::nullopt;
+  return call ? " in " + *call : "";
 }
 
 void Launcher::set_phase(Rank& rank, Phase phase) {

@@ -59,4 +59,18 @@ Result<std::vector<Stack>> stacks_of(pid_t pid) {
   return out;
 }
 
+std::optional<std::string> outermost_mpi_call(pid_t pid) {
+  auto stacks = stacks_of(pid);
+  if (!stacks) return std::nullopt;
+  for (const Stack& stack : *stacks) {
+    if (stack.thread != pid) continue;
+    for (auto frame = stack.frames.rbegin(); frame != stack.frames.rend(); ++frame) {
+      std::string symbol = frame->symbol;
+      if (symbol.rfind("PMPI_", 0) == 0) symbol.erase(0, 1);
+      if (symbol.rfind("MPI_", 0) == 0) return symbol;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace hobbes

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,9 @@ struct Stack {
 /// Stops every thread of a process for the moment it takes to walk its stack (ptrace), then lets it
 /// go on. Errors: Code::denied without the right to trace it, Code::not_found.
 Result<std::vector<Stack>> stacks_of(pid_t pid);
+
+/// The MPI function that the process's first thread is in, such as "MPI_Recv". Nothing when it is
+/// in none, or cannot be looked at.
+std::optional<std::string> outermost_mpi_call(pid_t pid);
 
 }  // namespace hobbes

@@ -36,24 +36,20 @@ Json with_full_names(const Bundle& bundle) {
   return config;
 }
 
-// A virtual machine that waits for programs.
-Json staged_machine(const Bundle& bundle) {
-  Json config = with_full_names(bundle);
-  config.erase("process");
-  config["hobbes"]["image"]["agent"] = true;
-  return config;
-}
-
 // A bundle's configuration with what a composition adds: the shared memory, the session's folder,
 // our libraries and the programs.
 Json staged_config(const Bundle& bundle, const Composition& composition, std::size_t enclave,
                    const std::string& session, const std::string& share,
                    const std::string& folder) {
-  if (bundle.hobbes.kind == Kind::palacios) return staged_machine(bundle);
   Json config = with_full_names(bundle);
   if (config.contains("root") && !bundle.hobbes.host_root) config["root"]["path"] = bundle.rootfs();
+  if (bundle.hobbes.kind == Kind::palacios) {  // it waits for programs
+    config.erase("process");
+    config["hobbes"]["image"]["agent"] = true;
+  }
   // Ranks run as their launcher; a user without privilege must be himself inside, too.
-  if (::geteuid() != 0) config["process"]["user"] = {{"uid", ::geteuid()}, {"gid", ::getegid()}};
+  else if (::geteuid() != 0)
+    config["process"]["user"] = {{"uid", ::geteuid()}, {"gid", ::getegid()}};
   Json mounts = Json::array();
   for (const Json& mount : config.value("mounts", Json::array()))
     if (text_at(mount, "destination") != "/dev/shm") mounts.push_back(mount);
@@ -106,22 +102,17 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
   place.own_user_namespace = place.own_user_namespace || ::geteuid() != 0;
 }
 
-Result<void> expect_room_for_apps(const Composition& composition, std::size_t enclave, Kind kind) {
-  for (const CompositionApp& app : composition.apps) {
-    if (app.enclave == enclave && kind == Kind::palacios && app.mpi)
-      return Error{
-          Code::unsupported, "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
-          std::string("its enclave is of kind ") + name_of(kind) + ", where MPI cannot reach",
-          "say mpi=\"no\" if it does without"};
-  }
-  return {};
-}
-
 Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   Stage::Place place;
   HOBBES_TRY(record, EnclaveRecord::load(default_root(), enclave.existing));
-  HOBBES_CHECK(expect_room_for_apps(composition, index, record.kind));
+  for (const CompositionApp& app : composition.apps)
+    if (app.enclave == index && app.mpi && record.kind == Kind::palacios)
+      return Error{
+          Code::unsupported, "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
+          "its enclave is a virtual machine that was made before, whose guest does not see the "
+          "composition's shared memory",
+          "name its bundle instead, or say mpi=\"no\" if the app does without"};
   Status now = record.status();
   if (now != Status::running && (now != Status::created || record.kind == Kind::palacios))
     return Error{Code::busy, "use enclave '" + enclave.existing + "'",
@@ -155,7 +146,6 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index,
                           const std::string& folder, bool keep) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
-  HOBBES_CHECK(expect_room_for_apps(composition, index, bundle.hobbes.kind));
   std::string staged = session + "/bundle." + enclave.name;
   HOBBES_CHECK(make_directories(staged, 0700));
   Json config = staged_config(bundle, composition, index, session, share, folder);
@@ -246,7 +236,6 @@ Result<std::string> Stage::plan(const Composition& composition) {
       return std::move(bundle.error())
           .within("plan enclave \"" + enclave.name + "\" (line " + std::to_string(enclave.line) +
                   ")");
-    HOBBES_CHECK(expect_room_for_apps(composition, i, bundle->hobbes.kind));
     plans.push_back(reservation_of(*bundle, default_root(), enclave_id(composition, enclave)));
     words.push_back("enclave \"" + enclave.name + "\": kind " + name_of(bundle->hobbes.kind) +
                     ", ");

@@ -16,6 +16,7 @@ class GuestMemoryMap {
                             bool read_only) = 0;
   virtual Result<void> hide(unsigned slot) = 0;
   static constexpr unsigned first_free_slot = 8, slot_limit = 64;
+  static constexpr unsigned first_dax_slot = slot_limit;  ///< one per shared folder
 };
 
 }  // namespace hobbes::vmm

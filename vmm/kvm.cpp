@@ -208,6 +208,11 @@ Result<void> Vcpu::run() {
     __atomic_store_n(&run_->immediate_exit, 0, __ATOMIC_RELAXED);
     return Error{Code::busy, "run a vCPU", "it was interrupted", ""};
   }
+  if (errno == EFAULT)
+    return Error{Code::unavailable, "run a vCPU",
+                 "it touched memory that is not there: a file of a shared folder that cannot grow, "
+                 "or a place of a folder's window where nothing is mapped",
+                 "see that the file systems of its shared folders are not full"};
   return os_error("run a vCPU", errno, "see the kernel log");
 }
 

@@ -19,7 +19,7 @@ class Vcpu {
   Vcpu& operator=(Vcpu&&) = delete;
   ~Vcpu();
   /// Runs the guest until something is to be done for it. Errors: Code::os; Code::busy after a
-  /// kick.
+  /// kick; Code::unavailable when there is no memory behind an address that it has used.
   Result<void> run();
   /// The next or the present run() returns soon; the thread must be sent a signal too.
   void kick() const;

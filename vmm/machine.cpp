@@ -79,10 +79,18 @@ Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
   Fd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
   Fd kick(::eventfd(0, EFD_CLOEXEC));
   if (!descriptors || !kick) return os_error("share a folder with the guest", errno);
-  auto files =
-      std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors), limit),
-                                   folder.tag, [kick = kick.get()] { signal_event(kick); });
-  folders_.push_back({std::move(files), std::move(kick)});
+  std::unique_ptr<DaxWindow> window;
+  if (folder.window != 0) {
+    auto number = static_cast<unsigned>(folders_.size());
+    HOBBES_TRY(made, DaxWindow::make(dax_at + number * dax_stride, folder.window));
+    window = std::make_unique<DaxWindow>(std::move(made));
+    HOBBES_CHECK(vm_.set_memory(first_dax_slot + number, window->address(), window->size(),
+                                window->host(), false));
+  }
+  auto files = std::make_unique<FileSystem>(
+      Folder(std::move(folder.folder), std::move(descriptors), limit, window.get()), folder.tag,
+      window.get(), [kick = kick.get()] { signal_event(kick); });
+  folders_.push_back({std::move(window), std::move(files), std::move(kick)});
   return add_virtio(*folders_.back().files);
 }
 
@@ -234,6 +242,12 @@ Result<void> Machine::pin(const std::vector<unsigned>& cpus) {
   return {};
 }
 
+std::vector<unsigned> Machine::cpus() const {
+  std::vector<unsigned> out;
+  for (std::size_t i = 0; i < vcpus_.size(); ++i) out.push_back(cpus_[i % cpus_.size()]);
+  return out;
+}
+
 void Machine::kick() {
   for (std::size_t i = 0; i < threads_.size(); ++i) {
     vcpus_[i].kick();
@@ -279,6 +293,13 @@ Result<void> Machine::show(unsigned slot, Gpa address, std::uint64_t size, void*
 
 Result<void> Machine::hide(unsigned slot) { return vm_.set_memory(slot, 0, 0, nullptr, false); }
 
+bool Machine::follow_sizes() {
+  bool changed = false;
+  for (ServedFolder& one : folders_)
+    if (one.window) changed = one.window->follow_sizes() || changed;
+  return changed;
+}
+
 void Machine::run_vcpu(unsigned number) {
   sigset_t signals;
   sigfillset(&signals);
@@ -292,6 +313,9 @@ void Machine::run_vcpu(unsigned number) {
   Vcpu& vcpu = vcpus_[number];
   Exits& exits = *exits_[number];
   kvm_run& run = vcpu.state();
+  // A file that is mapped by a window may have been cut; another vCPU may have seen to it.
+  unsigned fruitless = 0;
+  constexpr unsigned fruitless_limit = 3;
   while (!stopping_) {
     if (std::unique_lock guard(lock_); paused_) {
       changed_.wait(guard, [this] { return !paused_ || stopping_; });
@@ -300,10 +324,15 @@ void Machine::run_vcpu(unsigned number) {
     auto done = vcpu.run();
     ++exits.all;
     if (!done) {
+      if (done.error().code == Code::unavailable) {
+        fruitless = follow_sizes() ? 0 : fruitless + 1;
+        if (fruitless < fruitless_limit) continue;
+      }
       if (done.error().code != Code::busy) return finish(Ending::failed, done.error().text());
       ++exits.interrupted;
       continue;
     }
+    fruitless = 0;
     switch (run.exit_reason) {
       case KVM_EXIT_IO: {
         ++exits.port;

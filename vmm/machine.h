@@ -19,7 +19,8 @@
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
-#include "vmm/virtio/filesystem.h"
+#include "vmm/virtio/fs/dax_window.h"
+#include "vmm/virtio/fs/filesystem.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/vsock.h"
 
@@ -28,6 +29,7 @@ namespace hobbes::vmm {
 struct SharedFolder {
   Fd folder;  ///< open for paths
   std::string tag;
+  std::uint64_t window = 0;  ///< bytes of addresses at which the guest maps its files; 0: none
 };
 
 struct MachineConfig {
@@ -58,6 +60,8 @@ class Machine final : public GuestMemoryMap {
   [[nodiscard]] bool paused() const { return paused_; }
   /// Moves vCPU i to `cpus[i % cpus.size()]`.
   Result<void> pin(const std::vector<unsigned>& cpus);
+  /// Those of the vCPUs, in their order.
+  [[nodiscard]] std::vector<unsigned> cpus() const;
   /// Tells the guest's kernel that somebody wants it to power off. It may have no driver for that.
   void press_power_button();
   /// Polls readable when the guest has ended.
@@ -94,6 +98,7 @@ class Machine final : public GuestMemoryMap {
   Result<Fd> interrupt_line(unsigned gsi);
   void serve_folder(FileSystem& files, int kick);
   void run_vcpu(unsigned number);
+  bool follow_sizes();
   void print(std::string_view text);
   void finish(Ending how, const std::string& detail);
   void kick();
@@ -111,6 +116,7 @@ class Machine final : public GuestMemoryMap {
   std::optional<VirtioMem> virtio_mem_;
   Entropy entropy_;
   struct ServedFolder {
+    std::unique_ptr<DaxWindow> window;
     std::unique_ptr<FileSystem> files;
     Fd kick;
   };

@@ -129,7 +129,7 @@ class Monitor final : AgentEvents {
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
     for (const VmPlan::Folder& folder : plan_.folders)
-      config.folders.push_back({Fd(folder.descriptor), folder.tag});
+      config.folders.push_back({Fd(folder.descriptor), folder.tag, folder.window});
     HOBBES_TRY(machine, Machine::make(std::move(config), loop_,
                                       [this](std::string_view text) { terminal_.print(text); }));
     machine_ = std::move(machine);
@@ -259,9 +259,13 @@ class Monitor final : AgentEvents {
     std::string op = text_at(request, "op");
     if (op == "started") return Json::object();
     if (op == "ping")
-      return Json{{"vcpus", plan_.cpus.size()},   {"memory", memory()},
-                  {"bootMemory", plan_.memory},   {"segmentRoom", plan_.segment_room},
-                  {"paused", machine_->paused()}, {"phases", phases_}};
+      return Json{{"vcpus", plan_.cpus.size()},
+                  {"cpus", machine_->cpus()},
+                  {"memory", memory()},
+                  {"bootMemory", plan_.memory},
+                  {"segmentRoom", plan_.segment_room},
+                  {"paused", machine_->paused()},
+                  {"phases", phases_}};
     if (op == "statistics") return statistics();
     if (op == "pause") {
       machine_->pause();

@@ -6,10 +6,10 @@
  * communicator; the other object then holds the whole job and becomes MPI_COMM_UNIVERSE. An
  * attribute on MPI_COMM_SELF, deleted first thing in MPI_Finalize, puts everything back.
  *
- * It counts this rank's messages in the shared page REMORA_PROGRESS, so that the launcher can tell
- * a rank that waits for ever from one that communicates. It also tells the launcher how far this
- * rank has come, one letter each on the pipe named by REMORA_PHASE: i MPI_Init entered, I left, f
- * MPI_Finalize entered, F left.
+ * It counts this rank's messages and waits in the shared file REMORA_PROGRESS (progress.h), so that
+ * the launcher can tell a rank that waits for ever from one that communicates or computes. It also
+ * tells the launcher how far this rank has come, one letter each on the pipe named by REMORA_PHASE:
+ * i MPI_Init entered, I left, f MPI_Finalize entered, F left.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,9 +25,11 @@
 #include "ompi/mca/hook/base/base.h"
 #include "ompi/mca/hook/hook.h"
 #include "ompi/mca/pml/pml.h"
+#include "ompi/request/request.h"
 #include "ompi/version.h"
 #include "ompi_config.h"
 #include "opal/class/opal_pointer_array.h"
+#include "progress.h"
 #include "remora.h"
 #include "spaces.h"
 
@@ -41,13 +43,15 @@ static ompi_communicator_t*
 static int keyval = MPI_KEYVAL_INVALID;
 
 /* The pipe is found by its name and is what it should be: a number would be whatever the program,
- * or one between the launcher and it, has opened there. */
+ * or one between the launcher and it, has opened there. In a virtual machine it is a file, since
+ * pipes do not reach into other kernels. */
 static void tell(char letter) {
   const char* path = getenv("REMORA_PHASE");
   if (path == NULL) return;
-  int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  int fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
   struct stat info;
-  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode) && info.st_uid == geteuid())
+  if (fd >= 0 && fstat(fd, &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISREG(info.st_mode)) &&
+      info.st_uid == geteuid())
     (void)!write(fd, &letter, 1);
   if (fd >= 0) close(fd);
 }
@@ -57,41 +61,106 @@ static void die(const char* why) {
   PMPI_Abort(MPI_COMM_WORLD, 1);
 }
 
-/* ---- Counting messages: the point-to-point layer's entry points, each with one increment in
- * front. Everything MPI sends or receives, collectives included, passes through them. */
+/* ---- Counting messages and waits: the entry points of the point-to-point layer and of requests.
+ * Everything MPI sends, receives or waits for, collectives included, passes through them. */
 
-static uint64_t unshared_count;
-static volatile uint64_t* count = &unshared_count;
+static struct remora_progress unshared;
+static struct remora_progress* progress = &unshared;
 static mca_pml_base_module_t plain; /* the layer as it was */
+static ompi_request_fns_t plain_requests;
+
+/* Several threads may call MPI at once; one alone need not pay for that. */
+static int threaded;
+
+static uint64_t add(uint64_t* to, uint64_t n) {
+  if (threaded) return __atomic_add_fetch(to, n, __ATOMIC_RELAXED);
+  const uint64_t now = *to + n;
+  __atomic_store_n(to, now, __ATOMIC_RELAXED);
+  return now;
+}
+
+static void count_message(void) { add(&progress->messages, 1); }
+
+/* Threads of this rank that are inside of a call which waits for another rank. */
+static uint64_t waiting;
+
+static void begin_wait(void) { add(&progress->waits, add(&waiting, 1) == 1 ? 1 : 2); }
+
+static int end_wait(int result) {
+  add(&progress->waits, add(&waiting, (uint64_t)-1) == 0 ? 1 : 2);
+  return result;
+}
 
 static int counted_send(const void* buffer, size_t n, struct ompi_datatype_t* type, int to, int tag,
                         mca_pml_base_send_mode_t mode, struct ompi_communicator_t* comm) {
-  ++*count;
-  return plain.pml_send(buffer, n, type, to, tag, mode, comm);
+  count_message();
+  begin_wait();
+  return end_wait(plain.pml_send(buffer, n, type, to, tag, mode, comm));
 }
 
 static int counted_isend(const void* buffer, size_t n, struct ompi_datatype_t* type, int to,
                          int tag, mca_pml_base_send_mode_t mode, struct ompi_communicator_t* comm,
                          struct ompi_request_t** request) {
-  ++*count;
+  count_message();
   return plain.pml_isend(buffer, n, type, to, tag, mode, comm, request);
 }
 
 static int counted_recv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag,
                         struct ompi_communicator_t* comm, ompi_status_public_t* status) {
-  ++*count;
-  return plain.pml_recv(buffer, n, type, from, tag, comm, status);
+  count_message();
+  begin_wait();
+  return end_wait(plain.pml_recv(buffer, n, type, from, tag, comm, status));
 }
 
 static int counted_irecv(void* buffer, size_t n, struct ompi_datatype_t* type, int from, int tag,
                          struct ompi_communicator_t* comm, struct ompi_request_t** request) {
-  ++*count;
+  count_message();
   return plain.pml_irecv(buffer, n, type, from, tag, comm, request);
 }
 
 static int counted_start(size_t n, struct ompi_request_t** requests) {
-  ++*count;
+  count_message();
   return plain.pml_start(n, requests);
+}
+
+static int counted_mrecv(void* buffer, size_t n, struct ompi_datatype_t* type,
+                         struct ompi_message_t** message, ompi_status_public_t* status) {
+  begin_wait();
+  return end_wait(plain.pml_mrecv(buffer, n, type, message, status));
+}
+
+static int counted_probe(int from, int tag, struct ompi_communicator_t* comm,
+                         ompi_status_public_t* status) {
+  begin_wait();
+  return end_wait(plain.pml_probe(from, tag, comm, status));
+}
+
+static int counted_mprobe(int from, int tag, struct ompi_communicator_t* comm,
+                          struct ompi_message_t** message, ompi_status_public_t* status) {
+  begin_wait();
+  return end_wait(plain.pml_mprobe(from, tag, comm, message, status));
+}
+
+static int counted_wait(ompi_request_t** request, ompi_status_public_t* status) {
+  begin_wait();
+  return end_wait(plain_requests.req_wait(request, status));
+}
+
+static int counted_wait_any(size_t n, ompi_request_t** requests, int* which,
+                            ompi_status_public_t* status) {
+  begin_wait();
+  return end_wait(plain_requests.req_wait_any(n, requests, which, status));
+}
+
+static int counted_wait_all(size_t n, ompi_request_t** requests, ompi_status_public_t* statuses) {
+  begin_wait();
+  return end_wait(plain_requests.req_wait_all(n, requests, statuses));
+}
+
+static int counted_wait_some(size_t n, ompi_request_t** requests, int* done, int* which,
+                             ompi_status_public_t* statuses) {
+  begin_wait();
+  return end_wait(plain_requests.req_wait_some(n, requests, done, which, statuses));
 }
 
 static void count_messages(void) {
@@ -100,17 +169,26 @@ static void count_messages(void) {
   if (path == NULL || rank == NULL) return;
   int fd = open(path, O_RDWR | O_CLOEXEC);
   if (fd < 0) return;
-  long number = atol(rank);
-  char* page = mmap(NULL, (size_t)(number + 1) * 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const size_t number = (size_t)atol(rank);
+  struct remora_progress* all =
+      mmap(NULL, (number + 1) * sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
-  if (page == MAP_FAILED) return;
-  count = (volatile uint64_t*)(void*)(page + number * 64);
+  if (all == MAP_FAILED) return;
+  progress = all + number;
   plain = mca_pml;
   mca_pml.pml_send = counted_send;
   mca_pml.pml_isend = counted_isend;
   mca_pml.pml_recv = counted_recv;
   mca_pml.pml_irecv = counted_irecv;
   mca_pml.pml_start = counted_start;
+  mca_pml.pml_mrecv = counted_mrecv;
+  mca_pml.pml_probe = counted_probe;
+  mca_pml.pml_mprobe = counted_mprobe;
+  plain_requests = ompi_request_functions;
+  ompi_request_functions.req_wait = counted_wait;
+  ompi_request_functions.req_wait_any = counted_wait_any;
+  ompi_request_functions.req_wait_all = counted_wait_all;
+  ompi_request_functions.req_wait_some = counted_wait_some;
 }
 
 #define EXCHANGE(type, field) \
@@ -204,7 +282,8 @@ static void init_top(int argc, char** argv, int requested, int* provided) {
 }
 
 static void init_bottom(int argc, char** argv, int requested, int* provided) {
-  (void)argc, (void)argv, (void)requested, (void)provided;
+  (void)argc, (void)argv, (void)requested;
+  threaded = *provided == MPI_THREAD_MULTIPLE;
   const char* number = getenv("REMORA_APP_NUMBER");
   ompi_communicator_t* world = &ompi_mpi_comm_world.comm;
   if (number == NULL) return;

@@ -1,6 +1,7 @@
 /* Between the monitor's side and the agent, process 1 of a Linux guest: frames over a vsock stream,
- * version 6. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
- * HOBBES_FRAME_JSON request.
+ * version 7. Document: docs/PALACIOS.md. One stream is one conversation: it begins with a
+ * HOBBES_FRAME_JSON request. {"op":"run"} and {"op":"forward"} (version 7) make the stream a
+ * program's or a connection's (vmm/agent/program.h, port_forward.h).
  */
 #ifndef HOBBES_ABI_AGENT_H
 #define HOBBES_ABI_AGENT_H
@@ -16,7 +17,7 @@
  * flags (MS_*), data; version 3 and later. Type "file", version 4: the regular file `source` of the
  * folder with the tag HOBBES_FILES_TAG. */
 #define HOBBES_FILES_TAG "files"
-#define HOBBES_AGENT_VERSION 6
+#define HOBBES_AGENT_VERSION 7
 #define HOBBES_AGENT_PORT 1024 /* in the guest */
 /* On the host, for streams from ports below 1024: {"op":"attach","name","handle","access"} ->
  * {"address","size"}; {"op":"shown"} -> {"places":[P]};

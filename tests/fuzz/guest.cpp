@@ -15,7 +15,7 @@
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/console.h"
 #include "vmm/virtio/entropy.h"
-#include "vmm/virtio/filesystem.h"
+#include "vmm/virtio/fs/filesystem.h"
 #include "vmm/virtio/mem.h"
 #include "vmm/virtio/vsock.h"
 
@@ -155,14 +155,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 4:
     case 5: {
       Shared shared;
+      auto window = DaxWindow::make(dax_at, 4 * mib);
       Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)),
-                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100);
+                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100, &*window);
       if (data[0] % 8 == 4) {
         ask_folder(folder, data + 1, size - 1);
       } else {
         Fd bell(::eventfd(
             1, EFD_CLOEXEC | EFD_NONBLOCK));  // never emptied: it is asked after each step
-        FileSystem files(std::move(folder), "fuzz", [] {});
+        FileSystem files(std::move(folder), "fuzz", &*window, [] {});
         (void)loop->watch(bell.get(), EPOLLIN, [&](auto) { files.serve(); });
         drive(files, *loop, data + 1, size - 1);
       }

@@ -74,6 +74,14 @@ class Palacios : public ::testing::Test {
                ? node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100)
                : outcome;
   }
+  // A composition, to its end. Under emulation its machines need their time to MPI_Init.
+  Outcome compose(const std::string& document, const std::vector<std::string>& options = {}) {
+    std::vector<std::string> words = {"remora", "run", "--init-timeout", "60"};
+    words.insert(words.end(), options.begin(), options.end());
+    words.push_back(document);
+    Outcome outcome = node.run(words, 150);
+    return emulation_hiccup(outcome.err) ? node.run(words, 150) : outcome;
+  }
   // Of some fifty guests booted on emulated nested processors one met a triple fault in its first
   // instructions. No test is about that, and two in a row are one too many.
   static bool emulation_hiccup(const std::string& error) {
@@ -727,6 +735,49 @@ TEST_F(Palacios, ItsMountsAreFoldersOfTheNodeBothWays) {
   }
 }
 
+TEST_F(Palacios, MappedFilesOfAFolderAreMemoryOfBothSides) {
+  const std::string mapper = HOBBES_BUILD_DIR "/tests/programs/mapped-file";
+  std::string data = node.folder() + "/data", shm = "/dev/shm/" + std::to_string(::getpid());
+  node.good({"sh", "-c",
+             "mkdir -p " + data + " " + shm + " && truncate -s 8192 " + data + "/disk " + shm +
+                 "/memory && truncate -s 64K " + shm + "/cut"});
+  const Json mounts = {{{"destination", "/data"}, {"type", "bind"}, {"source", data}},
+                       {{"destination", "/dev/shm"}, {"type", "bind"}, {"source", shm}}};
+  boot("a", {{"mounts", mounts}});
+  carry_peer("a", mapper);
+  EXPECT_EQ(inside("a", "grep -c ' /dev/shm virtiofs ' /proc/mounts"), "1\n");
+  for (auto [here, there] :
+       {std::pair{data + "/disk", "/data/disk"}, std::pair{shm + "/memory", "/dev/shm/memory"}}) {
+    std::thread other([&, path = there] {
+      node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", path, "500000"});
+    });
+    node.good({mapper, "count", here, "500000"});
+    other.join();
+    EXPECT_EQ(node.good({mapper, "count", here, "0"}), "1000000\n") << here;
+    EXPECT_EQ(inside("a", "/tmp/peer count " + std::string(there) + " 0"), "1000000\n");
+  }
+  // What the guest makes longer and maps is the node's, too.
+  EXPECT_EQ(inside("a",
+                   "truncate -s 3M /dev/shm/new && /tmp/peer count /dev/shm/new 7 && "
+                   "rm -f /dev/shm/none"),
+            "7\n");
+  EXPECT_EQ(node.good({mapper, "count", shm + "/new", "1"}), "8\n");
+  // A file that is cut under the guest's mapping costs a virtual machine nothing.
+  inside("a",
+         "mkfifo /tmp/go; { sleep 1000 >/tmp/go & }; /tmp/peer hold /dev/shm/cut 65536 </tmp/go "
+         ">/tmp/held 2>&1 & for i in 1 2; do echo go; sleep 1; done >/tmp/go");
+  EXPECT_TRUE(eventually([&] { return inside("a", "grep -c alive /tmp/held") == "2\n"; }, 20));
+  node.good({"truncate", "-s", "0", shm + "/cut"});
+  inside("a", "echo go >/tmp/go");
+  EXPECT_TRUE(eventually([&] { return inside("a", "grep -c alive /tmp/held") == "3\n"; }, 20))
+      << inside("a", "cat /tmp/held");
+  node.good({"truncate", "-s", "65536", shm + "/cut"});
+  EXPECT_EQ(inside("a", "/tmp/peer count /dev/shm/cut 5"), "5\n");
+  EXPECT_EQ(node.good({mapper, "count", shm + "/cut", "0"}), "5\n");
+  node.good({"hobbes-run", "delete", "--force", "a"});
+  node.good({"rm", "-r", shm});
+}
+
 TEST_F(Palacios, SingleFilesOfTheNodeAreSharedAndNothingBesideThem) {
   std::string data = node.folder() + "/data";
   node.good({"sh", "-c",
@@ -797,25 +848,108 @@ TEST_F(Palacios, ACompositionNamesOneForAProgramWithoutMpi) {
       "$STATUS</arg>"
       "<env name='STATUS' value='0'/></app></enclave></composition>";
   ASSERT_TRUE(replace_file(node.folder() + "/pair.xml", text));
-  Outcome outcome = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
-  if (emulation_hiccup(outcome.err))
-    outcome = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
+  Outcome outcome = compose(node.folder() + "/pair.xml");
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   for (const char* line : {"[tool:0] 0 of 2 on", "[tool:1] 1 of 2 on", "[ranks:0]"})
     EXPECT_NE(outcome.out.find(line), std::string::npos) << outcome.out << outcome.err;
-  // Its failure is the composition's, as any rank's is; and MPI is refused with the line.
-  for (auto [from, to] : {std::pair{"value='0'", "value='3'"}, std::pair{"mpi='no'", ""}}) {
-    std::string other = text;
-    other.replace(other.find(from), std::string(from).size(), to);
-    ASSERT_TRUE(replace_file(node.folder() + "/pair.xml", other));
-    Outcome failed = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
-    if (emulation_hiccup(failed.err))
-      failed = node.run({"remora", "run", node.folder() + "/pair.xml"}, 100);
-    EXPECT_EQ(exit_code_of(failed.wait_status), *to == 0 ? 1 : 3) << failed.err;
-    EXPECT_NE(failed.err.find(*to == 0 ? "where MPI cannot reach"
-                                       : "of app \"tool\" in enclave \"machine\""),
-              std::string::npos)
-        << failed.err;
+  // Its failure is the composition's, as any rank's is.
+  text.replace(text.find("value='0'"), std::strlen("value='0'"), "value='3'");
+  ASSERT_TRUE(replace_file(node.folder() + "/pair.xml", text));
+  Outcome failed = compose(node.folder() + "/pair.xml");
+  EXPECT_EQ(exit_code_of(failed.wait_status), 3) << failed.err;
+  EXPECT_NE(failed.err.find("of app \"tool\" in enclave \"machine\""), std::string::npos)
+      << failed.err;
+}
+
+// Compositions of MPI programs in a virtual machine that shows the node's own files, and on Linux.
+class PalaciosRanks : public Palacios {
+ protected:
+  void SetUp() override {
+    if (!Node::joins_mpi()) GTEST_SKIP() << "this build has no component for its Open MPI";
+    Palacios::SetUp();
+    (void)bundle("machine", "true",
+                 {{"hobbes", {{"root", "host"}, {"memory", {{"size", "512MiB"}}}}}});
+    Json config = example_config(Kind::linux_, true);
+    config["hobbes"]["cores"] = {{"count", 1}};
+    ASSERT_TRUE(make_directories(node.folder() + "/host"));
+    ASSERT_TRUE(replace_file(node.folder() + "/host/config.json", to_text(config)));
+  }
+  // Two ranks in the machine and one on Linux, the machine's first or last.
+  std::string document(const std::string& program, const std::string& arguments,
+                       bool machine_first) {
+    auto enclave = [&](const std::string& name, int ranks) {
+      return "<enclave name='" + name + "' bundle='" + name + "' mpiComm='" + name +
+             "'><app name='" + name + "' ranks='" + std::to_string(ranks) +
+             "' path='" HOBBES_BUILD_DIR "/tests/programs/" + program + "' argv='" + arguments +
+             "'/></enclave>";
+    };
+    std::string machine = enclave("machine", 2), host = enclave("host", 1);
+    std::string path = node.folder() + "/ranks.xml";
+    EXPECT_TRUE(replace_file(path, "<composition name='ranks' mpiComm='universe'>" +
+                                       (machine_first ? machine + host : host + machine) +
+                                       "</composition>"));
+    return path;
+  }
+};
+
+TEST_F(PalaciosRanks, InAVirtualMachineAndOnLinuxAreOneUniverse) {
+  Outcome done = compose(document("universe", "universe=3", true), {"--report-bindings"});
+  EXPECT_EQ(done.wait_status, 0) << done.out << done.err;
+  for (const char* line : {"[machine:0] ok 0/3", "[machine:1] ok 1/3", "[host:0] ok 2/3"})
+    EXPECT_NE(done.out.find(line), std::string::npos) << line << " is missing: " << done.out;
+  EXPECT_NE(done.err.find("machine:1 (rank 1 of the universe) is bound to CPUs "),
+            std::string::npos)
+      << done.err;
+}
+
+struct RankFailure {
+  const char* how;
+  bool machine_first;
+  int status;
+  const char* told;
+};
+class PalaciosRankFailure : public PalaciosRanks,
+                            public ::testing::WithParamInterface<RankFailure> {};
+
+TEST_P(PalaciosRankFailure, EndsTheCompositionWithItsNameAndLeavesNothing) {
+  const RankFailure& failure = GetParam();
+  Outcome failed = compose(document("misbehave", failure.how, failure.machine_first));
+  EXPECT_EQ(exit_code_of(failed.wait_status), failure.status) << failed.out << failed.err;
+  EXPECT_NE(failed.err.find(failure.told), std::string::npos) << failed.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, PalaciosRankFailure,
+    ::testing::Values(RankFailure{"kill", false, 137,
+                                  "rank 1 of app \"machine\" in enclave \"machine\" (pid "},
+                      RankFailure{"finalize-early", true, 1, "for a message that cannot come"}),
+    [](const auto& one) { return one.param.machine_first ? "WaitsForEver" : "IsKilled"; });
+
+TEST_F(PalaciosRanks, OfAMachineThatIsKilledOrPausedHoldNobodyUp) {
+  for (bool paused : {false, true}) {
+    std::string path = document("misbehave", "term", false), said = node.folder() + "/said";
+    std::thread meanwhile([&] {
+      EXPECT_TRUE(eventually(
+          [&] {
+            std::string text = file(said);
+            return text.find("[machine:0] ready") != std::string::npos &&
+                   text.find("[machine:1] ready") != std::string::npos;
+          },
+          100))
+          << file(said);
+      if (paused)
+        node.good({"hobbes-run", "pause", "ranks.machine"});
+      else
+        node.good({"hobbes-run", "kill", "ranks.machine", "KILL"});
+    });
+    Outcome ended = node.run(
+        {"sh", "-c",
+         HOBBES_BUILD_DIR "/bin/remora run --init-timeout 60 --timeout " +
+             std::string(paused ? "60" : "300") + " " + path + " >" + said + " 2>" + said + ".err"},
+        200);
+    meanwhile.join();
+    EXPECT_EQ(exit_code_of(ended.wait_status), paused ? 124 : 1) << file(said + ".err");
+    EXPECT_EQ(node.good({"hobbes", "enclaves", "--json"}), "[]\n");
   }
 }
 

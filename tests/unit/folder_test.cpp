@@ -1,6 +1,6 @@
 // Shared folders of virtual machines: what a guest's kernel asks in FUSE's words, and what a
 // hostile one would.
-#include "vmm/folder.h"
+#include "vmm/virtio/fs/folder.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -44,21 +44,26 @@ class FolderOfAGuest : public ::testing::Test {
     ASSERT_EQ(::mkdir(inside.c_str(), 0755), 0);
     ASSERT_TRUE(replace_file(top + "/outside", "untouched"));
     folder = open_folder(inside, 10000);
+    auto out = begin();
+    EXPECT_EQ(out.major, unsigned{FUSE_KERNEL_VERSION});
+    EXPECT_EQ(out.flags & FUSE_WRITEBACK_CACHE, 0U) << "the node would not see what is written";
+    EXPECT_EQ(out.flags & FUSE_MAP_ALIGNMENT, 0U) << "it has no window";
+  }
+  fuse_init_out begin() {
     fuse_init_in in{};
     in.major = FUSE_KERNEL_VERSION;
     in.minor = FUSE_KERNEL_MINOR_VERSION;
-    in.flags = ~0U;
-    auto out = ask(FUSE_INIT, 0, raw(in)).as<fuse_init_out>();
-    EXPECT_EQ(out.major, unsigned{FUSE_KERNEL_VERSION});
-    EXPECT_EQ(out.flags & FUSE_WRITEBACK_CACHE, 0U) << "the node would not see what is written";
+    in.flags = in.flags2 = ~0U;
+    return ask(FUSE_INIT, 0, raw(in)).as<fuse_init_out>();
   }
   void TearDown() override {
     EXPECT_EQ(Files::system().read(top + "/outside").value_or(""), "untouched");
     (void)remove_tree(top);
   }
-  static std::unique_ptr<Folder> open_folder(const std::string& path, std::uint64_t limit) {
+  static std::unique_ptr<Folder> open_folder(const std::string& path, std::uint64_t limit,
+                                             DaxWindow* window = nullptr) {
     return std::make_unique<Folder>(Fd(::open(path.c_str(), O_PATH | O_CLOEXEC)),
-                                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), limit);
+                                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), limit, window);
   }
   Answer ask(std::uint32_t operation, std::uint64_t node, const std::string& arguments = "",
              std::size_t room = 4096) {
@@ -328,6 +333,164 @@ TEST_F(FolderOfAGuest, WhereAnotherFileSystemBeginsIsSaid) {
             unsigned{FUSE_ATTR_SUBMOUNT});
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("etc")).as<fuse_entry_out>().attr.flags, 0U);
   EXPECT_EQ(ask(FUSE_LOOKUP, node("proc"), name("self")).as<fuse_entry_out>().attr.flags, 0U);
+}
+
+// The same with a window, which a guest maps files at.
+class WindowOfAGuest : public FolderOfAGuest {
+ protected:
+  static constexpr std::uint64_t size = 8 * mib, page = 4096;
+  void SetUp() override {
+    FolderOfAGuest::SetUp();
+    auto made = DaxWindow::make(dax_at, size);
+    ASSERT_TRUE(made);
+    window = std::make_unique<DaxWindow>(std::move(*made));
+    folder = open_folder(inside, 10000, window.get());
+    auto out = begin();
+    EXPECT_NE(out.flags & FUSE_MAP_ALIGNMENT, 0U);
+    EXPECT_EQ(out.flags2, FUSE_HAS_INODE_DAX >> 32U);
+    EXPECT_LE(1ULL << out.map_alignment, dax_unit);
+  }
+  int map(std::uint64_t of, std::uint64_t at, std::uint64_t length, bool writable = true,
+          std::uint64_t offset = 0) {
+    fuse_setupmapping_in in{};
+    in.fh = ~0ULL;
+    in.foffset = offset;
+    in.len = length;
+    in.moffset = at;
+    in.flags = writable ? FUSE_SETUPMAPPING_FLAG_WRITE | FUSE_SETUPMAPPING_FLAG_READ
+                        : FUSE_SETUPMAPPING_FLAG_READ;
+    return ask(FUSE_SETUPMAPPING, of, raw(in)).error;
+  }
+  int unmap(std::uint64_t at, std::uint64_t length, std::uint32_t count = 1) {
+    return ask(FUSE_REMOVEMAPPING, 0,
+               raw(fuse_removemapping_in{count}) + raw(fuse_removemapping_one{at, length}))
+        .error;
+  }
+  char* at(std::uint64_t place) const { return static_cast<char*>(window->host()) + place; }
+  // As KVM asks on behalf of the guest: without a signal for who asks.
+  [[nodiscard]] bool readable(std::uint64_t place) const {
+    char one = 0;
+    int ends[2];
+    if (::pipe(ends) != 0) return false;
+    Fd in(ends[0]), out(ends[1]);
+    return ::write(out.get(), at(place), 1) == 1 && ::read(in.get(), &one, 1) == 1;
+  }
+  std::string path(const std::string& file) const { return inside + "/" + file; }
+  void fill(const std::string& file, std::size_t bytes) const {
+    ASSERT_TRUE(replace_file(path(file), std::string(bytes, 'x')));
+  }
+  std::unique_ptr<DaxWindow> window;
+};
+
+TEST_F(WindowOfAGuest, AMappedFileIsMemoryOfBothSides) {
+  fill("shared", 3 * page);
+  std::uint64_t shared = node("shared");
+  EXPECT_NE(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("shared")).as<fuse_entry_out>().attr.flags &
+                FUSE_ATTR_DAX,
+            0U);
+  EXPECT_EQ(ask(FUSE_GETATTR, FUSE_ROOT_ID, raw(fuse_getattr_in{})).as<fuse_attr_out>().attr.flags,
+            0U)
+      << "folders are not mapped";
+  ASSERT_EQ(map(shared, dax_unit, dax_unit), 0);
+  EXPECT_EQ(*at(dax_unit + page), 'x');
+  *at(dax_unit + page) = 'g';
+  EXPECT_EQ((*Files::system().read(path("shared"), 3 * page))[page], 'g');
+  // Somewhere else, from the second page on, for reading.
+  ASSERT_EQ(map(shared, 0, page, false, page), 0);
+  EXPECT_EQ(*at(0), 'g');
+  EXPECT_EQ(unmap(0, page), 0);
+  EXPECT_FALSE(readable(0));
+  EXPECT_TRUE(readable(dax_unit));
+  begin();
+  EXPECT_FALSE(readable(dax_unit)) << "another driver has begun, and has nothing mapped";
+}
+
+TEST_F(WindowOfAGuest, WhatIsBehindTheEndOfAFileIsMemoryUntilItGrows) {
+  fill("short", page);
+  std::uint64_t file = node("short");
+  ASSERT_EQ(map(file, 0, dax_unit), 0);
+  EXPECT_EQ(*at(page), '\0') << "no signal, and nothing of anybody";
+  *at(page) = 'l';  // lost: the file has no such page
+  ASSERT_EQ(::truncate(path("short").c_str(), 2 * page), 0);
+  EXPECT_EQ(ask(FUSE_GETATTR, file, raw(fuse_getattr_in{})).as<fuse_attr_out>().attr.size,
+            2 * page);
+  EXPECT_EQ(*at(page), '\0') << "before the guest learns of it the page is the file's";
+  *at(page) = 'k';
+  EXPECT_EQ((*Files::system().read(path("short"), 2 * page))[page], 'k');
+  // What the guest makes longer itself it does not ask for again.
+  fuse_setattr_in longer{};
+  longer.valid = FATTR_SIZE;
+  longer.size = 3 * page;
+  EXPECT_EQ(ask(FUSE_SETATTR, file, raw(longer)).error, 0);
+  *at(2 * page) = 's';
+  Answer opened = ask(FUSE_OPEN, file, raw(fuse_open_in{O_RDWR, 0}));
+  EXPECT_EQ(write(opened.as<fuse_open_out>().fh, 3 * page, "w").error, 0);
+  EXPECT_EQ(*at(3 * page), 'w');
+  EXPECT_EQ((*Files::system().read(path("short"), 4 * page))[2 * page], 's');
+}
+
+TEST_F(WindowOfAGuest, AFileThatTheNodeCutsUnderAMappingEndsNobody) {
+  fill("cut", 2 * page);
+  ASSERT_EQ(map(node("cut"), 0, dax_unit), 0);
+  ASSERT_EQ(::truncate(path("cut").c_str(), 0), 0);
+  EXPECT_FALSE(readable(page)) << "KVM is told EFAULT, and the monitor asks:";
+  EXPECT_TRUE(window->follow_sizes());
+  EXPECT_TRUE(readable(0));
+  EXPECT_EQ(*at(page), '\0');
+  EXPECT_FALSE(window->follow_sizes()) << "everything is right";
+  *at(page) = 'l';
+  ASSERT_EQ(::truncate(path("cut").c_str(), 2 * page), 0);
+  node("cut");  // the guest looks at it again
+  EXPECT_EQ(*at(page), '\0');
+}
+
+TEST_F(WindowOfAGuest, AGuestThatLiesAboutPlacesIsRefused) {
+  fill("f", 2 * page);
+  std::uint64_t f = node("f");
+  struct Lie {
+    std::uint64_t at, length, offset;
+  };
+  for (const Lie& lie : {Lie{size, page, 0}, Lie{0, size + page, 0}, Lie{~0ULL - page + 1, page, 0},
+                         Lie{page, ~0ULL - page + 1, 0}, Lie{0, 0, 0}, Lie{1, page, 0},
+                         Lie{0, page - 1, 0}, Lie{0, page, 1}, Lie{0, page, 1ULL << 63U}})
+    EXPECT_EQ(map(f, lie.at, lie.length, true, lie.offset), EINVAL) << lie.at << " " << lie.length;
+  EXPECT_EQ(map(f, 0, page, true, 1ULL << 40U), 0) << "nothing of the file, but no harm";
+  EXPECT_EQ(*at(0), '\0');
+  EXPECT_EQ(map(FUSE_ROOT_ID, 0, page), ESTALE);
+  EXPECT_EQ(map(999, 0, page), ESTALE);
+  ASSERT_EQ(::mkdir(path("d").c_str(), 0755), 0);
+  EXPECT_EQ(map(node("d"), 0, page), EINVAL);
+  ASSERT_EQ(::symlink("../outside", path("l").c_str()), 0);
+  EXPECT_EQ(map(node("l"), 0, page), EINVAL);
+  EXPECT_EQ(unmap(size, page), EINVAL);
+  EXPECT_EQ(unmap(0, ~0ULL - page + 1), EINVAL);
+  EXPECT_EQ(unmap(0, page, 1000), EINVAL) << "more than it says";
+  EXPECT_EQ(ask(FUSE_SETUPMAPPING, f, "short").error, EINVAL);
+  // Over others, of other sizes: the last one counts, and nothing of the older ones is left.
+  EXPECT_EQ(map(f, 0, 4 * page), 0);
+  EXPECT_EQ(map(f, 2 * page, 4 * page), 0);
+  EXPECT_FALSE(readable(0));
+  EXPECT_EQ(*at(2 * page), 'x');
+  auto open_now = [] { return Files::system().list("/proc/self/fd").value_or({}).size(); };
+  std::size_t before = open_now();
+  for (int i = 0; i < 10000; ++i) (void)map(f, static_cast<std::uint64_t>(i) % 2000 * page, page);
+  EXPECT_LT(open_now(), before + 2010);
+  folder->reset();
+  EXPECT_LT(open_now(), before) << "nothing that was mapped stays open";
+}
+
+TEST_F(WindowOfAGuest, AFolderForReadingIsMappedForReading) {
+  fill("f", page);
+  window = std::make_unique<DaxWindow>(std::move(*DaxWindow::make(dax_at, size)));
+  ASSERT_EQ(::chmod(path("f").c_str(), 0444), 0);
+  folder = open_folder(inside, 100, window.get());
+  begin();
+  ASSERT_EQ(map(node("f"), 0, page, false), 0);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  Fd in(ends[0]), out(ends[1]);
+  ASSERT_EQ(::write(out.get(), "w", 1), 1);
+  EXPECT_EQ(::read(in.get(), at(0), 1), -1) << "not even the monitor may write there";
 }
 
 }  // namespace

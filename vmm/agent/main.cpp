@@ -30,6 +30,7 @@
 #include "vmm/agent/channels.h"
 #include "vmm/agent/monitor.h"
 #include "vmm/agent/places.h"
+#include "vmm/agent/port_forward.h"
 #include "vmm/agent/program.h"
 #include "vmm/agent/segments.h"
 
@@ -196,6 +197,13 @@ void converse(AgentConnection monitor, Shared& shared) {
                                 static_cast<std::uint64_t>(number_at(*word, "size"))});
     } else if (op == "run") {
       return run_program(monitor, *word, shared);
+    } else if (op == "forward") {
+      return forward_port(std::move(monitor));
+    } else {
+      (void)monitor.send({{"error", to_json(Error{Code::unsupported, "ask the guest's agent",
+                                                  "it does not know the operation '" + op + "'",
+                                                  "make its initial RAM disk anew, with this "
+                                                  "Hobbes' agent"})}});
     }
   }
 }

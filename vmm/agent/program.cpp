@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -66,6 +67,15 @@ Result<void> prepare(const Json& process) {
       ::setresuid(uid, uid, uid) != 0)
     return os_error("become user " + std::to_string(uid), errno);
   if (process.contains("umask")) ::umask(static_cast<mode_t>(number_at(process, "umask")));
+  if (process.contains("vcpus")) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const Json& one : process["vcpus"])
+      if (one.is_number_unsigned() && one.get<unsigned>() < CPU_SETSIZE)
+        CPU_SET(one.get<unsigned>(), &set);
+    if (::sched_setaffinity(0, sizeof set, &set) != 0)
+      return os_error("bind the program to vCPUs " + to_text(process["vcpus"]), errno);
+  }
   std::string cwd = text_at(process, "cwd", "/");
   if (::chdir(cwd.c_str()) != 0) return os_error("enter working directory " + cwd, errno);
   return {};

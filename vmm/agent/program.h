@@ -17,7 +17,7 @@ struct Shared {
 };
 
 /// {"op":"run","main":B,"process":P}: P has args, env, cwd, uid, gid, groups, umask, rlimits,
-/// hostname, terminal, consoleSize. Answers
+/// hostname, terminal, consoleSize, vcpus (those it is bound to; without: all). Answers
 /// {"started":pid} or {"error":E}, carries its streams, and says how it ended. Returns then.
 void run_program(const AgentConnection& monitor, const Json& request, Shared& shared);
 

@@ -35,6 +35,22 @@ bool VirtioTransport::running() const {
   return (status_ & VIRTIO_CONFIG_S_DRIVER_OK) != 0 && (status_ & bad) == 0;
 }
 
+// All ones say that there is no such region.
+std::uint32_t VirtioTransport::read_memory_register(std::uint64_t offset) const {
+  const VirtioDevice::SharedMemory memory = device_.shared_memory();
+  if (selected_memory_ != 0 || memory.size == 0) return ~0U;
+  switch (offset) {
+    case VIRTIO_MMIO_SHM_LEN_LOW:
+      return static_cast<std::uint32_t>(memory.size);
+    case VIRTIO_MMIO_SHM_LEN_HIGH:
+      return static_cast<std::uint32_t>(memory.size >> 32U);
+    case VIRTIO_MMIO_SHM_BASE_LOW:
+      return static_cast<std::uint32_t>(memory.address);
+    default:
+      return static_cast<std::uint32_t>(memory.address >> 32U);
+  }
+}
+
 std::uint32_t VirtioTransport::read_register(std::uint64_t offset) const {
   bool exists = selected_queue_ < queues_.size();
   switch (offset) {
@@ -64,7 +80,9 @@ std::uint32_t VirtioTransport::read_register(std::uint64_t offset) const {
       return generation_;
     case VIRTIO_MMIO_SHM_LEN_LOW:
     case VIRTIO_MMIO_SHM_LEN_HIGH:
-      return ~0U;  // no such region
+    case VIRTIO_MMIO_SHM_BASE_LOW:
+    case VIRTIO_MMIO_SHM_BASE_HIGH:
+      return read_memory_register(offset);
     default:
       return 0;
   }
@@ -110,6 +128,9 @@ void VirtioTransport::write_register(std::uint64_t offset, std::uint32_t value) 
       break;
     case VIRTIO_MMIO_QUEUE_SEL:
       selected_queue_ = value;
+      break;
+    case VIRTIO_MMIO_SHM_SEL:
+      selected_memory_ = value;
       break;
     case VIRTIO_MMIO_INTERRUPT_ACK:
       interrupts_ &= ~value;

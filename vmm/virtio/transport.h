@@ -23,6 +23,12 @@ class VirtioDevice {
   /// The guest has put something into a queue. Errors make the device unusable until it is reset.
   virtual Result<void> notified(unsigned queue) = 0;
   virtual void reset() {}
+  struct SharedMemory {
+    Gpa address = 0;
+    std::uint64_t size = 0;  ///< bytes; 0: none
+  };
+  /// Its only shared-memory region (virtio 1.2, 2.10), with the id 0.
+  [[nodiscard]] virtual SharedMemory shared_memory() const { return {}; }
   void attach(VirtioTransport& transport) { transport_ = &transport; }
 
  protected:
@@ -61,6 +67,7 @@ class VirtioTransport final : public Device {
 
  private:
   [[nodiscard]] std::uint32_t read_register(std::uint64_t offset) const;
+  [[nodiscard]] std::uint32_t read_memory_register(std::uint64_t offset) const;
   void write_register(std::uint64_t offset, std::uint32_t value);
   void set_status(std::uint32_t value);
   void settle(const Result<void>& done);
@@ -72,7 +79,7 @@ class VirtioTransport final : public Device {
   std::mutex lock_;
   std::vector<Queue> queues_;
   std::uint32_t status_ = 0, interrupts_ = 0, selected_queue_ = 0, selected_features_ = 0,
-                selected_driver_features_ = 0, generation_ = 0;
+                selected_driver_features_ = 0, selected_memory_ = 0, generation_ = 0;
   std::uint64_t driver_features_ = 0;
 };
 

@@ -67,6 +67,13 @@ std::uint64_t room_beyond(std::uint64_t memory) {
   return (std::min(node, std::max(8 * gib, 4 * memory)) + gib - 1) / gib * gib;
 }
 
+// The addresses at which a guest maps files of a shared folder. Its kernel keeps 1/64 of them as a
+// table in the guest's memory.
+std::uint64_t window_within(std::uint64_t memory) {
+  constexpr std::uint64_t unit = 2U << 20U, least = 64U << 20U, most = 1U << 30U;
+  return std::clamp(memory / 4, least, most) / unit * unit;
+}
+
 Result<Fd> open_image(const Bundle& bundle, const std::string& path, const std::string& what,
                       int flags = O_RDONLY) {
   std::string whole = path.front() == '/' ? path : bundle.path + "/" + path;
@@ -156,6 +163,28 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
           : "end programs in it, or choose more"};
 }
 
+Result<AgentConnection> connect_to_agent(const EnclaveRecord& record, const std::string& attempt) {
+  std::vector<Fd> fds;
+  HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), &fds));
+  if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
+  return AgentConnection(std::move(fds[0]));
+}
+
+// The guest's numbers of the vCPUs that are bound to CPUs of the node.
+Result<Json> vcpus_on(const EnclaveRecord& record, const std::string& list) {
+  HOBBES_TRY(wanted, CpuSet::parse(list));
+  HOBBES_TRY(machine, ask_monitor(record, {{"op", "ping"}}));
+  Json out = Json::array();
+  const Json bound = machine.value("cpus", Json::array());
+  for (std::size_t i = 0; i < bound.size(); ++i)
+    if (bound[i].is_number_unsigned() && wanted.has(bound[i].get<unsigned>()))
+      out.push_back(i);
+  if (out.empty())
+    return Error{Code::invalid, "bind a program to CPUs " + list, "no vCPU runs on them",
+                 "name CPUs of the enclave"};
+  return out;
+}
+
 // A program of the guest, as a process of ours: it carries the streams and ends as the program
 // ends.
 [[noreturn]] void stand_in(AgentConnection program, const ExecRequest& request) {
@@ -185,6 +214,17 @@ Result<void> resize_memory(const LinuxDriver& service, const EnclaveRecord& reco
 }
 
 }  // namespace
+
+Result<ForwardedPort> forward_port(const EnclaveRecord& record) {
+  const std::string attempt = "forward a port of enclave '" + record.id + "'";
+  HOBBES_TRY(agent, connect_to_agent(record, attempt));
+  auto answer = agent.ask({{"op", "forward"}}, std::chrono::seconds(30));
+  if (!answer) return std::move(answer.error()).within(attempt);
+  const std::int64_t port = number_at(*answer, "port");
+  if (port <= 0 || port > 0xffff)
+    return Error{Code::corrupt, attempt, "the guest's agent has named no port", ""};
+  return ForwardedPort{std::move(agent).release(), static_cast<std::uint16_t>(port)};
+}
 
 Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request, milliseconds deadline,
                          std::vector<Fd>* out) {
@@ -263,18 +303,20 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   }
   // A folder becomes a device of the guest, which mounts it as `destination`.
   auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below,
-                   bool read_only) -> Result<Json> {
+                   bool read_only, std::uint64_t window) -> Result<Json> {
     auto folder = open_folder(path, with_mounts_below, read_only);
     if (!folder) return std::move(folder.error()).within(attempt);
-    plan.folders.push_back({pass(std::move(*folder)), tag});
+    plan.folders.push_back({pass(std::move(*folder)), tag, window});
     return Json{{"type", "virtiofs"},
                 {"source", tag},
                 {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL},
                 {"data", ""}};
   };
-  if (!bundle.oci.root_path.empty()) {
-    HOBBES_CHECK(make_mount_points(bundle));
-    HOBBES_TRY(root, share(bundle.rootfs(), "root", true, bundle.oci.root_readonly));
+  const bool shared_root = wishes.host_root || !bundle.oci.root_path.empty();
+  if (shared_root) {
+    if (!wishes.host_root) HOBBES_CHECK(make_mount_points(bundle));
+    HOBBES_TRY(root, share(wishes.host_root ? "/" : bundle.rootfs(), "root", true,
+                           wishes.host_root || bundle.oci.root_readonly, 0));
     root["destination"] = "/";
     plan.mounts.push_back(root);
   }
@@ -292,8 +334,8 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
       auto folder = is_folder(path);
       if (!folder) return std::move(folder.error()).within(attempt);
       if (*folder) {
-        HOBBES_TRY(whole,
-                   share(path, "mount" + std::to_string(mounted++), options.recursive, read_only));
+        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), options.recursive,
+                                read_only, window_within(plan.memory)));
         one = std::move(whole);
       } else {
         one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
@@ -323,7 +365,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
                                 plan.disk_read_only ? O_RDONLY : O_RDWR));
     plan.disk = pass(std::move(disk));
   }
-  plan.command_line = command_line_of(bundle, disk_root && bundle.oci.root_path.empty());
+  plan.command_line = command_line_of(bundle, disk_root && !shared_root);
 
   // In memory, not in an argument: those are for everybody to read, and a program's environment is
   // not.
@@ -431,13 +473,14 @@ Result<pid_t> PalaciosDriver::exec(const EnclaveRecord& record, const ExecReques
     HOBBES_TRY(connected, connect_console(request.console_socket));
     console = std::move(connected);
   }
-  std::vector<Fd> fds;
-  HOBBES_CHECK(ask_monitor(record, {{"op", "stream"}}, std::chrono::seconds(10), &fds));
-  if (fds.size() != 1) return Error{Code::corrupt, attempt, "the monitor gave no stream", ""};
-  AgentConnection program(std::move(fds[0]));
+  Json process = process_for_agent(request.process, "", {});
+  if (!request.cpus.empty()) {
+    HOBBES_TRY(vcpus, vcpus_on(record, request.cpus));
+    process["vcpus"] = vcpus;
+  }
+  HOBBES_TRY(program, connect_to_agent(record, attempt));
   auto answer =
-      program.ask({{"op", "run"}, {"process", process_for_agent(request.process, "", {})}},
-                  std::chrono::seconds(60));
+      program.ask({{"op", "run"}, {"process", std::move(process)}}, std::chrono::seconds(60));
   if (!answer) return std::move(answer.error()).within(attempt);
   pid_t child = ::fork();
   if (child < 0) return os_error(attempt, errno);

@@ -39,4 +39,12 @@ Result<Json> ask_monitor(const EnclaveRecord& record, const Json& request,
                          std::chrono::milliseconds deadline = std::chrono::seconds(30),
                          std::vector<Fd>* out = nullptr);
 
+struct ForwardedPort {
+  Fd stream;               ///< what the first who connects there says, and hears
+  std::uint16_t port = 0;  ///< of the guest's loopback
+};
+/// Makes the guest's agent listen. It stops when the stream is closed. Errors: what the agent
+/// tells; Code::unsupported when it is too old.
+Result<ForwardedPort> forward_port(const EnclaveRecord& record);
+
 }  // namespace hobbes

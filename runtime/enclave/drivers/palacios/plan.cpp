@@ -23,7 +23,8 @@ bool ends_processes(int signal) {
 Json VmPlan::json() const {
   Json shared = Json::array();
   for (const Folder& folder : folders)
-    shared.push_back({{"descriptor", folder.descriptor}, {"tag", folder.tag}});
+    shared.push_back(
+        {{"descriptor", folder.descriptor}, {"tag", folder.tag}, {"window", folder.window}});
   Json granted = Json::array();
   for (const SegmentGrant& grant : segments)
     granted.push_back({{"pattern", grant.pattern},
@@ -70,8 +71,9 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
                               grant.at("writable").get<bool>()});
     out.segment_room = json.at("segmentRoom").get<std::uint64_t>();
     for (const Json& folder : json.at("folders"))
-      out.folders.push_back(
-          {folder.at("descriptor").get<int>(), folder.at("tag").get<std::string>()});
+      out.folders.push_back({folder.at("descriptor").get<int>(),
+                             folder.at("tag").get<std::string>(),
+                             folder.at("window").get<std::uint64_t>()});
     out.mounts = json.at("mounts");
     out.agent = json.at("agent").get<bool>();
     out.terminal = json.at("terminal").get<bool>();

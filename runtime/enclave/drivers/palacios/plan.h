@@ -29,7 +29,8 @@ struct VmPlan {
   std::uint64_t segment_room = 0;      ///< bytes of segments that they may make
   struct Folder {
     int descriptor = -1;
-    std::string tag;  ///< what the guest mounts it by
+    std::string tag;           ///< what the guest mounts it by
+    std::uint64_t window = 0;  ///< bytes of addresses at which it maps files; 0: it maps copies
   };
   std::vector<Folder> folders;  ///< of the node, shared with the guest
   Json mounts = Json::array();  ///< for the agent (abi/agent.h)

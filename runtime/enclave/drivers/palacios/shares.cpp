@@ -109,6 +109,8 @@ Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& s
 }
 
 bool is_the_guests(const std::string& destination) {
+  const std::string memory = "/dev/shm";  // what programs on both sides share by name
+  if (destination == memory || destination.rfind(memory + "/", 0) == 0) return false;
   for (const std::string own : {"/proc", "/sys", "/dev"})
     if (destination == own || destination.rfind(own + "/", 0) == 0) return true;
   return destination == "/run" || destination == "/";
@@ -125,7 +127,7 @@ Result<void> make_mount_points(const Bundle& bundle) {
   for (const char* point : {"/proc", "/sys", "/dev", "/run", "/tmp"})
     HOBBES_CHECK(open_target(bundle.rootfs(), point, false));
   for (const oci::Mount& mount : bundle.oci.mounts) {
-    if (is_the_guests(mount.destination)) continue;
+    if (is_the_guests(mount.destination) || mount.destination.rfind("/dev/", 0) == 0) continue;
     bool folder = true;
     if (is_bind(mount)) {
       HOBBES_TRY(found, is_folder(bundle.source_of(mount)));

@@ -3,6 +3,7 @@
 // names are single ones, links are the guest's to follow.
 #pragma once
 #include <linux/fuse.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <compare>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 
 #include "core/fd.h"
+#include "vmm/virtio/fs/dax_window.h"
 #include "vmm/virtio/queue.h"
 
 namespace hobbes::vmm {
@@ -23,8 +25,9 @@ namespace hobbes::vmm {
 class Folder {
  public:
   /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path
-  /// becomes a file. `limit`: how many of them the guest may use up.
-  Folder(Fd root, Fd descriptors, std::uint64_t limit);
+  /// becomes a file. `limit`: how many of them the guest may use up. `window`: where the guest maps
+  /// files, and outlives this; null when it maps copies of its own.
+  Folder(Fd root, Fd descriptors, std::uint64_t limit, DaxWindow* window = nullptr);
   /// Serves one request; the number of bytes written into it.
   std::uint64_t serve(const DescriptorChain& chain);
   /// Forgets what the guest had open.
@@ -70,12 +73,17 @@ class Folder {
   int seek(Request& request);
   int statistics(Request& request);
   int release(Request& request);
+  int map(Request& request);
+  int unmap(Request& request);
   void forget(Request& request);
 
+  /// What the guest is told of a file. It may be about to learn that the file has grown.
+  [[nodiscard]] fuse_attr attributes_of(const struct stat& info) const;
   [[nodiscard]] int path_of(std::uint64_t node) const;
   [[nodiscard]] int file_of(std::uint64_t handle) const;
   int enter(int parent, const std::string& name, fuse_entry_out& out);
   int give(int parent, int at, const char* name, int flags, const fuse_in_header& header) const;
+  void follow(int file) const;
   int reopen(std::uint64_t node, int flags, Fd& out) const;
   std::uint64_t keep(Fd file);
   void forget(std::uint64_t node, std::uint64_t lookups);
@@ -83,6 +91,8 @@ class Folder {
 
   Fd root_, descriptors_;
   std::uint64_t limit_;
+  DaxWindow* window_;
+  bool maps_ = false;  ///< the guest uses the window
   std::uint64_t next_node_ = 2, next_handle_ = 1;
   std::unordered_map<std::uint64_t, Node> nodes_;
   std::map<Key, std::uint64_t> numbers_;

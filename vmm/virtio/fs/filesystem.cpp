@@ -1,9 +1,10 @@
-#include "vmm/virtio/filesystem.h"
+#include "vmm/virtio/fs/filesystem.h"
 
 namespace hobbes::vmm {
 
-FileSystem::FileSystem(Folder folder, const std::string& tag, std::function<void()> wake)
-    : folder_(std::move(folder)), wake_(std::move(wake)) {
+FileSystem::FileSystem(Folder folder, const std::string& tag, const DaxWindow* window,
+                       std::function<void()> wake)
+    : folder_(std::move(folder)), window_(window), wake_(std::move(wake)) {
   std::memcpy(configuration_.tag, tag.data(), std::min(tag.size(), sizeof configuration_.tag));
   configuration_.num_request_queues = 1;
 }

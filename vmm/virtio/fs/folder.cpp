@@ -1,4 +1,4 @@
-#include "vmm/folder.h"
+#include "vmm/virtio/fs/folder.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,26 +24,6 @@ constexpr std::size_t name_limit =
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) {
   return std::as_bytes(std::span(&value, 1));
-}
-
-fuse_attr attributes_of(const struct stat& info) {
-  fuse_attr out{};
-  out.ino = info.st_ino;
-  out.size = static_cast<std::uint64_t>(info.st_size);
-  out.blocks = static_cast<std::uint64_t>(info.st_blocks);
-  out.atime = static_cast<std::uint64_t>(info.st_atim.tv_sec);
-  out.mtime = static_cast<std::uint64_t>(info.st_mtim.tv_sec);
-  out.ctime = static_cast<std::uint64_t>(info.st_ctim.tv_sec);
-  out.atimensec = static_cast<std::uint32_t>(info.st_atim.tv_nsec);
-  out.mtimensec = static_cast<std::uint32_t>(info.st_mtim.tv_nsec);
-  out.ctimensec = static_cast<std::uint32_t>(info.st_ctim.tv_nsec);
-  out.mode = info.st_mode;
-  out.nlink = static_cast<std::uint32_t>(info.st_nlink);
-  out.uid = info.st_uid;
-  out.gid = info.st_gid;
-  out.rdev = static_cast<std::uint32_t>(info.st_rdev);
-  out.blksize = static_cast<std::uint32_t>(info.st_blksize);
-  return out;
 }
 
 std::uint64_t mount_of(int path) {
@@ -140,10 +120,15 @@ class Folder::Request {
   std::uint64_t at_ = sizeof(fuse_in_header);
 };
 
-Folder::Folder(Fd root, Fd descriptors, std::uint64_t limit)
-    : root_(std::move(root)), descriptors_(std::move(descriptors)), limit_(limit) {}
+Folder::Folder(Fd root, Fd descriptors, std::uint64_t limit, DaxWindow* window)
+    : root_(std::move(root)),
+      descriptors_(std::move(descriptors)),
+      limit_(limit),
+      window_(window) {}
 
 void Folder::reset() {
+  maps_ = false;
+  if (window_ != nullptr) window_->reset();
   nodes_.clear();
   numbers_.clear();
   handles_.clear();
@@ -191,6 +176,8 @@ int Folder::dispatch(Request& request) {
       {FUSE_RELEASE, &Folder::release},
       {FUSE_RELEASEDIR, &Folder::release},
       {FUSE_FLUSH, &Folder::succeed},
+      {FUSE_SETUPMAPPING, &Folder::map},
+      {FUSE_REMOVEMAPPING, &Folder::unmap},
   };
   auto at = operations.find(request.header.opcode);
   return at == operations.end() ? ENOSYS : (this->*at->second)(request);
@@ -209,6 +196,8 @@ int Folder::begin(Request& request) {
     std::uint32_t major, minor, max_readahead, flags;
   } in{};  // the beginning of fuse_init_in, which is all that kernels before Linux 5.17 send
   if (!request.take(in)) return EINVAL;
+  std::uint32_t more = 0;  // the upper half of the flags
+  if ((in.flags & FUSE_INIT_EXT) != 0 && !request.take(more)) return EINVAL;
   fuse_init_out out{};
   out.major = FUSE_KERNEL_VERSION;
   out.minor = FUSE_KERNEL_MINOR_VERSION;
@@ -228,8 +217,39 @@ int Folder::begin(Request& request) {
   out.max_write = transfer_limit;
   out.max_pages = transfer_limit / 4096;
   out.time_gran = 1;
+  constexpr std::uint32_t by_file = FUSE_HAS_INODE_DAX >> 32U;
+  maps_ = window_ != nullptr && (in.flags & FUSE_MAP_ALIGNMENT) != 0 && (more & by_file) != 0;
+  if (maps_) {
+    out.flags |= FUSE_INIT_EXT | FUSE_MAP_ALIGNMENT;
+    out.flags2 = by_file;
+    out.map_alignment = 12;  // pages
+  }
   request.answer(bytes_of(out));
   return 0;
+}
+
+fuse_attr Folder::attributes_of(const struct stat& info) const {
+  fuse_attr out{};
+  out.ino = info.st_ino;
+  out.size = static_cast<std::uint64_t>(info.st_size);
+  out.blocks = static_cast<std::uint64_t>(info.st_blocks);
+  out.atime = static_cast<std::uint64_t>(info.st_atim.tv_sec);
+  out.mtime = static_cast<std::uint64_t>(info.st_mtim.tv_sec);
+  out.ctime = static_cast<std::uint64_t>(info.st_ctim.tv_sec);
+  out.atimensec = static_cast<std::uint32_t>(info.st_atim.tv_nsec);
+  out.mtimensec = static_cast<std::uint32_t>(info.st_mtim.tv_nsec);
+  out.ctimensec = static_cast<std::uint32_t>(info.st_ctim.tv_nsec);
+  out.mode = info.st_mode;
+  out.nlink = static_cast<std::uint32_t>(info.st_nlink);
+  out.uid = info.st_uid;
+  out.gid = info.st_gid;
+  out.rdev = static_cast<std::uint32_t>(info.st_rdev);
+  out.blksize = static_cast<std::uint32_t>(info.st_blksize);
+  if (maps_ && S_ISREG(info.st_mode)) {
+    out.flags = FUSE_ATTR_DAX;
+    window_->follow_size(info.st_dev, info.st_ino, out.size);
+  }
+  return out;
 }
 
 int Folder::path_of(std::uint64_t node) const {
@@ -273,7 +293,7 @@ int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   out.nodeid = at->second;
   out.generation = 1;
   out.attr = attributes_of(info);
-  if (begins) out.attr.flags = FUSE_ATTR_SUBMOUNT;
+  if (begins) out.attr.flags |= FUSE_ATTR_SUBMOUNT;
   return 0;
 }
 
@@ -542,6 +562,7 @@ int Folder::write(Request& request) {
   ssize_t size = ::pwritev2(file, parts.data(), static_cast<int>(parts.size()),
                             static_cast<off_t>(in.offset), appends ? RWF_APPEND : 0);
   if (size < 0) return errno;
+  follow(file);
   fuse_write_out out{static_cast<std::uint32_t>(size), 0};
   request.answer(bytes_of(out));
   return 0;
@@ -596,10 +617,11 @@ int Folder::allocate(Request& request) {
   if (!request.take(in)) return EINVAL;
   int file = file_of(in.fh);
   if (file < 0) return EBADF;
-  return ::fallocate(file, static_cast<int>(in.mode), static_cast<off_t>(in.offset),
-                     static_cast<off_t>(in.length)) == 0
-             ? 0
-             : errno;
+  if (::fallocate(file, static_cast<int>(in.mode), static_cast<off_t>(in.offset),
+                  static_cast<off_t>(in.length)) != 0)
+    return errno;
+  follow(file);
+  return 0;
 }
 
 int Folder::seek(Request& request) {
@@ -635,6 +657,42 @@ int Folder::release(Request& request) {
   fuse_release_in in{};
   if (!request.take(in)) return EINVAL;
   return handles_.erase(in.fh) == 1 ? 0 : EBADF;
+}
+
+// A file that the guest has made longer, which it knows without being told.
+void Folder::follow(int file) const {
+  struct stat info {};
+  if (maps_ && ::fstat(file, &info) == 0)
+    window_->follow_size(info.st_dev, info.st_ino, static_cast<std::uint64_t>(info.st_size));
+}
+
+// Drivers name the file by its node and no open one, so it is opened once more, by the rights that
+// its mount gives.
+int Folder::map(Request& request) {
+  fuse_setupmapping_in in{};
+  if (!request.take(in)) return EINVAL;
+  if (!maps_) return ENOSYS;
+  auto node = nodes_.find(request.header.nodeid);
+  if (node == nodes_.end()) return ESTALE;
+  if (node->second.type != S_IFREG) return EINVAL;
+  const bool writable = (in.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
+  Fd file;
+  if (int error = reopen(request.header.nodeid, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC, file);
+      error != 0)
+    return error;
+  return window_->map(std::move(file), in.foffset, in.len, in.moffset, writable);
+}
+
+int Folder::unmap(Request& request) {
+  fuse_removemapping_in in{};
+  if (!request.take(in)) return EINVAL;
+  if (!maps_) return ENOSYS;
+  fuse_removemapping_one one{};
+  for (std::uint32_t i = 0; i < in.count; ++i) {
+    if (!request.take(one)) return EINVAL;
+    if (int error = window_->unmap(one.moffset, one.len); error != 0) return error;
+  }
+  return 0;
 }
 
 }  // namespace hobbes::vmm

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <string>
 
-#include "vmm/folder.h"
+#include "vmm/virtio/fs/folder.h"
 #include "vmm/virtio/transport.h"
 
 namespace hobbes::vmm {
@@ -14,8 +14,10 @@ namespace hobbes::vmm {
 /// meanwhile: vCPUs and other devices run on.
 class FileSystem final : public VirtioDevice {
  public:
-  /// `tag`: at most 36 bytes. `wake`: makes the serving thread call serve() soon, from any thread.
-  FileSystem(Folder folder, const std::string& tag, std::function<void()> wake);
+  /// `tag`: at most 36 bytes. `window`: the folder's, if it has one; outlives this. `wake`: makes
+  /// the serving thread call serve() soon, from any thread.
+  FileSystem(Folder folder, const std::string& tag, const DaxWindow* window,
+             std::function<void()> wake);
   /// What waits in the queues; on the serving thread alone.
   void serve();
   [[nodiscard]] Folder& folder() { return folder_; }
@@ -25,6 +27,9 @@ class FileSystem final : public VirtioDevice {
   [[nodiscard]] std::span<const std::byte> configuration() const override {
     return std::as_bytes(std::span(&configuration_, 1));
   }
+  [[nodiscard]] SharedMemory shared_memory() const override {
+    return window_ == nullptr ? SharedMemory{} : SharedMemory{window_->address(), window_->size()};
+  }
   Result<void> notified(unsigned queue) override;
   void reset() override;
 
@@ -32,6 +37,7 @@ class FileSystem final : public VirtioDevice {
   bool serve_one(unsigned queue);
 
   Folder folder_;
+  const DaxWindow* window_;
   std::function<void()> wake_;
   virtio_fs_config configuration_{};
   std::uint64_t epoch_ = 0;  // of the driver, counted by its resets; under the transport's lock
