@@ -87,9 +87,10 @@ Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
     HOBBES_CHECK(vm_.set_memory(first_dax_slot + number, window->address(), window->size(),
                                 window->host(), false));
   }
-  auto files = std::make_unique<FileSystem>(
-      Folder(std::move(folder.folder), std::move(descriptors), limit, window.get()), folder.tag,
-      window.get(), [kick = kick.get()] { signal_event(kick); });
+  auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors),
+                                                   limit, folder.read_only, window.get()),
+                                            folder.tag, window.get(),
+                                            [kick = kick.get()] { signal_event(kick); });
   folders_.push_back({std::move(window), std::move(files), std::move(kick)});
   return add_virtio(*folders_.back().files);
 }

@@ -29,6 +29,7 @@ namespace hobbes::vmm {
 struct SharedFolder {
   Fd folder;  ///< open for paths
   std::string tag;
+  bool read_only = false;
   std::uint64_t window = 0;  ///< bytes of addresses at which the guest maps its files; 0: none
 };
 

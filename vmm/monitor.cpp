@@ -129,7 +129,8 @@ class Monitor final : AgentEvents {
     if (plan_.disk >= 0) config.disk.reset(::fcntl(plan_.disk, F_DUPFD_CLOEXEC, 64));
     config.disk_read_only = plan_.disk_read_only;
     for (const VmPlan::Folder& folder : plan_.folders)
-      config.folders.push_back({Fd(folder.descriptor), folder.tag, folder.window});
+      config.folders.push_back(
+          {Fd(folder.descriptor), folder.tag, folder.read_only, folder.window});
     HOBBES_TRY(machine, Machine::make(std::move(config), loop_,
                                       [this](std::string_view text) { terminal_.print(text); }));
     machine_ = std::move(machine);

@@ -157,7 +157,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       Shared shared;
       auto window = DaxWindow::make(dax_at, 4 * mib);
       Folder folder(Fd(::open(shared.inside.c_str(), O_PATH | O_CLOEXEC)),
-                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100, &*window);
+                    Fd(::open("/proc/self/fd", O_PATH | O_CLOEXEC)), 100, false, &*window);
       if (data[0] % 8 == 4) {
         ask_folder(folder, data + 1, size - 1);
       } else {

@@ -74,9 +74,13 @@ class Palacios : public ::testing::Test {
                ? node.run({"hobbes-run", "run", "--bundle", path, "a"}, 100)
                : outcome;
   }
-  // A composition, to its end. Under emulation its machines need their time to MPI_Init.
+  // A composition, to its end. Under emulation its machines need their time to MPI_Init, and a
+  // guest's kernel does without AVX (QEMU 7.2 does not intercept XSETBV), which Open MPI's
+  // reductions do not ask it about.
+  static constexpr const char* emulated = " --init-timeout 60 -x OMPI_MCA_op=^avx ";
   Outcome compose(const std::string& document, const std::vector<std::string>& options = {}) {
-    std::vector<std::string> words = {"remora", "run", "--init-timeout", "60"};
+    std::vector<std::string> words = {"remora", "run", "--init-timeout",
+                                      "60",     "-x",  "OMPI_MCA_op=^avx"};
     words.insert(words.end(), options.begin(), options.end());
     words.push_back(document);
     Outcome outcome = node.run(words, 150);
@@ -762,15 +766,14 @@ TEST_F(Palacios, MappedFilesOfAFolderAreMemoryOfBothSides) {
                    "rm -f /dev/shm/none"),
             "7\n");
   EXPECT_EQ(node.good({mapper, "count", shm + "/new", "1"}), "8\n");
-  // A file that is cut under the guest's mapping costs a virtual machine nothing.
+  // A file that is cut under the guest's mapping ends at most the program that goes on using it.
   inside("a",
          "mkfifo /tmp/go; { sleep 1000 >/tmp/go & }; /tmp/peer hold /dev/shm/cut 65536 </tmp/go "
          ">/tmp/held 2>&1 & for i in 1 2; do echo go; sleep 1; done >/tmp/go");
-  EXPECT_TRUE(eventually([&] { return inside("a", "grep -c alive /tmp/held") == "2\n"; }, 20));
+  EXPECT_EQ(inside("a", "cat /tmp/held"), "holds\nalive\nalive\n");
   node.good({"truncate", "-s", "0", shm + "/cut"});
-  inside("a", "echo go >/tmp/go");
-  EXPECT_TRUE(eventually([&] { return inside("a", "grep -c alive /tmp/held") == "3\n"; }, 20))
-      << inside("a", "cat /tmp/held");
+  inside("a", "echo go >/tmp/go; sleep 1; cat /tmp/held");
+  EXPECT_EQ(state("a"), "running");
   node.good({"truncate", "-s", "65536", shm + "/cut"});
   EXPECT_EQ(inside("a", "/tmp/peer count /dev/shm/cut 5"), "5\n");
   EXPECT_EQ(node.good({mapper, "count", shm + "/cut", "0"}), "5\n");

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::uint32_t oldest_minor = 31;  // the first with virtio-fs
 constexpr std::uint32_t transfer_limit = 256 << 10;
+constexpr std::uint64_t read_only_lifetime = 1;  // seconds
 constexpr std::size_t name_limit =
     1024;  // FUSE's own; what is too long for the node it says itself
 
@@ -120,10 +121,11 @@ class Folder::Request {
   std::uint64_t at_ = sizeof(fuse_in_header);
 };
 
-Folder::Folder(Fd root, Fd descriptors, std::uint64_t limit, DaxWindow* window)
+Folder::Folder(Fd root, Fd descriptors, std::uint64_t limit, bool read_only, DaxWindow* window)
     : root_(std::move(root)),
       descriptors_(std::move(descriptors)),
       limit_(limit),
+      read_only_(read_only),
       window_(window) {}
 
 void Folder::reset() {
@@ -247,6 +249,7 @@ fuse_attr Folder::attributes_of(const struct stat& info) const {
   out.blksize = static_cast<std::uint32_t>(info.st_blksize);
   if (maps_ && S_ISREG(info.st_mode)) {
     out.flags = FUSE_ATTR_DAX;
+    out.blksize = 4096;  // else Linux writes nothing back, and close(2) fails with EIO
     window_->follow_size(info.st_dev, info.st_ino, out.size);
   }
   return out;
@@ -269,8 +272,9 @@ std::uint64_t Folder::keep(Fd file) {
 }
 
 // The node behind a name, known from now on until the guest forgets it as often as it was told of
-// it. Lifetimes of 0: the node may change what is there, so the guest asks each time. Where another
-// file system begins the guest is told, since inode numbers begin anew there.
+// it. Lifetimes of 0: the node may change what is there, so the guest asks each time, but for
+// folders that it cannot write. Where another file system begins the guest is told, since inode
+// numbers begin anew there.
 int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   Fd path(::openat(parent, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!path) return errno;
@@ -283,6 +287,11 @@ int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   bool begins =
       S_ISDIR(info.st_mode) && (key.mount != mount_of(parent) || info.st_dev != around.st_dev);
   auto at = numbers_.find(key);
+  // A file system may use a number again while the guest still remembers the file that had it.
+  if (at != numbers_.end() && nodes_.at(at->second).type != (info.st_mode & S_IFMT)) {
+    numbers_.erase(at);
+    at = numbers_.end();
+  }
   if (at == numbers_.end()) {
     if (full()) return ENFILE;
     nodes_.emplace(next_node_, Node{std::move(path), key, info.st_mode & S_IFMT, 0});
@@ -291,7 +300,8 @@ int Folder::enter(int parent, const std::string& name, fuse_entry_out& out) {
   ++nodes_.at(at->second).lookups;
   out = {};
   out.nodeid = at->second;
-  out.generation = 1;
+  if (read_only_) out.entry_valid = out.attr_valid = read_only_lifetime;
+  out.generation = 0;  // Linux 6.1 takes a folder that begins a mount for another one otherwise
   out.attr = attributes_of(info);
   if (begins) out.attr.flags |= FUSE_ATTR_SUBMOUNT;
   return 0;
@@ -313,7 +323,9 @@ void Folder::forget(std::uint64_t node, std::uint64_t lookups) {
   if (at == nodes_.end()) return;
   at->second.lookups -= std::min(lookups, at->second.lookups);
   if (at->second.lookups != 0) return;
-  numbers_.erase(at->second.key);
+  if (auto number = numbers_.find(at->second.key);
+      number != numbers_.end() && number->second == node)
+    numbers_.erase(number);
   nodes_.erase(at);
 }
 
@@ -336,6 +348,7 @@ int Folder::attributes(Request& request) {
   struct stat info {};
   if (int error = look_at(path, info); error != 0) return error;
   fuse_attr_out out{};
+  if (read_only_) out.attr_valid = read_only_lifetime;
   out.attr = attributes_of(info);
   request.answer(bytes_of(out));
   return 0;
@@ -506,7 +519,10 @@ int Folder::open(Request& request) {
                  is_folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : open_flags(in.flags), file);
       error != 0)
     return error;
-  fuse_open_out out{keep(std::move(file)), 0, 0};
+  // What the guest has read of a file it drops when the file has changed (FUSE_AUTO_INVAL_DATA).
+  // Two changes within one tick of the clock look like one, which is good enough for programs.
+  const std::uint32_t how = !read_only_ ? 0U : is_folder ? FOPEN_CACHE_DIR : FOPEN_KEEP_CACHE;
+  fuse_open_out out{keep(std::move(file)), how, 0};
   request.answer(bytes_of(out));
   return 0;
 }

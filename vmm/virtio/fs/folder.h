@@ -25,9 +25,12 @@ namespace hobbes::vmm {
 class Folder {
  public:
   /// `root`: the folder, open for paths. `descriptors`: /proc/self/fd, likewise, by which a path
-  /// becomes a file. `limit`: how many of them the guest may use up. `window`: where the guest maps
-  /// files, and outlives this; null when it maps copies of its own.
-  Folder(Fd root, Fd descriptors, std::uint64_t limit, DaxWindow* window = nullptr);
+  /// becomes a file. `limit`: how many of them the guest may use up. `read_only`: the guest may
+  /// keep what it knows for a second, since the folder is the node's to change and programs to
+  /// start from. `window`: where the guest maps files, and outlives this; null when it maps copies
+  /// of its own.
+  Folder(Fd root, Fd descriptors, std::uint64_t limit, bool read_only = false,
+         DaxWindow* window = nullptr);
   /// Serves one request; the number of bytes written into it.
   std::uint64_t serve(const DescriptorChain& chain);
   /// Forgets what the guest had open.
@@ -91,6 +94,7 @@ class Folder {
 
   Fd root_, descriptors_;
   std::uint64_t limit_;
+  bool read_only_;
   DaxWindow* window_;
   bool maps_ = false;  ///< the guest uses the window
   std::uint64_t next_node_ = 2, next_handle_ = 1;

@@ -177,8 +177,7 @@ Result<Json> vcpus_on(const EnclaveRecord& record, const std::string& list) {
   Json out = Json::array();
   const Json bound = machine.value("cpus", Json::array());
   for (std::size_t i = 0; i < bound.size(); ++i)
-    if (bound[i].is_number_unsigned() && wanted.has(bound[i].get<unsigned>()))
-      out.push_back(i);
+    if (bound[i].is_number_unsigned() && wanted.has(bound[i].get<unsigned>())) out.push_back(i);
   if (out.empty())
     return Error{Code::invalid, "bind a program to CPUs " + list, "no vCPU runs on them",
                  "name CPUs of the enclave"};
@@ -306,7 +305,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
                    bool read_only, std::uint64_t window) -> Result<Json> {
     auto folder = open_folder(path, with_mounts_below, read_only);
     if (!folder) return std::move(folder.error()).within(attempt);
-    plan.folders.push_back({pass(std::move(*folder)), tag, window});
+    plan.folders.push_back({pass(std::move(*folder)), tag, read_only, window});
     return Json{{"type", "virtiofs"},
                 {"source", tag},
                 {"flags", read_only ? static_cast<unsigned long>(MS_RDONLY) : 0UL},
@@ -349,7 +348,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   if (!files.empty()) {
     auto folder = open_files(files, record.folder());
     if (!folder) return std::move(folder.error()).within(attempt);
-    plan.folders.push_back({pass(std::move(*folder)), HOBBES_FILES_TAG});
+    plan.folders.push_back({pass(std::move(*folder)), HOBBES_FILES_TAG, false, 0});
   }
   if (plan.folders.size() > vm_folder_limit)
     return Error{Code::exhausted, attempt,

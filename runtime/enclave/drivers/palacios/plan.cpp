@@ -23,8 +23,10 @@ bool ends_processes(int signal) {
 Json VmPlan::json() const {
   Json shared = Json::array();
   for (const Folder& folder : folders)
-    shared.push_back(
-        {{"descriptor", folder.descriptor}, {"tag", folder.tag}, {"window", folder.window}});
+    shared.push_back({{"descriptor", folder.descriptor},
+                      {"tag", folder.tag},
+                      {"readOnly", folder.read_only},
+                      {"window", folder.window}});
   Json granted = Json::array();
   for (const SegmentGrant& grant : segments)
     granted.push_back({{"pattern", grant.pattern},
@@ -72,7 +74,7 @@ Result<VmPlan> VmPlan::parse(const std::string& text) {
     out.segment_room = json.at("segmentRoom").get<std::uint64_t>();
     for (const Json& folder : json.at("folders"))
       out.folders.push_back({folder.at("descriptor").get<int>(),
-                             folder.at("tag").get<std::string>(),
+                             folder.at("tag").get<std::string>(), folder.at("readOnly").get<bool>(),
                              folder.at("window").get<std::uint64_t>()});
     out.mounts = json.at("mounts");
     out.agent = json.at("agent").get<bool>();

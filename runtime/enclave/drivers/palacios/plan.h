@@ -30,6 +30,7 @@ struct VmPlan {
   struct Folder {
     int descriptor = -1;
     std::string tag;           ///< what the guest mounts it by
+    bool read_only = false;    ///< for the guest; the mount behind the descriptor is, too
     std::uint64_t window = 0;  ///< bytes of addresses at which it maps files; 0: it maps copies
   };
   std::vector<Folder> folders;  ///< of the node, shared with the guest
