@@ -324,12 +324,14 @@ Validation validate_config(const std::string& folder, const Json& config,
   return out;
 }
 
-Result<Validation> validate_bundle(const std::string& folder, const std::string& config) {
+Result<Validation> validate_bundle(const std::string& folder, const std::string& config,
+                                   const BundleOverrides& overrides) {
   std::string path = absolute(folder),
               file = config.empty() ? path + "/config.json" : absolute(config);
   auto text = Files::system().read(file, json_size_limit);
   if (!text) return std::move(text.error()).within("load bundle " + path);
   HOBBES_TRY(json, parse_json(*text, file));
+  HOBBES_CHECK(overrides.apply(json, environment_of_caller()));
   Validation out = validate_config(path, json);
   if (out.bundle) {
     check_files(*out.bundle, out.problems);
@@ -338,8 +340,9 @@ Result<Validation> validate_bundle(const std::string& folder, const std::string&
   return out;
 }
 
-Result<Bundle> load_bundle(const std::string& folder, const std::string& config) {
-  HOBBES_TRY(validation, validate_bundle(folder, config));
+Result<Bundle> load_bundle(const std::string& folder, const std::string& config,
+                           const BundleOverrides& overrides) {
+  HOBBES_TRY(validation, validate_bundle(folder, config, overrides));
   if (validation.bundle) return std::move(*validation.bundle);
   return Error{Code::invalid, "load bundle " + absolute(folder),
                (config.empty() ? "config.json" : config) + " has " +

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bundle/oci.h"
+#include "bundle/overrides.h"
 #include "core/cpu_set.h"
 #include "core/json.h"
 #include "core/result.h"
@@ -116,13 +117,16 @@ struct Validation {
 /// file cannot be read or is not JSON. A readable but wrong file is not an Error but a Validation
 /// with problems. `config`: another file to read in its place, its path relative to the working
 /// directory.
-Result<Validation> validate_bundle(const std::string& folder, const std::string& config = {});
+/// `overrides`: what is changed in it before it is validated.
+Result<Validation> validate_bundle(const std::string& folder, const std::string& config = {},
+                                   const BundleOverrides& overrides = {});
 /// As validate_bundle, for a document already parsed; touches no file.
 /// `looked_at`: receives the JSON pointer of every property that was asked for, there or not.
 Validation validate_config(const std::string& folder, const Json& config,
                            std::set<std::string>* looked_at = nullptr);
 /// validate_bundle for callers that need a bundle: problems become one Error that lists them all.
-Result<Bundle> load_bundle(const std::string& folder, const std::string& config = {});
+Result<Bundle> load_bundle(const std::string& folder, const std::string& config = {},
+                           const BundleOverrides& overrides = {});
 
 /// One line per problem: "/hobbes/cores/count: found "two", allowed a whole number ...; remedy".
 std::string report(const std::vector<Problem>& problems);

@@ -89,7 +89,7 @@ std::map<unsigned, std::uint64_t> memory_by_node(const Json& placement) {
 
 Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
   HOBBES_CHECK(check_id(options.id));
-  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
+  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config, options.overrides));
   if (options.terminal && bundle.oci.process) {
     bundle.oci.process->terminal = true;
     bundle.config["process"]["terminal"] = true;

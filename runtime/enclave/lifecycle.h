@@ -12,9 +12,10 @@
 namespace hobbes {
 
 struct EnclaveRequest {
-  std::string root, id;   ///< its identity
-  std::string bundle;     ///< folder
-  std::string config;     ///< file read in place of its config.json; empty: that
+  std::string root, id;  ///< its identity
+  std::string bundle;    ///< folder
+  std::string config;    ///< file read in place of its config.json; empty: that
+  BundleOverrides overrides;
   bool terminal = false;  ///< the program gets a terminal even if the bundle does not say so
   std::string pid_file, console_socket;
   bool no_pivot = false, no_new_keyring = false;

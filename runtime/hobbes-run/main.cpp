@@ -57,6 +57,24 @@ void add_create_options(CLI::App* verb, CreateOptions& options) {
   verb->add_option("--pid-file", options.pid_file, "file that receives the enclave process's pid");
   verb->add_option("--label", options.labels, "KEY=VALUE, added to the bundle's labels")
       ->allow_extra_args(false);
+  BundleOverrides& changes = options.overrides;
+  verb->add_option("--kind", changes.kind, "linux, kitten or palacios, whatever the bundle says")
+      ->check(CLI::IsMember({"linux", "kitten", "palacios"}));
+  verb->add_option("--cores", changes.cores, "lease this many cores, whatever the bundle says")
+      ->check(CLI::Range(1, 1024));
+  verb->add_option("--memory-size", changes.memory,
+                   "lease this much memory, whatever the bundle says");
+  verb->add_option("--cwd", changes.cwd, "the program's working directory");
+  verb->add_option("-e,--env", changes.env, "NAME=VALUE; NAME or NAME*: the caller's")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->add_flag("--env-host", changes.host_env,
+                 "hand on the caller's variables, but for those that the bundle has");
+  verb->add_option("--volume", changes.volumes,
+                   "SOURCE[:DESTINATION[:ro]]: also show this folder or file")
+      ->take_all()
+      ->allow_extra_args(false);
+  verb->footer("A program and its arguments behind `--` stand for the bundle's own.");
   verb->add_flag("--no-pivot", options.no_pivot,
                  "move the root instead of pivoting (ramdisk roots)");
   verb->add_flag("--no-new-keyring", options.no_new_keyring, "keep the caller's session keyring");
@@ -103,6 +121,17 @@ std::vector<std::string> take_words(int& argc, char** argv, const CLI::App& verb
   for (int i = at; i < argc; ++i) command.emplace_back(argv[i]);
   argc = std::min(argc, at);
   return command;
+}
+
+// `run [options] ID [options] -- PROGRAM ARGS...`: as above, from a "--" on, since engines may give
+// options after the id.
+std::vector<std::string> take_program(int& argc, char** argv, const CLI::App& verb) {
+  int at = verb_at(argc, argv);
+  if (at >= argc || verb.get_name() != argv[at]) return {};
+  const int dashes = static_cast<int>(std::find(argv + at, argv + argc, std::string("--")) - argv);
+  std::vector<std::string> out(argv + std::min(dashes + 1, argc), argv + argc);
+  argc = dashes;
+  return out;
 }
 
 // "5s", "500ms", "2m", "1h", or seconds.
@@ -179,6 +208,8 @@ int run_program(int argc, char** argv) {
                         [&] { return run_enclave(globals, run_options); });
   add_create_options(run_verb, run_options);
   run_verb->add_flag("-d,--detach", run_options.detach, "do not wait");
+  run_verb->add_flag("--bound", run_options.bound,
+                     "delete the enclave when this process ends, however it ends");
   auto* keep =
       run_verb->add_flag("--keep", run_options.keep, "do not delete the enclave afterwards");
   run_verb->add_flag("-t,--tty", run_options.tty,
@@ -320,6 +351,10 @@ int run_program(int argc, char** argv) {
   bundle_verb->add_option("--memory", image_options.memory, "the bundle leases this much memory");
 
   exec_options.command = take_words(argc, argv, *exec_verb);
+  for (auto& [sub, options] : {std::pair<CLI::App*, CreateOptions*>{create_verb, &create_options},
+                               {run_verb, &run_options}})
+    if (auto words = take_program(argc, argv, *sub); !words.empty())
+      options->overrides.args = std::move(words);
   if (exec_options.command.empty()) ps_options = take_words(argc, argv, *ps_verb);
   exec_verb->footer("The program and its arguments follow the id.");
   try {

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "bundle/overrides.h"
+
 namespace hobbes {
 
 struct Globals {
@@ -15,9 +17,10 @@ struct Globals {
 struct CreateOptions {
   std::string id, bundle = ".", config, console_socket, pid_file;
   bool tty = false, no_pivot = false, no_new_keyring = false, dry_run = false, detach = false,
-       keep = false;
+       keep = false, bound = false;
   int preserve_fds = 0;
   std::vector<std::string> labels;
+  BundleOverrides overrides;
 };
 
 struct ExecOptions {

@@ -71,6 +71,8 @@ EnclaveRequest request_of(const Globals& globals, const CreateOptions& options) 
   out.id = options.id;
   out.bundle = options.bundle;
   out.config = options.config;
+  out.overrides = options.overrides;
+  out.bound = options.bound;
   out.terminal = options.tty;
   out.pid_file = options.pid_file;
   out.console_socket = options.console_socket;
@@ -179,7 +181,7 @@ void tell_why(const EnclaveRecord& record) {
 
 Result<int> create(const Globals& globals, const CreateOptions& options) {
   if (options.dry_run) {
-    HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
+    HOBBES_TRY(bundle, load_bundle(options.bundle, options.config, options.overrides));
     HOBBES_CHECK(check_id(options.id));
     HOBBES_TRY(client, Client::connect());
     HOBBES_TRY(planned, client.call("plan", reservation_of(bundle, root_of(globals), options.id)));
@@ -195,7 +197,7 @@ Result<int> create(const Globals& globals, const CreateOptions& options) {
 Result<int> run_enclave(const Globals& globals, const CreateOptions& given) {
   CreateOptions options = given;
   std::optional<Relay> relay;
-  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config));
+  HOBBES_TRY(bundle, load_bundle(options.bundle, options.config, options.overrides));
   if ((bundle.terminal() || options.tty) && options.console_socket.empty() && !options.detach) {
     HOBBES_TRY(opened, Relay::open());
     relay.emplace(std::move(opened));

@@ -1,4 +1,5 @@
 // A real Slurm: jobs in containers become enclaves of their user, by the files of packaging/slurm.
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "node_harness.h"
@@ -95,6 +96,91 @@ TEST_F(Slurm, TheEpilogTakesAwayWhatItsJobLeftAndNothingElse) {
       << "of no job: " << outcome.out << outcome.err << log();
   EXPECT_EQ(outcome.out.find("\"inside\""), std::string::npos)
       << "its job has ended: " << outcome.out;
+  expect_clean();
+}
+
+// What a user asks for with the options of the SPANK plugin.
+class SlurmEnclave : public Slurm {
+ protected:
+  SlurmEnclave() {
+    Json config = example_config(Kind::linux_, true);
+    config["hostname"] = "inside";
+    config["linux"]["namespaces"] = {{{"type", "mount"}}, {{"type", "uts"}}, {{"type", "pid"}}};
+    config["process"]["user"] = {{"uid", 65534}, {"gid", 65534}};
+    EXPECT_TRUE(make_directories(shown));
+    EXPECT_TRUE(replace_file(shown + "/config.json", to_text(config)));
+    EXPECT_TRUE(make_directories(work));
+    node.good({"chown", "-R", "nobody", shown, work});
+  }
+  const std::string shown = node.folder() + "/shown", work = node.folder() + "/work";
+};
+
+TEST_F(SlurmEnclave, AStepRunsInItWithTheJobsFolderVariablesInputAndStatus) {
+  Outcome outcome =
+      as_user("cd " + work + "; echo hello | srun --quiet --enclave=" + shown +
+              " --enclave-cores=1 --enclave-memory=64MiB sh -c 'cat; hostname; nproc; "
+              "echo job $SLURM_JOB_ID task $SLURM_PROCID; pwd; echo x >made; exit 7'; "
+              "echo status $?; cat made; srun --help | grep -o -e --enclave=BUNDLE");
+  EXPECT_NE(outcome.out.find("hello\ninside\n1\njob "), std::string::npos)
+      << outcome.out << outcome.err << log();
+  EXPECT_NE(outcome.out.find(" task 0\n" + work + "\nstatus 7\nx\n--enclave=BUNDLE\n"),
+            std::string::npos)
+      << outcome.out << outcome.err;
+  expect_clean();
+}
+
+TEST_F(SlurmEnclave, ABatchJobSaysItOnceForItsStepsAndEachTaskHasItsOwn) {
+  Outcome outcome =
+      as_user("cd " + work + "; sbatch --quiet --wait --output=out --enclave=" + shown +
+              " --wrap 'hostname; srun hostname; srun --overcommit -n2 sh -c \"echo "
+              "\\$(hostname) \\$SLURM_PROCID\" | sort'; cat out");
+  EXPECT_EQ(outcome.out, "box\ninside\ninside 0\ninside 1\n") << outcome.err << log();
+  expect_clean();
+}
+
+TEST_F(SlurmEnclave, ASignalReachesItsProgramAndACancelledStepLeavesNothing) {
+  Outcome outcome = as_user(
+      "srun --quiet --enclave=" + shown +
+      " sh -c 'trap \"echo told; exit 3\" USR1; echo up; while :; do sleep 0.1; done' >" + work +
+      "/out & while ! grep -q up " + work +
+      "/out; do sleep 0.2; done; scancel --signal=USR1 --user "
+      "nobody; wait $!; echo status $?; cat " +
+      work +
+      "/out; "
+      "srun --quiet --enclave=" +
+      shown +
+      " sleep 1000 & while ! hobbes --json enclaves | grep -q "
+      "running; do sleep 0.2; done; scancel --user nobody; wait; for i in $(seq 300); do [ "
+      "\"$(hobbes --json enclaves)\" = '[]' ] && break; sleep 0.1; done; hobbes --json enclaves");
+  EXPECT_EQ(outcome.out, "status 3\nup\ntold\n[]\n") << outcome.err << log();
+  expect_clean();
+}
+
+// As after a crash of slurmd, which starts no epilog then. The id is of job 4711, which Slurm knows
+// nothing of; what the user made otherwise stays.
+TEST_F(SlurmEnclave, TheNextPrologTakesAwayWhatAJobWithoutAnEpilogLeft) {
+  std::string make = "hobbes-run run --detach --bundle " + bundle_that_stays() + " ";
+  Outcome outcome = as_user(make + "box.65534.4711.0.0 </dev/null >/dev/null 2>&1; " + make +
+                            "mine </dev/null >/dev/null 2>&1; hobbes --json enclaves | grep -c "
+                            "'\"id\"'; srun --quiet true; hobbes --json enclaves | grep '\"id\"'; "
+                            "hobbes-run delete --force mine");
+  EXPECT_EQ(outcome.out.substr(0, 2), "2\n") << outcome.err << log();
+  EXPECT_EQ(outcome.out.find("4711"), std::string::npos) << outcome.out << log();
+  EXPECT_NE(outcome.out.find("\"mine\""), std::string::npos) << outcome.out << outcome.err;
+  expect_clean();
+}
+
+TEST_F(SlurmEnclave, AUsersMistakeIsToldInASentenceAndCostsTheNodeNothing) {
+  for (const auto& [options, told] :
+       {std::pair<std::string, std::string>{"--enclave=/nowhere", "/nowhere"},
+        {"--enclave=" + shown + " --enclave-kind=unicorn", "unicorn"},
+        {"--enclave=" + shown + " --enclave-cores=1000", "1000"},
+        {"--enclave-cores=1", "says nothing without --enclave=BUNDLE"}}) {
+    Outcome outcome = as_user("srun " + options + " true; echo status $?; sleep 1; sinfo -h -o %t");
+    EXPECT_EQ(outcome.out.find("status 0"), std::string::npos) << options << outcome.out;
+    EXPECT_NE((outcome.err + log()).find(told), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.out.find("idle"), std::string::npos) << outcome.out << outcome.err << log();
+  }
   expect_clean();
 }
 

@@ -286,24 +286,6 @@ TEST_F(KittenPrograms, ACompositionJoinsRanksOnKittenAndOnLinuxInOneUniverse) {
   EXPECT_EQ(mixed.wait_status, 0) << mixed.out << mixed.err;
   for (const char* rank : {"[a:0] ok 0/3", "[a:1] ok 1/3", "[b:0] ok 2/3"})
     EXPECT_NE(mixed.out.find(rank), std::string::npos) << rank << " is missing: " << mixed.out;
-
-  // The simulation's own segment, made on Kitten, is read on Linux while it computes.
-  std::string composition = file(folder + "on-kitten.xml"), steps = "argv=\"20000 100\"";
-  ASSERT_NE(composition.find(steps), std::string::npos);
-  composition.replace(composition.find(steps), steps.size(), "argv=\"200 100\"");
-  for (const char* place : {"bundle=\"", "path=\""})
-    for (std::size_t at = 0; (at = composition.find(place, at)) != std::string::npos;) {
-      at += std::strlen(place);
-      composition.insert(at, folder);
-    }
-  ASSERT_TRUE(replace_file(document, composition));
-  std::string share = node.folder() + "/share";
-  ASSERT_TRUE(make_directories(share));
-  Outcome melt =
-      node.run({"remora", "run", "--init-timeout", "90", "--share", share, document}, 200);
-  EXPECT_EQ(melt.wait_status, 0) << melt.out << melt.err;
-  EXPECT_NE(melt.out.find("3 frames analysed"), std::string::npos) << melt.out << melt.err;
-  EXPECT_TRUE(Files::system().exists(share + "/rdf.png"));
 }
 
 TEST_F(KittenPrograms, HobbesRunKilledAnywhereLeavesNothingOfAProgramTaken) {

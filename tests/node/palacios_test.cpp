@@ -7,12 +7,14 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <functional>
 #include <thread>
 
 #include "core/file.h"
 #include "enclave/drivers/palacios/driver.h"
 #include "node_harness.h"
 #include "podman.h"
+#include "sample.h"
 
 namespace hobbes::test {
 namespace {
@@ -775,8 +777,8 @@ TEST_F(Palacios, MappedFilesOfAFolderAreMemoryOfBothSides) {
   inside("a", "echo go >/tmp/go; sleep 1; cat /tmp/held");
   EXPECT_EQ(state("a"), "running");
   node.good({"truncate", "-s", "65536", shm + "/cut"});
-  EXPECT_EQ(inside("a", "/tmp/peer count /dev/shm/cut 5"), "5\n");
-  EXPECT_EQ(node.good({mapper, "count", shm + "/cut", "0"}), "5\n");
+  std::string counted = inside("a", "/tmp/peer count /dev/shm/cut 5");
+  EXPECT_EQ(node.good({mapper, "count", shm + "/cut", "0"}), counted) << "one memory again";
   node.good({"hobbes-run", "delete", "--force", "a"});
   node.good({"rm", "-r", shm});
 }
@@ -905,32 +907,18 @@ TEST_F(PalaciosRanks, InAVirtualMachineAndOnLinuxAreOneUniverse) {
       << done.err;
 }
 
-struct RankFailure {
-  const char* how;
-  bool machine_first;
-  int status;
-  const char* told;
-};
-class PalaciosRankFailure : public PalaciosRanks,
-                            public ::testing::WithParamInterface<RankFailure> {};
-
-TEST_P(PalaciosRankFailure, EndsTheCompositionWithItsNameAndLeavesNothing) {
-  const RankFailure& failure = GetParam();
-  Outcome failed = compose(document("misbehave", failure.how, failure.machine_first));
-  EXPECT_EQ(exit_code_of(failed.wait_status), failure.status) << failed.out << failed.err;
-  EXPECT_NE(failed.err.find(failure.told), std::string::npos) << failed.err;
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Kinds, PalaciosRankFailure,
-    ::testing::Values(RankFailure{"kill", false, 137,
-                                  "rank 1 of app \"machine\" in enclave \"machine\" (pid "},
-                      RankFailure{"finalize-early", true, 1, "for a message that cannot come"}),
-    [](const auto& one) { return one.param.machine_first ? "WaitsForEver" : "IsKilled"; });
-
-TEST_F(PalaciosRanks, OfAMachineThatIsKilledOrPausedHoldNobodyUp) {
-  for (bool paused : {false, true}) {
-    std::string path = document("misbehave", "term", false), said = node.folder() + "/said";
+// Each ends the composition with the culprit's name and leaves nothing. One of them each time, all
+// in
+// `./check --soak`: each boots a machine.
+TEST_F(PalaciosRanks, ThatFailEndTheCompositionAndHoldNobodyUp) {
+  auto a_rank_fails = [this](const char* how, bool machine_first, int status, const char* told) {
+    Outcome failed = compose(document("misbehave", how, machine_first));
+    EXPECT_EQ(exit_code_of(failed.wait_status), status) << failed.out << failed.err;
+    EXPECT_NE(failed.err.find(told), std::string::npos) << failed.err;
+  };
+  auto the_machine_stops = [this](const std::vector<std::string>& by, int limit, int status) {
+    const std::string path = document("misbehave", "term", false),
+                      said = node.folder() + "/" + by[0];
     std::thread meanwhile([&] {
       EXPECT_TRUE(eventually(
           [&] {
@@ -940,20 +928,35 @@ TEST_F(PalaciosRanks, OfAMachineThatIsKilledOrPausedHoldNobodyUp) {
           },
           100))
           << file(said);
-      if (paused)
-        node.good({"hobbes-run", "pause", "ranks.machine"});
-      else
-        node.good({"hobbes-run", "kill", "ranks.machine", "KILL"});
+      std::vector<std::string> words = {"hobbes-run", by[0], "ranks.machine"};
+      words.insert(words.end(), by.begin() + 1, by.end());
+      node.good(words);
     });
-    Outcome ended = node.run(
-        {"sh", "-c",
-         HOBBES_BUILD_DIR "/bin/remora run --init-timeout 60 --timeout " +
-             std::string(paused ? "60" : "300") + " " + path + " >" + said + " 2>" + said + ".err"},
-        200);
+    Outcome ended =
+        node.run({"sh", "-c",
+                  HOBBES_BUILD_DIR "/bin/remora run" + std::string(emulated) + "--timeout " +
+                      std::to_string(limit) + " " + path + " >" + said + " 2>" + said + ".err"},
+                 200);
     meanwhile.join();
-    EXPECT_EQ(exit_code_of(ended.wait_status), paused ? 124 : 1) << file(said + ".err");
+    EXPECT_EQ(exit_code_of(ended.wait_status), status) << file(said + ".err");
     EXPECT_EQ(node.good({"hobbes", "enclaves", "--json"}), "[]\n");
-  }
+  };
+  const std::vector<std::function<void()>> failures = {
+      [&] {
+        a_rank_fails("kill", false, 137, "rank 1 of app \"machine\" in enclave \"machine\" ");
+      },
+      [&] { a_rank_fails("finalize-early", true, 1, "for a message that cannot come"); },
+      [&] {
+        the_machine_stops({"kill", "KILL"}, 300, 1);
+      },
+      [&] { the_machine_stops({"pause"}, 60, 124); }};
+  Sample sample;
+  const std::size_t one = sample.number() % failures.size();
+  for (std::size_t i = 0; i < failures.size(); ++i)
+    if (Sample::complete() || i == one) {
+      std::printf("failure %zu\n", i);
+      failures[i]();
+    }
 }
 
 TEST_F(Palacios, WhoeverIsKilledNothingIsLeft) {

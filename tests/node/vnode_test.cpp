@@ -229,7 +229,7 @@ TEST_F(VirtualNode, ARefusalNamesThePageAndTheProcessThatKeepMemory) {
 // The same image as the co-kernel's, without any Linux.
 TEST_F(VirtualNode, TheThreeKindsLiveTogether) {
   Outcome outcome = node.run(
-      {vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 150);
+      {vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 400);
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   // Both counted, and the last number is of both.
   EXPECT_NE(outcome.out.find("[partition] sees"), std::string::npos) << outcome.out;

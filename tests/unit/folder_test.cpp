@@ -486,6 +486,18 @@ TEST_F(WindowOfAGuest, AGuestThatLiesAboutPlacesIsRefused) {
   EXPECT_LT(open_now(), before) << "nothing that was mapped stays open";
 }
 
+TEST_F(WindowOfAGuest, MappingsCountAmongWhatAGuestMayHave) {
+  fill("f", page);
+  folder = open_folder(inside, 10, window.get());
+  begin();
+  std::uint64_t f = node("f"), mapped = 0;
+  while (mapped < 100 && map(f, mapped * page, page) == 0) ++mapped;
+  EXPECT_EQ(mapped, 9U) << "and the file itself";
+  EXPECT_EQ(map(f, 0, page), ENFILE);
+  EXPECT_EQ(unmap(0, page), 0);
+  EXPECT_EQ(map(f, 0, page), 0);
+}
+
 TEST_F(WindowOfAGuest, AFolderForReadingIsMappedForReading) {
   fill("f", page);
   window = std::make_unique<DaxWindow>(std::move(*DaxWindow::make(dax_at, size)));

@@ -11,7 +11,7 @@ namespace hobbes::vmm {
 namespace {
 
 constexpr std::uint64_t page = 4096;
-constexpr std::size_t mapping_limit = 4096;  // each holds a descriptor
+constexpr std::size_t mapping_limit = 4096;  // of those that Linux allows a process
 
 // How many bytes of a mapping a file of so many fills, in whole pages.
 std::uint64_t filled(std::uint64_t bytes, std::uint64_t offset, std::uint64_t size) {
@@ -106,6 +106,11 @@ void DaxWindow::reset() {
   if (mappings_.empty()) return;
   (void)show_memory(0, size_, PROT_NONE);
   mappings_.clear();
+}
+
+std::size_t DaxWindow::mappings() const {
+  std::scoped_lock guard(lock_);
+  return mappings_.size();
 }
 
 bool DaxWindow::follow_size(std::uint64_t at, Mapping& mapping, std::uint64_t bytes) {

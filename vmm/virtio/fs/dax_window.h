@@ -40,6 +40,8 @@ class DaxWindow {
   int unmap(std::uint64_t at, std::uint64_t size);
   /// Takes everything away.
   void reset();
+  /// How many mappings there are; each has a descriptor of this process.
+  [[nodiscard]] std::size_t mappings() const;
   /// A file has so many bytes now, which the guest is about to be told.
   void follow_size(dev_t device, ino_t number, std::uint64_t bytes);
   /// Compares all mappings with the sizes that their files have now, after an access that failed.
@@ -62,7 +64,7 @@ class DaxWindow {
   int unmap_locked(std::uint64_t at, std::uint64_t size);
   bool follow_size(std::uint64_t at, Mapping& mapping, std::uint64_t bytes);
 
-  std::mutex lock_;
+  mutable std::mutex lock_;
   Gpa address_ = 0;
   std::uint64_t size_ = 0;
   std::byte* host_ = nullptr;

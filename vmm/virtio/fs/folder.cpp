@@ -691,6 +691,7 @@ int Folder::map(Request& request) {
   auto node = nodes_.find(request.header.nodeid);
   if (node == nodes_.end()) return ESTALE;
   if (node->second.type != S_IFREG) return EINVAL;
+  if (full()) return ENFILE;
   const bool writable = (in.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
   Fd file;
   if (int error = reopen(request.header.nodeid, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC, file);

@@ -90,7 +90,9 @@ class Folder {
   int reopen(std::uint64_t node, int flags, Fd& out) const;
   std::uint64_t keep(Fd file);
   void forget(std::uint64_t node, std::uint64_t lookups);
-  [[nodiscard]] bool full() const { return nodes_.size() + handles_.size() >= limit_; }
+  [[nodiscard]] bool full() const {
+    return nodes_.size() + handles_.size() + (maps_ ? window_->mappings() : 0) >= limit_;
+  }
 
   Fd root_, descriptors_;
   std::uint64_t limit_;
