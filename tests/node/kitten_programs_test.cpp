@@ -139,8 +139,7 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2, -3]))
       {"/bin/bash", "-c", script},
       {"/usr/bin/python3", "-c", python},
       {"/usr/bin/env", "OMPI_MCA_ess_singleton_isolated=1", "OMPI_ALLOW_RUN_AS_ROOT=1",
-       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-       std::string(HOBBES_BUILD_DIR "/share/hobbes/trio/melt")}};
+       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", programs + "lammps"}};
   for (const auto& command : commands) {
     Outcome on_linux = node.run(command, 120), on_kitten = inside("k", command, 120);
     ASSERT_EQ(on_linux.wait_status, 0) << command.front() << on_linux.err;
