@@ -21,6 +21,7 @@ MPI_Comm remora_comm(const char* name) {
 MPI_Fint remora_comm_f(const char* name, int length) {
   char copy[128];
   while (length > 0 && name[length - 1] == ' ') --length;
+  if (length == 0) return MPI_Comm_c2f(remora_comm_universe());
   if (length < 0 || length >= (int)sizeof copy) return MPI_Comm_c2f(MPI_COMM_NULL);
   memcpy(copy, name, (size_t)length);
   copy[length] = '\0';

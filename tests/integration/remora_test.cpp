@@ -77,6 +77,17 @@ TEST(Remora, UnmodifiedProgramsInCAndCxxAndFortranSeeTheirOwnWorld) {
   expect_nothing_left(node);
 }
 
+TEST(Remora, FortranProgramsHaveTheUniverseAndItsSpacesByAModule) {
+  Node node;
+  std::string out = node.good({"remora", "run",
+                               composition(node, app("fortran", "universe-fortran", 2),
+                                           app("other", "universe-fortran", 1))});
+  for (const char* line : {"[fortran:1] rank 1 of 3, first of 2, fortran 0+2",
+                           "[other:0] rank 2 of 3, first of 0, fortran 0+2"})
+    EXPECT_NE(out.find(line), std::string::npos) << line << "\n" << out;
+  expect_nothing_left(node);
+}
+
 TEST(Remora, EnclavesWithPidNamespacesOfTheirOwnExchangeLargeMessages) {
   Node node;
   Json patch = {
