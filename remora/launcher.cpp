@@ -100,14 +100,20 @@ class Session {
     HOBBES_CHECK(make_directories(out.path_ + "/shm", 01777));
     ::chmod((out.path_ + "/shm").c_str(), 01777);
     HOBBES_CHECK(make_directories(out.path_ + "/pmix", 0700));
+    HOBBES_CHECK(make_directories(out.bundles(), 0700));
     return out;
   }
   Session(Session&& other) noexcept : path_(std::exchange(other.path_, "")) {}
   Session& operator=(Session&&) = delete;
   ~Session() {
-    if (!path_.empty()) (void)remove_tree(path_);
+    if (path_.empty()) return;
+    (void)remove_tree(path_);
+    (void)remove_tree(bundles());
   }
+  /// Shown in every enclave, and so anybody's there to write.
   [[nodiscard]] const std::string& path() const { return path_; }
+  /// What enclaves are made from, which none of them sees.
+  [[nodiscard]] std::string bundles() const { return path_ + ".bundles"; }
 
  private:
   Session() = default;
@@ -312,8 +318,8 @@ Result<void> Launcher::prepare() {
     more.rlim_cur = more.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &more);
   }
-  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), options_.share, options_.folder,
-                                  options_.keep));
+  HOBBES_TRY(stage, Stage::set_up(composition_, session_.path(), session_.bundles(), options_.share,
+                                  options_.folder, options_.keep));
   stage_.emplace(std::move(stage));
   for (std::size_t i = 0; i < composition_.enclaves.size(); ++i) {
     const Stage::Place& place = stage_->places()[i];
@@ -509,6 +515,13 @@ Result<void> Launcher::start_rank(Rank& rank) {
   const CompositionApp& app = composition_.apps[rank.app];
   const Stage::Place& place = stage_->places()[app.enclave];
   if (app.mpi && is_in_guest(rank)) {
+    HOBBES_TRY(machine, driver_for(place.record.kind).ping(place.record));
+    if (!machine.value("mapsFiles", false))
+      return Error{
+          Code::unsupported, "start a rank in enclave '" + place.record.id + "'",
+          "its guest's kernel maps copies of shared files (it has no virtio-fs with DAX by "
+          "file), so that MPI's shared memory would not be shared",
+          "use Linux 5.17 or newer with CONFIG_FUSE_DAX, such as the shipped guest"};
     HOBBES_TRY(way, GuestPmix::open(place.record, environment));
     rank.guest_pmix = std::move(way);
   }
@@ -580,7 +593,10 @@ Result<void> Launcher::open_phases(Rank& rank) {
                     attempt = "make the phase pipe of " + name_of_rank(rank);
   if (!is_in_guest(rank)) {
     if (::mkfifo(path.c_str(), 0600) != 0) return os_error(attempt, errno);
-    rank.phases.reset(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    rank.phases.reset(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
+    struct stat info {};
+    if (!rank.phases || ::fstat(rank.phases.get(), &info) != 0 || !S_ISFIFO(info.st_mode))
+      return Error{Code::denied, attempt, "somebody has put something else at " + path, ""};
     add(rank.phases.get(), (rank.global + 1ULL) << 8U | 3);
     return {};
   }

@@ -22,8 +22,8 @@ MPI_Comm remora_comm_universe(void);
 /* The rank space `name` of the composition, or MPI_COMM_NULL when there is none or this rank is not
  * in it. */
 MPI_Comm remora_comm(const char* name);
-/* The same for Fortran: the name's length follows, and is 0 for the universe; the result is a Fortran
- * handle. remora_f08.f90 wraps it. */
+/* The same for Fortran: the name's length follows, and is 0 for the universe; the result is a
+ * Fortran handle. remora_f08.f90 wraps it. */
 MPI_Fint remora_comm_f(const char* name, int length);
 
 /* The app with this name: its number, the universe rank of its rank 0 and its size. 0 on success,

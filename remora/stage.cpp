@@ -142,11 +142,11 @@ Result<void> ask_placement(Stage::Place& place) {
 }
 
 Result<Stage::Place> make(const Composition& composition, std::size_t index,
-                          const std::string& session, const std::string& share,
-                          const std::string& folder, bool keep) {
+                          const std::string& session, const std::string& bundles,
+                          const std::string& share, const std::string& folder, bool keep) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   HOBBES_TRY(bundle, load_bundle(enclave.bundle));
-  std::string staged = session + "/bundle." + enclave.name;
+  std::string staged = bundles + "/" + enclave.name;
   HOBBES_CHECK(make_directories(staged, 0700));
   Json config = staged_config(bundle, composition, index, session, share, folder);
   HOBBES_CHECK(replace_file(staged + "/config.json", to_text(config, 2), 0600));
@@ -198,7 +198,8 @@ Result<void> check_component(const Composition& composition) {
 }  // namespace
 
 Result<Stage> Stage::set_up(const Composition& composition, const std::string& session,
-                            const std::string& share, const std::string& folder, bool keep) {
+                            const std::string& bundles, const std::string& share,
+                            const std::string& folder, bool keep) {
   HOBBES_CHECK(check_component(composition));
   Stage stage;
   stage.keep_ = keep;
@@ -210,7 +211,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
       stage.places_[i].needed = false;  // joined by others
     if (!stage.places_[i].needed) continue;
     auto place = enclave.existing.empty()
-                     ? make(composition, i, session, share, shown_folder(folder), keep)
+                     ? make(composition, i, session, bundles, share, shown_folder(folder), keep)
                      : borrow(composition, i);
     if (!place)
       return std::move(place.error())

@@ -29,8 +29,10 @@ class Stage {
   /// Makes every enclave that has apps. `session` is the composition's folder, visible at the same
   /// path in each; so are `share`, a folder of the user's, and `folder`, where he is, when not
   /// empty; the latter where the root is the host's only.
+  /// `bundles`: a folder that nobody else sees, for what enclaves are made from.
   static Result<Stage> set_up(const Composition& composition, const std::string& session,
-                              const std::string& share, const std::string& folder, bool keep);
+                              const std::string& bundles, const std::string& share,
+                              const std::string& folder, bool keep);
   /// What set_up would take, all at once, one line per enclave.
   static Result<std::string> plan(const Composition& composition);
   Stage(Stage&& other) noexcept = default;

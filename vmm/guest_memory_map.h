@@ -17,6 +17,7 @@ class GuestMemoryMap {
   virtual Result<void> hide(unsigned slot) = 0;
   static constexpr unsigned first_free_slot = 8, slot_limit = 64;
   static constexpr unsigned first_dax_slot = slot_limit;  ///< one per shared folder
+  static_assert(window_at + (slot_limit - first_free_slot) * window_stride <= dax_at);
 };
 
 }  // namespace hobbes::vmm

@@ -37,8 +37,8 @@ inline constexpr Gpa high_at = 0x1'0000'0000;
 inline constexpr Gpa window_at =
     0x40'0000'0000;  ///< segments of the fabric, each its own memory slot
 inline constexpr std::uint64_t window_stride = 4 * gib;  ///< every slot has so much to itself
-inline constexpr Gpa window_end = 0x80'0000'0000;
-inline constexpr Gpa dax_at = window_end;  ///< windows of shared folders
+inline constexpr Gpa window_end = 0x80'0000'0000;        ///< within 39 bits
+inline constexpr Gpa dax_at = 0x78'0000'0000;  ///< windows of shared folders, behind the segments
 inline constexpr std::uint64_t dax_stride = gib;
 inline constexpr std::uint64_t dax_unit = 2 * mib;  ///< drivers map so much at once
 

@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "vmm/seccomp_filter.h"
 
@@ -86,6 +88,7 @@ Result<void> Machine::add_folder(SharedFolder folder, std::uint64_t limit) {
     window = std::make_unique<DaxWindow>(std::move(made));
     HOBBES_CHECK(vm_.set_memory(first_dax_slot + number, window->address(), window->size(),
                                 window->host(), false));
+    memory_.add({window->address(), window->size(), static_cast<std::byte*>(window->host())});
   }
   auto files = std::make_unique<FileSystem>(Folder(std::move(folder.folder), std::move(descriptors),
                                                    limit, folder.read_only, window.get()),
@@ -294,6 +297,11 @@ Result<void> Machine::show(unsigned slot, Gpa address, std::uint64_t size, void*
 
 Result<void> Machine::hide(unsigned slot) { return vm_.set_memory(slot, 0, 0, nullptr, false); }
 
+bool Machine::maps_files() const {
+  return std::all_of(folders_.begin(), folders_.end(),
+                     [](const ServedFolder& one) { return !one.window || one.window->used(); });
+}
+
 bool Machine::follow_sizes() {
   bool changed = false;
   for (ServedFolder& one : folders_)
@@ -317,6 +325,8 @@ void Machine::run_vcpu(unsigned number) {
   // A file that is mapped by a window may have been cut; another vCPU may have seen to it.
   unsigned fruitless = 0;
   constexpr unsigned fruitless_limit = 3;
+  constexpr std::chrono::seconds together(1);  // what is further apart has another cause
+  std::chrono::steady_clock::time_point last_missing{};
   while (!stopping_) {
     if (std::unique_lock guard(lock_); paused_) {
       changed_.wait(guard, [this] { return !paused_ || stopping_; });
@@ -326,6 +336,9 @@ void Machine::run_vcpu(unsigned number) {
     ++exits.all;
     if (!done) {
       if (done.error().code == Code::unavailable) {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_missing > together) fruitless = 0;
+        last_missing = now;
         fruitless = follow_sizes() ? 0 : fruitless + 1;
         if (fruitless < fruitless_limit) continue;
       }

@@ -61,6 +61,8 @@ class Machine final : public GuestMemoryMap {
   [[nodiscard]] bool paused() const { return paused_; }
   /// Moves vCPU i to `cpus[i % cpus.size()]`.
   Result<void> pin(const std::vector<unsigned>& cpus);
+  /// Whether the guest maps the files of its shared folders themselves, and not copies.
+  [[nodiscard]] bool maps_files() const;
   /// Those of the vCPUs, in their order.
   [[nodiscard]] std::vector<unsigned> cpus() const;
   /// Tells the guest's kernel that somebody wants it to power off. It may have no driver for that.

@@ -73,6 +73,7 @@ GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
   std::swap(size_, other.size_);
   std::swap(regions_, other.regions_);
   std::swap(spare_, other.spare_);
+  std::swap(windows_, other.windows_);
   return *this;
 }
 
@@ -89,6 +90,8 @@ std::span<std::byte> GuestMemory::at(Gpa address, std::uint64_t size) const {
   for (const Region& region : regions_)
     if (within(region)) return {region.host + (address - region.address), size};
   if (within(spare_)) return {spare_.host + (address - spare_.address), size};
+  for (const Region& window : windows_)
+    if (within(window)) return {window.host + (address - window.address), size};
   return {};
 }
 

@@ -35,7 +35,8 @@ class GuestMemory {
   GuestMemory& operator=(GuestMemory&& other) noexcept;
   ~GuestMemory();
 
-  /// `size` bytes at `address`, or an empty span when any of them is not RAM.
+  /// `size` bytes at `address`, or an empty span when any of them is not memory. In a window, pages
+  /// may be missing: what touches them is a system call, or ends this process and its machine.
   [[nodiscard]] std::span<std::byte> at(Gpa address, std::uint64_t size) const;
   template <class T>
   [[nodiscard]] bool read(Gpa address, T& out) const {
@@ -53,6 +54,9 @@ class GuestMemory {
     std::memcpy(bytes.data(), &value, sizeof(T));
     return true;
   }
+  /// Memory that is not RAM and whose addresses the guest may name all the same, for transfers from
+  /// and to files that it has mapped. Before the guest runs; it outlives this.
+  void add(const Region& window) { windows_.push_back(window); }
   [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }
   /// Its size is 0 when there is none.
   [[nodiscard]] const Region& spare() const { return spare_; }
@@ -67,6 +71,7 @@ class GuestMemory {
   std::uint64_t size_ = 0;
   std::vector<Region> regions_;
   Region spare_;
+  std::vector<Region> windows_;
 };
 
 }  // namespace hobbes::vmm

@@ -260,13 +260,10 @@ class Monitor final : AgentEvents {
     std::string op = text_at(request, "op");
     if (op == "started") return Json::object();
     if (op == "ping")
-      return Json{{"vcpus", plan_.cpus.size()},
-                  {"cpus", machine_->cpus()},
-                  {"memory", memory()},
-                  {"bootMemory", plan_.memory},
-                  {"segmentRoom", plan_.segment_room},
-                  {"paused", machine_->paused()},
-                  {"phases", phases_}};
+      return Json{{"vcpus", plan_.cpus.size()},          {"cpus", machine_->cpus()},
+                  {"mapsFiles", machine_->maps_files()}, {"memory", memory()},
+                  {"bootMemory", plan_.memory},          {"segmentRoom", plan_.segment_room},
+                  {"paused", machine_->paused()},        {"phases", phases_}};
     if (op == "statistics") return statistics();
     if (op == "pause") {
       machine_->pause();

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Slurm epilog: takes away what one job left on this node, in whatever state root it was made. What its user has made in other jobs, or
 # outside of any, stays. Never fails: a nonzero epilog drains the node.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH # Slurm gives none
 [ -n "$SLURM_JOB_UID" ] && [ -n "$SLURM_JOB_ID" ] || exit 0
 group=$(id -g "$SLURM_JOB_UID") || exit 0
 # Made by a step's container (oci.conf names them by job), or by a program of the job (hobbes-run notes the job as a label).

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Slurm prolog: makes the node ready for a job's enclaves. Idempotent and within seconds. Never fails: a nonzero prolog drains the node, and
 # what is missing here the job's user is told by hobbes-run in a sentence.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH # Slurm gives none
 timeout -k 1 10 modprobe -q hobbes 2>/dev/null # co-kernels
 timeout -k 1 10 modprobe -q kvm-amd 2>/dev/null || timeout -k 1 10 modprobe -q kvm-intel 2>/dev/null # virtual machines
 # hobbesd runs from now on, and takes away what processes that are gone have left.
@@ -14,11 +15,13 @@ for one in json.load(sys.stdin):
         print(words[-3], one["uid"])' 2>/dev/null | sort -u |
 while read -r job uid; do
   [ "$job" != "$SLURM_JOB_ID" ] || continue
-  state=$(timeout -k 1 5 scontrol show job "$job" 2>&1) || case $state in
-    *Invalid*) ;; # Slurm has forgotten it
-    *) break ;;   # nobody knows
+  states=$(timeout -k 1 5 scontrol show job "$job" 2>&1) || case $states in
+    *"Invalid job id"*) states= ;; # Slurm has forgotten it
+    *) break ;;                    # nobody knows
   esac
-  case $state in *JobState=RUNNING* | *JobState=COMPLETING* | *JobState=SUSPENDED* | *JobState=CONFIGURING*) continue ;; esac
+  # Every record of it, as of an array's tasks, has to be of a job that has ended.
+  printf '%s\n' "$states" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' |
+    grep -qvxE 'COMPLETED|CANCELLED|FAILED|TIMEOUT|NODE_FAIL|PREEMPTED|BOOT_FAIL|DEADLINE|OUT_OF_MEMORY' && continue
   SLURM_JOB_ID=$job SLURM_JOB_UID=$uid "$(dirname "$(readlink -f "$0")")/epilog.sh"
 done
 exit 0

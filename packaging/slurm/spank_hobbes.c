@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 SPANK_PLUGIN(hobbes, 1)
@@ -95,6 +96,40 @@ static int add_option(struct command* to, const char* name, const char* value) {
   return add(to, name) != 0 || add(to, value) != 0 ? -1 : 0;
 }
 
+/* The limits that srun has taken over from its user, which Slurm would set after this. */
+static void set_limits(spank_t spank) {
+  static const struct {
+    const char* variable;
+    int resource;
+  } limits[] = {{"SLURM_RLIMIT_CPU", RLIMIT_CPU},         {"SLURM_RLIMIT_FSIZE", RLIMIT_FSIZE},
+                {"SLURM_RLIMIT_DATA", RLIMIT_DATA},       {"SLURM_RLIMIT_STACK", RLIMIT_STACK},
+                {"SLURM_RLIMIT_CORE", RLIMIT_CORE},       {"SLURM_RLIMIT_RSS", RLIMIT_RSS},
+                {"SLURM_RLIMIT_NPROC", RLIMIT_NPROC},     {"SLURM_RLIMIT_NOFILE", RLIMIT_NOFILE},
+                {"SLURM_RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"SLURM_RLIMIT_AS", RLIMIT_AS}};
+  for (size_t i = 0; i < sizeof limits / sizeof *limits; ++i) {
+    char text[64], *end = NULL;
+    struct rlimit now;
+    if (spank_getenv(spank, limits[i].variable, text, sizeof text) != ESPANK_SUCCESS ||
+        getrlimit((__rlimit_resource_t)limits[i].resource, &now) != 0)
+      continue;
+    errno = 0;
+    const unsigned long long wanted = strtoull(text, &end, 10);
+    if (errno != 0 || end == text) continue;
+    now.rlim_cur = wanted < now.rlim_max ? wanted : now.rlim_max;
+    (void)setrlimit((__rlimit_resource_t)limits[i].resource, &now);
+  }
+}
+
+/* "PATH" with a backslash before each colon and backslash: hobbes-run's --volume. */
+static void quote(const char* path, char* out, size_t size) {
+  size_t at = 0;
+  for (; *path != '\0' && at + 3 < size; ++path) {
+    if (*path == ':' || *path == '\\') out[at++] = '\\';
+    out[at++] = *path;
+  }
+  out[at] = '\0';
+}
+
 /* In the task's process, as the job's user, in place of Slurm's own execve. */
 int slurm_spank_task_init(spank_t spank, int count, char** words) {
   (void)count, (void)words;
@@ -126,7 +161,7 @@ int slurm_spank_task_init(spank_t spank, int count, char** words) {
     return 0;
   }
 
-  static char node[256], id[512], folder[PATH_MAX];
+  static char node[256], id[512], folder[PATH_MAX], volume[2 * PATH_MAX];
   if (spank_getenv(spank, "SLURMD_NODENAME", node, sizeof node) != ESPANK_SUCCESS)
     (void)gethostname(node, sizeof node - 1);
   /* The epilog finds the job in it. */
@@ -137,15 +172,17 @@ int slurm_spank_task_init(spank_t spank, int count, char** words) {
   static const char* const names[WISHES] = {"--bundle", "--kind", "--cores", "--memory-size"};
   for (int i = KIND; i < WISHES; ++i)
     if (wishes[i] != NULL) failed |= add_option(&command, names[i], wishes[i]);
-  if (getcwd(folder, sizeof folder) != NULL && strcmp(folder, "/") != 0)
-    failed |= add_option(&command, "--volume", folder) | add_option(&command, "--cwd", folder);
+  if (getcwd(folder, sizeof folder) != NULL && strcmp(folder, "/") != 0) {
+    quote(folder, volume, sizeof volume);
+    failed |= add_option(&command, "--volume", volume) | add_option(&command, "--cwd", folder);
+  }
   failed |= add(&command, id) | add(&command, "--");
   for (int i = 0; i < argc; ++i) failed |= add(&command, argv[i]);
   if (failed != 0) {
     slurm_error("hobbes: no memory for the task's command");
     return -1;
   }
-  /* As Slurm would have done. */
+  set_limits(spank);
   sigset_t none;
   sigemptyset(&none);
   for (int number = 1; number < NSIG; ++number)

@@ -72,22 +72,25 @@ static ompi_request_fns_t plain_requests;
 /* Several threads may call MPI at once; one alone need not pay for that. */
 static int threaded;
 
-static uint64_t add(uint64_t* to, uint64_t n) {
-  if (threaded) return __atomic_add_fetch(to, n, __ATOMIC_RELAXED);
-  const uint64_t now = *to + n;
-  __atomic_store_n(to, now, __ATOMIC_RELAXED);
-  return now;
+static void count_message(void) {
+  if (threaded)
+    __atomic_add_fetch(&progress->messages, 1, __ATOMIC_RELAXED);
+  else
+    __atomic_store_n(&progress->messages, progress->messages + 1, __ATOMIC_RELAXED);
 }
 
-static void count_message(void) { add(&progress->messages, 1); }
+/* Calls of the layers into each other. A thread that waits says nothing of the others, so that a
+ * rank with several never counts as one that waits. */
+static int waiting;
 
-/* Threads of this rank that are inside of a call which waits for another rank. */
-static uint64_t waiting;
-
-static void begin_wait(void) { add(&progress->waits, add(&waiting, 1) == 1 ? 1 : 2); }
+static void begin_wait(void) {
+  if (!threaded && waiting++ == 0)
+    __atomic_store_n(&progress->waits, progress->waits + 1, __ATOMIC_RELAXED);
+}
 
 static int end_wait(int result) {
-  add(&progress->waits, add(&waiting, (uint64_t)-1) == 0 ? 1 : 2);
+  if (!threaded && --waiting == 0)
+    __atomic_store_n(&progress->waits, progress->waits + 1, __ATOMIC_RELAXED);
   return result;
 }
 

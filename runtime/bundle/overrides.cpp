@@ -37,11 +37,14 @@ Result<Json> mount_of(const std::string& volume) {
                  "say SOURCE, SOURCE:DESTINATION or SOURCE:DESTINATION:ro, with absolute paths"};
   };
   std::vector<std::string> parts;
-  for (std::size_t at = 0; at <= volume.size();) {
-    std::size_t end = std::min(volume.find(':', at), volume.size());
-    parts.push_back(volume.substr(at, end - at));
-    at = end + 1;
-  }
+  parts.emplace_back();
+  for (std::size_t at = 0; at < volume.size(); ++at)
+    if (volume[at] == '\\' && at + 1 < volume.size())
+      parts.back() += volume[++at];
+    else if (volume[at] == ':')
+      parts.emplace_back();
+    else
+      parts.back() += volume[at];
   if (parts.size() > 3) return wrong("it has more than three parts");
   if (parts.size() == 1) parts.push_back(parts[0]);
   for (std::size_t i = 0; i < 2; ++i)
@@ -73,14 +76,26 @@ bool BundleOverrides::any() const {
 
 Result<void> BundleOverrides::apply(Json& config,
                                     const std::vector<std::string>& environment) const {
-  if (!any() || !config.is_object()) return {};  // what is no object the validation says
+  if (!any()) return {};
+  // What has a wrong type is left to the validation, which names it.
+  for (const auto& [key, type] : {std::pair{"", Json::value_t::object},
+                                  {"/hobbes", Json::value_t::object},
+                                  {"/hobbes/cores", Json::value_t::object},
+                                  {"/hobbes/memory", Json::value_t::object},
+                                  {"/hobbes/image", Json::value_t::object},
+                                  {"/process", Json::value_t::object},
+                                  {"/process/env", Json::value_t::array},
+                                  {"/mounts", Json::value_t::array}})
+    if (const Json::json_pointer at(key); config.contains(at) && config[at].type() != type)
+      return {};
   if (!kind.empty()) {
     config["hobbes"]["kind"] = kind;
     name_kernel(config["hobbes"], kind);
   }
   if (cores != 0) {
-    config["hobbes"]["cores"].erase("list");
-    config["hobbes"]["cores"]["count"] = cores;
+    Json& wanted = config["hobbes"]["cores"];
+    if (wanted.is_object()) wanted.erase("list");
+    wanted["count"] = cores;
   }
   if (!memory.empty()) config["hobbes"]["memory"]["size"] = memory;
   for (const std::string& volume : volumes) {
@@ -94,7 +109,7 @@ Result<void> BundleOverrides::apply(Json& config,
   Variables all;
   if (host_env)
     for (const std::string& entry : environment) all.set(entry);
-  for (const Json& entry : config["process"].value("env", Json::array()))
+  for (const Json& entry : config["process"]["env"])
     if (entry.is_string()) all.set(entry.get<std::string>());
   for (const std::string& wanted : env)
     if (wanted.find('=') != std::string::npos)

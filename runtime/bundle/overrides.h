@@ -17,7 +17,8 @@ struct BundleOverrides {
   std::string cwd;                ///< its working directory
   bool host_env = false;         ///< the caller's variables, where the bundle has none of that name
   std::vector<std::string> env;  ///< NAME=VALUE; NAME or NAME*: the caller's. Over the bundle's
-  std::vector<std::string> volumes;  ///< SOURCE[:DESTINATION[:ro|rw]], shown beside its mounts
+  std::vector<std::string>
+      volumes;  ///< SOURCE[:DESTINATION[:ro|rw]], shown beside its mounts; \\: is a path's colon
 
   /// Changes a config.json before it is validated. `environment`: the caller's, NAME=VALUE each.
   /// Errors: Code::invalid for a volume that is none, with the word that is wrong.

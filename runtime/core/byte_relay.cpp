@@ -7,12 +7,14 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
+#include <optional>
 
 namespace hobbes {
 namespace {
 
-constexpr int ending_limit_ms = 10'000;
+constexpr std::chrono::seconds ending_limit(10);
 
 // One direction: what was read and not yet written.
 struct Direction {
@@ -42,17 +44,27 @@ struct Direction {
 void relay_bytes(const Fd& one, const Fd& other) {
   std::array<Direction, 2> ways{Direction{one.get(), other.get()},
                                 Direction{other.get(), one.get()}};
+  std::optional<std::chrono::steady_clock::time_point> end;
   for (;;) {
     const bool ending = ways[0].ended || ways[1].ended;
     if (ending && ways[0].empty() && ways[1].empty()) return;
     std::array<pollfd, 2> watched{};
     for (std::size_t i = 0; i < 2; ++i) {
-      watched[i].fd = ways[i].from;
       // A side is read when what it sent before has gone, and written when there is something.
       if (ways[i].empty() && !ending) watched[i].events |= POLLIN;
       if (!ways[1 - i].empty()) watched[i].events |= POLLOUT;
+      // A side that has hung up would be told again and again.
+      watched[i].fd = watched[i].events != 0 ? ways[i].from : -1;
     }
-    const int ready = ::poll(watched.data(), watched.size(), ending ? ending_limit_ms : -1);
+    int limit_ms = -1;
+    if (ending) {
+      const auto now = std::chrono::steady_clock::now();
+      if (!end) end = now + ending_limit;
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*end - now);
+      if (left.count() <= 0) return;
+      limit_ms = static_cast<int>(left.count());
+    }
+    const int ready = ::poll(watched.data(), watched.size(), limit_ms);
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) return;
     for (std::size_t i = 0; i < 2; ++i) {

@@ -135,26 +135,62 @@ class SystemFiles final : public Files {
   bool exists(const std::string& path) const override { return ::access(path.c_str(), F_OK) == 0; }
 };
 
-Result<void> remove_at(int parent, const char* name, const std::string& path) {
-  if (::unlinkat(parent, name, 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM && errno != EBUSY) return os_error("remove " + path, errno);
-  Fd dir(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!dir) return os_error("remove " + path, errno);
-  DIR* stream = ::fdopendir(::dup(dir.get()));
-  if (stream == nullptr) return os_error("remove " + path, errno);
-  Result<void> result;
-  while (const dirent* entry = ::readdir(stream)) {
-    std::string_view child = entry->d_name;
-    if (child == "." || child == "..") continue;
-    result = remove_at(dir.get(), entry->d_name, path + "/" + entry->d_name);
-    if (!result) break;
+// Takes away what is below a folder. Programs may have nested folders as deep as they like, so what
+// is deeper than `depth_limit` is moved to the top and is that folder's next entry.
+class TreeRemoval {
+ public:
+  explicit TreeRemoval(int top) : top_(top) {}
+  Result<void> run(const std::string& path) {
+    constexpr int rounds = 10'000;  // somebody may still make more
+    for (int round = 0; round < rounds; ++round) {
+      moved_ = false;
+      HOBBES_CHECK(empty(top_, path, 0));
+      if (!moved_) break;
+    }
+    return {};
   }
-  ::closedir(stream);
-  HOBBES_CHECK(std::move(result));
-  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
-    return os_error("remove " + path, errno);
-  return {};
-}
+
+ private:
+  static constexpr unsigned depth_limit = 100;
+
+  Result<void> empty(int folder, const std::string& path, unsigned depth) {
+    DIR* stream = ::fdopendir(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (stream == nullptr) return os_error("remove " + path, errno);
+    Result<void> result;
+    while (const dirent* entry = ::readdir(stream)) {
+      std::string_view child = entry->d_name;
+      if (child == "." || child == "..") continue;
+      result = remove(folder, entry->d_name, path + "/" + entry->d_name, depth);
+      if (!result) break;
+    }
+    ::closedir(stream);
+    return result;
+  }
+
+  Result<void> remove(int folder, const char* name, const std::string& path, unsigned depth) {
+    if (::unlinkat(folder, name, 0) == 0 || errno == ENOENT) return {};
+    if (errno != EISDIR && errno != EPERM && errno != EBUSY)
+      return os_error("remove " + path, errno);
+    if (::unlinkat(folder, name, AT_REMOVEDIR) == 0) return {};
+    if (depth == depth_limit) {
+      const std::string place = ".deep." + std::to_string(next_++);
+      if (::renameat2(folder, name, top_, place.c_str(), RENAME_NOREPLACE) != 0 && errno != EEXIST)
+        return os_error("remove " + path, errno);
+      moved_ = true;
+      return {};
+    }
+    Fd child(::openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!child) return os_error("remove " + path, errno);
+    HOBBES_CHECK(empty(child.get(), path, depth + 1));
+    if (::unlinkat(folder, name, AT_REMOVEDIR) != 0 && errno != ENOENT && !moved_)
+      return os_error("remove " + path, errno);
+    return {};
+  }
+
+  int top_;
+  unsigned next_ = 0;
+  bool moved_ = false;
+};
 
 }  // namespace
 
@@ -193,7 +229,13 @@ Result<void> replace_file(const std::string& path, std::string_view content, mod
 }
 
 Result<void> remove_tree(const std::string& path) {
-  return remove_at(AT_FDCWD, path.c_str(), path);
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  if (errno != EISDIR && errno != EPERM && errno != EBUSY) return os_error("remove " + path, errno);
+  Fd top(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!top) return os_error("remove " + path, errno);
+  HOBBES_CHECK(TreeRemoval(top.get()).run(path));
+  if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return os_error("remove " + path, errno);
+  return {};
 }
 
 Result<void> write_all(int fd, std::string_view data, const std::string& what) {

@@ -164,5 +164,22 @@ TEST(Descriptor, IsReceivedWithinALimitOrNotAtAll) {
   ::unlink(path.c_str());
 }
 
+// Deeper than this process may have descriptors or stack for.
+TEST(RemoveTree, HoweverDeepProgramsHaveNestedIt) {
+  char path[] = "/tmp/deep.XXXXXX";
+  const std::string top = ::mkdtemp(path);
+  Fd at(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int depth = 0; depth < 5000; ++depth) {
+    ASSERT_EQ(::mkdirat(at.get(), "d", 0700), 0);
+    Fd file(::openat(at.get(), "f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    at.reset(::openat(at.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(at);
+  }
+  at.reset();
+  auto removed = remove_tree(top);
+  EXPECT_TRUE(removed) << removed.error().text().substr(0, 200);
+  EXPECT_FALSE(Files::system().exists(top));
+}
+
 }  // namespace
 }  // namespace hobbes

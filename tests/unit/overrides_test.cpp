@@ -46,6 +46,9 @@ TEST(BundleOverrides, ProgramFolderCoresAndMemoryAreTheCommandLines) {
   EXPECT_EQ(out["hobbes"]["memory"]["size"], "2GiB");
   const auto& mounts = out["mounts"];
   EXPECT_EQ(mounts[mounts.size() - 2]["destination"], "/work");
+  EXPECT_EQ(applied(with(&BundleOverrides::volumes, std::vector<std::string>{"/run_12\\:30"}),
+                    Json::object())["mounts"][0]["source"],
+            "/run_12:30");
   EXPECT_EQ(mounts.back()["source"], "/data");
   EXPECT_EQ(mounts.back()["destination"], "/input");
   EXPECT_EQ(mounts.back()["options"], Json({"rbind", "ro"}));
@@ -63,6 +66,24 @@ TEST(BundleOverrides, VariablesStandInAStatedOrder) {
   wanted.host_env = false;
   out = applied(wanted, config, {"PATH=/host", "HOME=/h", "TAKEN_A=c"});
   EXPECT_EQ(out["process"]["env"], Json({"PATH=/image", "GIVEN=1", "TAKEN_A=c"}));
+}
+
+TEST(BundleOverrides, WhatIsMissingIsMadeAndWhatIsWrongIsLeftToTheValidation) {
+  EXPECT_EQ(applied(with(&BundleOverrides::cores, 2U), Json::object())["hobbes"]["cores"]["count"],
+            2);
+  EXPECT_EQ(applied(with(&BundleOverrides::env, std::vector<std::string>{"A=1"}),
+                    Json::object())["process"]["env"],
+            Json({"A=1"}));
+  for (const Json& wrong : {Json({{"hobbes", 1}}), Json({{"hobbes", {{"cores", "x"}}}}),
+                            Json({{"process", {{"env", "x"}}}}), Json({{"mounts", 1}})}) {
+    BundleOverrides all;
+    all.cores = 1;
+    all.memory = "1GiB";
+    all.kind = "palacios";
+    all.env = {"A=1"};
+    all.volumes = {"/v"};
+    EXPECT_EQ(applied(all, wrong), wrong);
+  }
 }
 
 TEST(BundleOverrides, AKindBringsItsKernelWhereTheBundleNamesNone) {

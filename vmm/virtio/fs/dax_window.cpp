@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 namespace hobbes::vmm {
@@ -45,18 +46,35 @@ bool DaxWindow::holds(std::uint64_t at, std::uint64_t size) const {
   return at % page == 0 && size % page == 0 && size != 0 && at < size_ && size <= size_ - at;
 }
 
-bool DaxWindow::show_file(std::uint64_t at, const Mapping& mapping, std::uint64_t from,
-                          std::uint64_t to) {
-  int protection = mapping.writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  return from == to ||
-         ::mmap(host_ + at + from, to - from, protection, MAP_SHARED | MAP_FIXED,
-                mapping.file.get(), static_cast<off_t>(mapping.offset + from)) != MAP_FAILED;
+// The guest can reach every address of the window at any time, so there is never a hole in it that
+// other memory of this process could come to lie in: what is new is mapped elsewhere, where that
+// may fail, and then moved over what is old.
+int DaxWindow::place(void* fresh, std::uint64_t at, std::uint64_t size) {
+  if (fresh == MAP_FAILED) return errno;
+  if (::mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, host_ + at) != MAP_FAILED)
+    return 0;
+  const int error = errno;
+  ::munmap(fresh, size);
+  // Linux may have taken away what was there before it failed.
+  constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+  if (::mmap(host_ + at, size, PROT_NONE, flags, -1, 0) == MAP_FAILED && errno != EEXIST)
+    std::abort();
+  return error;
 }
 
-bool DaxWindow::show_memory(std::uint64_t at, std::uint64_t size, int protection) {
-  return size == 0 ||
-         ::mmap(host_ + at, size, protection,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+int DaxWindow::show_file(std::uint64_t at, const Mapping& mapping, std::uint64_t from,
+                         std::uint64_t to) {
+  if (from == to) return 0;
+  const int protection = mapping.writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  return place(::mmap(nullptr, to - from, protection, MAP_SHARED, mapping.file.get(),
+                      static_cast<off_t>(mapping.offset + from)),
+               at + from, to - from);
+}
+
+int DaxWindow::show_memory(std::uint64_t at, std::uint64_t size, int protection) {
+  if (size == 0) return 0;
+  constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  return place(::mmap(nullptr, size, protection, flags, -1, 0), at, size);
 }
 
 int DaxWindow::map(Fd file, std::uint64_t offset, std::uint64_t size, std::uint64_t at,
@@ -67,12 +85,17 @@ int DaxWindow::map(Fd file, std::uint64_t offset, std::uint64_t size, std::uint6
   if (mappings_.size() >= mapping_limit) return ENFILE;
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) return errno;
-  if (int error = unmap_locked(at, size); error != 0) return error;
+  // The same place again, as when a driver wants to write where it has read so far: without a
+  // moment in between.
+  if (auto same = mappings_.find(at); same != mappings_.end() && same->second.size == size)
+    mappings_.erase(same);
+  else if (int error = unmap_locked(at, size); error != 0)
+    return error;
   Mapping fresh{std::move(file), info.st_dev, info.st_ino, offset, size, 0, writable};
   fresh.shown = filled(static_cast<std::uint64_t>(info.st_size), offset, size);
-  if (!show_file(at, fresh, 0, fresh.shown)) return errno;
-  if (!show_memory(at + fresh.shown, size - fresh.shown, PROT_READ | PROT_WRITE)) {
-    int error = errno;
+  int error = show_file(at, fresh, 0, fresh.shown);
+  if (error == 0) error = show_memory(at + fresh.shown, size - fresh.shown, PROT_READ | PROT_WRITE);
+  if (error != 0) {
     (void)show_memory(at, size, PROT_NONE);
     return error;
   }
@@ -95,17 +118,23 @@ int DaxWindow::unmap_locked(std::uint64_t at, std::uint64_t size) {
       ++one;
       continue;
     }
-    if (!show_memory(one->first, one->second.size, PROT_NONE)) return errno;
+    if (int error = show_memory(one->first, one->second.size, PROT_NONE); error != 0) return error;
     one = mappings_.erase(one);
   }
   return 0;
 }
 
-void DaxWindow::reset() {
+void DaxWindow::reset(bool used) {
   std::scoped_lock guard(lock_);
+  used_ = used;
   if (mappings_.empty()) return;
   (void)show_memory(0, size_, PROT_NONE);
   mappings_.clear();
+}
+
+bool DaxWindow::used() const {
+  std::scoped_lock guard(lock_);
+  return used_;
 }
 
 std::size_t DaxWindow::mappings() const {
@@ -116,11 +145,11 @@ std::size_t DaxWindow::mappings() const {
 bool DaxWindow::follow_size(std::uint64_t at, Mapping& mapping, std::uint64_t bytes) {
   const std::uint64_t now = filled(bytes, mapping.offset, mapping.size);
   if (now == mapping.shown) return false;
-  const bool done = now > mapping.shown
+  const int error = now > mapping.shown
                         ? show_file(at, mapping, mapping.shown, now)
                         : show_memory(at + now, mapping.shown - now, PROT_READ | PROT_WRITE);
-  if (done) mapping.shown = now;
-  return done;
+  if (error == 0) mapping.shown = now;
+  return error == 0;
 }
 
 void DaxWindow::follow_size(dev_t device, ino_t number, std::uint64_t bytes) {

@@ -18,8 +18,8 @@ namespace hobbes::vmm {
 ///
 /// A file can be cut by anybody while the guest has it mapped. Linux would send a process SIGBUS
 /// then; a virtual machine would end. Therefore the pages behind a file's end are memory of the
-/// window's own, which begins as zeros and which nobody else sees, for as long as the file is that
-/// short.
+/// window's own, which begins as zeros and which nobody else sees. When the file has grown they
+/// become the file's as soon as the guest is told its size.
 class DaxWindow {
  public:
   /// Reserves addresses of this process; memory is taken by what is mapped. Errors: Code::os.
@@ -38,8 +38,9 @@ class DaxWindow {
   int map(Fd file, std::uint64_t offset, std::uint64_t size, std::uint64_t at, bool writable);
   /// Takes away what is shown in a part of the window. Returns 0 or why not (errno).
   int unmap(std::uint64_t at, std::uint64_t size);
-  /// Takes everything away.
-  void reset();
+  /// Takes everything away. `used`: whether the guest's kernel has said that it maps files here.
+  void reset(bool used = false);
+  [[nodiscard]] bool used() const;
   /// How many mappings there are; each has a descriptor of this process.
   [[nodiscard]] std::size_t mappings() const;
   /// A file has so many bytes now, which the guest is about to be told.
@@ -59,8 +60,10 @@ class DaxWindow {
   };
   DaxWindow() = default;
   [[nodiscard]] bool holds(std::uint64_t at, std::uint64_t size) const;
-  bool show_file(std::uint64_t at, const Mapping& mapping, std::uint64_t from, std::uint64_t to);
-  bool show_memory(std::uint64_t at, std::uint64_t size, int protection);
+  // Each returns 0 or why not (errno), and the window is as before then.
+  int show_file(std::uint64_t at, const Mapping& mapping, std::uint64_t from, std::uint64_t to);
+  int show_memory(std::uint64_t at, std::uint64_t size, int protection);
+  int place(void* fresh, std::uint64_t at, std::uint64_t size);
   int unmap_locked(std::uint64_t at, std::uint64_t size);
   bool follow_size(std::uint64_t at, Mapping& mapping, std::uint64_t bytes);
 
@@ -68,6 +71,7 @@ class DaxWindow {
   Gpa address_ = 0;
   std::uint64_t size_ = 0;
   std::byte* host_ = nullptr;
+  bool used_ = false;
   std::map<std::uint64_t, Mapping> mappings_;  ///< by their places, which do not overlap
 };
 

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -221,6 +222,7 @@ int Folder::begin(Request& request) {
   out.time_gran = 1;
   constexpr std::uint32_t by_file = FUSE_HAS_INODE_DAX >> 32U;
   maps_ = window_ != nullptr && (in.flags & FUSE_MAP_ALIGNMENT) != 0 && (more & by_file) != 0;
+  if (window_ != nullptr) window_->reset(maps_);
   if (maps_) {
     out.flags |= FUSE_INIT_EXT | FUSE_MAP_ALIGNMENT;
     out.flags2 = by_file;
@@ -682,6 +684,19 @@ void Folder::follow(int file) const {
     window_->follow_size(info.st_dev, info.st_ino, static_cast<std::uint64_t>(info.st_size));
 }
 
+// Only of file systems that keep files: mapping the files of others may mean a device's registers
+// (sysfs), or huge pages that other programs count on.
+int Folder::check_mappable(const Node& node) {
+  constexpr std::array<std::uint32_t, 13> others = {
+      SYSFS_MAGIC,        PROC_SUPER_MAGIC,    DEBUGFS_MAGIC,     TRACEFS_MAGIC,  HUGETLBFS_MAGIC,
+      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SECURITYFS_MAGIC,  EFIVARFS_MAGIC, PSTOREFS_MAGIC,
+      SELINUX_MAGIC,      BPF_FS_MAGIC,        DEVPTS_SUPER_MAGIC};
+  struct statfs system {};
+  if (::fstatfs(node.path.get(), &system) != 0) return errno;
+  const auto type = static_cast<std::uint32_t>(system.f_type);
+  return std::find(others.begin(), others.end(), type) == others.end() ? 0 : EACCES;
+}
+
 // Drivers name the file by its node and no open one, so it is opened once more, by the rights that
 // its mount gives.
 int Folder::map(Request& request) {
@@ -692,11 +707,18 @@ int Folder::map(Request& request) {
   if (node == nodes_.end()) return ESTALE;
   if (node->second.type != S_IFREG) return EINVAL;
   if (full()) return ENFILE;
+  if (int error = check_mappable(node->second); error != 0) return error;
   const bool writable = (in.flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
   Fd file;
   if (int error = reopen(request.header.nodeid, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC, file);
       error != 0)
     return error;
+  // Writes to a mapping drop no set-id bits, as those by write(2) do.
+  struct stat info {};
+  if (writable && ::fstat(file.get(), &info) == 0 && without_set_id(info.st_mode) != info.st_mode &&
+      ::fchmodat(descriptors_.get(), std::to_string(path_of(request.header.nodeid)).c_str(),
+                 without_set_id(info.st_mode) & 07777, 0) != 0)
+    return errno;
   return window_->map(std::move(file), in.foffset, in.len, in.moffset, writable);
 }
 

@@ -87,6 +87,7 @@ class Folder {
   int enter(int parent, const std::string& name, fuse_entry_out& out);
   int give(int parent, int at, const char* name, int flags, const fuse_in_header& header) const;
   void follow(int file) const;
+  static int check_mappable(const Node& node);
   int reopen(std::uint64_t node, int flags, Fd& out) const;
   std::uint64_t keep(Fd file);
   void forget(std::uint64_t node, std::uint64_t lookups);

@@ -303,7 +303,7 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   // A folder becomes a device of the guest, which mounts it as `destination`.
   auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below,
                    bool read_only, std::uint64_t window) -> Result<Json> {
-    auto folder = open_folder(path, with_mounts_below, read_only);
+    auto folder = path == "/" ? open_host_root() : open_folder(path, with_mounts_below, read_only);
     if (!folder) return std::move(folder.error()).within(attempt);
     plan.folders.push_back({pass(std::move(*folder)), tag, read_only, window});
     return Json{{"type", "virtiofs"},

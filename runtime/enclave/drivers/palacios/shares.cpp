@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 
 #include "bundle/mount_options.h"
 #include "core/beneath.h"
@@ -35,12 +36,43 @@ Result<Fd> clone_mount(const std::string& path, bool with_mounts_below, bool rea
 
 const std::string sharing_files = "share single files with the guest";
 
-// In a mount namespace of its own, since nothing can be mounted on what is mounted nowhere.
-Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scratch) {
-  const std::string& attempt = sharing_files;
+Result<void> leave_mounts(const std::string& attempt) {
   if (::unshare(CLONE_NEWNS) != 0 ||
       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
     return os_error(attempt, errno);
+  return {};
+}
+
+// A folder that is put together by mounting, in a process with a mount namespace of its own, since
+// nothing can be mounted on what is mounted nowhere.
+Result<Fd> put_together(const std::string& attempt, const std::function<Result<Fd>()>& make) {
+  int ends[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return os_error(attempt, errno);
+  MessageSocket answers{Fd(ends[0])};
+  Fd theirs(ends[1]);
+  pid_t child = ::fork();
+  if (child < 0) return os_error(attempt, errno);
+  if (child == 0) {
+    MessageSocket parent(std::move(theirs));
+    auto left = leave_mounts(attempt);
+    Result<Fd> folder = left ? make() : std::move(left).error();
+    auto said = folder ? parent.send(Json::object(), {folder->get()})
+                       : parent.send({{"error", to_json(folder.error())}});
+    ::_exit(said ? 0 : 1);
+  }
+  theirs.reset();
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  HOBBES_TRY(answer, answers.receive(std::chrono::seconds(1)));
+  if (answer.body.contains("error")) return error_from(answer.body["error"]);
+  if (answer.fds.size() != 1) return Error{Code::os, attempt, "no folder came of it", ""};
+  return std::move(answer.fds[0]);
+}
+
+Result<Fd> gather(const std::vector<SharedFile>& files, const std::string& scratch) {
+  const std::string& attempt = sharing_files;
   std::vector<Fd> sources;  // before one of them is covered
   for (const SharedFile& file : files) {
     HOBBES_TRY(source, clone_mount(file.path, false, file.read_only));
@@ -83,29 +115,23 @@ Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool rea
 }
 
 Result<Fd> open_files(const std::vector<SharedFile>& files, const std::string& scratch) {
-  const std::string& attempt = sharing_files;
-  int ends[2] = {-1, -1};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return os_error(attempt, errno);
-  MessageSocket answers{Fd(ends[0])};
-  Fd theirs(ends[1]);
-  pid_t child = ::fork();
-  if (child < 0) return os_error(attempt, errno);
-  if (child == 0) {
-    MessageSocket parent(std::move(theirs));
-    auto folder = gather(files, scratch);
-    auto said = folder ? parent.send(Json::object(), {folder->get()})
-                       : parent.send({{"error", to_json(folder.error())}});
-    ::_exit(said ? 0 : 1);
-  }
-  theirs.reset();
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  HOBBES_TRY(answer, answers.receive(std::chrono::seconds(1)));
-  if (answer.body.contains("error")) return error_from(answer.body["error"]);
-  if (answer.fds.size() != 1) return Error{Code::os, attempt, "no folder came of it", ""};
-  return std::move(answer.fds[0]);
+  return put_together(sharing_files, [&] { return gather(files, scratch); });
+}
+
+// What the node's kernel and its running programs show is nothing for a guest, which has its own in
+// those places: not even its monitor may reach it by this folder.
+Result<Fd> open_host_root() {
+  const std::string attempt = "share the node's root file system with the guest";
+  return put_together(attempt, [&]() -> Result<Fd> {
+    for (const char* own : {"/proc", "/sys", "/dev", "/run", "/tmp"}) {
+      while (::umount2(own, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+      }
+      if (::mount("none", own, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                  "mode=555,size=4k") != 0)
+        return os_error(attempt + ": cover " + own, errno);
+    }
+    return clone_mount("/", true, true);
+  });
 }
 
 bool is_the_guests(const std::string& destination) {

@@ -17,6 +17,9 @@ struct SharedFile {
 
 /// A folder, open for paths. Errors: Code::invalid for what is none.
 Result<Fd> open_folder(const std::string& path, bool with_mounts_below, bool read_only);
+/// The node's root, read-only, with what is mounted below it, but with nothing of /proc, /sys,
+/// /dev, /run and /tmp.
+Result<Fd> open_host_root();
 /// Single files, as a folder in which they are called "0", "1", ... and which cannot be changed
 /// itself. `scratch`: an existing folder; nothing is left in it. Errors: Code::invalid for what is
 /// neither folder nor regular file.
