@@ -46,10 +46,10 @@ Json staged_config(const Bundle& bundle, const Composition& composition, std::si
   if (bundle.hobbes.kind == Kind::palacios) {  // it waits for programs
     config.erase("process");
     config["hobbes"]["image"]["agent"] = true;
-  }
-  // Ranks run as their launcher; a user without privilege must be himself inside, too.
-  else if (::geteuid() != 0)
+  } else if (::geteuid() != 0) {
+    // Ranks run as their launcher; a user without privilege must be himself inside, too.
     config["process"]["user"] = {{"uid", ::geteuid()}, {"gid", ::getegid()}};
+  }
   Json mounts = Json::array();
   for (const Json& mount : config.value("mounts", Json::array()))
     if (text_at(mount, "destination") != "/dev/shm") mounts.push_back(mount);

@@ -336,6 +336,9 @@ TEST_F(FolderOfAGuest, WhereAnotherFileSystemBeginsIsSaid) {
       << "Linux 6.1 gives a folder that begins a mount no other one, and would take it for a new "
          "one";
   EXPECT_EQ(ask(FUSE_LOOKUP, FUSE_ROOT_ID, name("etc")).as<fuse_entry_out>().attr.flags, 0U);
+  EXPECT_EQ(ask(FUSE_OPEN, node("version", node("proc")), raw(fuse_open_in{O_RDONLY, 0})).error,
+            EACCES)
+      << "a share that reaches procfs would reach the monitor's own memory";
   EXPECT_EQ(ask(FUSE_LOOKUP, node("proc"), name("self")).as<fuse_entry_out>().attr.flags, 0U);
 }
 

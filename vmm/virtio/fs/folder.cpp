@@ -362,6 +362,10 @@ int Folder::reopen(std::uint64_t node, int flags, Fd& out) const {
   mode_t type = node == FUSE_ROOT_ID ? S_IFDIR : at == nodes_.end() ? 0 : at->second.type;
   if (type == 0) return ESTALE;
   if (type != S_IFREG && type != S_IFDIR) return EACCES;
+  // A process may open its own memory by procfs, and this one's is no business of the guest's.
+  if (struct statfs system{}; type == S_IFREG && ::fstatfs(path_of(node), &system) == 0 &&
+                              system.f_type == PROC_SUPER_MAGIC)
+    return EACCES;
   out.reset(
       ::openat(descriptors_.get(), std::to_string(path_of(node)).c_str(), flags & ~O_NOFOLLOW));
   return out ? 0 : errno;

@@ -301,9 +301,8 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
     plan.initrd = pass(std::move(initrd));
   }
   // A folder becomes a device of the guest, which mounts it as `destination`.
-  auto share = [&](const std::string& path, const std::string& tag, bool with_mounts_below,
-                   bool read_only, std::uint64_t window) -> Result<Json> {
-    auto folder = path == "/" ? open_host_root() : open_folder(path, with_mounts_below, read_only);
+  auto share = [&](Result<Fd> folder, const std::string& tag, bool read_only,
+                   std::uint64_t window) -> Result<Json> {
     if (!folder) return std::move(folder.error()).within(attempt);
     plan.folders.push_back({pass(std::move(*folder)), tag, read_only, window});
     return Json{{"type", "virtiofs"},
@@ -314,8 +313,10 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
   const bool shared_root = wishes.host_root || !bundle.oci.root_path.empty();
   if (shared_root) {
     if (!wishes.host_root) HOBBES_CHECK(make_mount_points(bundle));
-    HOBBES_TRY(root, share(wishes.host_root ? "/" : bundle.rootfs(), "root", true,
-                           wishes.host_root || bundle.oci.root_readonly, 0));
+    const bool read_only = wishes.host_root || bundle.oci.root_readonly;
+    HOBBES_TRY(root, share(wishes.host_root ? open_host_root()
+                                            : open_folder(bundle.rootfs(), true, read_only),
+                           "root", read_only, 0));
     root["destination"] = "/";
     plan.mounts.push_back(root);
   }
@@ -333,8 +334,9 @@ Result<void> PalaciosDriver::create(const CreateRequest& request, EnclaveRecord&
       auto folder = is_folder(path);
       if (!folder) return std::move(folder.error()).within(attempt);
       if (*folder) {
-        HOBBES_TRY(whole, share(path, "mount" + std::to_string(mounted++), options.recursive,
-                                read_only, window_within(plan.memory)));
+        HOBBES_TRY(whole, share(open_folder(path, options.recursive, read_only),
+                                "mount" + std::to_string(mounted++), read_only,
+                                window_within(plan.memory)));
         one = std::move(whole);
       } else {
         one = {{"type", "file"}, {"source", std::to_string(files.size())}, {"data", ""}};
