@@ -8,7 +8,6 @@ Protocol: GDB remote serial protocol (GDB manual, appendix E), of which this spe
 import socket
 
 ROUNDS = 12  # looks at where each CPU is; a loop through a breakpoint handler is met at the breakpoint in every second or third
-BRIEFLY = 3
 AROUND = 16  # bytes written again, from a CPU's instruction pointer on: an instruction's longest form
 
 
@@ -86,11 +85,11 @@ class Debugger:
             self.socket.settimeout(5)
 
 
-def forget(path, rounds=ROUNDS):
+def forget(path):
     """Returns where the CPUs were; OSError when there is no debugger's port to speak to."""
     places = []
     with Debugger(path) as debugger:
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             places += debugger.write_again()
             debugger.run_a_moment()
     return sorted(set(places))

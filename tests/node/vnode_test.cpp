@@ -129,6 +129,15 @@ TEST_F(VirtualNode, AComplaintOfTheKernelIsAFailureWhateverTheCommandSays) {
   EXPECT_NE(outcome.err.find("at the test"), std::string::npos) << outcome.err;
 }
 
+TEST_F(VirtualNode, AFailureInAVirtualMachineThatStallsIsAHang) {
+  const std::string stall =
+      "echo '[   22.732269] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:'; exit ";
+  Outcome outcome = in_guest(stall + "1");
+  EXPECT_EQ(code(outcome), 122) << outcome.err;
+  EXPECT_NE(outcome.err.find("a virtual machine on the node hung"), std::string::npos)
+      << outcome.err;
+}
+
 TEST_F(VirtualNode, ACommandThatIsNotThereIsToldAsShellsDo) {
   EXPECT_EQ(code(in_guest("/no/such/program")), 127);
 }
@@ -229,7 +238,8 @@ TEST_F(VirtualNode, ARefusalNamesThePageAndTheProcessThatKeepMemory) {
 // The same image as the co-kernel's, without any Linux.
 TEST_F(VirtualNode, TheThreeKindsLiveTogether) {
   Outcome outcome = node.run(
-      {vnode, "run", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR}, 400);
+      {vnode, "run", "--again", "--", HOBBES_BUILD_DIR "/share/hobbes/trio/demo", HOBBES_BUILD_DIR},
+      700);
   EXPECT_EQ(code(outcome), 0) << outcome.out << outcome.err;
   // Both counted, and the last number is of both.
   EXPECT_NE(outcome.out.find("[partition] sees"), std::string::npos) << outcome.out;

@@ -1,0 +1,1 @@
+// The owner of the precompiled header that all tests share (tests/CMakeLists.txt); it tests nothing.
