@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "api/event_stream.h"
+#include "api/topology_svg.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/json.h"
@@ -290,6 +291,12 @@ Result<void> get_topology(Call& call) {
   return {};
 }
 
+Result<void> draw_topology(Call& call) {
+  HOBBES_TRY(nis, NisReader::open(mirror_path()));
+  call.response.set_content(topology_svg(*nis), "image/svg+xml");
+  return {};
+}
+
 Result<void> create(Call& call) {
   for (const char* field : {"id", "bundle"})
     if (!call.body.contains(field) || !call.body[field].is_string())
@@ -373,12 +380,14 @@ Result<void> act(Call& call, const std::string& verb) {
   return operate(call, verb, call.id(), call.body);
 }
 
-// The last of a log, however long it is.
-Result<std::string> read_end(const std::string& path) {
+// The last of a log of a user, however long it is.
+Result<std::string> read_end(const std::string& path, uid_t owner) {
   constexpr off_t limit = 4 << 20;
   Fd log(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
   struct stat info {};
   if (!log || ::fstat(log.get(), &info) != 0) return os_error("read the log", errno);
+  if (!S_ISREG(info.st_mode) || info.st_uid != owner)
+    return Error{Code::not_found, "read the log", path + " is no file of its user", ""};
   std::string out(static_cast<std::size_t>(std::min(limit, info.st_size)), '\0');
   ssize_t n =
       ::pread(log.get(), out.data(), out.size(), info.st_size - static_cast<off_t>(out.size()));
@@ -386,12 +395,20 @@ Result<std::string> read_end(const std::string& path) {
   return out;
 }
 
+// The console of a kernel of its own is beside the enclave's record, in a folder that its user may
+// rearrange: only a file of his is read there.
 Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
-  std::string path =
-      enclave_log(static_cast<uid_t>(number_at(record, "uid")), root_of(call), call.id());
-  HOBBES_TRY(text, read_end(path));
-  call.response.set_content(text, "text/plain; charset=utf-8");
+  const auto uid = static_cast<uid_t>(number_at(record, "uid"));
+  const std::string console = text_at(record, "root") + "/" + call.id() + "/console.log";
+  auto text = read_end(console, uid);
+  if (!text) text = read_end(enclave_log(uid, root_of(call), call.id()), uid);
+  if (!text && text.error().code == Code::not_found)
+    return Error{Code::not_found, "read the log of '" + call.id() + "'",
+                 "no output of it is kept here",
+                 "its creator has it: look at the terminal or log of the program that made it"};
+  if (!text) return std::move(text).error();
+  call.response.set_content(*text, "text/plain; charset=utf-8");
   return {};
 }
 
@@ -404,7 +421,8 @@ Result<void> get_operation(Call& call) {
 // What a program of `exec` has printed, or hobbes-run itself.
 Result<void> get_operation_logs(Call& call) {
   HOBBES_TRY(operation, ask(call, "operation.get", {{"operation", call.id()}}));
-  HOBBES_TRY(text, read_end(text_at(operation, "log")));
+  HOBBES_TRY(text,
+             read_end(text_at(operation, "log"), static_cast<uid_t>(number_at(operation, "uid"))));
   call.response.set_content(text, "text/plain; charset=utf-8");
   return {};
 }
@@ -525,6 +543,7 @@ const std::vector<Route>& routes() {
     std::vector<Route> out = {
         {"GET", "/v1/node", get_node},
         {"GET", "/v1/topology", get_topology},
+        {"GET", "/v1/topology.svg", draw_topology},
         {"GET",
          "/v1/enclaves",
          [](Call& c) { return list_records(c, HOBBES_ENCLAVE); },
@@ -537,6 +556,10 @@ const std::vector<Route>& routes() {
         {"GET",
          "/v1/segments",
          [](Call& c) { return list_records(c, HOBBES_SEGMENT); },
+         {"limit", "cursor"}},
+        {"GET",
+         "/v1/attachments",
+         [](Call& c) { return list_records(c, HOBBES_ATTACHMENT); },
          {"limit", "cursor"}},
         {"GET",
          "/v1/processes",
@@ -581,8 +604,8 @@ const std::vector<Route>& routes() {
 }
 
 std::string pattern_of(const std::string& path) {
-  static const std::regex parameter("\\{[a-z]+\\}");
-  return std::regex_replace(path, parameter, "([^/]{1,127})");
+  static const std::regex parameter("\\{[a-z]+\\}"), dot("\\.");
+  return std::regex_replace(std::regex_replace(path, dot, "\\."), parameter, "([^/]{1,127})");
 }
 
 void serve(const Route& route, const Identify& identify, const Dispatch& dispatch,

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "api/page.h"
 #include "api/routes.h"
 #include "api/unix_server.h"
 #include "core/identity.h"
@@ -89,6 +90,7 @@ class Api final : public ApiServer {
               routes,
               [](const httplib::Request&) -> Result<Peer> { return UnixServer::current_peer(); },
               options.dispatch);
+          add_page(routes);
         }));
     unix_ = std::move(server);
     tokens_->set(options.tokens);
@@ -113,6 +115,7 @@ class Api final : public ApiServer {
     tls_->set_read_timeout(5);
     tls_->set_write_timeout(5);
     add_routes(*tls_, by_token(tokens_), options.dispatch);
+    add_page(*tls_);
     std::string host = options.tcp_address.substr(0, colon);
     if (!tls_->bind_to_port(host.c_str(), static_cast<int>(*port)))
       return os_error(attempt, errno != 0 ? errno : EADDRINUSE);

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <thread>
 
+#include "api/topology_svg.h"
 #include "core/command_line.h"
 #include "core/file.h"
 #include "core/identity.h"
@@ -28,6 +29,7 @@
 #include "ipc/client.h"
 #include "ipc/service.h"
 #include "nis/names.h"
+#include "shell/dashboard.h"
 #include "shell/doctor.h"
 #include "shell/views.h"
 
@@ -35,13 +37,15 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "cat",    "cp",       "kill",     "ps",       "apps",     "call",    "compositions", "console",
-    "doctor", "enclaves", "events",   "exit",     "help",     "logs",    "names",        "node",
-    "ping",   "publish",  "segments", "services", "topology", "withdraw"};
+    "cat",          "cp",       "kill",      "ps",       "apps",     "call",
+    "compositions", "console",  "dashboard", "doctor",   "enclaves", "events",
+    "exit",         "help",     "logs",      "names",    "node",     "ping",
+    "publish",      "segments", "services",  "topology", "withdraw"};
 
 struct Request {
   std::string command, id, label;
-  bool follow = false, json = false;
+  bool follow = false, json = false, svg = false;
+  std::uint16_t port = 0;
   std::string procedure, value, scope;  // of names and services
   std::int64_t owner = -1;
   double seconds = 30;
@@ -258,6 +262,10 @@ Result<int> act(const Request& request) {
   if (request.command == "kill") return kill(request);
   if (request.command == "cat") return cat(request);
   if (request.command == "cp") return copy(request);
+  if (request.command == "dashboard") {
+    HOBBES_CHECK(serve_dashboard(request.port, request.json));
+    return 0;
+  }
   if (request.command == "doctor") {
     auto findings = examine_node();
     std::cout << findings_view(findings, style) << std::flush;
@@ -268,7 +276,8 @@ Result<int> act(const Request& request) {
   }
   HOBBES_TRY(nis, NisReader::open(mirror_path()));
   if (request.command == "node") std::cout << node_view(*nis, style);
-  if (request.command == "topology") std::cout << topology_view(*nis, style);
+  if (request.command == "topology")
+    std::cout << (request.svg ? topology_svg(*nis) : topology_view(*nis, style));
   if (request.command == "enclaves" && !request.label.empty()) {
     HOBBES_TRY(chosen, with_label(*nis, request.label));
     std::cout << table_view(*nis, HOBBES_ENCLAVE, style, [&](const hobbes_record& record) {
@@ -311,7 +320,10 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   };
   add("doctor", "what this node can host, what is misconfigured, and what to do");
   add("node", "cores, memory and what is going on");
-  add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them");
+  add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them")
+      ->add_flag("--svg", request.svg, "as an SVG document, for a page or a paper");
+  add("dashboard", "serve a page that shows the node, for your browser")
+      ->add_option("--port", request.port, "the loopback port; any that is free without it");
   add("enclaves", "the enclaves")
       ->add_option("--label", request.label, "KEY=VALUE: only those that have it");
   add("segments", "the shared segments");
