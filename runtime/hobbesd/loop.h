@@ -15,6 +15,9 @@
 
 namespace hobbes {
 
+/// How soon the tick comes: usually, and while something is to be finished.
+inline constexpr std::chrono::milliseconds idle_tick{900}, unfinished_tick{100};
+
 class Loop {
  public:
   static Result<std::unique_ptr<Loop>> make();

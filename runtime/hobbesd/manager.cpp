@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
-#include "core/file.h"
-#include "core/identity.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
 
@@ -19,9 +19,19 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       nis_(std::move(nis)),
       inventory_(std::move(inventory)),
       policies_(std::move(policies)),
-      root_(std::move(root)),
-      names_(*nis_, policies_, [this](pid_t pid) { watch_process(pid); }),
-      processes_(*nis_, [this](pid_t pid) { watch_process(pid); }) {}
+      watcher_(loop_, [this](pid_t pid) { process_ended(pid); }),
+      authorization_(*nis_),
+      leases_(*nis_, inventory_, policies_),
+      groups_(*nis_, policies_),
+      names_(*nis_, policies_, [this](pid_t pid) { watcher_.watch(pid); }),
+      processes_(*nis_, [this](pid_t pid) { watcher_.watch(pid); }),
+      bells_(*nis_),
+      segments_(*nis_, policies_, names_, bells_, [this](pid_t pid) { watcher_.watch(pid); }),
+      compositions_(loop_, *nis_, policies_, authorization_, names_),
+      operations_(loop_, *nis_, policies_, [this](std::uint64_t id) { enclaves_.forget(id); }),
+      enclaves_({loop_, *nis_, leases_, authorization_, groups_, segments_, names_, processes_,
+                 operations_, std::move(root), [this](pid_t pid) { watcher_.watch(pid); },
+                 [this](pid_t pid) { process_ended(pid); }}) {}
 
 Manager::~Manager() = default;
 
@@ -93,79 +103,24 @@ Result<void> Manager::publish_node() {
 Result<void> Manager::adopt() {
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
-  consume_release_notes();
-  std::vector<hobbes_record> enclaves;
-  for (const hobbes_record* record : nis_->all(HOBBES_ENCLAVE)) enclaves.push_back(*record);
-  for (const hobbes_record& record : enclaves) {
-    Json document = nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object());
-    std::string root = text_at(document, "root");
-    bool alive = ProcessId{record.body.enclave.pid, record.body.enclave.start_ticks}.alive();
-    bool ended = record.state == HOBBES_STOPPED || record.state == HOBBES_CRASHED;
-    // Deleted while nobody kept the books. After a rebuild from the mirror the root is not known,
-    // and the process decides.
-    if (!alive && (root.empty() || ::access((root + "/" + record.name).c_str(), F_OK) != 0)) {
-      forget(record.id);
-      continue;
-    }
-    if (ended) continue;
-    Transition transition;
-    add_core_changes(transition, record, true);
-    HOBBES_CHECK(nis_->commit(transition));
-    cgroups_[record.id] = text_at(document, "cgroup");
-    if (record.state == HOBBES_CREATING) {
-      ProcessId maker{static_cast<pid_t>(number_at(document, "makerPid")),
-                      static_cast<std::uint64_t>(number_at(document, "makerStart"))};
-      // Its connection died with the old hobbesd, so even a living maker will fail and clean up; a
-      // dead one cannot.
-      if (maker.alive()) {
-        makers_[record.id] = maker.pid;
-        watch_process(maker.pid);
-      } else {
-        clean_up(record);
-      }
-      continue;
-    }
-    spdlog::info("enclave '{}' re-adopted", record.name);
-    watch_maker(record.id, document);
-    watch_enclave(record);
-  }
-  adopt_segments();
+  HOBBES_CHECK(enclaves_.adopt());
+  segments_.adopt();
   names_.adopt();
   processes_.adopt();
-  std::vector<hobbes_record> compositions;
-  for (const hobbes_record* record : nis_->all(HOBBES_COMPOSITION)) compositions.push_back(*record);
-  for (const hobbes_record& record : compositions) drop_composition(record.id, -1);
-  for (const std::string& name : nis_->document_names("volatile/operation/")) {
-    auto document = nis_->document(name);
-    if (!document) continue;
-    next_operation_ =
-        std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(
-                                      text_at(*document, "operation").c_str(), nullptr, 10)) +
-                                      1);
-    if (text_at(*document, "state") != "running") continue;
-    (*document)["state"] = "failed";
-    (*document)["error"] =
-        to_json(Error{Code::unavailable, text_at(*document, "verb"),
-                      "hobbesd was restarted meanwhile", "see the enclave's state"});
-    Transition transition;
-    transition.put_document(name, *document);
-    HOBBES_CHECK(nis_->commit(transition));
-  }
+  compositions_.adopt();
+  HOBBES_CHECK(operations_.adopt());
   for (const std::string& note : nis_->notes()) spdlog::warn("{}", note);
   return {};
 }
 
-Result<Reply> Manager::node(const Json&) {
-  Json notes = nis_->notes();
-  Limits limits;
-  limits.reserved = policies_.reserved;
+Result<Reply> Manager::node() {
   return Reply{{{"inventory", to_json(inventory_)},
-                {"free", free_cpus(inventory_, leases(), limits).text()},
+                {"free", leases_.free().text()},
                 {"reserved", policies_.reserved.text()},
                 {"records", nis_->size()},
                 {"sequence", nis_->sequence()},
                 {"pid", ::getpid()},
-                {"notes", notes}},
+                {"notes", Json(nis_->notes())}},
                {}};
 }
 
@@ -190,29 +145,11 @@ Result<void> Manager::set_policies(Policies policies) {
   return {};
 }
 
-// Who asks: the pid is looked up first, and was the peer's if the peer is alive afterwards.
-Result<void> Manager::identify(Session& session, const std::string& op) const {
-  session.inside = 0;
-  session.allowed = CpuSet();
-  session.privileged = session.peer.uid == 0;
-  if (session.peer.pid == 0) return {};
-  session.inside = enclave_containing(session.peer.pid);
-  // The dearest question, which is none of those who only talk.
-  static const std::set<std::string> talking = {"channel", "name", "process", "segment", "self"};
-  if (talking.count(op.substr(0, op.find('.'))) == 0)
-    session.allowed = allowed_cpus(session.peer.pid);
-  if (!session.peer.alive())
-    return Error{Code::denied, "answer a request", "the process that connected has ended",
-                 "connect from the process that asks"};
-  if (session.inside != 0 && grant_of(session.inside) != Grant::node) session.privileged = false;
-  return {};
-}
-
 Result<Reply> Manager::handle(Session& session, const Json& request) {
   std::string op = text_at(request, "op");
   try {
     nis_->forget_uncommitted();  // of a request that was refused half-way
-    HOBBES_CHECK(identify(session, op));
+    HOBBES_CHECK(authorization_.identify(session, op));
     return dispatch(session, op, request);
   } catch (const std::exception&
                e) {  // a field of an unexpected type, or more of something than there is memory for
@@ -221,101 +158,130 @@ Result<Reply> Manager::handle(Session& session, const Json& request) {
 }
 
 Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request) {
-  using Simple = Result<Reply> (Manager::*)(Session&, const Json&);
-  static const std::map<std::string, Simple> table = {
-      {"plan", &Manager::plan},
-      {"enclave.reserve", &Manager::reserve},
-      {"enclave.commit", &Manager::commit_enclave},
-      {"enclave.event", &Manager::change_state},
-      {"enclave.resize", &Manager::resize},
-      {"enclave.beat", &Manager::beat},
-      {"enclave.enter", &Manager::enter_enclave},
-      {"enclave.freeze", &Manager::freeze_enclave},
-      {"root.make", &Manager::make_root},
-      {"enclave.release", &Manager::release},
-      {"enclave.describe", &Manager::describe_enclave},
-      {"segment.make", &Manager::make_segment},
-      {"segment.get", &Manager::get_segment},
-      {"segment.attach", &Manager::attach_segment},
-      {"segment.detach", &Manager::detach_segment},
-      {"segment.remove", &Manager::remove_segment},
-      {"segment.listen", &Manager::listen_to_segment},
-      {"segment.listeners", &Manager::listeners_of_segment},
-      {"name.publish", &Manager::publish_name},
-      {"name.withdraw", &Manager::withdraw_name},
-      {"channel.connect", &Manager::connect_channel},
-      {"self", &Manager::self},
-      {"process.begin", &Manager::begin_process},
-      {"process.end", &Manager::end_process},
-      {"process.kill", &Manager::kill_process},
-      {"composition.begin", &Manager::begin_composition},
-      {"composition.phase", &Manager::set_phases},
-      {"composition.keys", &Manager::put_keys},
-      {"composition.end", &Manager::end_composition},
-      {"operation.begin", &Manager::begin_operation},
-      {"operation.get", &Manager::operation}};
-  if (op == "node") return node(request);
+  using Answer = Result<Reply> (*)(Manager&, Session&, const Json&);
+  static const std::map<std::string, Answer> table = {
+      {"plan", [](auto& m, auto& s, auto& r) { return m.leases_.plan(s, r); }},
+      {"root.make", [](auto& m, auto& s, auto& r) { return m.enclaves_.make_root(s, r); }},
+      {"enclave.reserve", [](auto& m, auto& s, auto& r) { return m.enclaves_.reserve(s, r); }},
+      {"enclave.commit", [](auto& m, auto& s, auto& r) { return m.enclaves_.commit(s, r); }},
+      {"enclave.event", [](auto& m, auto& s, auto& r) { return m.enclaves_.change_state(s, r); }},
+      {"enclave.resize", [](auto& m, auto& s, auto& r) { return m.enclaves_.resize(s, r); }},
+      {"enclave.beat", [](auto& m, auto& s, auto& r) { return m.enclaves_.beat(s, r); }},
+      {"enclave.enter", [](auto& m, auto& s, auto& r) { return m.enter_enclave(s, r); }},
+      {"enclave.freeze", [](auto& m, auto& s, auto& r) { return m.freeze_enclave(s, r); }},
+      {"enclave.release", [](auto& m, auto& s, auto& r) { return m.enclaves_.release(s, r); }},
+      {"enclave.describe", [](auto& m, auto& s, auto& r) { return m.enclaves_.describe(s, r); }},
+      {"segment.make", [](auto& m, auto& s, auto& r) { return m.segments_.make(s, r); }},
+      {"segment.get", [](auto& m, auto& s, auto& r) { return m.segments_.get(s, r); }},
+      {"segment.attach", [](auto& m, auto& s, auto& r) { return m.segments_.attach(s, r); }},
+      {"segment.detach", [](auto& m, auto& s, auto& r) { return m.segments_.detach(s, r); }},
+      {"segment.remove", [](auto& m, auto& s, auto& r) { return m.segments_.remove(s, r); }},
+      {"segment.listen", [](auto& m, auto& s, auto& r) { return m.bells_.listen(s, r); }},
+      {"segment.listeners", [](auto& m, auto& s, auto& r) { return m.bells_.listeners(s, r); }},
+      {"name.publish", [](auto& m, auto& s, auto& r) { return m.names_.publish(s, r); }},
+      {"name.withdraw", [](auto& m, auto& s, auto& r) { return m.names_.withdraw(s, r); }},
+      {"channel.connect", [](auto& m, auto& s, auto& r) { return m.names_.connect(s, r); }},
+      {"self", [](auto& m, auto& s, auto& r) { return m.names_.self(s, r); }},
+      {"process.begin", [](auto& m, auto& s, auto& r) { return m.begin_process(s, r); }},
+      {"process.end", [](auto& m, auto& s, auto& r) { return m.processes_.end(s, r); }},
+      {"process.kill", [](auto& m, auto& s, auto& r) { return m.kill_process(s, r); }},
+      {"composition.begin", [](auto& m, auto& s, auto& r) { return m.compositions_.begin(s, r); }},
+      {"composition.phase",
+       [](auto& m, auto& s, auto& r) { return m.compositions_.set_phases(s, r); }},
+      {"composition.keys",
+       [](auto& m, auto& s, auto& r) { return m.compositions_.put_keys(s, r); }},
+      {"composition.end", [](auto& m, auto& s, auto& r) { return m.compositions_.end(s, r); }},
+      {"operation.begin", [](auto& m, auto& s, auto& r) { return m.begin_operation(s, r); }},
+      {"operation.get", [](auto& m, auto& s, auto& r) { return m.operations_.get(s, r); }}};
+  if (op == "node") return node();
   if (op == "ping") return Reply{Json::object(), {}};
   auto at = table.find(op);
   if (at == table.end())
     return Error{Code::invalid, "answer a request", "the operation '" + op + "' is unknown",
                  "see docs/CONTROL.md"};
   // From inside an enclave every way to take or change resources needs its grant.
-  if (op == "enclave.reserve") HOBBES_CHECK(check_grant(session, 0));
+  if (op == "enclave.reserve") HOBBES_CHECK(authorization_.check_grant(session, 0));
   static const std::set<std::string> acting = {"enclave.commit", "enclave.event", "enclave.resize",
                                                "enclave.release", "enclave.freeze"};
   if (acting.count(op) != 0) {
-    HOBBES_TRY(target, enclave_of(session, request));
+    HOBBES_TRY(target, enclaves_.enclave_of(session, request));
     // An enclave's own process may say that it has crashed.
     bool own_end = op == "enclave.event" && text_at(request, "event") == "crashed" &&
                    session.peer.pid == target->body.enclave.pid;
-    if (!own_end) HOBBES_CHECK(check_grant(session, target->id));
+    if (!own_end) HOBBES_CHECK(authorization_.check_grant(session, target->id));
   }
-  return (this->*at->second)(session, request);
+  return at->second(*this, session, request);
+}
+
+Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
+  HOBBES_TRY(enclave, enclaves_.enclave_of(session, request));
+  HOBBES_CHECK(authorization_.check_grant(session, enclave->id));
+  const auto pid = static_cast<pid_t>(number_at(request, "pid"));
+  return groups_.enter(*enclave, authorization_.enclave_containing(pid), request);
+}
+
+Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
+  HOBBES_TRY(enclave, enclaves_.enclave_of(session, request));
+  return groups_.freeze(*enclave, request);
 }
 
 Result<Reply> Manager::begin_process(Session& session, const Json& request) {
-  HOBBES_TRY(enclave, enclave_of(session, request));
-  HOBBES_CHECK(check_grant(session, enclave->id));
-  const std::uint64_t place = enclave_containing(static_cast<pid_t>(number_at(request, "pid")));
-  return processes_.begin(session, *enclave, place, request);
+  HOBBES_TRY(enclave, enclaves_.enclave_of(session, request));
+  HOBBES_CHECK(authorization_.check_grant(session, enclave->id));
+  const auto pid = static_cast<pid_t>(number_at(request, "pid"));
+  return processes_.begin(session, *enclave, authorization_.enclave_containing(pid), request);
 }
 
 Result<Reply> Manager::kill_process(Session& session, const Json& request) {
   HOBBES_TRY(process, processes_.find(request));
-  HOBBES_CHECK(check_grant(session, process.enclave));
+  HOBBES_CHECK(authorization_.check_grant(session, process.enclave));
   return processes_.kill(session, process, request);
+}
+
+Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
+  HOBBES_TRY(verb, read_verb(request, default_root(session.peer.uid)));
+  const hobbes_record* target = enclaves_.find(session, verb.root, verb.id);
+  // A grant over itself names an enclave that is there; what makes one is not within it.
+  HOBBES_CHECK(authorization_.check_grant(
+      session, verb.makes_an_enclave() || target == nullptr ? 0 : target->id));
+  return operations_.begin(session, verb, target, request);
+}
+
+void Manager::leave(Session& session) {
+  enclaves_.leave(session);
+  for (std::uint64_t id : session.compositions) compositions_.drop(id, -1);
+  session.compositions.clear();
+}
+
+void Manager::process_ended(pid_t pid) {
+  enclaves_.process_ended(pid);
+  Transition transition;
+  segments_.process_ended(pid, transition);
+  names_.process_ended(pid, transition);
+  processes_.process_ended(pid, transition);
+  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+}
+
+// Enclave processes of REST clients are children of their operations, and ours when those have
+// ended; nobody else waits for them.
+void Manager::reap_orphans() const {
+  siginfo_t info{};
+  while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
+    if (operations_.is_of(info.si_pid) || enclaves_.waits_for(info.si_pid)) break;
+    ::waitpid(info.si_pid, nullptr, 0);
+    info = {};
+  }
 }
 
 void Manager::tick() {
   nis_->beat();
-  check_heartbeats();
-  consume_release_notes();
-  bool unfinished = sweep_lent_groups(1);
-  sweep_ended_groups();
-  std::vector<std::pair<std::uint64_t, int>> unknown;
-  for (const auto& [id, ending] : endings_) unknown.emplace_back(id, ending.pidfd.get());
-  for (const auto& [id, fd] : unknown) learn_exit_status(id, fd);
-  stop_listening_for_ends();
-  // Orphans of operations (enclave processes of REST clients) are reparented to us; reap those
-  // nobody else waits for.
-  siginfo_t info{};
-  while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
-    bool ours = false;
-    for (const auto& [name, operation] : operations_) ours = ours || operation.pid == info.si_pid;
-    auto held = [&](std::uint64_t id) {
-      const hobbes_record* record = nis_->by_id(id);
-      return record != nullptr && record->body.enclave.pid == info.si_pid;
-    };
-    for (const auto& [id, fd] : enclave_watches_) ours = ours || held(id);
-    for (const auto& [id, ending] : endings_) ours = ours || held(id);
-    if (ours) break;
-    ::waitpid(info.si_pid, nullptr, 0);
-    info = {};
-  }
+  enclaves_.tick();
+  bool unfinished = groups_.sweep(1);
+  compositions_.sweep();
+  reap_orphans();
   // Readers of the mirror want a sign of life every second. More often only while there is
   // something to finish.
-  unfinished = unfinished || !endings_.empty() || !ended_groups_.empty();
+  unfinished = unfinished || enclaves_.unfinished() || compositions_.unfinished();
   loop_.tick_within(unfinished ? unfinished_tick : idle_tick);
 }
 

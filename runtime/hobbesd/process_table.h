@@ -1,5 +1,5 @@
 // The processes that Hobbes has started, by global process id: the ids of their records. Those of
-// compositions are their launchers' affair (compositions.cpp).
+// compositions are their launchers' affair (composition_table.h).
 #pragma once
 #include <functional>
 #include <map>

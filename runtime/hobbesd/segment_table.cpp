@@ -1,5 +1,5 @@
-// The manager's requests about XEMEM segments. hobbesd keeps a descriptor of every segment and
-// hands out copies; it never maps or reads one.
+#include "hobbesd/segment_table.h"
+
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
@@ -10,12 +10,15 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
+#include <set>
+#include <vector>
 
 #include "core/file.h"
 #include "core/identity.h"
+#include "core/process.h"
 #include "enclave/describe.h"
 #include "hobbesd/keeper.h"
-#include "hobbesd/manager.h"
 #include "xemem/pinned_memory.h"
 
 namespace hobbes {
@@ -51,9 +54,7 @@ Result<Fd> reopened(const Fd& fd, bool writable) {
   return out;
 }
 
-}  // namespace
-
-bool Manager::may(const Session& session, const hobbes_record& segment, bool write) {
+bool may(const Session& session, const hobbes_record& segment, bool write) {
   if (segment.enclave != 0 && session.inside == segment.enclave)
     return true;  // it is the enclave's own
   if (session.privileged) return true;
@@ -64,11 +65,13 @@ bool Manager::may(const Session& session, const hobbes_record& segment, bool wri
   return (bits & (write ? 6U : 4U)) == (write ? 6U : 4U);
 }
 
+}  // namespace
+
 // Each segment is a descriptor of hobbesd's; users together leave a quarter of them to root.
-Result<void> Manager::check_segments(const Session& session, const std::string& attempt) const {
+Result<void> SegmentTable::check_quota(const Session& session, const std::string& attempt) const {
   if (session.privileged) return {};
   std::uint64_t limit = policies_.of(session.peer.uid).segments, own = 0;
-  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT))
+  for (const hobbes_record* record : nis_.all(HOBBES_SEGMENT))
     own += record->uid == session.peer.uid ? 1 : 0;
   if (own >= limit)
     return Error{Code::exhausted, attempt,
@@ -76,22 +79,22 @@ Result<void> Manager::check_segments(const Session& session, const std::string& 
                      " segments, the quota is " + std::to_string(limit),
                  "remove some, or ask the administrator to raise the quota"};
   rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && segment_fds_.size() >= files.rlim_cur / 4 * 3)
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && memory_.size() >= files.rlim_cur / 4 * 3)
     return Error{
         Code::exhausted, attempt,
-        "the node has " + std::to_string(segment_fds_.size()) + " segments, and the rest is root's",
+        "the node has " + std::to_string(memory_.size()) + " segments, and the rest is root's",
         "wait until others are removed"};
   return {};
 }
 
-Result<Reply> Manager::make_segment(Session& session, const Json& request) {
+Result<Reply> SegmentTable::make(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
   std::string attempt = "make segment '" + name + "'";
   HOBBES_CHECK(check_id(name));
-  if (nis_->by_name(HOBBES_SEGMENT, session.peer.uid, name) != nullptr)
+  if (nis_.by_name(HOBBES_SEGMENT, session.peer.uid, name) != nullptr)
     return Error{Code::exists, attempt, "the name is taken",
                  "choose another name, or remove the other segment"};
-  HOBBES_CHECK(check_segments(session, attempt));
+  HOBBES_CHECK(check_quota(session, attempt));
   auto number = static_cast<int>(number_at(request, "fd", -1));
   HOBBES_CHECK(check_writable(session.peer.pid, number, attempt));
   auto memory = open_memory_of(session.peer.pid, number);
@@ -109,7 +112,7 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   // the enclave is released.
   const hobbes_record* declaring =
       request.contains("declaredBy")
-          ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy")))
+          ? nis_.by_id(static_cast<std::uint64_t>(number_at(request, "declaredBy")))
           : nullptr;
   if (request.contains("declaredBy") &&
       (declaring == nullptr || session.reservations.count(declaring->id) == 0))
@@ -117,7 +120,7 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
                  "the enclave it is declared by is not being made by the caller", ""};
   std::uint64_t snapshot_of = 0;
   if (request.contains("snapshotOf")) {
-    HOBBES_TRY(source, get_segment(session, {{"handle", request["snapshotOf"]}, {"access", "ro"}}));
+    HOBBES_TRY(source, get(session, {{"handle", request["snapshotOf"]}, {"access", "ro"}}));
     snapshot_of = static_cast<std::uint64_t>(number_at(source.body, "handle"));
   }
   std::optional<Held> held;
@@ -125,7 +128,7 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
     HOBBES_TRY(kept, keep(*memory));
     held = kept;
   }
-  hobbes_record record = nis_->make(HOBBES_SEGMENT, session.peer.uid, name);
+  hobbes_record record = nis_.make(HOBBES_SEGMENT, session.peer.uid, name);
   record.uid = session.peer.uid;
   record.gid = session.peer.gid;
   record.enclave = declaring != nullptr ? declaring->id : session.inside;
@@ -148,35 +151,35 @@ Result<Reply> Manager::make_segment(Session& session, const Json& request) {
   transition.put(record);
   if (request.contains("enclaves"))
     transition.put_document(document_name(record.id), {{"enclaves", request["enclaves"]}});
-  HOBBES_CHECK(nis_->commit(transition));
-  segment_fds_[record.id] = std::move(*memory);
-  if (!held) watch_process(owner.pid);
+  HOBBES_CHECK(nis_.commit(transition));
+  memory_[record.id] = std::move(*memory);
+  if (!held) watch_(owner.pid);
   return Reply{segment_json(record), {}};
 }
 
 // A name is its user's. Without a wish for an owner it is the asking user's own, else that of the
 // user whose enclave he is in, else root's, else anybody's: nobody gets in between by taking a name
 // first.
-const hobbes_record* Manager::segment_named(const Session& session, const std::string& name) const {
-  const hobbes_record* enclave = nis_->by_id(session.inside);
+const hobbes_record* SegmentTable::named(const Session& session, const std::string& name) const {
+  const hobbes_record* enclave = nis_.by_id(session.inside);
   for (uid_t uid :
        {session.peer.uid, enclave != nullptr ? enclave->uid : session.peer.uid, uid_t{0}})
-    if (const hobbes_record* record = nis_->by_name(HOBBES_SEGMENT, uid, name)) return record;
-  for (const hobbes_record* record : nis_->all(HOBBES_SEGMENT))
+    if (const hobbes_record* record = nis_.by_name(HOBBES_SEGMENT, uid, name)) return record;
+  for (const hobbes_record* record : nis_.all(HOBBES_SEGMENT))
     if (name == record->name) return record;
   return nullptr;
 }
 
-Result<const hobbes_record*> Manager::segment_of(const Session& session,
-                                                 const Json& request) const {
+Result<const hobbes_record*> SegmentTable::segment_of(const Session& session,
+                                                      const Json& request) const {
   std::string name = text_at(request, "name");
   const hobbes_record* record =
       request.contains("handle")
-          ? nis_->by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
+          ? nis_.by_id(static_cast<std::uint64_t>(number_at(request, "handle")))
       : request.contains("owner")
-          ? nis_->by_name(HOBBES_SEGMENT,
-                          static_cast<std::uint64_t>(number_at(request, "owner", -1)), name)
-          : segment_named(session, name);
+          ? nis_.by_name(HOBBES_SEGMENT,
+                         static_cast<std::uint64_t>(number_at(request, "owner", -1)), name)
+          : named(session, name);
   if (record == nullptr || record->type != HOBBES_SEGMENT)
     return Error{Code::not_found, "find segment '" + name + "'", "there is no such segment",
                  "see `hobbes segments`"};
@@ -186,7 +189,7 @@ Result<const hobbes_record*> Manager::segment_of(const Session& session,
   return record;
 }
 
-Result<Reply> Manager::get_segment(Session& session, const Json& request) {
+Result<Reply> SegmentTable::get(Session& session, const Json& request) {
   HOBBES_TRY(record, segment_of(session, request));
   bool write = text_at(request, "access", "rw") != "ro";
   if (write && record->body.segment.snapshot_of != 0)
@@ -203,8 +206,8 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
       return Error{Code::denied, "get segment '" + std::string(record->name) + "'",
                    "it was not made in an enclave of the same composition", ""};
   }
-  if (auto document = nis_->document(document_name(record->id)); document && !session.privileged) {
-    const hobbes_record* enclave = nis_->by_id(session.inside);
+  if (auto document = nis_.document(document_name(record->id)); document && !session.privileged) {
+    const hobbes_record* enclave = nis_.by_id(session.inside);
     bool listed = false;
     for (const Json& one : document->value("enclaves", Json::array()))
       listed = listed || (enclave != nullptr && one.is_string() &&
@@ -216,10 +219,10 @@ Result<Reply> Manager::get_segment(Session& session, const Json& request) {
   return Reply{segment_json(*record), {}};
 }
 
-Result<void> Manager::check_attachments(const Session& session) const {
+Result<void> SegmentTable::check_attachments(const Session& session) const {
   std::uint64_t limit = policies_.of(session.peer.uid).attachments, own = 0;
   if (session.privileged) return {};
-  for (const hobbes_record* record : nis_->all(HOBBES_ATTACHMENT))
+  for (const hobbes_record* record : nis_.all(HOBBES_ATTACHMENT))
     own += record->uid == session.peer.uid ? 1 : 0;
   if (own < limit) return {};
   return Error{Code::exhausted, "attach a segment",
@@ -228,20 +231,20 @@ Result<void> Manager::check_attachments(const Session& session) const {
                "release some, or ask the administrator to raise the quota"};
 }
 
-Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
-  HOBBES_TRY(got, get_segment(session, request));
+Result<Reply> SegmentTable::attach(Session& session, const Json& request) {
+  HOBBES_TRY(got, get(session, request));
   std::uint64_t id = static_cast<std::uint64_t>(number_at(got.body, "handle"));
   bool write = text_at(request, "access", "rw") != "ro";
-  auto held = segment_fds_.find(id);
-  if (held == segment_fds_.end())
+  auto held = memory_.find(id);
+  if (held == memory_.end())
     return Error{Code::unavailable, "attach segment '" + text_at(got.body, "name") + "'",
                  "its memory is lost", "make it again"};
   HOBBES_CHECK(check_attachments(session));
   HOBBES_TRY(fd, reopened(held->second, write));
   HOBBES_TRY(peer, ProcessId::of(session.peer.pid));
-  hobbes_record segment = *nis_->by_id(id);
-  hobbes_record attachment = nis_->make(
-      HOBBES_ATTACHMENT, id, std::to_string(peer.pid) + "." + std::to_string(nis_->sequence()));
+  hobbes_record segment = *nis_.by_id(id);
+  hobbes_record attachment = nis_.make(
+      HOBBES_ATTACHMENT, id, std::to_string(peer.pid) + "." + std::to_string(nis_.sequence()));
   attachment.uid = session.peer.uid;
   attachment.gid = session.peer.gid;
   attachment.enclave = session.inside;
@@ -250,17 +253,17 @@ Result<Reply> Manager::attach_segment(Session& session, const Json& request) {
   Transition transition;
   transition.put(attachment);
   transition.put(segment);
-  HOBBES_CHECK(nis_->commit(transition));
-  watch_process(peer.pid);
+  HOBBES_CHECK(nis_.commit(transition));
+  watch_(peer.pid);
   Reply reply{segment_json(segment), {}};
   reply.body["attachment"] = attachment.id;
   reply.fds.push_back(std::move(fd));
   return reply;
 }
 
-Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
+Result<Reply> SegmentTable::detach(Session& session, const Json& request) {
   const hobbes_record* attachment =
-      nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
+      nis_.by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
   if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT)
     return Error{Code::not_found, "detach a segment", "it is not attached", ""};
   if (!session.privileged && session.peer.uid != attachment->uid)
@@ -269,17 +272,17 @@ Result<Reply> Manager::detach_segment(Session& session, const Json& request) {
   std::map<std::uint64_t, hobbes_record> changed;
   end_attachment(*attachment, changed, transition);
   for (const auto& [id, segment] : changed) transition.put(segment);
-  HOBBES_CHECK(nis_->commit(transition));
+  HOBBES_CHECK(nis_.commit(transition));
   return Reply{Json::object(), {}};
 }
 
 // Its segment's record, if there still is one, is changed in `segments`: several attachments may
 // end in one transition.
-void Manager::end_attachment(const hobbes_record& attachment,
-                             std::map<std::uint64_t, hobbes_record>& segments,
-                             Transition& transition) {
+void SegmentTable::end_attachment(const hobbes_record& attachment,
+                                  std::map<std::uint64_t, hobbes_record>& segments,
+                                  Transition& transition) {
   const hobbes_attachment& body = attachment.body.attachment;
-  const hobbes_record* segment = nis_->by_id(body.segment);
+  const hobbes_record* segment = nis_.by_id(body.segment);
   if (segment != nullptr) {
     hobbes_segment& changed =
         segments.try_emplace(body.segment, *segment).first->second.body.segment;
@@ -289,88 +292,39 @@ void Manager::end_attachment(const hobbes_record& attachment,
       ++changed.listeners_version;
     }
   }
-  bells_.erase(attachment.id);
+  bells_.attachment_ended(attachment.id);
   transition.erase(attachment.id);
 }
 
-void Manager::drop_segment(std::uint64_t id, Transition& transition) {
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT)) {
+void SegmentTable::drop(std::uint64_t id, Transition& transition) {
+  for (const hobbes_record* attachment : nis_.all(HOBBES_ATTACHMENT)) {
     if (attachment->body.attachment.segment != id) continue;
-    bells_.erase(attachment->id);
+    bells_.attachment_ended(attachment->id);
     transition.erase(attachment->id);
   }
-  if (const hobbes_record* segment = nis_->by_id(id);
+  if (const hobbes_record* segment = nis_.by_id(id);
       segment != nullptr && (segment->body.segment.flags & 1U) != 0)
     let_go(segment->body.segment.owner_fd);
   transition.erase(id);
   transition.erase_document(document_name(id));
-  segment_fds_.erase(id);
+  memory_.erase(id);
 }
 
-Result<Reply> Manager::remove_segment(Session& session, const Json& request) {
+Result<Reply> SegmentTable::remove(Session& session, const Json& request) {
   HOBBES_TRY(record, segment_of(session, request));
   if (!session.privileged && session.peer.uid != record->uid)
     return Error{Code::denied, "remove segment '" + std::string(record->name) + "'",
                  "it belongs to user " + std::to_string(record->uid), ""};
   Transition transition;
-  drop_segment(record->id, transition);
-  HOBBES_CHECK(nis_->commit(transition));
+  drop(record->id, transition);
+  HOBBES_CHECK(nis_.commit(transition));
   return Reply{Json::object(), {}};
 }
 
-void Manager::watch_process(pid_t pid) {
-  if (process_watches_.count(pid) != 0) return;
-  auto process = ProcessId::of(pid);
-  if (process) {
-    if (auto pidfd = process->open()) {
-      int fd = pidfd->get();
-      if (loop_.watch(fd, [this, pid] { process_ended(pid); }))
-        process_watches_[pid] = std::move(*pidfd);
-      return;
-    }
-  }
-  loop_.post([this, pid] { process_ended(pid); });
-}
-
-void Manager::process_ended(pid_t pid) {
-  if (auto at = process_watches_.find(pid); at != process_watches_.end()) {
-    loop_.unwatch(at->second.get());
-    process_watches_.erase(at);
-  }
-  for (auto at = makers_.begin(); at != makers_.end();) {
-    const hobbes_record* bound = at->second == pid ? nis_->by_id(at->first) : nullptr;
-    if (bound == nullptr) {
-      ++at;
-      continue;
-    }
-    at = makers_.erase(at);
-    // Bound enclaves go with their maker; others only when it died over the making.
-    Json document = nis_->document("volatile/enclave/" + hex(bound->id)).value_or(Json::object());
-    if (bound->state != HOBBES_CREATING && !document.value("bound", false)) continue;
-    kill_asked_.insert(bound->id);
-    clean_up(*bound);
-  }
-  Transition transition;
-  std::map<std::uint64_t, hobbes_record> changed;
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
-    if (attachment->body.attachment.pid == pid) end_attachment(*attachment, changed, transition);
-  for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT)) {
-    bool orphaned =
-        segment->body.segment.owner_pid == pid && (segment->body.segment.flags & 1U) == 0;
-    if (!orphaned) continue;
-    changed.erase(segment->id);
-    drop_segment(segment->id, transition);
-  }
-  for (const auto& [id, segment] : changed) transition.put(segment);
-  names_.process_ended(pid, transition);
-  processes_.process_ended(pid, transition);
-  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
-}
-
 // After a restart: the owner still has the memory open, so it can be had from there.
-void Manager::adopt_segments() {
+void SegmentTable::adopt() {
   std::vector<hobbes_record> all;
-  for (const hobbes_record* segment : nis_->all(HOBBES_SEGMENT)) all.push_back(*segment);
+  for (const hobbes_record* segment : nis_.all(HOBBES_SEGMENT)) all.push_back(*segment);
   for (const hobbes_record& segment : all) {
     const hobbes_segment& body = segment.body.segment;
     Fd fd;
@@ -380,20 +334,40 @@ void Manager::adopt_segments() {
     }
     struct stat info {};
     if (fd && ::fstat(fd.get(), &info) == 0 && info.st_ino == body.inode) {
-      segment_fds_[segment.id] = std::move(fd);
-      if ((body.flags & 1U) == 0) watch_process(body.owner_pid);
+      memory_[segment.id] = std::move(fd);
+      if ((body.flags & 1U) == 0) watch_(body.owner_pid);
       continue;
     }
     spdlog::warn("segment '{}' ended with its owner", segment.name);
     Transition transition;
-    drop_segment(segment.id, transition);
-    if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+    drop(segment.id, transition);
+    if (auto done = nis_.commit(transition); !done) spdlog::error("{}", done.error().text());
   }
   std::set<pid_t> attached;
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
+  for (const hobbes_record* attachment : nis_.all(HOBBES_ATTACHMENT))
     attached.insert(attachment->body.attachment.pid);
-  for (pid_t pid : attached) watch_process(pid);
-  adopt_doorbells();
+  for (pid_t pid : attached) watch_(pid);
+  bells_.adopt();
+}
+
+void SegmentTable::process_ended(pid_t pid, Transition& transition) {
+  std::map<std::uint64_t, hobbes_record> changed;
+  for (const hobbes_record* attachment : nis_.all(HOBBES_ATTACHMENT))
+    if (attachment->body.attachment.pid == pid) end_attachment(*attachment, changed, transition);
+  for (const hobbes_record* segment : nis_.all(HOBBES_SEGMENT)) {
+    bool orphaned =
+        segment->body.segment.owner_pid == pid && (segment->body.segment.flags & 1U) == 0;
+    if (!orphaned) continue;
+    changed.erase(segment->id);
+    drop(segment->id, transition);
+  }
+  for (const auto& [id, segment] : changed) transition.put(segment);
+}
+
+void SegmentTable::enclave_released(std::uint64_t id, Transition& transition) {
+  for (const hobbes_record* segment : nis_.all(HOBBES_SEGMENT))
+    if (segment->enclave == id && (segment->body.segment.flags & 2U) != 0)
+      drop(segment->id, transition);
 }
 
 }  // namespace hobbes

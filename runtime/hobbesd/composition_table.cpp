@@ -1,20 +1,25 @@
-// The manager's requests about compositions: the map of ranks to apps, enclaves and processes, and
-// their private keys.
+#include "hobbesd/composition_table.h"
+
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <string_view>
 
 #include "core/clock.h"
 #include "core/identity.h"
 #include "core/paths.h"
+#include "core/process.h"
 #include "enclave/describe.h"
-#include "hobbesd/manager.h"
 #include "nis/view.h"
+#include "partition/cgroup.h"
 
 namespace hobbes {
 namespace {
+
+using std::chrono::milliseconds;
 
 constexpr std::uint32_t rank_limit = 4096, app_limit = 1024, ranks_per_user = 16384;
 
@@ -29,14 +34,14 @@ std::string shard_path(uid_t uid, std::uint64_t id) {
 
 // {"op":"composition.begin","name":N,"apps":[{"name","enclave","ranks"}]}: everything is planned
 // before anything runs.
-Result<Reply> Manager::begin_composition(Session& session, const Json& request) {
+Result<Reply> CompositionTable::begin(Session& session, const Json& request) {
   std::string name = text_at(request, "name");
   HOBBES_CHECK(check_id(name));
-  if (nis_->by_name(HOBBES_COMPOSITION, session.peer.uid, name) != nullptr)
+  if (nis_.by_name(HOBBES_COMPOSITION, session.peer.uid, name) != nullptr)
     return Error{Code::exists, "begin composition '" + name + "'", "one of that name runs",
                  "choose another name, or end it with its launcher"};
   std::uint64_t limit = policies_.of(session.peer.uid).compositions, running = 0;
-  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION))
+  for (const hobbes_record* other : nis_.all(HOBBES_COMPOSITION))
     running += other->uid == session.peer.uid ? 1 : 0;
   if (running >= limit && !session.privileged)
     return Error{Code::exhausted, "begin composition '" + name + "'",
@@ -44,7 +49,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
                      " running, the quota is " + std::to_string(limit),
                  "end one, or ask the administrator to raise the quota"};
   HOBBES_TRY(launcher, ProcessId::of(session.peer.pid));
-  hobbes_record composition = nis_->make(HOBBES_COMPOSITION, session.peer.uid, name);
+  hobbes_record composition = nis_.make(HOBBES_COMPOSITION, session.peer.uid, name);
   composition.uid = session.peer.uid;
   composition.gid = session.peer.gid;
   composition.state = HOBBES_PHASE_PLANNED;
@@ -52,12 +57,12 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
   Json processes = Json::array();
   std::uint32_t rank = 0, number = 0;
   for (const Json& one : request.value("apps", Json::array())) {
-    hobbes_record app = nis_->make(HOBBES_APP, composition.id, text_at(one, "name"));
+    hobbes_record app = nis_.make(HOBBES_APP, composition.id, text_at(one, "name"));
     app.uid = session.peer.uid;
     app.gid = session.peer.gid;
     app.state = HOBBES_PHASE_PLANNED;
     app.enclave = static_cast<std::uint64_t>(number_at(one, "enclave"));
-    const hobbes_record* enclave = nis_->by_id(app.enclave);
+    const hobbes_record* enclave = nis_.by_id(app.enclave);
     bool own = enclave != nullptr && enclave->type == HOBBES_ENCLAVE &&
                (session.privileged || enclave->uid == session.peer.uid);
     if (app.enclave != 0 && !own)
@@ -68,7 +73,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
         static_cast<std::uint32_t>(std::clamp<std::int64_t>(number_at(one, "ranks"), 0, 65536));
     // From inside an enclave it says something of that one only.
     if (app.enclave != 0 && session.inside != 0 && app.enclave != session.inside)
-      HOBBES_CHECK(check_grant(session, app.enclave));
+      HOBBES_CHECK(authorization_.check_grant(session, app.enclave));
     app.body.app = {composition.id, number, ranks, rank, -1};
     if (rank + ranks > rank_limit || number >= app_limit)
       return Error{Code::exhausted, "begin composition '" + name + "'",
@@ -77,7 +82,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
                    "use fewer"};
     transition.put(app);
     for (std::uint32_t i = 0; i < ranks; ++i, ++rank) {
-      hobbes_record process = nis_->make(HOBBES_PROCESS, composition.id, std::to_string(rank));
+      hobbes_record process = nis_.make(HOBBES_PROCESS, composition.id, std::to_string(rank));
       process.uid = session.peer.uid;
       process.gid = session.peer.gid;
       process.state = HOBBES_PHASE_PLANNED;
@@ -91,7 +96,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
     ++number;
   }
   std::uint64_t all = rank;
-  for (const hobbes_record* other : nis_->all(HOBBES_COMPOSITION))
+  for (const hobbes_record* other : nis_.all(HOBBES_COMPOSITION))
     if (other->uid == session.peer.uid) all += other->body.composition.ranks;
   if (all > ranks_per_user && !session.privileged)
     return Error{Code::exhausted, "begin composition '" + name + "'",
@@ -100,7 +105,7 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
                  "use at most " + std::to_string(ranks_per_user)};
   composition.body.composition = {launcher.start_ticks, launcher.pid, rank, number, -1};
   transition.put(composition);
-  HOBBES_CHECK(nis_->commit(transition));
+  HOBBES_CHECK(nis_.commit(transition));
   MirrorShape small{1U << 8U, 1U << 10U, 64, sizeof(hobbes_record), HOBBES_NIS_MINOR};
   std::string folder = shard_folder(session.peer.uid);
   (void)::mkdir(folder.c_str(), 0700);
@@ -115,14 +120,14 @@ Result<Reply> Manager::begin_composition(Session& session, const Json& request) 
 }
 
 // {"op":"composition.phase","handle":H,"processes":[{"id","phase","pid","cpu","exit"}]}
-Result<Reply> Manager::set_phases(Session& session, const Json& request) {
+Result<Reply> CompositionTable::set_phases(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
   if (session.compositions.count(handle) == 0)
     return Error{Code::denied, "change a composition", "it is not this launcher's", ""};
   Transition transition;
   std::map<std::uint64_t, std::uint32_t> changed;
   for (const Json& one : request.value("processes", Json::array())) {
-    const hobbes_record* found = nis_->by_id(static_cast<std::uint64_t>(number_at(one, "id")));
+    const hobbes_record* found = nis_.by_id(static_cast<std::uint64_t>(number_at(one, "id")));
     if (found == nullptr || found->type != HOBBES_PROCESS ||
         found->body.process.composition != handle)
       continue;
@@ -147,7 +152,7 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
   // An app, and the composition, is as far as the slowest of its ranks.
   std::map<std::uint64_t, std::uint32_t> least;
   std::uint32_t slowest = HOBBES_PHASE_ENDED;
-  for (const hobbes_record* process : nis_->all(HOBBES_PROCESS)) {
+  for (const hobbes_record* process : nis_.all(HOBBES_PROCESS)) {
     if (process->body.process.composition != handle) continue;
     auto at = changed.find(process->id);
     std::uint32_t phase = at != changed.end() ? at->second : process->state;
@@ -156,30 +161,30 @@ Result<Reply> Manager::set_phases(Session& session, const Json& request) {
     slowest = std::min(slowest, phase);
   }
   for (const auto& [id, phase] : least)
-    if (const hobbes_record* app = nis_->by_id(id); app != nullptr && app->state != phase) {
+    if (const hobbes_record* app = nis_.by_id(id); app != nullptr && app->state != phase) {
       hobbes_record record = *app;
       record.state = phase;
       transition.put(record);
     }
-  if (const hobbes_record* composition = nis_->by_id(handle);
+  if (const hobbes_record* composition = nis_.by_id(handle);
       composition != nullptr && composition->state != slowest) {
     hobbes_record record = *composition;
     record.state = slowest;
     transition.put(record);
   }
-  HOBBES_CHECK(nis_->commit(transition));
+  HOBBES_CHECK(nis_.commit(transition));
   return Reply{Json::object(), {}};
 }
 
 // {"op":"composition.keys","handle":H,"keys":{name:value}}: what ranks published, readable by their
 // user only.
-Result<Reply> Manager::put_keys(Session& session, const Json& request) {
+Result<Reply> CompositionTable::put_keys(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
   auto shard = shards_.find(handle);
   if (session.compositions.count(handle) == 0 || shard == shards_.end())
     return Error{Code::denied, "publish keys", "the composition is not this launcher's", ""};
   // As many as ranks publish, and no more: the shard is memory of the run directory.
-  const hobbes_record* composition = nis_->by_id(handle);
+  const hobbes_record* composition = nis_.by_id(handle);
   std::uint64_t most =
       1024 + 64ULL * (composition != nullptr ? composition->body.composition.ranks : 0);
   std::uint32_t slot = 0;
@@ -207,35 +212,55 @@ Result<Reply> Manager::put_keys(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
-Result<Reply> Manager::end_composition(Session& session, const Json& request) {
+Result<Reply> CompositionTable::end(Session& session, const Json& request) {
   auto handle = static_cast<std::uint64_t>(number_at(request, "handle"));
   if (session.compositions.erase(handle) == 0)
     return Error{Code::denied, "end a composition", "it is not this launcher's", ""};
-  drop_composition(handle, static_cast<int>(number_at(request, "exit", -1)));
+  drop(handle, static_cast<int>(number_at(request, "exit", -1)));
   return Reply{Json::object(), {}};
 }
 
-void Manager::drop_composition(std::uint64_t id, int exit_status) {
-  const hobbes_record* composition = nis_->by_id(id);
+void CompositionTable::drop(std::uint64_t id, int exit_status) {
+  const hobbes_record* composition = nis_.by_id(id);
   if (composition == nullptr) return;
   spdlog::info("composition '{}' ended: {}", composition->name, exit_status);
   std::string shard = shard_path(composition->uid, id);
   Transition transition;
-  for (const hobbes_record* app : nis_->all(HOBBES_APP)) {
+  for (const hobbes_record* app : nis_.all(HOBBES_APP)) {
     if (app->body.app.composition != id) continue;
     // A launcher that was killed has left its ranks' children in enclaves that it only used.
-    if (auto at = cgroups_.find(app->enclave); at != cgroups_.end() && !at->second.empty())
-      ended_groups_.insert(at->second + "/" + composition_group(id));
+    if (std::string group = authorization_.group_of(app->enclave); !group.empty())
+      ended_groups_.insert(group + "/" + composition_group(id));
     loop_.tick_within(unfinished_tick);
     transition.erase(app->id);
   }
-  for (const hobbes_record* process : nis_->all(HOBBES_PROCESS))
+  for (const hobbes_record* process : nis_.all(HOBBES_PROCESS))
     if (process->body.process.composition == id) transition.erase(process->id);
   names_.composition_ended(id, transition);
   transition.erase(id);
-  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  if (auto done = nis_.commit(transition); !done) spdlog::error("{}", done.error().text());
   shards_.erase(id);
   ::unlink(shard.c_str());
+}
+
+// Groups of compositions that have ended, as long as something is left of them.
+void CompositionTable::sweep() {
+  for (auto at = ended_groups_.begin(); at != ended_groups_.end();) {
+    auto layout = CgroupLayout::detect();
+    bool gone = !layout;
+    if (layout) {
+      Cgroup group(std::move(*layout), *at);
+      (void)group.kill_all(milliseconds(0));
+      gone = !group.exists() || group.remove(milliseconds(0));
+    }
+    at = gone ? ended_groups_.erase(at) : std::next(at);
+  }
+}
+
+void CompositionTable::adopt() {
+  std::vector<hobbes_record> all;
+  for (const hobbes_record* record : nis_.all(HOBBES_COMPOSITION)) all.push_back(*record);
+  for (const hobbes_record& record : all) drop(record.id, -1);
 }
 
 }  // namespace hobbes

@@ -1,15 +1,14 @@
-// The manager's requests about doorbells of segments. A listener hears through a pipe of its own;
-// whoever may ring gets a way to write into it that is nobody else's, so that neither side can make
-// the other wait or miss what others say.
+#include "hobbesd/doorbell_table.h"
+
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "core/file.h"
-#include "hobbesd/manager.h"
 #include "ipc/message_socket.h"
 
 namespace hobbes {
@@ -26,22 +25,22 @@ std::string path_of(const Fd& fd) { return "/proc/self/fd/" + std::to_string(fd.
 
 }  // namespace
 
-Result<hobbes_record> Manager::attachment_of(const Session& session, const Json& request,
-                                             const std::string& attempt) const {
+Result<hobbes_record> DoorbellTable::attachment_of(const Session& session, const Json& request,
+                                                   const std::string& attempt) const {
   const hobbes_record* attachment =
-      nis_->by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
+      nis_.by_id(static_cast<std::uint64_t>(number_at(request, "attachment")));
   if (attachment == nullptr || attachment->type != HOBBES_ATTACHMENT ||
-      nis_->by_id(attachment->body.attachment.segment) == nullptr)
+      nis_.by_id(attachment->body.attachment.segment) == nullptr)
     return Error{Code::not_found, attempt, "it is not attached, or was removed", "get it again"};
   if (!session.privileged && session.peer.uid != attachment->uid)
     return Error{Code::denied, attempt, "the attachment is another user's", ""};
   return *attachment;
 }
 
-Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) {
+Result<Reply> DoorbellTable::listen(Session& session, const Json& request) {
   const std::string attempt = "listen to a segment's doorbell";
   HOBBES_TRY(attachment, attachment_of(session, request, attempt));
-  hobbes_record segment = *nis_->by_id(attachment.body.attachment.segment);
+  hobbes_record segment = *nis_.by_id(attachment.body.attachment.segment);
   if (attachment.body.attachment.bell != 0)
     return Error{Code::exists, attempt, "this attachment listens already", ""};
   if (segment.body.segment.listeners >= listener_limit)
@@ -61,7 +60,7 @@ Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) 
   Transition transition;
   transition.put(attachment);
   transition.put(segment);
-  HOBBES_CHECK(nis_->commit(transition));
+  HOBBES_CHECK(nis_.commit(transition));
   bells_[attachment.id] = std::move(writes);
   Reply reply{Json::object(), {}};
   reply.fds.push_back(std::move(hears));
@@ -69,11 +68,11 @@ Result<Reply> Manager::listen_to_segment(Session& session, const Json& request) 
 }
 
 // Everybody who listens, but for the asking process itself.
-Result<Reply> Manager::listeners_of_segment(Session& session, const Json& request) {
+Result<Reply> DoorbellTable::listeners(Session& session, const Json& request) {
   HOBBES_TRY(attachment, attachment_of(session, request, "ring a segment's doorbell"));
   std::uint64_t segment = attachment.body.attachment.segment;
-  Reply reply{{{"version", nis_->by_id(segment)->body.segment.listeners_version}}, {}};
-  for (const hobbes_record* other : nis_->all(HOBBES_ATTACHMENT)) {
+  Reply reply{{{"version", nis_.by_id(segment)->body.segment.listeners_version}}, {}};
+  for (const hobbes_record* other : nis_.all(HOBBES_ATTACHMENT)) {
     auto bell = bells_.find(other->id);
     if (other->body.attachment.segment != segment ||
         other->body.attachment.pid == session.peer.pid || bell == bells_.end())
@@ -86,9 +85,9 @@ Result<Reply> Manager::listeners_of_segment(Session& session, const Json& reques
 }
 
 // After a restart: the listener still has its end, which leads to the pipe.
-void Manager::adopt_doorbells() {
+void DoorbellTable::adopt() {
   std::vector<hobbes_record> all;
-  for (const hobbes_record* attachment : nis_->all(HOBBES_ATTACHMENT))
+  for (const hobbes_record* attachment : nis_.all(HOBBES_ATTACHMENT))
     if (attachment->body.attachment.bell != 0) all.push_back(*attachment);
   for (hobbes_record& attachment : all) {
     hobbes_attachment& body = attachment.body.attachment;
@@ -112,13 +111,13 @@ void Manager::adopt_doorbells() {
     Transition transition;
     body.bell = 0;
     transition.put(attachment);
-    if (const hobbes_record* segment = nis_->by_id(body.segment)) {
+    if (const hobbes_record* segment = nis_.by_id(body.segment)) {
       hobbes_record changed = *segment;
       if (changed.body.segment.listeners > 0) --changed.body.segment.listeners;
       ++changed.body.segment.listeners_version;
       transition.put(changed);
     }
-    if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+    if (auto done = nis_.commit(transition); !done) spdlog::error("{}", done.error().text());
   }
 }
 

@@ -1,19 +1,15 @@
-// What hobbesd lends to users who have no privilege of their own: a folder for their enclaves, and
-// a control group per enclave, made and limited with the lease. Its processes enter and freeze
-// through here, and only their owner's.
-#include <spdlog/spdlog.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "hobbesd/delegated_groups.h"
 
 #include <algorithm>
-#include <cerrno>
+#include <chrono>
 #include <cstdint>
-#include <cstring>
+#include <cstdlib>
+#include <optional>
 
-#include "core/file.h"
 #include "core/identity.h"
 #include "core/paths.h"
-#include "hobbesd/manager.h"
+#include "core/process.h"
+#include "hobbesd/enclave_document.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -47,28 +43,9 @@ oci::Resources limits_of(const Placement& placement, const CpuSet& shared) {
 
 }  // namespace
 
-CpuSet Manager::shared_cpus(const Session& session) const {
-  Limits limits = limits_for(session, false);
-  CpuSet out = inventory_.usable - limits.reserved;
-  if (!limits.permitted.empty()) out = out & limits.permitted;
-  for (const Lease& lease : leases())
-    if (!lease.shared) out = out - lease.cpus;
-  return out.empty() ? inventory_.usable - limits.reserved : out;
-}
-
-// {"op":"root.make"}: the caller's default root.
-Result<Reply> Manager::make_root(Session& session, const Json&) {
-  std::string path = default_root(session.peer.uid);
-  if (session.peer.uid == 0) return Reply{{{"root", path}}, {}};
-  HOBBES_CHECK(make_directories(run_directory() + "/users", 0711));
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return os_error("make " + path, errno);
-  if (::lchown(path.c_str(), session.peer.uid, session.peer.gid) != 0)
-    return os_error("give " + path + " to its user", errno);
-  return Reply{{{"root", path}}, {}};
-}
-
-Result<std::string> Manager::delegate_group(const hobbes_record& record, const Placement& placement,
-                                            const CpuSet& shared, const Json& limits) {
+Result<std::string> DelegatedGroups::delegate(const hobbes_record& record,
+                                              const Placement& placement, const CpuSet& shared,
+                                              const Json& limits) const {
   std::string path =
       "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
   HOBBES_TRY(group, group_at(path));
@@ -96,15 +73,14 @@ Result<std::string> Manager::delegate_group(const hobbes_record& record, const P
   return path;
 }
 
-Result<void> Manager::limit_delegated_group(const std::string& path, const Placement& placement,
-                                            const CpuSet& shared) {
+Result<void> DelegatedGroups::limit(const std::string& path, const Placement& placement,
+                                    const CpuSet& shared) {
   HOBBES_TRY(group, group_at(path));
   return group.apply(limits_of(placement, shared));
 }
 
-Result<std::string> Manager::delegated_group_of(const hobbes_record& record) const {
-  std::string path = text_at(
-      nis_->document("volatile/enclave/" + hex(record.id)).value_or(Json::object()), "lent");
+Result<std::string> DelegatedGroups::path_of(const hobbes_record& record) const {
+  std::string path = text_at(enclave_document(nis_, record.id), "lent");
   if (path.empty())
     return Error{Code::unsupported,
                  "act on the control group of enclave '" + std::string(record.name) + "'",
@@ -113,15 +89,13 @@ Result<std::string> Manager::delegated_group_of(const hobbes_record& record) con
 }
 
 // {"op":"enclave.enter","handle":H,"pid":P,"startTicks":T}
-Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
-  HOBBES_TRY(found, enclave_of(session, request));
-  HOBBES_CHECK(check_grant(session, found->id));
-  HOBBES_TRY(path, delegated_group_of(*found));
-  bool ended = found->state == HOBBES_STOPPED || found->state == HOBBES_CRASHED;
-  if (ended)
-    return Error{Code::busy, "move a process into enclave '" + std::string(found->name) + "'",
+Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave, std::uint64_t place,
+                                     const Json& request) const {
+  HOBBES_TRY(path, path_of(enclave));
+  if (has_ended(enclave))
+    return Error{Code::busy, "move a process into enclave '" + std::string(enclave.name) + "'",
                  "it has ended", ""};
-  std::string attempt = "move a process into enclave '" + std::string(found->name) + "'";
+  std::string attempt = "move a process into enclave '" + std::string(enclave.name) + "'";
   ProcessId process{static_cast<pid_t>(number_at(request, "pid")),
                     static_cast<std::uint64_t>(number_at(request, "startTicks"))};
   pid_t pid = process.pid;
@@ -130,12 +104,12 @@ Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
     return Error{Code::invalid, attempt, "the request names no living process",
                  "give its pid and the time it started"};
   // Of each of its users: a set-user-id program is not its caller's to move about.
-  if (!process_has_user(pid, found->uid, true))
-    return Error{Code::denied, attempt,
-                 "process " + std::to_string(pid) + " is not of user " + std::to_string(found->uid),
-                 ""};
+  if (!process_has_user(pid, enclave.uid, true))
+    return Error{
+        Code::denied, attempt,
+        "process " + std::to_string(pid) + " is not of user " + std::to_string(enclave.uid), ""};
   // Not the way out of somebody else's limits: a process in another enclave stays there.
-  if (std::uint64_t now = enclave_containing(pid); now != 0 && now != found->id)
+  if (place != 0 && place != enclave.id)
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave",
                  ""};
   HOBBES_TRY(group, group_at(path));
@@ -146,9 +120,8 @@ Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
 }
 
 // {"op":"enclave.freeze","handle":H,"frozen":B}
-Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
-  HOBBES_TRY(found, enclave_of(session, request));
-  HOBBES_TRY(path, delegated_group_of(*found));
+Result<Reply> DelegatedGroups::freeze(const hobbes_record& enclave, const Json& request) const {
+  HOBBES_TRY(path, path_of(enclave));
   HOBBES_TRY(group, group_at(path));
   // Only begun here: the caller looks when the kernel has finished.
   auto begun = group.freeze(request.value("frozen", true), milliseconds(0));
@@ -156,22 +129,9 @@ Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
   return Reply{Json::object(), {}};
 }
 
-// Groups of compositions that have ended, as long as something is left of them.
-void Manager::sweep_ended_groups() {
-  for (auto at = ended_groups_.begin(); at != ended_groups_.end();) {
-    auto group = group_at(*at);
-    bool gone = !group || !group->exists();
-    if (!gone) {
-      (void)group->kill_all(milliseconds(0));
-      gone = static_cast<bool>(group->remove(milliseconds(0)));
-    }
-    at = gone ? ended_groups_.erase(at) : std::next(at);
-  }
-}
-
 // Empties delegated groups whose enclave has ended and takes away those that no enclave has any
 // more; a few at a time, and never waiting: what is not gone is met again at the next tick.
-bool Manager::sweep_lent_groups(unsigned most) {
+bool DelegatedGroups::sweep(unsigned most) const {
   auto top = group_at("/hobbes");
   if (!top || !top->exists()) return false;
   unsigned allowed = most;
@@ -179,9 +139,9 @@ bool Manager::sweep_lent_groups(unsigned most) {
     if (most == 0) return true;
     if (name.rfind(group_prefix(), 0) != 0) continue;
     const hobbes_record* record =
-        nis_->by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
+        nis_.by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
     bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
-    if (known && record->state != HOBBES_STOPPED && record->state != HOBBES_CRASHED) continue;
+    if (known && !has_ended(*record)) continue;
     auto group = group_at("/hobbes/" + name);
     if (!group) continue;
     auto inside = group->processes();

@@ -1,5 +1,5 @@
-// Verbs that take time, done by hobbes-run with the requester's own rights: hobbesd lends
-// resources, never its privilege.
+#include "hobbesd/operation_table.h"
+
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
@@ -18,7 +18,8 @@
 #include "core/identity.h"
 #include "core/paths.h"
 #include "core/pidfd.h"
-#include "hobbesd/manager.h"
+#include "core/process.h"
+#include "hobbesd/enclave_document.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -110,23 +111,20 @@ std::vector<char*> pointers_to(std::vector<std::string>& strings) {
 }  // namespace
 
 // {"op":"operation.begin","verb":V,"root":R,"id":I,"key":K} and the fields of the verb.
-Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
-  HOBBES_TRY(verb, read_verb(request, default_root(session.peer.uid)));
-  const hobbes_record* target = find_enclave(session, verb.root, verb.id);
-  // A grant over itself names an enclave that is there; what makes one is not within it.
-  HOBBES_CHECK(check_grant(session, verb.makes_an_enclave() || target == nullptr ? 0 : target->id));
+Result<Reply> OperationTable::begin(Session& session, const Verb& verb, const hobbes_record* target,
+                                    const Json& request) {
   std::string key = text_at(request, "key");
   if (!key.empty()) {
-    if (auto earlier = nis_->document(key_name(session.peer.uid, key))) {
+    if (auto earlier = nis_.document(key_name(session.peer.uid, key))) {
       if (earlier->value("request", Json()) != request)
         return Error{Code::invalid, "repeat a request",
                      "the idempotency key '" + key + "' was used for another one",
                      "use a new key for a new request"};
-      if (auto document = nis_->document("volatile/operation/" + text_at(*earlier, "operation")))
+      if (auto document = nis_.document("volatile/operation/" + text_at(*earlier, "operation")))
         return Reply{*document, {}};
     }
   }
-  HOBBES_CHECK(check_operations(session));
+  HOBBES_CHECK(check_quota(session));
   Requester requester{session.peer.uid, session.peer.gid, {}, {}};
   // A batch job stays within its cpuset and control groups. Inside an enclave the grant is the
   // limit, and hobbes-run, which may end that enclave, is outside of it.
@@ -140,12 +138,11 @@ Result<Reply> Manager::begin_operation(Session& session, const Json& request) {
   if (verb.makes_an_enclave() && !verb.has_result && alive)
     return Error{Code::exists, "make enclave '" + verb.id + "'", "the id is taken",
                  "choose another id"};
-  return start_operation(requester, verb,
-                         key.empty() ? Json() : Json{{"key", key}, {"request", request}});
+  return start(requester, verb, key.empty() ? Json() : Json{{"key", key}, {"request", request}}, 0);
 }
 
 // How many a user may have running at a time; each is a process of the node's.
-Result<void> Manager::check_operations(const Session& session) const {
+Result<void> OperationTable::check_quota(const Session& session) const {
   std::uint64_t limit = policies_.of(session.peer.uid).operations, running = 0;
   for (const auto& [name, operation] : operations_)
     running += number_at(operation.document, "uid") == session.peer.uid ? 1 : 0;
@@ -156,11 +153,12 @@ Result<void> Manager::check_operations(const Session& session) const {
       "wait for one to end"};
 }
 
-Result<Reply> Manager::start_operation(const Requester& requester, const Verb& verb,
-                                       const Json& repeatable) {
+Result<Reply> OperationTable::start(const Requester& requester, const Verb& verb,
+                                    const Json& repeatable, std::uint64_t forgets) {
   std::string name = std::to_string(next_operation_++);
   Operation operation;
   operation.has_result = verb.has_result;
+  operation.forgets = forgets;
   operation.document = {{"operation", name},    {"verb", verb.name}, {"state", "running"},
                         {"uid", requester.uid}, {"root", verb.root}, {"id", verb.id}};
   HOBBES_CHECK(make_directories(run_directory() + "/logs", 0711));
@@ -193,7 +191,7 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
                             {{"request", repeatable["request"]}, {"operation", name}});
   }
   transition.put_document("volatile/operation/" + name, operation.document);
-  HOBBES_CHECK(nis_->commit(transition));
+  HOBBES_CHECK(nis_.commit(transition));
 
   pid_t child = ::fork();
   if (child == 0) {
@@ -221,13 +219,13 @@ Result<Reply> Manager::start_operation(const Requester& requester, const Verb& v
   operation.report = std::move(errors);
   operation.output = std::move(output);
   operation.pidfd = open_pidfd(child);
-  HOBBES_CHECK(loop_.watch(operation.pidfd.get(), [this, name] { operation_ended(name); }));
+  HOBBES_CHECK(loop_.watch(operation.pidfd.get(), [this, name] { ended(name); }));
   Json document = operation.document;
   operations_.emplace(name, std::move(operation));
   return Reply{document, {}};
 }
 
-void Manager::operation_ended(const std::string& name) {
+void OperationTable::ended(const std::string& name) {
   auto at = operations_.find(name);
   if (at == operations_.end()) return;
   Operation& operation = at->second;
@@ -255,22 +253,21 @@ void Manager::operation_ended(const std::string& name) {
   ::unlink((run_directory() + "/logs/operation-" + name + ".json").c_str());
   Transition transition;
   transition.put_document("volatile/operation/" + name, document);
-  forget_operation(
-      std::to_string(next_operation_ > operations_kept ? next_operation_ - operations_kept : 0),
-      transition);
-  if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
+  forget(std::to_string(next_operation_ > operations_kept ? next_operation_ - operations_kept : 0),
+         transition);
+  if (auto done = nis_.commit(transition); !done) spdlog::error("{}", done.error().text());
   // A clean-up that failed leaves a record of something that no longer exists; say so and keep it
   // for a person to see.
   if (status != 0 && text_at(document, "verb") == "delete")
     spdlog::error("operation {}: {}", name, to_text(document));
   std::uint64_t forgets = status == 0 ? operation.forgets : 0;
   operations_.erase(at);
-  if (forgets != 0) forget(forgets);
+  if (forgets != 0) cleaned_up_(forgets);
 }
 
 // Its output and the key that names it go with it.
-void Manager::forget_operation(const std::string& name, Transition& transition) {
-  auto document = nis_->document("volatile/operation/" + name);
+void OperationTable::forget(const std::string& name, Transition& transition) {
+  auto document = nis_.document("volatile/operation/" + name);
   if (!document || text_at(*document, "state") == "running") return;
   transition.erase_document("volatile/operation/" + name);
   std::string key = text_at(*document, "key");
@@ -279,12 +276,38 @@ void Manager::forget_operation(const std::string& name, Transition& transition) 
   ::unlink(operation_log(name).c_str());
 }
 
-Result<Reply> Manager::operation(Session& session, const Json& request) {
-  auto document = nis_->document("volatile/operation/" + text_at(request, "operation"));
+Result<Reply> OperationTable::get(Session& session, const Json& request) {
+  auto document = nis_.document("volatile/operation/" + text_at(request, "operation"));
   if (!document || (!session.privileged && number_at(*document, "uid") != session.peer.uid))
     return Error{Code::not_found, "find operation " + text_at(request, "operation"),
                  "there is no such operation", ""};
   return Reply{*document, {}};
+}
+
+bool OperationTable::is_of(pid_t pid) const {
+  for (const auto& [name, operation] : operations_)
+    if (operation.pid == pid) return true;
+  return false;
+}
+
+Result<void> OperationTable::adopt() {
+  for (const std::string& name : nis_.document_names("volatile/operation/")) {
+    auto document = nis_.document(name);
+    if (!document) continue;
+    next_operation_ =
+        std::max(next_operation_, static_cast<std::uint64_t>(std::strtoull(
+                                      text_at(*document, "operation").c_str(), nullptr, 10)) +
+                                      1);
+    if (text_at(*document, "state") != "running") continue;
+    (*document)["state"] = "failed";
+    (*document)["error"] =
+        to_json(Error{Code::unavailable, text_at(*document, "verb"),
+                      "hobbesd was restarted meanwhile", "see the enclave's state"});
+    Transition transition;
+    transition.put_document(name, *document);
+    HOBBES_CHECK(nis_.commit(transition));
+  }
+  return {};
 }
 
 }  // namespace hobbes

@@ -1,0 +1,44 @@
+// The control groups that hobbesd delegates to users without privilege: one for each of their
+// enclaves, made and limited with its lease. Its processes enter and freeze through hobbesd, and
+// only their owner's.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "core/cpu_set.h"
+#include "core/json.h"
+#include "core/result.h"
+#include "hobbesd/policy.h"
+#include "hobbesd/session.h"
+#include "nis/nis.h"
+#include "partition/placement.h"
+
+namespace hobbes {
+
+/// Part of the manager: called in its loop, never waits for the kernel.
+class DelegatedGroups {
+ public:
+  DelegatedGroups(const Nis& nis, const Policies& policies) : nis_(nis), policies_(policies) {}
+
+  /// Makes the group of an enclave that is being reserved and returns its path. `limits` are the
+  /// bundle's wishes, which may only narrow what the lease and the quota allow. Errors: Code::os.
+  Result<std::string> delegate(const hobbes_record& enclave, const Placement& placement,
+                               const CpuSet& shared, const Json& limits) const;
+  static Result<void> limit(const std::string& path, const Placement& placement,
+                            const CpuSet& shared);
+  /// Errors: Code::unsupported when none was delegated.
+  Result<std::string> path_of(const hobbes_record& enclave) const;
+  /// {"op":"enclave.enter"}. `place`: the enclave that the process is in now, 0 outside of any.
+  Result<Reply> enter(const hobbes_record& enclave, std::uint64_t place, const Json& request) const;
+  /// {"op":"enclave.freeze"}
+  Result<Reply> freeze(const hobbes_record& enclave, const Json& request) const;
+  /// Empties groups of enclaves that have ended and removes those of enclaves that are gone, at
+  /// most so many at a time. Whether it found something to do.
+  [[nodiscard]] bool sweep(unsigned most) const;
+
+ private:
+  const Nis& nis_;
+  const Policies& policies_;
+};
+
+}  // namespace hobbes
