@@ -13,6 +13,7 @@
 
 #include "api/page.h"
 #include "api/routes.h"
+#include "api/tcp_server.h"
 #include "core/identity.h"
 #include "core/number.h"
 
@@ -94,6 +95,7 @@ class Loopback final : public LoopbackServer {
     if (bound <= 0)
       return Error{Code::exists, attempt, "the port cannot be taken",
                    "choose another one, or let it be chosen"};
+    server_.raise_backlog();
     port_ = static_cast<std::uint16_t>(bound);
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     // stop() has no effect before the thread has begun.
@@ -154,7 +156,7 @@ class Loopback final : public LoopbackServer {
     return self;
   }
 
-  httplib::Server server_;
+  TcpServer<httplib::Server> server_;
   std::uint16_t port_ = 0;
   std::string token_, session_;
   std::mutex lock_;

@@ -13,6 +13,7 @@
 
 #include "api/page.h"
 #include "api/routes.h"
+#include "api/tcp_server.h"
 #include "api/unix_server.h"
 #include "core/identity.h"
 #include "core/number.h"
@@ -105,7 +106,8 @@ class Api final : public ApiServer {
                     : whole_number(options.tcp_address.substr(colon + 1), 65535);
     if (!port)
       return Error{Code::invalid, attempt, "it is not HOST:PORT", "give a port from 0 to 65535"};
-    tls_ = std::make_unique<httplib::SSLServer>(options.certificate.c_str(), options.key.c_str());
+    tls_ = std::make_unique<TcpServer<httplib::SSLServer>>(options.certificate.c_str(),
+                                                           options.key.c_str());
     if (!tls_->is_valid())
       return Error{Code::invalid, attempt, "the certificate or key cannot be used",
                    "give PEM files that belong together"};
@@ -119,6 +121,7 @@ class Api final : public ApiServer {
     std::string host = options.tcp_address.substr(0, colon);
     if (!tls_->bind_to_port(host.c_str(), static_cast<int>(*port)))
       return os_error(attempt, errno != 0 ? errno : EADDRINUSE);
+    tls_->raise_backlog();
     tls_thread_ = std::thread([this] { tls_->listen_after_bind(); });
     return {};
   }
@@ -134,7 +137,7 @@ class Api final : public ApiServer {
   }
   std::unique_ptr<UnixServer> unix_;
   std::shared_ptr<Tokens> tokens_ = std::make_shared<Tokens>(std::map<std::string, uid_t>());
-  std::unique_ptr<httplib::SSLServer> tls_;
+  std::unique_ptr<TcpServer<httplib::SSLServer>> tls_;
   std::thread tls_thread_;
 };
 

@@ -74,7 +74,7 @@ int core_take(struct enclave *enclave, struct hobbes_kmod_core *request)
 		result = 0;
 	}
 	apic_of[cpu] = per_cpu(x86_cpu_to_apicid, cpu);
-	/* Before it is owned: whoever halts owned cores must find where they are. */
+	/* Before it is owned: code that halts owned cores must find where they are. */
 	smp_wmb();
 	if (!result) {
 		cpus_read_lock();

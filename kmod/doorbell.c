@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Doorbells towards Linux: one vector per enclave from the x86 vector domain, so that whoever
- * storms is known by its vector.
+/* Doorbells towards Linux: one vector per enclave from the x86 vector domain, so that an enclave
+ * that storms is known by its vector.
  */
 #include <linux/interrupt.h>
 #include <linux/irq.h>

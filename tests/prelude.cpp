@@ -1,1 +1,2 @@
-// The owner of the precompiled header that all tests share (tests/CMakeLists.txt); it tests nothing.
+// The owner of the precompiled header that all tests share (tests/CMakeLists.txt). It tests
+// nothing.

@@ -20,8 +20,10 @@ class Sample {
   bool draws(unsigned every) { return complete() || random_() % every == 0; }
   /// Any number.
   unsigned number() { return static_cast<unsigned>(random_()); }
-  /// How often to repeat: `count` when complete, a quarter of it otherwise.
-  [[nodiscard]] static int of(int count) { return complete() ? count : (count + 3) / 4; }
+  /// How often to repeat: `count` when complete, otherwise one part of so many.
+  [[nodiscard]] static int of(int count, int parts = 4) {
+    return complete() ? count : (count + parts - 1) / parts;
+  }
 
  private:
   static unsigned chosen_seed() {

@@ -1,5 +1,5 @@
-// What the melt simulation shows to whoever attaches its segment "melt": two frames, written in
-// turn. Version 1.
+// What the melt simulation shows to the programs that attach its segment "melt": two frames,
+// written in turn. Version 1.
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 // What the runtime did to this Linux for one enclave: the folder <root>/<id>. Written before each
-// claim is made, so that a cleaner that knows only the folder can undo everything, whoever died
-// when. hobbesd need not run to read it.
+// claim is made, so that a cleaner that knows only the folder can undo everything, whichever
+// process died when. hobbesd need not run to read it.
 #pragma once
 #include <map>
 #include <optional>

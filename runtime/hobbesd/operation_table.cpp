@@ -163,7 +163,7 @@ Result<Reply> OperationTable::start(const Requester& requester, const Verb& verb
                         {"uid", requester.uid}, {"root", verb.root}, {"id", verb.id}};
   HOBBES_CHECK(make_directories(run_directory() + "/logs", 0711));
   std::string report = run_directory() + "/logs/operation-" + name + ".json";
-  // The log of an enclave is its own, as long as it lives and whoever asks; of a user's, nobody
+  // The log of an enclave is its own, as long as it lives, whichever user asks; of a user's, nobody
   // else's is in the way.
   bool of_enclave = verb.makes_an_enclave() && !verb.has_result;
   std::string log =

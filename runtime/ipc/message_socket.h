@@ -37,10 +37,10 @@ class MessageSocket {
   /// Errors: Code::timeout; Code::unavailable when the peer closed; Code::invalid for a malformed
   /// message.
   Result<Message> receive(std::chrono::milliseconds deadline);
-  /// The same for messages of strangers. One that carries descriptors stays where it is: whoever
-  /// drops the last reference to a file may wait for its maker, by closing it (FUSE) or by ending
-  /// it (SO_LINGER). The connection is of no more use then; close_in_child() ends it. Errors also:
-  /// Code::denied for such a message.
+  /// The same for messages of strangers. One that carries descriptors stays where it is: the
+  /// process that drops the last reference to a file may wait for its maker, by closing it (FUSE)
+  /// or by ending it (SO_LINGER). The connection is of no more use then; close_in_child() ends it.
+  /// Errors also: Code::denied for such a message.
   Result<Message> receive_without_descriptors(std::chrono::milliseconds deadline);
   [[nodiscard]] Fd take() && { return std::move(fd_); }
   [[nodiscard]] Result<Peer> peer() const { return Peer::of(fd_.get()); }

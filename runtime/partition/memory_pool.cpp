@@ -32,8 +32,8 @@ Result<Fd> MemoryPool::lock() const {
   return out;
 }
 
-// The journal first, then Linux, then the module: whoever dies in between, `give_back` finds the
-// note.
+// The journal first, then Linux, then the module: whichever of them dies in between, `give_back`
+// finds the note.
 Result<void> MemoryPool::gather(const ModuleEnclave& module, const MemoryBlock& block) const {
   std::string note = journal_ + "/" + std::to_string(block.number);
   std::string before = !block.online   ? "offline"

@@ -74,7 +74,7 @@ Result<int> events(const Request& request, const Style& style) {
 }
 
 // What an enclave made through the REST API has printed; other enclaves' terminals belong to
-// whoever made them.
+// the programs that made them.
 Result<int> console(const Request& request) {
   // A co-kernel's console is kept beside its record, the output of what the REST API has made in
   // the log folder.

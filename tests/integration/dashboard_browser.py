@@ -17,7 +17,7 @@ class Browser:
     def __init__(self, folder):
         self.driver = subprocess.Popen(["/usr/bin/chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
         for line in self.driver.stdout:
-            if found := re.search(r"on port (\d+)", line):
+            if found := re.search(r"successfully on port (\d+)", line):
                 self.base = f"http://127.0.0.1:{found[1]}"
                 break
         options = {"binary": "/usr/bin/chromium", "args": [

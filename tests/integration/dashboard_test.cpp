@@ -32,21 +32,22 @@ class Dashboard : public ::testing::Test {
   std::string status(const std::string& options, const std::string& path) {
     return node
         .run({"sh", "-c",
-              "curl -s -m 10 -o " + node.folder() + "/body -w '%{http_code}' -b " + jar() + " " +
-                  options + " '" + base + path + "'"})
+              "curl -s -m 10 -o " + node.folder() + "/body -w '%{http_code}' -H 'Cookie: " +
+                  cookie + "' " + options + " '" + base + path + "'"})
         .out;
   }
   void enter() {
-    ASSERT_EQ(node.run({"sh", "-c",
-                        "curl -s -o /dev/null -w '%{http_code}' -c " + jar() + " '" + url + "'"})
-                  .out,
-              "303");
+    const std::string headers = node.run({"curl", "-s", "-D", "-", url}).out;
+    EXPECT_EQ(headers.find("HTTP/1.1 303"), 0U) << headers;
+    EXPECT_NE(headers.find("HttpOnly; SameSite=Strict"), std::string::npos) << headers;
+    const std::size_t begin = headers.find("hobbes-");
+    ASSERT_NE(begin, std::string::npos);
+    cookie = headers.substr(begin, headers.find(';', begin) - begin);
   }
-  std::string jar() { return node.folder() + "/jar"; }
   std::string body() { return Files::system().read(node.folder() + "/body", 1 << 20).value_or(""); }
 
   Node node;
-  std::string url, base;
+  std::string url, base, cookie;
 };
 
 TEST_F(Dashboard, ItsAddressAdmitsOneBrowserOnce) {
@@ -62,19 +63,21 @@ TEST_F(Dashboard, ItsAddressAdmitsOneBrowserOnce) {
   EXPECT_EQ(node.run({"sh", "-c", "curl -s -o /dev/null -w '%{http_code}' '" + url + "'"}).out,
             "403")
       << "the token is used up";
-  EXPECT_EQ(status("-b hobbes-1=x", "/v1/node"), "401") << "of another page";
+  cookie = "hobbes-1=" + cookie.substr(cookie.find('=') + 1);
+  EXPECT_EQ(status("", "/v1/node"), "401") << "the cookie of another port";
 }
 
 TEST_F(Dashboard, RequestsOfOtherPagesAreRefused) {
   start();
   enter();
   const std::string host = base.substr(7);
-  for (const std::string& foreign :
+  for (const char* foreign :
        {"-H 'Host: hobbes.example'", "-H 'Host: 127.0.0.1.example'", "-H 'Host: localhost:x'",
         "-H 'Origin: http://127.0.0.1:1'", "-H 'Origin: null'", "-H 'Sec-Fetch-Site: cross-site'",
         "-H 'Sec-Fetch-Site: same-site'"}) {
     EXPECT_EQ(status(foreign, "/v1/node"), "401") << foreign;
-    EXPECT_EQ(status("-X POST -d '{}' " + foreign, "/v1/enclaves/none/pause"), "401") << foreign;
+    EXPECT_EQ(status(std::string("-X POST -d '{}' ") + foreign, "/v1/enclaves/none/pause"), "401")
+        << foreign;
   }
   EXPECT_EQ(status("-X POST -d '{}' -H 'Sec-Fetch-Site: same-origin' -H 'Origin: " + base + "'",
                    "/v1/enclaves/none/pause"),
@@ -107,11 +110,10 @@ TEST_F(Dashboard, AUserWithoutRightsSeesTheNodeAndChangesNothing) {
 TEST_F(Dashboard, AThousandEventStreamsLeaveItUsable) {
   start();
   enter();
-  const std::string script = R"(
-import re, socket, sys
-port, jar = int(sys.argv[1]), open(sys.argv[2]).read()
-name, value = re.search(r"(hobbes-\d+)\t(\w+)", jar).groups()
-head = f"HTTP/1.1\r\nHost: localhost\r\nCookie: {name}={value}\r\n\r\n"
+  const std::string script = R"python(
+import socket, sys
+port = int(sys.argv[1])
+head = f"HTTP/1.1\r\nHost: localhost\r\nCookie: {sys.argv[2]}\r\n\r\n"
 streams = []
 for _ in range(1000):
     one = socket.create_connection(("127.0.0.1", port), 10)
@@ -122,27 +124,31 @@ assert first.count("HTTP/1.1 200") == 16 and first.count("HTTP/1.1 507") == 984,
 one = socket.create_connection(("127.0.0.1", port), 10)
 one.sendall(f"GET /v1/node {head}".encode())
 assert one.recv(12) == b"HTTP/1.1 200"
-)";
-  node.good(
-      {"/usr/bin/python3", "-c", script, base.substr(base.rfind(':') + 1), jar()}, 50);
+)python";
+  node.good({"/usr/bin/python3", "-c", script, base.substr(base.rfind(':') + 1), cookie}, 50);
   EXPECT_TRUE(eventually([&] { return status("-m 1 -N", "/v1/events") == "200"; }, 20))
       << "those that have gone make room";
 }
 
 TEST_F(Dashboard, ABrowserShowsTheNodeAndActsOnIt) {
+  const std::string here = "export HOBBES_RUN_DIR=" + node.run_folder() + "; ";
   // What runs through REST keeps its output.
-  node.finished(node.rest("POST", "/v1/enclaves",
-                          to_text({{"id", "sim"},
-                                   {"bundle", node.bundle("sim", peer + " make melt.frames 1048576 "
-                                                                        "666; exec sleep 1000")},
-                                   {"start", true}}))
-                    .second);
+  node.finished(
+      node.rest("POST", "/v1/enclaves",
+                to_text({{"id", "sim"},
+                         {"bundle", node.bundle("sim", here + "tail -f /dev/null | " + peer +
+                                                           " make melt.frames 1048576 "
+                                                           "666")},
+                         {"start", true}}))
+          .second);
   ASSERT_TRUE(eventually([&] {
     return node.good({"hobbes", "segments", "--json"}).find("melt.frames") != std::string::npos;
   }));
   node.finished(node.rest("POST", "/v1/enclaves",
                           to_text({{"id", "viz"},
-                                   {"bundle", node.bundle("viz", peer + " hear melt.frames 9; true",
+                                   {"bundle", node.bundle("viz",
+                                                          here + "while :; do " + peer +
+                                                              " hear melt.frames 9; done",
                                                           {{"hobbes", {{"cores", nullptr}}}})},
                                    {"start", true}}))
                     .second);
@@ -163,7 +169,7 @@ TEST_F(Dashboard, TheDrawingIsAlsoADocumentOfItsOwn) {
   auto [code, served] = node.rest("GET", "/v1/topology.svg");
   EXPECT_EQ(code, 200);
   EXPECT_EQ(served, Json(drawing));
-  const std::string check = R"(
+  const std::string check = R"python(
 import sys, xml.etree.ElementTree as tree
 svg = "{http://www.w3.org/2000/svg}"
 root = tree.fromstring(sys.stdin.read())
@@ -171,7 +177,7 @@ titles = [one.text for one in root.iter(svg + "title")]
 cores = [one for one in titles if one.startswith("core ")]
 assert len(cores) == int(sys.argv[1]), titles
 assert sum(one.endswith(": owner") for one in cores) == 1, cores
-)";
+)python";
   const std::string file = node.folder() + "/drawing.svg";
   ASSERT_TRUE(replace_file(file, drawing));
   const auto cores = node.rest("GET", "/v1/node").second["inventory"]["cores"].size();

@@ -80,7 +80,8 @@ TEST_F(DoorbellTest, ARingIsHeardByAllWhoListenInOtherProcesses) {
       << "five rings were taken as one";
   ::waitpid(one, nullptr, 0);
   ::waitpid(two, nullptr, 0);
-  EXPECT_TRUE(eventually([&] { return listeners() == 1; })) << "whoever ends listens no more";
+  EXPECT_TRUE(eventually([&] { return listeners() == 1; }))
+      << "a process that has ended listens no more";
   { SegmentAccess given_back = std::move(mine); }
   EXPECT_EQ(listeners(), 0);
 }

@@ -600,7 +600,7 @@ TEST(HobbesRun, ATerminalHasItsPlaceInADevThatIsReadOnly) {
   node.expect_clean();
 }
 
-// Whoever types more than a program reads must still be heard.
+// A user who types more than a program reads must still be able to end it.
 TEST(HobbesRun, InputThatNobodyReadsDoesNotKeepSignalsAway) {
   Node node;
   std::string bundle =

@@ -62,8 +62,8 @@ raise SystemExit(subprocess.run('RANK'.split(), close_fds=False).returncode)
   EXPECT_EQ(Files::system().read(share() + "/data").value_or("?"), "");
 }
 
-// How far a rank has come is known all the same: whoever works for longer than it takes to get into
-// MPI is not ended for its wrapper's sake.
+// How far a rank has come is known all the same: a rank that works for longer than it takes to get
+// into MPI is not ended for its wrapper's sake.
 TEST_F(PhasePipe, ARankBehindAWrapperThatClosedItIsNotTakenForAStranger) {
   Outcome outcome = wrapped("#!/bin/sh\nexec 3>&-\nRANK\n", "misbehave", "late");
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;

@@ -126,7 +126,7 @@ TEST_F(Unprivileged, AnImageOfHisOwnWorksAndHeCanStayHimself) {
   expect_clean();
 }
 
-TEST_F(Unprivileged, TheLentGroupGoesWithItsLeaseWhoeverDies) {
+TEST_F(Unprivileged, TheDelegatedGroupGoesWithItsLeaseWhicheverProcessDies) {
   std::string bundle =
       readable(node.bundle("b", "exec sleep 100", {{"hobbes", {{"cores", {{"count", 1}}}}}}));
   create(bundle, "a");

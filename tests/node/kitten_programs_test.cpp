@@ -228,7 +228,7 @@ TEST_F(KittenPrograms, CoresComeAndGoWhileProgramsRun) {
   EXPECT_EQ(inside("k", count).out, "2\n");
 }
 
-TEST_F(KittenPrograms, WhoeverIsKilledWhileProgramsRunNothingStaysTaken) {
+TEST_F(KittenPrograms, NothingStaysTakenOfAProcessThatIsKilledWhileProgramsRun) {
   Sample sample;
   const std::string work =
       "import os, threading, subprocess, mmap\n"

@@ -212,6 +212,8 @@ struct Crash {
 class KittenCrash : public Kitten, public ::testing::WithParamInterface<Crash> {};
 
 TEST_P(KittenCrash, EndsItAloneWithAReadableCauseAndItCanBeMadeAgain) {
+  static Sample sample;
+  if (!sample.draws(3)) GTEST_SKIP() << "not of this sample";
   boot("sibling",
        {{"hobbes", {{"memory", {{"size", "32MiB"}}}, {"cores", {{"policy", "compact"}}}}}});
   boot("k", {{"hobbes", {{"memory", {{"size", "32MiB"}}}, {"cores", {{"policy", "compact"}}}}}});
@@ -457,7 +459,7 @@ TEST_F(Kitten, HobbesRunMayDieOrBeRefusedAtEachOfItsCallsOfTheModule) {
     for (auto [what, trace] : death_and_refusal) {
       int call = 1;
       for (bool met = true; met; ++call) {  // until there is no such call any more
-        if (!sample.draws(3)) continue;
+        if (!sample.draws(6)) continue;
         SCOPED_TRACE(verb + ": " + what + " at call " + std::to_string(call));
         if (verb == "delete --force") {
           ASSERT_TRUE(node.create("k", path).good());
@@ -483,7 +485,7 @@ TEST_F(Kitten, ItsControlProcessMayDieOrBeRefusedAtItsCallsOfTheModule) {
   Sample sample;
   for (auto [what, trace] : death_and_refusal)
     for (int call = 1; call <= 12; ++call) {
-      if (call > 2 && !sample.draws(3)) continue;
+      if (call > 2 && !sample.draws(6)) continue;
       SCOPED_TRACE(what + std::string(" at call ") + std::to_string(call));
       ASSERT_TRUE(node.create("k", path).good());
       std::string pid = std::to_string(record("k").process.pid);
@@ -525,10 +527,10 @@ TEST_F(Kitten, CyclesLeakNothingAndDoNotSlowDown) {
     EXPECT_TRUE(cycles(count).good());
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   };
-  ASSERT_TRUE(cycles(Sample::of(20)).good());
+  ASSERT_TRUE(cycles(Sample::of(20, 8)).good());
   std::int64_t before = kernel_memory();
   double early = seconds(Sample::of(30));
-  ASSERT_TRUE(cycles(Sample::of(120)).good());
+  ASSERT_TRUE(cycles(Sample::of(120, 10)).good());
   double late = seconds(Sample::of(30));
   EXPECT_LT(kernel_memory() - before, 4096) << "KiB of kernel memory more after many cycles";
   EXPECT_LT(late, 2 * early) << "the last cycles against as many early ones";

@@ -1,5 +1,5 @@
 // What a program is started with: the streams and the descriptors that it is meant to have, and
-// none of whoever serves requests.
+// none of the process that serves requests.
 #include <arpa/inet.h>
 #include <sys/socket.h>
 

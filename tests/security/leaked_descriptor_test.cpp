@@ -1,5 +1,5 @@
 // The class of CVE-2024-21626: a descriptor that the caller did not close is a way out of the root,
-// for whoever may name a path: as working directory, as program, or as a hook of the image.
+// for a user who may name a path: as working directory, as program, or as a hook of the image.
 #include <sys/stat.h>
 
 #include "attack.h"

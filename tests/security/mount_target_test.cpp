@@ -125,7 +125,7 @@ TEST(MountTarget, AnImageCannotHaveAnotherMountMadeReadOnlyInPlaceOfTheNodes) {
 }
 
 // Two volumes in folders of a third, one of them read-only; the third's owner swaps the folders.
-TEST(MountTarget, TheMountThatWasMadeGetsTheOptionsWhoeverSwapsFolders) {
+TEST(MountTarget, TheMountThatWasMadeGetsTheOptionsThoughFoldersAreSwapped) {
   Node node;
   std::string shared = node.folder() + "/shared", open = node.folder() + "/open",
               closed = node.folder() + "/closed";

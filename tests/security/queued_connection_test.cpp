@@ -1,6 +1,6 @@
-// The class of identity by pid: a number outlives its process. Whoever connected, exited and had
-// his number used again must not be taken for the process that has it now, be that hobbesd itself,
-// a program of an enclave or one outside of it.
+// The class of identity by pid: a number outlives its process. A process that connected, exited and
+// had his number used again must not be taken for the process that has it now, be that hobbesd
+// itself, a program of an enclave or one outside of it.
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sys/socket.h>

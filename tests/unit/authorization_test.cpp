@@ -1,5 +1,10 @@
 #include "hobbesd/authorization.h"
 
+#include <sys/wait.h>
+
+#include <optional>
+
+#include "partition/cgroup.h"
 #include "unit/manager_part.h"
 
 namespace hobbes::test {
@@ -35,21 +40,54 @@ TEST_F(AuthorizationTest, InsideTheBundlesGrantDecides) {
   EXPECT_TRUE(authorization.check_grant(inside(node), other.id));
 }
 
+// The control group of a process, made for it where this process is in none of its own.
+class OwnGroup {
+ public:
+  OwnGroup() {
+    std::string groups = Files::system().read("/proc/self/cgroup").value_or("");
+    std::string last = groups.substr(groups.rfind(':') + 1);
+    path_ = last.substr(0, last.find('\n'));
+    pid_ = ::getpid();
+    if (path_ != "/" || ::geteuid() != 0) return;
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::pause();
+      ::_exit(0);
+    }
+    path_ = "/hobbes-test-" + std::to_string(pid_);
+    group_.emplace(*CgroupLayout::detect(), path_);
+    EXPECT_TRUE(group_->create());
+    EXPECT_TRUE(group_->enter(pid_));
+  }
+  ~OwnGroup() {
+    if (!group_) return;
+    (void)group_->kill_all();
+    ::waitpid(pid_, nullptr, 0);
+    (void)group_->remove();
+  }
+  OwnGroup(const OwnGroup&) = delete;
+  OwnGroup& operator=(const OwnGroup&) = delete;
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  pid_t pid_ = 0;
+  std::optional<Cgroup> group_;
+};
+
 TEST_F(AuthorizationTest, AProcessIsInTheEnclaveWhoseControlGroupItIsIn) {
   const hobbes_record a = enclave("a", "0");
-  EXPECT_EQ(authorization.enclave_containing(::getpid()), 0U);
-  // The group of this process, and one that only begins alike.
-  std::string groups = Files::system().read("/proc/self/cgroup").value_or("");
-  std::string own = groups.substr(groups.rfind(':') + 1);
-  own = own.substr(0, own.find('\n'));
-  if (own == "/") GTEST_SKIP() << "this process is in the root's group";
-  authorization.set_group(a.id, own.substr(0, own.size() - 1));
-  EXPECT_EQ(authorization.enclave_containing(::getpid()), 0U);
-  authorization.set_group(a.id, own);
-  EXPECT_EQ(authorization.group_of(a.id), own);
-  EXPECT_EQ(authorization.enclave_containing(::getpid()), a.id);
+  OwnGroup group;
+  if (group.path() == "/") GTEST_SKIP() << "without root there is no group but the root's here";
+  EXPECT_EQ(authorization.enclave_containing(group.pid()), 0U);
+  authorization.set_group(a.id, group.path().substr(0, group.path().size() - 1));
+  EXPECT_EQ(authorization.enclave_containing(group.pid()), 0U) << "a name that begins alike";
+  authorization.set_group(a.id, group.path());
+  EXPECT_EQ(authorization.group_of(a.id), group.path());
+  EXPECT_EQ(authorization.enclave_containing(group.pid()), a.id);
   authorization.forget(a.id);
-  EXPECT_EQ(authorization.enclave_containing(::getpid()), 0U);
+  EXPECT_EQ(authorization.enclave_containing(group.pid()), 0U);
 }
 
 TEST_F(AuthorizationTest, ATokensUserIsNoProcessOfTheNode) {

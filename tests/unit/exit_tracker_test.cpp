@@ -27,7 +27,7 @@ class ExitTrackerTest : public ::testing::Test {
         });
     EXPECT_TRUE(loop->on_tick([this] {
       exits->tick();
-      if (++ticks > 50) loop->stop();
+      if (++ticks > 15) loop->stop();
       loop->tick_within(std::chrono::milliseconds(100));
     }));
     loop->tick_within(std::chrono::milliseconds(100));

@@ -135,7 +135,7 @@ TEST_F(FolderOfAGuest, FilesAreTheNodesAndTheGuestsAtOnce) {
   EXPECT_EQ(Files::system().read(inside + "/a").value_or(""), "from the guest");
   struct stat info {};
   ASSERT_EQ(::stat((inside + "/a").c_str(), &info), 0);
-  EXPECT_EQ(info.st_uid, 1234U) << "whoever made it in the guest";
+  EXPECT_EQ(info.st_uid, 1234U) << "the user who made it in the guest";
   EXPECT_EQ(info.st_gid, 99U);
   ASSERT_TRUE(replace_file(inside + "/b", "from the node"));
   Answer opened = ask(FUSE_OPEN, node("b"), raw(fuse_open_in{O_RDONLY, 0}));

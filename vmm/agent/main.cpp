@@ -65,7 +65,7 @@ void mount_system() {
   (void)::mkdir("/run/hobbes", 0755);
 }
 
-// In the order the image says: whoever made it resolved the dependencies.
+// In the order the image says: its maker resolved the dependencies.
 void load_modules(const std::string& list) {
   auto order = Files::system().read("/modules/" + list);
   if (!order) return;

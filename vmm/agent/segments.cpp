@@ -53,7 +53,7 @@ Result<void> copy_written(const Fd& from, void* to, std::uint64_t size) {
 Result<Message> attach_segment(const Json& request, int attached) {
   HOBBES_TRY(segment, segment_of(request));
   const std::string access = text_at(request, "access");
-  // Open before it is asked for: whoever has this open may be about to map what is shown
+  // Open before it is asked for: a program that has this open may be about to map what is shown
   // (places.h).
   HOBBES_TRY(memory, open_physical_memory(access == "rw"));
   HOBBES_TRY(

@@ -34,7 +34,7 @@ Result<Json> ask_service(const std::string& socket, const std::string& attempt, 
 /// Appends to the console log, which starts anew when it is full: a kernel that prints for ever
 /// must not fill the file system.
 void append_to_console(int log, std::string_view text);
-/// The same text for whoever made the enclave, as far as there is room within `patience`: nobody
+/// The same text for the maker of the enclave, as far as there is room within `patience`: nobody
 /// waits longer for its reader. True when there was.
 bool show_creator(std::string_view text, std::chrono::milliseconds patience = {});
 

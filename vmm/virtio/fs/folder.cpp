@@ -416,7 +416,7 @@ int Folder::change(Request& request) {
   return attributes(request);
 }
 
-// What is made belongs to the program that made it, or, in a folder that says so, to that folder's
+// A new file belongs to the program that made it, or, in a folder that says so, to that folder's
 // group; or to us, where the node's file system gives nothing away.
 int Folder::give(int parent, int at, const char* name, int flags,
                  const fuse_in_header& header) const {

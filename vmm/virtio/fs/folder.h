@@ -18,7 +18,7 @@
 namespace hobbes::vmm {
 
 /// Not thread-safe. Every node the guest remembers and every file it has open is a descriptor; when
-/// they run out it hears ENFILE. What is made belongs to whoever made it in the guest, where the
+/// they run out it hears ENFILE. A new file belongs to the user who made it in the guest, where the
 /// node's file system lets this thread give it away. Set-id bits of files are not kept, devices are
 /// not made, and only regular files and folders are opened, none of procfs. There are no extended
 /// attributes. Locks are the guest's own.

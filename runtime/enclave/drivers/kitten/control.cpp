@@ -38,7 +38,7 @@ void print(const std::string& text) {
 [[noreturn]] void crash(const KittenPlan& plan, const std::string& why) {
   print("kitten crashed: " + why + "\n");
   tell_manager(plan.handle, {{"event", "crashed"}, {"cause", why}});
-  // As a program that met a fault: whoever waits for this process sees a signal.
+  // As a program that met a fault: the process that waits for this one sees a signal.
   ::signal(SIGABRT, SIG_DFL);
   ::prctl(PR_SET_DUMPABLE, 0);
   std::abort();
@@ -122,7 +122,7 @@ class Control {
   }
 
   void answer_starter(const Error& error) {
-    for (int i = 0; i < 100; ++i) {  // whoever asked for the start connects about now
+    for (int i = 0; i < 100; ++i) {  // the caller of the start connects about now
       int connection = ::accept4(kitten_socket, nullptr, nullptr, SOCK_CLOEXEC);
       if (connection >= 0) {
         MessageSocket starter((Fd(connection)));

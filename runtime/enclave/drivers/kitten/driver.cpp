@@ -410,7 +410,8 @@ Result<void> KittenDriver::destroy(const EnclaveRecord& record, milliseconds dea
   if (::access(HOBBES_KMOD_DEVICE, F_OK) != 0)
     return {};  // without the module there is nothing of it to give back
   HOBBES_TRY(module, ModuleEnclave::open());
-  // Whoever held the descriptor may be dying still, with its sockets closed and the device not yet.
+  // The process that held the descriptor may be dying still, with its sockets closed and the device
+  // not yet.
   auto limit = std::chrono::steady_clock::now() + deadline;
   for (;;) {
     HOBBES_CHECK(module.settle());
