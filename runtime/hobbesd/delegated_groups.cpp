@@ -89,7 +89,8 @@ Result<std::string> DelegatedGroups::path_of(const hobbes_record& record) const 
 }
 
 // {"op":"enclave.enter","handle":H,"pid":P,"startTicks":T}
-Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave, std::uint64_t place,
+Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave,
+                                     const Authorization& authorization,
                                      const Json& request) const {
   HOBBES_TRY(path, path_of(enclave));
   if (has_ended(enclave))
@@ -109,7 +110,7 @@ Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave, std::uint64_t
         Code::denied, attempt,
         "process " + std::to_string(pid) + " is not of user " + std::to_string(enclave.uid), ""};
   // Not the way out of somebody else's limits: a process in another enclave stays there.
-  if (place != 0 && place != enclave.id)
+  if (std::uint64_t now = authorization.enclave_containing(pid); now != 0 && now != enclave.id)
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave",
                  ""};
   HOBBES_TRY(group, group_at(path));

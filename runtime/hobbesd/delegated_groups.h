@@ -8,6 +8,7 @@
 #include "core/cpu_set.h"
 #include "core/json.h"
 #include "core/result.h"
+#include "hobbesd/authorization.h"
 #include "hobbesd/policy.h"
 #include "hobbesd/session.h"
 #include "nis/nis.h"
@@ -28,8 +29,10 @@ class DelegatedGroups {
                             const CpuSet& shared);
   /// Errors: Code::unsupported when none was delegated.
   Result<std::string> path_of(const hobbes_record& enclave) const;
-  /// {"op":"enclave.enter"}. `place`: the enclave that the process is in now, 0 outside of any.
-  Result<Reply> enter(const hobbes_record& enclave, std::uint64_t place, const Json& request) const;
+  /// {"op":"enclave.enter"}. Where the process is now is asked once it is known to be the one
+  /// meant.
+  Result<Reply> enter(const hobbes_record& enclave, const Authorization& authorization,
+                      const Json& request) const;
   /// {"op":"enclave.freeze"}
   Result<Reply> freeze(const hobbes_record& enclave, const Json& request) const;
   /// Empties groups of enclaves that have ended and removes those of enclaves that are gone, at

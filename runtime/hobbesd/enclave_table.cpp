@@ -216,7 +216,7 @@ Result<Reply> EnclaveTable::commit(Session& session, const Json& request) {
   authorization_.set_group(record.id, text_at(request, "cgroup"));
   makers_.erase(record.id);
   watch_maker(record.id, document);
-  exits_.watch(record.id, {record.body.enclave.pid, record.body.enclave.start_ticks});
+  exits_.watch(record.id, record.name, {record.body.enclave.pid, record.body.enclave.start_ticks});
   spdlog::info("enclave '{}' created: pid {}", record.name, process.pid);
   return Reply{Json::object(), {}};
 }
@@ -473,6 +473,7 @@ void EnclaveTable::leave(Session& session) {
   session.reservations.clear();
 }
 
+// An enclave that has promised signs of life and is silent for longer counts as crashed.
 void EnclaveTable::end_silent() {
   const std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
   for (const hobbes_record& record : heartbeats_.silent(now)) {
@@ -541,7 +542,8 @@ Result<void> EnclaveTable::adopt() {
     }
     spdlog::info("enclave '{}' re-adopted", record.name);
     watch_maker(record.id, document);
-    exits_.watch(record.id, {record.body.enclave.pid, record.body.enclave.start_ticks});
+    exits_.watch(record.id, record.name,
+                 {record.body.enclave.pid, record.body.enclave.start_ticks});
   }
   return {};
 }

@@ -6,8 +6,6 @@
 
 #include <vector>
 
-#include "core/identity.h"
-
 namespace hobbes {
 namespace {
 
@@ -38,7 +36,7 @@ std::optional<int> status_of(int pidfd) {
 
 }  // namespace
 
-void ExitTracker::watch(std::uint64_t enclave, const ProcessId& process) {
+void ExitTracker::watch(std::uint64_t enclave, const std::string& name, const ProcessId& process) {
   listen();
   auto pidfd = process.open();
   if (!pidfd) {
@@ -46,14 +44,14 @@ void ExitTracker::watch(std::uint64_t enclave, const ProcessId& process) {
     return;
   }
   if (loop_.watch(pidfd->get(), [this, enclave] { ended_(enclave); }))
-    watches_[enclave] = {process.pid, std::move(*pidfd)};
+    watches_[enclave] = {name, process.pid, std::move(*pidfd), 0};
 }
 
 void ExitTracker::find_status(std::uint64_t enclave) {
   auto at = watches_.find(enclave);
   if (at == watches_.end()) return;
   loop_.unwatch(at->second.pidfd.get());
-  endings_[enclave] = {at->second.pid, std::move(at->second.pidfd), 0};
+  endings_[enclave] = std::move(at->second);
   watches_.erase(at);
   learn(enclave);
 }
@@ -103,8 +101,8 @@ void ExitTracker::learn(std::uint64_t enclave) {
   if (!status) {
     // Known only once its parent has reaped it; the tick asks again for a while.
     if (++ending->second.tries <= tries_most) return;
-    spdlog::warn("enclave {}: its exit status is known only to the process that waited for it",
-                 hex(enclave));
+    spdlog::warn("enclave '{}': its exit status is known only to the process that waited for it",
+                 ending->second.name);
     endings_.erase(ending);
     return;
   }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <string>
 
 #include "core/fd.h"
 #include "core/process.h"
@@ -24,7 +25,8 @@ class ExitTracker {
               std::function<void(std::uint64_t, int)> status_known)
       : loop_(loop), ended_(std::move(ended)), status_known_(std::move(status_known)) {}
 
-  void watch(std::uint64_t enclave, const ProcessId& process);
+  /// `name` is for the log.
+  void watch(std::uint64_t enclave, const std::string& name, const ProcessId& process);
   /// Called once the enclave counts as ended: its status is looked for from now on.
   void find_status(std::uint64_t enclave);
   /// Nothing is left to find out of it.
@@ -37,13 +39,10 @@ class ExitTracker {
 
  private:
   struct Watch {
+    std::string name;
     pid_t pid = 0;
     Fd pidfd;
-  };
-  struct Ending {
-    pid_t pid = 0;
-    Fd pidfd;
-    int tries = 0;
+    int tries = 0;  ///< to learn the status
   };
   void listen();
   void take_announcements();
@@ -52,9 +51,9 @@ class ExitTracker {
   Loop& loop_;
   std::function<void(std::uint64_t)> ended_;
   std::function<void(std::uint64_t, int)> status_known_;
-  std::map<std::uint64_t, Watch> watches_;   // by enclave: its process runs
-  std::map<std::uint64_t, Ending> endings_;  // by enclave: the status is not known yet
-  std::map<std::uint64_t, int> announced_;   // by enclave: told before its process was seen to end
+  std::map<std::uint64_t, Watch> watches_;  // by enclave: its process runs
+  std::map<std::uint64_t, Watch> endings_;  // by enclave: the status is not known yet
+  std::map<std::uint64_t, int> announced_;  // by enclave: told before its process was seen to end
   std::optional<ExitEvents> events_;
   bool no_events_ = false;  // this process may not have them
 };

@@ -31,7 +31,7 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       operations_(loop_, *nis_, policies_, [this](std::uint64_t id) { enclaves_.forget(id); }),
       enclaves_({loop_, *nis_, leases_, authorization_, groups_, segments_, names_, processes_,
                  operations_, std::move(root), [this](pid_t pid) { watcher_.watch(pid); },
-                 [this](pid_t pid) { process_ended(pid); }}) {}
+                 [this](pid_t pid) { watcher_.end(pid); }}) {}
 
 Manager::~Manager() = default;
 
@@ -103,12 +103,12 @@ Result<void> Manager::publish_node() {
 Result<void> Manager::adopt() {
   recall_detached_cores();
   HOBBES_CHECK(publish_node());
+  HOBBES_CHECK(operations_.adopt());  // before an enclave may need one to be cleaned up
   HOBBES_CHECK(enclaves_.adopt());
   segments_.adopt();
   names_.adopt();
   processes_.adopt();
   compositions_.adopt();
-  HOBBES_CHECK(operations_.adopt());
   for (const std::string& note : nis_->notes()) spdlog::warn("{}", note);
   return {};
 }
@@ -216,8 +216,7 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
 Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {
   HOBBES_TRY(enclave, enclaves_.enclave_of(session, request));
   HOBBES_CHECK(authorization_.check_grant(session, enclave->id));
-  const auto pid = static_cast<pid_t>(number_at(request, "pid"));
-  return groups_.enter(*enclave, authorization_.enclave_containing(pid), request);
+  return groups_.enter(*enclave, authorization_, request);
 }
 
 Result<Reply> Manager::freeze_enclave(Session& session, const Json& request) {
@@ -262,8 +261,8 @@ void Manager::process_ended(pid_t pid) {
   if (auto done = nis_->commit(transition); !done) spdlog::error("{}", done.error().text());
 }
 
-// Enclave processes of REST clients are children of their operations, and ours when those have
-// ended; nobody else waits for them.
+// Children that no table waits for: enclave processes of REST clients, which are ours once their
+// operation has ended, and what else was left to us.
 void Manager::reap_orphans() const {
   siginfo_t info{};
   while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {

@@ -19,7 +19,6 @@
 #include "core/paths.h"
 #include "core/pidfd.h"
 #include "core/process.h"
-#include "hobbesd/enclave_document.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {

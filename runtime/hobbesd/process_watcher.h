@@ -29,7 +29,7 @@ class ProcessWatcher {
     loop_.post([this, pid] { end(pid); });
   }
 
- private:
+  /// It has ended, as somebody else has found out.
   void end(pid_t pid) {
     if (auto at = watches_.find(pid); at != watches_.end()) {
       loop_.unwatch(at->second.get());
@@ -37,6 +37,8 @@ class ProcessWatcher {
     }
     ended_(pid);
   }
+
+ private:
   Loop& loop_;
   std::function<void(pid_t)> ended_;
   std::map<pid_t, Fd> watches_;

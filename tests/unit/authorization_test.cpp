@@ -93,6 +93,8 @@ TEST_F(AuthorizationTest, AProcessIsInTheEnclaveWhoseControlGroupItIsIn) {
 TEST_F(AuthorizationTest, ATokensUserIsNoProcessOfTheNode) {
   Session remote;
   remote.peer.uid = 0;
+  remote.inside = 7;
+  remote.allowed.add(0);
   ASSERT_TRUE(authorization.identify(remote, "enclave.reserve"));
   EXPECT_TRUE(remote.privileged);
   EXPECT_EQ(remote.inside, 0U);

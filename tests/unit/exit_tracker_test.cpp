@@ -21,10 +21,7 @@ class ExitTrackerTest : public ::testing::Test {
           ended.push_back(enclave);
           exits->find_status(enclave);
         },
-        [this](std::uint64_t enclave, int status) {
-          statuses[enclave] = status;
-          loop->stop();
-        });
+        [this](std::uint64_t enclave, int status) { statuses.emplace_back(enclave, status); });
     EXPECT_TRUE(loop->on_tick([this] {
       exits->tick();
       if (++ticks > 15) loop->stop();
@@ -32,31 +29,46 @@ class ExitTrackerTest : public ::testing::Test {
     }));
     loop->tick_within(std::chrono::milliseconds(100));
   }
-  static pid_t child(int status) {
+  // A child that ends, by a signal when that is negative, once go() is called: what has ended
+  // cannot be watched.
+  pid_t child(int status) {
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::pipe(ends), 0);
     pid_t pid = ::fork();
     if (pid == 0) {
+      ::close(ends[1]);
+      char byte = 0;
+      (void)!::read(ends[0], &byte, 1);
       if (status < 0) ::kill(::getpid(), -status);
       ::_exit(status);
     }
+    ::close(ends[0]);
+    waits_ = Fd(ends[1]);
     return pid;
   }
+  void go() { waits_ = Fd(); }
   std::unique_ptr<Loop> loop;
   std::optional<ExitTracker> exits;
   std::vector<std::uint64_t> ended;
-  std::map<std::uint64_t, int> statuses;
+  std::vector<std::pair<std::uint64_t, int>> statuses;
   int ticks = 0;
+
+ private:
+  Fd waits_;
 };
 
 TEST_F(ExitTrackerTest, TheStatusOfAChildIsToldOnce) {
   const pid_t pid = child(7);
   auto process = ProcessId::of(pid);
   ASSERT_TRUE(process);
-  exits->watch(42, *process);
+  exits->watch(42, "a", *process);
   EXPECT_TRUE(exits->is_of(pid));
+  go();
   loop->run();
   EXPECT_EQ(ended, std::vector<std::uint64_t>{42});
-  ASSERT_EQ(statuses.count(42), 1U);
-  EXPECT_EQ(WEXITSTATUS(statuses[42]), 7);
+  ASSERT_EQ(statuses.size(), 1U);
+  EXPECT_EQ(statuses[0].first, 42U);
+  EXPECT_EQ(WEXITSTATUS(statuses[0].second), 7);
   EXPECT_FALSE(exits->is_of(pid));
   EXPECT_FALSE(exits->unfinished());
 }
@@ -64,19 +76,21 @@ TEST_F(ExitTrackerTest, TheStatusOfAChildIsToldOnce) {
 TEST_F(ExitTrackerTest, ASignalIsTold) {
   auto process = ProcessId::of(child(-SIGKILL));
   ASSERT_TRUE(process);
-  exits->watch(43, *process);
+  exits->watch(43, "a", *process);
+  go();
   loop->run();
-  ASSERT_EQ(statuses.count(43), 1U);
-  EXPECT_TRUE(WIFSIGNALED(statuses[43]));
-  EXPECT_EQ(WTERMSIG(statuses[43]), SIGKILL);
+  ASSERT_EQ(statuses.size(), 1U);
+  EXPECT_TRUE(WIFSIGNALED(statuses[0].second));
+  EXPECT_EQ(WTERMSIG(statuses[0].second), SIGKILL);
 }
 
 TEST_F(ExitTrackerTest, AProcessThatIsGoneBeforeItIsWatchedCountsAsEnded) {
   const pid_t pid = child(0);
   auto process = ProcessId::of(pid);
   ASSERT_TRUE(process);
+  go();
   ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
-  exits->watch(44, *process);
+  exits->watch(44, "a", *process);
   loop->run();
   EXPECT_EQ(ended, std::vector<std::uint64_t>{44});
   EXPECT_TRUE(statuses.empty()) << "only its parent has known it";
@@ -85,8 +99,9 @@ TEST_F(ExitTrackerTest, AProcessThatIsGoneBeforeItIsWatchedCountsAsEnded) {
 TEST_F(ExitTrackerTest, WhatIsForgottenIsToldNoMore) {
   auto process = ProcessId::of(child(1));
   ASSERT_TRUE(process);
-  exits->watch(45, *process);
+  exits->watch(45, "a", *process);
   exits->forget(45);
+  go();
   loop->run();
   EXPECT_TRUE(ended.empty());
   EXPECT_TRUE(statuses.empty());

@@ -68,6 +68,8 @@ TEST_F(LeasesTest, AUsersQuotaCountsWhatHeHoldsAndWhatIsPlanned) {
   EXPECT_TRUE(leases.placement_for(session(7), cores(1), 0, {}));
   EXPECT_EQ(leases.placement_for(session(7), cores(2), 0, {}).error().code, Code::exhausted);
   EXPECT_TRUE(leases.placement_for(session(8), cores(2), 0, {})) << "another user's";
+  const Lease planned{"planned", *CpuSet::parse("1"), false, false, {}};
+  EXPECT_EQ(leases.placement_for(session(7), cores(1), 0, {planned}).error().code, Code::exhausted);
 }
 
 TEST_F(LeasesTest, AResizeKeepsTheCoresThatItCan) {
@@ -99,6 +101,7 @@ TEST_F(LeasesTest, RecordsOfCoresFollowTheLease) {
   leases.show(ended, shared_a, false);
   ASSERT_TRUE(nis->commit(ended));
   EXPECT_EQ(core(0)->enclave, shared_b.id) << "another one still has it";
+  EXPECT_EQ(core(0)->state, HOBBES_CORE_LEASED);
 }
 
 TEST_F(LeasesTest, ABatchJobsCallerStaysInItsCpuset) {

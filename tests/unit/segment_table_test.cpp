@@ -1,7 +1,9 @@
 #include "hobbesd/segment_table.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "unit/manager_part.h"
@@ -64,6 +66,19 @@ TEST_F(SegmentTableTest, AttachmentsAreCountedAndEndWithTheirProcess) {
   EXPECT_EQ(record("counted")->body.segment.attachments, 0U);
   EXPECT_EQ(segments.detach(caller, {{"attachment", attached->body["attachment"]}}).error().code,
             Code::not_found);
+  // Of another process, which ends.
+  Session child = session(0);
+  child.peer.pid = ::fork();
+  if (child.peer.pid == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  ASSERT_TRUE(segments.attach(child, {{"name", "counted"}}));
+  EXPECT_EQ(record("counted")->body.segment.attachments, 1U);
+  end(child.peer.pid);
+  EXPECT_EQ(record("counted")->body.segment.attachments, 0U);
+  ::kill(child.peer.pid, SIGKILL);
+  ::waitpid(child.peer.pid, nullptr, 0);
 }
 
 TEST_F(SegmentTableTest, ADoorbellIsGoneWithItsAttachment) {
@@ -74,10 +89,21 @@ TEST_F(SegmentTableTest, ADoorbellIsGoneWithItsAttachment) {
   const Json attachment = {{"attachment", attached->body["attachment"]}};
   ASSERT_TRUE(bells.listen(caller, attachment));
   EXPECT_EQ(record("rung")->body.segment.listeners, 1U);
+  // Another process is given an end to ring; the listener's own is left out.
+  Session other = session(0);
+  other.peer.pid = ::getppid();
+  auto ringer = segments.attach(other, {{"name", "rung"}});
+  ASSERT_TRUE(ringer);
+  const Json its = {{"attachment", ringer->body["attachment"]}};
+  auto ends = bells.listeners(other, its);
+  ASSERT_TRUE(ends);
+  EXPECT_EQ(ends->fds.size(), 1U);
+  EXPECT_EQ(bells.listeners(caller, attachment)->fds.size(), 0U);
   EXPECT_EQ(bells.listen(caller, attachment).error().code, Code::exists);
   ASSERT_TRUE(segments.detach(caller, attachment));
   EXPECT_EQ(record("rung")->body.segment.listeners, 0U);
   EXPECT_EQ(bells.listeners(caller, attachment).error().code, Code::not_found);
+  EXPECT_EQ(bells.listeners(other, its)->fds.size(), 0U);
 }
 
 TEST_F(SegmentTableTest, PermissionsAreThoseOfTheMode) {
