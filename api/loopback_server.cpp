@@ -3,18 +3,20 @@
 #include <httplib.h>
 #include <openssl/crypto.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <mutex>
-#include <string_view>
 #include <thread>
 
 #include "api/page.h"
 #include "api/routes.h"
 #include "api/tcp_server.h"
 #include "core/identity.h"
+#include "core/json.h"
 #include "core/number.h"
 
 namespace hobbes {
@@ -31,20 +33,6 @@ Result<std::string> random_word() {
 
 bool same(const std::string& a, const std::string& b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
-}
-
-// The value of a cookie (RFC 6265, section 4.2); "" when there is none.
-std::string cookie_of(const httplib::Request& request, const std::string& name) {
-  std::string header = request.get_header_value("Cookie");
-  for (std::size_t begin = 0; begin < header.size();) {
-    std::size_t end = std::min(header.find(';', begin), header.size());
-    std::string_view pair = std::string_view(header).substr(begin, end - begin);
-    while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
-    if (pair.substr(0, name.size() + 1) == name + "=")
-      return std::string(pair.substr(name.size() + 1));
-    begin = end + 1;
-  }
-  return "";
 }
 
 // HOST or HOST:PORT. A forwarded port may have another number on the other machine.
@@ -83,15 +71,23 @@ class Loopback final : public LoopbackServer {
     server_.set_keep_alive_max_count(1);
     server_.set_read_timeout(5);
     server_.set_write_timeout(5);
-    // Before the routes: what is asked for under a foreign name is not even a page.
-    add_page(server_, [this](const httplib::Request& request, httplib::Response& response) {
-      return enter(request, response);
+    // Without SO_REUSEPORT, by which a second server would share the port.
+    server_.set_socket_options([](socket_t socket) {
+      const int yes = 1;
+      (void)::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
+    add_page(server_);
+    server_.Post("/session", [this](const httplib::Request& request, httplib::Response& response) {
+      open_session(request, response);
     });
     add_routes(
         server_, [this](const httplib::Request& request) { return identify(request); }, dispatch);
+    errno = 0;
     const int bound = port == 0 ? server_.bind_to_any_port("127.0.0.1")
                       : server_.bind_to_port("127.0.0.1", port) ? port
                                                                 : -1;
+    if (bound <= 0 && errno == EACCES)
+      return Error{Code::denied, attempt, "the port needs privilege", "choose one above 1023"};
     if (bound <= 0)
       return Error{Code::exists, attempt, "the port cannot be taken",
                    "choose another one, or let it be chosen"};
@@ -99,7 +95,7 @@ class Loopback final : public LoopbackServer {
     port_ = static_cast<std::uint16_t>(bound);
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     // stop() has no effect before the thread has begun.
-    for (int i = 0; i < 1000 && !server_.is_running(); ++i)
+    for (int i = 0; i < 10000 && !server_.is_running(); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return {};
   }
@@ -109,46 +105,37 @@ class Loopback final : public LoopbackServer {
   }
   [[nodiscard]] std::uint16_t port() const override { return port_; }
   [[nodiscard]] std::string url() const override {
-    return "http://127.0.0.1:" + std::to_string(port_) + "/?token=" + token_;
+    return "http://127.0.0.1:" + std::to_string(port_) + "/#token=" + token_;
   }
 
  private:
-  // Cookies are one jar for all ports of a host.
-  [[nodiscard]] std::string cookie_name() const { return "hobbes-" + std::to_string(port_); }
-
-  [[nodiscard]] bool admitted(const httplib::Request& request) const {
-    return names_loopback(request.get_header_value("Host")) && from_the_page(request) &&
-           same(cookie_of(request, cookie_name()), session_);
-  }
-
-  // `/?token=T` exchanges the token for the cookie; `/` of anybody else is refused in plain words.
-  bool enter(const httplib::Request& request, httplib::Response& response) {
-    const std::string given = request.get_param_value("token");
-    if (given.empty() && same(cookie_of(request, cookie_name()), session_)) return false;
-    {
-      std::lock_guard guard(lock_);
-      if (!given.empty() && !token_used_ && names_loopback(request.get_header_value("Host")) &&
-          same(given, token_)) {
-        token_used_ = true;
-        response.set_header("Set-Cookie",
-                            cookie_name() + "=" + session_ + "; Path=/; HttpOnly; SameSite=Strict");
-        response.status = 303;
-        response.set_header("Location", "/");
-        return true;
-      }
-    }
-    response.status = 403;
+  // {"token": T} is exchanged for {"session": S}, once.
+  void open_session(const httplib::Request& request, httplib::Response& response) {
+    const auto body = parse_json(request.body, "the request's body");
+    const std::string given = body && body->is_object() ? text_at(*body, "token") : "";
+    std::lock_guard guard(lock_);
+    const bool good = names_loopback(request.get_header_value("Host")) && from_the_page(request) &&
+                      !token_used_ && same(given, token_);
+    token_used_ = token_used_ || good;
+    response.status = good ? 200 : 403;
     response.set_content(
-        "This address was used before, or is not complete. It admits one browser, once.\n"
-        "Run `hobbes dashboard` again for a new one.\n",
-        "text/plain; charset=utf-8");
-    return true;
+        to_text(good ? Json{{"session", session_}}
+                     : Json{{"type", problem_type("denied")},
+                            {"title", "the address admits one browser, once"},
+                            {"status", 403},
+                            {"detail",
+                             "this address was used before, or is not complete; run "
+                             "`hobbes dashboard` again for a new one"},
+                            {"code", "denied"}}),
+        good ? "application/json" : "application/problem+json");
   }
 
   [[nodiscard]] Result<Peer> identify(const httplib::Request& request) const {
-    if (!admitted(request))
+    const bool good = names_loopback(request.get_header_value("Host")) && from_the_page(request) &&
+                      same(request.get_header_value("Authorization"), "Bearer " + session_);
+    if (!good)
       return Error{Code::denied, "authenticate", "the request does not come from the page",
-                   "open the address that `hobbes dashboard` has printed"};
+                   "open the address that `hobbes dashboard` has printed, or run it again"};
     Peer self;
     self.uid = ::geteuid();
     self.gid = ::getegid();

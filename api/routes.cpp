@@ -381,8 +381,9 @@ Result<void> act(Call& call, const std::string& verb) {
 }
 
 // The last of a log of a user, however long it is.
-Result<std::string> read_end(const std::string& path, uid_t owner) {
-  constexpr off_t limit = 4 << 20;
+constexpr std::uint64_t log_limit = 4 << 20;
+Result<std::string> read_end(const std::string& path, uid_t owner, std::uint64_t most = log_limit) {
+  const auto limit = static_cast<off_t>(most);
   Fd log(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
   struct stat info {};
   if (!log || ::fstat(log.get(), &info) != 0) return os_error("read the log", errno);
@@ -401,8 +402,16 @@ Result<void> get_logs(Call& call) {
   HOBBES_TRY(record, ask(call, "enclave.describe", {{"root", root_of(call)}, {"id", call.id()}}));
   const auto uid = static_cast<uid_t>(number_at(record, "uid"));
   const std::string console = text_at(record, "root") + "/" + call.id() + "/console.log";
-  auto text = read_end(console, uid);
-  if (!text) text = read_end(enclave_log(uid, root_of(call), call.id()), uid);
+  std::uint64_t most = log_limit;
+  if (auto wish = call.parameter("tail")) {
+    auto given = whole_number(*wish, log_limit);
+    if (!given)
+      return Error{Code::invalid, "read the log of '" + call.id() + "'",
+                   "tail is no number of bytes up to " + std::to_string(log_limit), ""};
+    most = *given;
+  }
+  auto text = read_end(console, uid, most);
+  if (!text) text = read_end(enclave_log(uid, root_of(call), call.id()), uid, most);
   if (!text && text.error().code == Code::not_found)
     return Error{Code::not_found, "read the log of '" + call.id() + "'",
                  "no output of it is kept here",
@@ -552,7 +561,7 @@ const std::vector<Route>& routes() {
         {"GET", "/v1/enclaves/{id}", get_enclave, {"root"}},
         {"PATCH", "/v1/enclaves/{id}", change, {"root", "dryRun"}},
         {"DELETE", "/v1/enclaves/{id}", remove, {"root", "force"}},
-        {"GET", "/v1/enclaves/{id}/logs", get_logs, {"root"}},
+        {"GET", "/v1/enclaves/{id}/logs", get_logs, {"root", "tail"}},
         {"GET",
          "/v1/segments",
          [](Call& c) { return list_records(c, HOBBES_SEGMENT); },
@@ -671,7 +680,14 @@ void add_routes(httplib::Server& server, const Identify& identify, const Dispatc
   server.set_payload_max_length(json_size_limit);
   // The limit above is one of Content-Length only: a chunked or compressed body would be unpacked
   // without one.
+  // Overlapping ranges would make a large answer of a small request.
   server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (request.has_header("Range")) {
+      answer_problem(response,
+                     {Code::invalid, "answer a part", "ranges are not served", "ask for all of it"},
+                     416);
+      return httplib::Server::HandlerResponse::Handled;
+    }
     if (!request.has_header("Transfer-Encoding") && !request.has_header("Content-Encoding"))
       return httplib::Server::HandlerResponse::Unhandled;
     response.set_header("Connection", "close");

@@ -50,6 +50,10 @@ std::string fitted(const std::string& name, std::size_t most) {
   return name.size() <= most ? name : name.substr(0, most - 1) + "…";
 }
 
+bool has_ended(const hobbes_record& enclave) {
+  return enclave.state == HOBBES_STOPPED || enclave.state == HOBBES_CRASHED;
+}
+
 // What is drawn, in the order of the drawing.
 class Drawing {
  public:
@@ -132,7 +136,7 @@ class Drawing {
     };
     part(numa.reserved, "host", "fill=\"#e4e6ea\" class=\"memory host\"");
     for (const auto& one : enclaves_)
-      part(one.body.enclave.memory[numa.number], one.name, owned_by(one.id));
+      if (!has_ended(one)) part(one.body.enclave.memory[numa.number], one.name, owned_by(one.id));
   }
 
   void draw_node(const hobbes_record& node, unsigned package) {
@@ -176,7 +180,7 @@ class Drawing {
     constexpr int column = width / 4;
     std::size_t shown = 0;
     for (const auto& one : enclaves_) {
-      if (one.state == HOBBES_STOPPED || one.state == HOBBES_CRASHED) continue;
+      if (has_ended(one)) continue;
       const int x = 2 * margin + static_cast<int>(shown % 4) * column;
       const int y = y_ + static_cast<int>(shown / 4) * legend_line;
       body_ += box(x, y, 14, 14, owned_by(one.id) + " stroke=\"#30343b\"") +

@@ -4,7 +4,8 @@
 
 const element = (id) => document.getElementById(id);
 const state = { enclaves: [], chosen: null, open: new Set(), logs: new Map(), events: [], live: false };
-const REFRESH_AFTER = 200, POLL_EVERY = 3000, STREAM_AGAIN = 10000, EVENTS_KEPT = 30;
+const REFRESH_AFTER = 200, REFRESH_AT_MOST_EVERY = 1000, POLL_EVERY = 3000, STREAM_AGAIN = 10000;
+const ANSWER_LIMIT = 15000, EVENTS_KEPT = 30, CONSOLE_SIZE = 20000;
 
 // ---- the API ----
 
@@ -15,13 +16,25 @@ class Problem extends Error {
   }
 }
 
+// The token of the page's address admits once; what it is exchanged for is this tab's and this port's.
+async function enter() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  history.replaceState(null, "", location.pathname);
+  try {
+    sessionStorage.setItem("token", (await call("/session", "POST", { token })).session);
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
 function headers() {
   const token = sessionStorage.getItem("token");
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 async function call(path, method = "GET", body) {
-  const request = { method, headers: headers() };
+  const request = { method, headers: headers(), signal: AbortSignal.timeout(ANSWER_LIMIT) };
   if (body !== undefined) {
     request.headers["Content-Type"] = "application/json";
     request.body = JSON.stringify(body);
@@ -80,11 +93,23 @@ function make(tag, { text, of = [], on = {}, ...properties } = {}) {
 
 const span = (className, text) => make("span", { className, text });
 
-// Puts `wanted` in the place of what a list held; what has the focus keeps it.
+// Puts `wanted` in the place of what a list held. An element that says the same stays, with what the
+// viewer has selected in it or is about to click; what has the focus keeps it.
 function fill(list, wanted, empty) {
   const focused = document.activeElement?.dataset?.key;
-  list.replaceChildren(...(wanted.length > 0 ? wanted : [make("li", { className: "soft", text: empty })]));
-  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  const before = new Map([...list.children].map((one) => [one.says, one]));
+  if (wanted.length === 0) wanted = [make("li", { className: "soft", text: empty })];
+  for (const one of wanted) one.says = one.outerHTML;
+  const now = wanted.map((one) => before.get(one.says) ?? one);
+  if (now.length !== list.children.length || now.some((one, i) => one !== list.children[i]))
+    list.replaceChildren(...now);
+  if (focused && document.activeElement?.dataset?.key !== focused)
+    list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+// Screen readers announce what is written, so only changes are.
+function say(id, text) {
+  if (element(id).textContent !== text) element(id).textContent = text;
 }
 
 function bytes(count) {
@@ -105,7 +130,7 @@ function age(ns) {
 }
 
 function tell(text) {
-  element("problem").textContent = text;
+  say("problem", text);
   element("problem").hidden = text === "";
 }
 
@@ -121,6 +146,10 @@ function path_of(enclave, verb = "") {
   return `/v1/enclaves/${encodeURIComponent(enclave.id)}${verb && `/${verb}`}${place(enclave)}`;
 }
 
+// Of another user's enclave the root is not told, and without it a verb would be about an enclave of
+// the viewer's own that has the same id.
+const may_act = (enclave) => Boolean(enclave?.root);
+
 const ended = (enclave) => enclave.state === "stopped" || enclave.state === "crashed";
 
 function show_topology(text) {
@@ -135,11 +164,12 @@ function show_topology(text) {
 
 function enclave_card(enclave, number) {
   const running = enclave.state === "running", paused = enclave.state === "paused";
-  const button = (label, handler, enabled, className = "") => make("button", {
-    text: label, className, disabled: !enabled, "data-key": `${enclave.handle}-${label}`,
-    "aria-label": `${label} ${enclave.id}`, on: { click: handler },
-  });
   const open = state.open.has(enclave.handle);
+  const button = (key, label, handler, enabled, className = "") => make("button", {
+    text: label, className, disabled: !enabled || !may_act(enclave), "data-key": `${enclave.handle}-${key}`,
+    "aria-label": `${label} ${enclave.id}`, on: { click: handler },
+    ...(key === "console" && { "aria-expanded": String(open) }),
+  });
   return make("li", {
     className: `card${enclave.handle === state.chosen ? " chosen" : ""}`,
     "data-enclave": enclave.handle, on: { click: () => choose(enclave.handle) },
@@ -152,17 +182,18 @@ function enclave_card(enclave, number) {
         span("soft", enclave.cpus ? `CPU ${enclave.cpus}` : "shared CPUs"),
         span("soft", enclave.memory > 0 ? bytes(enclave.memory) : "no memory limit"),
         span("soft", `user ${enclave.uid}`),
-        span("soft", `since ${age(enclave.createdNs)}`),
+        make("span", { className: "soft age", "data-since": String(enclave.createdNs) }),
         enclave.exitStatus !== undefined && span("soft", `status ${enclave.exitStatus}`),
         make("div", { className: "actions", of: [
-          button("Console", () => toggle_console(enclave), true),
-          button(paused ? "Resume" : "Pause", () => pause(enclave), running || paused),
-          button("Kill", () => kill(enclave), running || paused || enclave.state === "created"),
-          button("Delete", () => remove(enclave), true, "danger"),
+          button("console", "Console", () => toggle_console(enclave), true),
+          button("pause", paused ? "Resume" : "Pause", () => pause(enclave), running || paused),
+          button("kill", "Kill", () => kill(enclave), running || paused || enclave.state === "created"),
+          button("delete", "Delete", () => remove(enclave), true, "danger"),
         ] }),
       ] }),
       enclave.cause && make("p", { className: "danger", text: enclave.cause }),
-      open && make("pre", { className: "console", tabIndex: 0, text: state.logs.get(enclave.handle) ?? "" }),
+      open && make("pre", { className: "console", tabIndex: 0, "data-key": `${enclave.handle}-text`,
+        "aria-label": `console of ${enclave.id}`, text: state.logs.get(enclave.handle) ?? "" }),
     ],
   });
 }
@@ -173,6 +204,8 @@ function show_enclaves() {
   const scrolled = new Map([...places].map((one) => [one.closest("li").dataset.enclave,
     one.scrollTop + one.clientHeight >= one.scrollHeight - 4 ? Infinity : one.scrollTop]));
   fill(element("enclaves"), known.map(enclave_card), "There are no enclaves.");
+  for (const one of element("enclaves").querySelectorAll(".age"))
+    one.textContent = `since ${age(Number(one.dataset.since))}`;
   for (const one of element("enclaves").querySelectorAll(".console")) {
     const at = scrolled.get(one.closest("li").dataset.enclave) ?? Infinity;
     one.scrollTop = at === Infinity ? one.scrollHeight : at;
@@ -241,16 +274,18 @@ function show_events() {
 
 // ---- reading ----
 
-let pending = null, reading = false;
+let pending = null, reading = false, read_at = 0, told_by_reading = false;
 
 function refresh_soon() {
-  pending ??= setTimeout(refresh, REFRESH_AFTER);
+  const wait = Math.max(REFRESH_AFTER, read_at + REFRESH_AT_MOST_EVERY - Date.now());
+  pending ??= setTimeout(refresh, wait);
 }
 
 async function refresh() {
   pending = null;
   if (reading) return refresh_soon();
   reading = true;
+  read_at = Date.now();
   try {
     const [node, enclaves, drawing, segments, attachments, compositions, apps, names] = await Promise.all([
       call("/v1/node"), all("/v1/enclaves"), call("/v1/topology.svg"), all("/v1/segments"),
@@ -258,19 +293,22 @@ async function refresh() {
     state.enclaves = enclaves;
     await read_consoles();
     const running = enclaves.filter((one) => one.state === "running").length;
-    element("summary").textContent = `${node.inventory.name}: ${node.inventory.cores.length} cores, `
-      + `CPU ${node.free || "none"} free; ${running} of ${enclaves.length} enclaves running`;
+    say("summary", `${node.inventory.name}: ${node.inventory.cores.length} cores, `
+      + `CPU ${node.free || "none"} free; ${running} of ${enclaves.length} enclaves running`);
     show_topology(drawing);
     show_enclaves();
     show_segments(segments, attachments);
     show_compositions(compositions, apps);
     show_services(names);
     element("sign-in").hidden = true;
-    if (!state.live) connection("reading every few seconds", "");
+    connection(state.live ? "live" : "reading every few seconds", state.live ? "live" : "");
+    if (told_by_reading) tell("");
+    told_by_reading = false;
   } catch (error) {
     if (error instanceof Problem && error.status === 401) return sign_in(error);
     connection("hobbesd does not answer", "lost");
     if (error instanceof Problem) tell(error.message);
+    told_by_reading = told_by_reading || error instanceof Problem;
   } finally {
     reading = false;
   }
@@ -284,29 +322,44 @@ async function read_consoles() {
       continue;
     }
     try {
-      state.logs.set(handle, (await call(path_of(enclave, "logs"))).slice(-20000) || "(nothing printed yet)");
+      const path = path_of(enclave, "logs");
+      const text = await call(`${path}${path.includes("?") ? "&" : "?"}tail=${CONSOLE_SIZE}`);
+      state.logs.set(handle, text || "(nothing printed yet)");
     } catch (error) {
       state.logs.set(handle, error.message);
     }
   }
 }
 
+// Over TLS a token of the REST API is asked for; a loopback page has had its own in its address.
 function sign_in(error) {
   connection("not signed in", "lost");
-  tell(error.message);
+  if (element("problem").hidden) tell(error.message);
+  told_by_reading = true;
   element("sign-in").hidden = location.protocol !== "https:";
 }
 
 function connection(text, className) {
-  element("connection").textContent = text;
+  say("connection", text);
   element("connection").className = className;
 }
 
-// Server-sent events by fetch: an EventSource cannot send a bearer token.
+let stop_following = null, follow_now = () => {};
+
+// Signs of life of enclaves are changes, too, of which there is nothing to see.
+function is_news(event) {
+  if (event.type !== "enclave" || event.kind !== "changed") return true;
+  return state.enclaves.find((one) => one.handle === event.handle)?.state !== event.state;
+}
+
+// Server-sent events by fetch: an EventSource cannot send a bearer token. A tab that nobody sees
+// gives its stream back: a browser has few connections to a host.
 async function follow() {
   for (;;) {
+    stop_following = new AbortController();
     try {
-      const response = await fetch("/v1/events", { headers: headers() });
+      if (document.hidden) throw new Error("nobody looks");
+      const response = await fetch("/v1/events", { headers: headers(), signal: stop_following.signal });
       if (!response.ok) throw new Problem(response.status, await response.json());
       state.live = true;
       connection("live", "live");
@@ -318,7 +371,9 @@ async function follow() {
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
           const data = text.slice(0, end).split("\n").find((line) => line.startsWith("data: "));
           if (!data) continue;
-          state.events = [JSON.parse(data.slice(6)), ...state.events].slice(0, EVENTS_KEPT);
+          const event = JSON.parse(data.slice(6));
+          if (!is_news(event)) continue;
+          state.events = [event, ...state.events].slice(0, EVENTS_KEPT);
           show_events();
           refresh_soon();
         }
@@ -327,8 +382,10 @@ async function follow() {
       // Told by the connection's state; it is tried again.
     }
     state.live = false;
-    connection("reading every few seconds", "");
-    await new Promise((resolve) => setTimeout(resolve, STREAM_AGAIN));
+    await new Promise((resolve) => {
+      follow_now = resolve;
+      setTimeout(resolve, STREAM_AGAIN);
+    });
   }
 }
 
@@ -354,13 +411,13 @@ async function toggle_console(enclave) {
 const pause = (enclave) => act(path_of(enclave, enclave.state === "paused" ? "resume" : "pause"));
 
 async function kill(enclave) {
-  if (await confirmed(`Send SIGTERM to the program of ${enclave.id}?`, "Kill"))
+  if (await confirmed(`Send SIGTERM to the program of ${enclave.id} (user ${enclave.uid})?`, "Kill"))
     await act(path_of(enclave, "kill"), "POST", { signal: "TERM" });
 }
 
 async function remove(enclave) {
-  const question = ended(enclave) ? `Delete ${enclave.id}?`
-    : `${enclave.id} is ${enclave.state}. End its processes and delete it?`;
+  const question = ended(enclave) ? `Delete ${enclave.id} (user ${enclave.uid})?`
+    : `${enclave.id} (user ${enclave.uid}) is ${enclave.state}. End its processes and delete it?`;
   if (!await confirmed(question, "Delete")) return;
   const path = path_of(enclave);
   await act(`${path}${path.includes("?") ? "&" : "?"}force=true`, "DELETE");
@@ -392,6 +449,7 @@ function step(by) {
   const at = cards.findIndex((one) => one.dataset.enclave === state.chosen);
   const next = at < 0 ? (by > 0 ? 0 : cards.length - 1) : Math.min(Math.max(at + by, 0), cards.length - 1);
   choose(cards[next].dataset.enclave, true);
+  cards[next].querySelector("button:not(:disabled)")?.focus({ preventScroll: true });
 }
 
 const keys = {
@@ -399,29 +457,38 @@ const keys = {
   k: () => step(-1),
   t: toggle_theme,
   "?": () => element("keys").showModal(),
-  c: (enclave) => enclave && toggle_console(enclave),
-  p: (enclave) => enclave && ["running", "paused"].includes(enclave.state) && pause(enclave),
-  x: (enclave) => enclave && !ended(enclave) && kill(enclave),
-  d: (enclave) => enclave && remove(enclave),
+  c: (enclave) => may_act(enclave) && toggle_console(enclave),
+  p: (enclave) => may_act(enclave) && ["running", "paused"].includes(enclave.state) && pause(enclave),
+  x: (enclave) => may_act(enclave) && !ended(enclave) && kill(enclave),
+  d: (enclave) => may_act(enclave) && remove(enclave),
 };
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target instanceof HTMLInputElement || document.querySelector("dialog[open]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.repeat && event.key !== "j" && event.key !== "k") return;  // a key that is held acts once
   keys[event.key]?.(chosen_enclave());
 });
 element("theme").addEventListener("click", toggle_theme);
 element("help").addEventListener("click", () => element("keys").showModal());
 element("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("token", element("token").value);
+  const token = element("token").value.trim();
+  if (!/^[\x21-\x7e]+$/.test(token)) return tell("That is no token: it has other characters than a token has.");
+  sessionStorage.setItem("token", token);
   tell("");
   refresh_soon();
+  follow_now();
 });
 
 set_theme(localStorage.getItem("theme")
   ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stop_following?.abort();
+  else follow_now();
+});
 show_events();
+await enter();
 refresh();
 follow();
 // Consoles and ages change without an event.

@@ -3,10 +3,7 @@
 #include <signal.h>
 
 #include <iostream>
-#include <memory>
-#include <mutex>
 #include <string>
-#include <vector>
 
 #include "api/loopback_server.h"
 #include "core/json.h"
@@ -16,54 +13,45 @@
 namespace hobbes {
 namespace {
 
-// Connections to hobbesd, one for each request that is being answered. They are kept: closing one
-// undoes what was begun over it.
-class Connections {
+// A connection for each request: what the API asks for is not undone when it closes, and hobbesd
+// may have been restarted since the last one.
+Result<Message> ask(Json request) {
+  HOBBES_TRY(client, Client::connect(false));
+  const std::string op = text_at(request, "op");
+  return client.call(op, std::move(request));
+}
+
+// SIGINT and SIGTERM wait here, in the server's threads as well.
+class BlockedSignals {
  public:
-  Result<Message> ask(Json request) {
-    HOBBES_TRY(client, take());
-    const std::string op = text_at(request, "op");
-    auto answer = client.call(op, std::move(request));
-    // hobbesd answers a refusal; a connection that fails is of no more use.
-    if (answer || answer.error().code != Code::unavailable) give_back(std::move(client));
-    return answer;
+  BlockedSignals() {
+    sigemptyset(&ends_);
+    sigaddset(&ends_, SIGINT);
+    sigaddset(&ends_, SIGTERM);
+    ::pthread_sigmask(SIG_BLOCK, &ends_, &before_);
   }
+  ~BlockedSignals() { restore(); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  void wait() const {
+    int received = 0;
+    ::sigwait(&ends_, &received);
+  }
+  /// The next one has its usual effect: a client that holds the server up can be left behind.
+  void restore() const { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
  private:
-  Result<Client> take() {
-    {
-      std::lock_guard guard(lock_);
-      if (!free_.empty()) {
-        Client out = std::move(free_.back());
-        free_.pop_back();
-        return out;
-      }
-    }
-    return Client::connect();
-  }
-  void give_back(Client client) {
-    std::lock_guard guard(lock_);
-    free_.push_back(std::move(client));
-  }
-  std::mutex lock_;
-  std::vector<Client> free_;
+  sigset_t ends_{}, before_{};
 };
 
 }  // namespace
 
 Result<void> serve_dashboard(std::uint16_t port, bool json) {
-  sigset_t ends;
-  sigemptyset(&ends);
-  sigaddset(&ends, SIGINT);
-  sigaddset(&ends, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // in the server's threads, too
-
-  auto connections = std::make_shared<Connections>();
-  HOBBES_TRY(there, connections->ask({{"op", "ping"}}));
-  (void)there;
-  HOBBES_TRY(server, LoopbackServer::start(port, [connections](const Peer&, Json request) {
-               return connections->ask(std::move(request));
-             }));
+  HOBBES_TRY(first, Client::connect());  // which starts hobbesd where the caller may
+  (void)first;
+  const BlockedSignals signals;
+  HOBBES_TRY(server, LoopbackServer::start(
+                         port, [](const Peer&, Json request) { return ask(std::move(request)); }));
   if (json) {
     std::cout << to_text({{"url", server->url()}, {"port", server->port()}}) << "\n";
   } else {
@@ -74,8 +62,8 @@ Result<void> serve_dashboard(std::uint16_t port, bool json) {
               << number << ":127.0.0.1:" << number << " THIS-NODE\n";
   }
   HOBBES_CHECK(flush_standard_output());
-  int received = 0;
-  ::sigwait(&ends, &received);
+  signals.wait();
+  signals.restore();
   return {};
 }
 

@@ -85,7 +85,7 @@ def state_of(name):
 def main(url, folder, picture=None):
     with Browser(folder) as browser:
         browser.open(url)
-        assert "token" not in browser.run("return location.href"), "the token is not left in the address"
+        browser.until("location.hash === ''", "the token is not left in the address")
         browser.until("document.querySelector('#connection').className === 'live'", "the events are followed")
         browser.until(f"{state_of('sim')} === 'running'", "an enclave is shown")
         # The drawing: as many cores as there are, and the one of `sim` in its colour.
