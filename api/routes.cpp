@@ -197,7 +197,7 @@ Result<void> answer_result(Call& call, std::string operation) {
 
 // Of what a client sees and may decide by: a sign of life is no change of it.
 std::string etag_of(Json record) {
-  for (const char* key : {"changedNs", "heartbeatNs"}) record.erase(key);
+  for (const char* key : {"changedNs", "heartbeatAgeNs"}) record.erase(key);
   return "\"" + hex(hash_of(to_text(record))) + "\"";
 }
 

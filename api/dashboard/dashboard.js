@@ -183,6 +183,7 @@ function enclave_card(enclave, number) {
         span("soft", enclave.memory > 0 ? bytes(enclave.memory) : "no memory limit"),
         span("soft", `user ${enclave.uid}`),
         make("span", { className: "soft age", "data-since": String(enclave.createdNs) }),
+        enclave.heartbeat !== undefined && make("span", { className: "soft beat", "data-beat": enclave.handle }),
         enclave.exitStatus !== undefined && span("soft", `status ${enclave.exitStatus}`),
         make("div", { className: "actions", of: [
           button("console", "Console", () => toggle_console(enclave), true),
@@ -206,6 +207,11 @@ function show_enclaves() {
   fill(element("enclaves"), known.map(enclave_card), "There are no enclaves.");
   for (const one of element("enclaves").querySelectorAll(".age"))
     one.textContent = `since ${age(Number(one.dataset.since))}`;
+  for (const one of element("enclaves").querySelectorAll(".beat")) {
+    const enclave = known.find((other) => other.handle === one.dataset.beat);
+    one.textContent = `♥ ${Math.floor(enclave.heartbeatAgeNs / 1e9)} s of ${enclave.heartbeat} s`;
+    one.title = "age of its last sign of life, and when it would count as crashed";
+  }
   for (const one of element("enclaves").querySelectorAll(".console")) {
     const at = scrolled.get(one.closest("li").dataset.enclave) ?? Infinity;
     one.scrollTop = at === Infinity ? one.scrollHeight : at;

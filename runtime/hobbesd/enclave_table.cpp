@@ -356,14 +356,18 @@ Result<Reply> EnclaveTable::release(Session& session, const Json& request) {
 
 Result<Reply> EnclaveTable::describe(Session& session, const Json& request) {
   HOBBES_TRY(found, enclave_of(session, request));
-  return Reply{[&] {
-                 Json out = hobbes::describe(*found);
-                 if (auto document = nis_.document(enclave_document_name(found->id)))
-                   for (const char* key : {"root", "bundle", "labels", "annotations", "cause"})
-                     if (document->contains(key)) out[key] = (*document)[key];
-                 return out;
-               }(),
-               {}};
+  Json out = hobbes::describe(*found);
+  const Json document = enclave_document(nis_, found->id);
+  for (const char* key : {"root", "bundle", "labels", "annotations", "cause"})
+    if (document.contains(key)) out[key] = document[key];
+  // Where signs of life are promised: how often, and how old the last one is.
+  if (const std::int64_t limit = number_at(document, "heartbeat");
+      limit > 0 && found->state == HOBBES_RUNNING) {
+    const std::uint64_t now = clock_ns(CLOCK_BOOTTIME);
+    out["heartbeat"] = limit;
+    out["heartbeatAgeNs"] = now - std::min(now, found->body.enclave.heartbeat_ns);
+  }
+  return Reply{std::move(out), {}};
 }
 
 void EnclaveTable::forget(std::uint64_t id) {

@@ -96,6 +96,7 @@ def main(url, folder, picture=None):
         # Segments with who is attached.
         browser.until("[...document.querySelectorAll('#segments li')].some((one) => "
                       "/sim\\s*→\\s*melt.frames[^]*→\\s*viz/.test(one.innerText))", "arrows from the maker to the reader")
+        browser.until("/♥ \\d+ s of 100 s/.test(document.querySelector('#enclaves').innerText)", "a sign of life is shown")
         browser.until("document.querySelector('#services').innerText.includes('greeting')", "a published name is shown")
 
         # Keys: the first enclave, its console, a pause and its end.

@@ -167,14 +167,15 @@ TEST_F(Dashboard, ABrowserShowsTheNodeAndActsOnIt) {
   ASSERT_TRUE(eventually([&] {
     return node.good({"hobbes", "segments", "--json"}).find("melt.frames") != std::string::npos;
   }));
-  node.finished(node.rest("POST", "/v1/enclaves",
-                          to_text({{"id", "viz"},
-                                   {"bundle", node.bundle("viz",
-                                                          here + "while :; do " + peer +
-                                                              " hear melt.frames 9; done",
-                                                          {{"hobbes", {{"cores", nullptr}}}})},
-                                   {"start", true}}))
-                    .second);
+  node.finished(
+      node.rest("POST", "/v1/enclaves",
+                to_text(
+                    {{"id", "viz"},
+                     {"bundle",
+                      node.bundle("viz", here + "while :; do " + peer + " hear melt.frames 9; done",
+                                  {{"hobbes", {{"cores", nullptr}, {"heartbeat", 100}}}})},
+                     {"start", true}}))
+          .second);
   node.good({"hobbes", "publish", "greeting", "hello"});
   start();
   const char* picture = ::getenv("HOBBES_PICTURE");
