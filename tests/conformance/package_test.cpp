@@ -38,5 +38,39 @@ TEST(Package, TheRpmHoldsAWorkingHobbes) {
   node.expect_clean();
 }
 
+// Debian's, split as a distribution would: a file that no package has is an error of packaging/deb.
+TEST(Package, TheDebsHoldAWorkingHobbes) {
+  Node node;
+  const std::string debs = node.folder() + "/debs", root = node.folder() + "/root";
+  Outcome made = node.run({"env", "DPKG_DEB_COMPRESSOR_TYPE=none",
+                           HOBBES_SOURCE_DIR "/packaging/deb", debs, HOBBES_BUILD_DIR},
+                          200);
+  ASSERT_EQ(made.wait_status, 0) << made.out << made.err;
+  auto field = [&](const std::string& package, const std::string& name) {
+    return node.good({"sh", "-c", "dpkg-deb -f " + debs + "/" + package + "_*.deb " + name});
+  };
+  EXPECT_NE(field("hobbes", "Depends").find("librocksdb"), std::string::npos);
+  EXPECT_EQ(field("hobbes", "Depends").find("lammps"), std::string::npos) << "of the examples only";
+  EXPECT_NE(field("python3-hobbes", "Depends").find("libhobbes0 (="), std::string::npos);
+  EXPECT_EQ(field("hobbes-dkms", "Architecture"), "all\n");
+  // The scripts are shell that can be read.
+  node.good({"sh", "-c",
+             "set -e; mkdir " + root + "; for deb in " + debs + "/*.deb; do dpkg-deb -e $deb " +
+                 node.folder() + "/control; for script in postinst prerm postrm; do f=" +
+                 node.folder() + "/control/$script; if [ -e $f ]; then sh -n $f; fi; done; rm -r " +
+                 node.folder() + "/control; dpkg-deb -x $deb " + root + "; done"});
+  Outcome run = node.run({root + "/usr/bin/hobbes-run", "run", "--bundle",
+                          node.busybox_bundle("b", "echo installed"), "a"});
+  EXPECT_EQ(run.out, "installed\n") << run.err;
+  EXPECT_NE(node.good({"readlink", "/proc/" + std::to_string(node.daemon()) + "/exe"})
+                .find(root + "/usr/sbin/hobbesd"),
+            std::string::npos);
+  EXPECT_EQ(node.good({"env", "PYTHONPATH=" + root + "/usr/lib/python3/dist-packages",
+                       "LD_LIBRARY_PATH=" + root + "/usr/lib", "/usr/bin/python3", "-c",
+                       "import hobbes; print(len(list(hobbes.enclaves())))"}),
+            "0\n");
+  node.expect_clean();
+}
+
 }  // namespace
 }  // namespace hobbes::test
