@@ -529,6 +529,7 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     take("pids.current", "pids", "pids.current");
     take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
     take_field("memory.oom_kills", "memory", "memory.oom_control", "oom_kill");
+    take_field("memory.faults", "memory", "memory.stat", "total_pgfault");
   } else {
     take("memory.usage", "memory", "memory.current");
     take("memory.limit", "memory", "memory.max");
@@ -536,6 +537,7 @@ std::map<std::string, std::uint64_t> Cgroup::statistics() const {
     take_field("cpu.usage_us", "cpu", "cpu.stat", "usage_usec");
     take_field("cpu.throttled_periods", "cpu", "cpu.stat", "nr_throttled");
     take_field("memory.oom_kills", "memory", "memory.events", "oom_kill");
+    take_field("memory.faults", "memory", "memory.stat", "pgfault");
     if (auto used = out.find("cpu.usage_us"); used != out.end())
       out["cpu.usage_ns"] = used->second * 1000;
   }

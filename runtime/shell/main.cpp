@@ -31,21 +31,23 @@
 #include "nis/names.h"
 #include "shell/dashboard.h"
 #include "shell/doctor.h"
+#include "shell/top.h"
 #include "shell/views.h"
 
 namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "cat",          "cp",       "kill",      "ps",       "apps",     "call",
-    "compositions", "console",  "dashboard", "doctor",   "enclaves", "events",
-    "exit",         "help",     "logs",      "names",    "node",     "ping",
-    "publish",      "segments", "services",  "topology", "withdraw"};
+    "cat",       "cp",     "kill",     "ps",       "apps",     "call", "compositions", "console",
+    "dashboard", "doctor", "enclaves", "events",   "exit",     "help", "logs",         "names",
+    "node",      "ping",   "publish",  "segments", "services", "top",  "topology",     "withdraw"};
 
 struct Request {
   std::string command, id, label;
   bool follow = false, json = false, svg = false;
   std::uint16_t port = 0;
+  double every = 2;  // seconds, of top
+  int rounds = -1;
   std::string procedure, value, scope;  // of names and services
   std::int64_t owner = -1;
   double seconds = 30;
@@ -262,6 +264,15 @@ Result<int> act(const Request& request) {
   if (request.command == "kill") return kill(request);
   if (request.command == "cat") return cat(request);
   if (request.command == "cp") return copy(request);
+  if (request.command == "top") {
+    TopOptions top;
+    top.style = style;
+    top.terminal = ::isatty(1) == 1 && !request.json;
+    top.interval = std::chrono::milliseconds(static_cast<std::int64_t>(request.every * 1000));
+    top.rounds = request.rounds >= 0 ? request.rounds : top.terminal ? 0 : 1;
+    HOBBES_CHECK(show_top(top));
+    return 0;
+  }
   if (request.command == "dashboard") {
     HOBBES_CHECK(serve_dashboard(request.port, request.json));
     return 0;
@@ -322,6 +333,14 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
   add("node", "cores, memory and what is going on");
   add("topology", "a drawing of sockets, NUMA nodes and cores, and who owns them")
       ->add_flag("--svg", request.svg, "as an SVG document, for a page or a paper");
+  auto* top_verb = add("top", "what enclaves and their processes use, refreshed");
+  top_verb->add_option("-d,--delay", request.every, "seconds between two rounds")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  top_verb
+      ->add_option("-n,--rounds", request.rounds,
+                   "how often; 0: until interrupted, as on a terminal; otherwise once")
+      ->check(CLI::Range(0, 1000000));
   add("dashboard", "serve a page that shows the node, for your browser")
       ->add_option("--port", request.port, "the loopback port; any that is free without it");
   add("enclaves", "the enclaves")

@@ -120,6 +120,35 @@ TEST(Events, AnEnclaveWhoseMemoryRanOutSaysSo) {
   node.good({"hobbes-run", "delete", "detached"});
 }
 
+TEST(Top, ShowsWhatEnclavesAndTheirProcessesUse) {
+  Node node;
+  for (const auto& [id, script] :
+       {std::pair{"busy", "while :; do :; done"}, std::pair{"idle", "exec sleep 1000"}}) {
+    ASSERT_EQ(
+        node.create(id, node.bundle(id, script, {{"hobbes", {{"cores", nullptr}}}})).wait_status,
+        0);
+    node.good({"hobbes-run", "start", id});
+  }
+  const Json seen = *parse_json(node.good({"hobbes", "top", "--json", "-d", "1"}), "top");
+  ASSERT_EQ(seen["enclaves"].size(), 2U) << seen;
+  const Json &busy = seen["enclaves"][0], &idle = seen["enclaves"][1];
+  EXPECT_EQ(busy["id"], "busy") << "the busier one comes first";
+  EXPECT_GT(busy["cpuPercent"], 20.0);
+  EXPECT_LT(idle["cpuPercent"], 10.0);
+  for (const Json& enclave : {busy, idle}) {
+    EXPECT_GT(enclave["memory"], 0) << enclave;
+    EXPECT_EQ(enclave["memoryLimit"], 256 << 20) << enclave;
+    EXPECT_GE(enclave["processes"], 1) << enclave;
+    EXPECT_TRUE(enclave.contains("faultsPerSecond")) << enclave;
+  }
+  ASSERT_EQ(seen["processes"].size(), 2U) << seen;
+  EXPECT_EQ(seen["processes"][0]["enclave"], "busy");
+  EXPECT_GT(seen["processes"][0]["cpuPercent"], 20.0);
+  const std::string table = node.good({"hobbes", "top", "-n", "2", "-d", "0.2"});
+  EXPECT_EQ(table.find("ENCLAVE"), 0U) << table;
+  EXPECT_NE(table.find("GLOBAL ID"), table.rfind("GLOBAL ID")) << "two rounds: " << table;
+}
+
 // Wake-ups disturb programs beside. The time of sleep is real, the count is the kernel's.
 TEST(Manager, RestsWhenNothingHappens) {
   Node node;
