@@ -154,7 +154,9 @@ class TreeRemoval {
   static constexpr unsigned depth_limit = 100;
 
   Result<void> empty(int folder, const std::string& path, unsigned depth) {
-    DIR* stream = ::fdopendir(::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const int opened = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return unless_gone(path);
+    DIR* stream = ::fdopendir(opened);
     if (stream == nullptr) return os_error("remove " + path, errno);
     Result<void> result;
     while (const dirent* entry = ::readdir(stream)) {
@@ -167,20 +169,25 @@ class TreeRemoval {
     return result;
   }
 
+  // Another process may be removing the same tree: what is gone is what was wanted.
+  static Result<void> unless_gone(const std::string& path) {
+    if (errno == ENOENT) return {};
+    return os_error("remove " + path, errno);
+  }
+
   Result<void> remove(int folder, const char* name, const std::string& path, unsigned depth) {
-    if (::unlinkat(folder, name, 0) == 0 || errno == ENOENT) return {};
-    if (errno != EISDIR && errno != EPERM && errno != EBUSY)
-      return os_error("remove " + path, errno);
-    if (::unlinkat(folder, name, AT_REMOVEDIR) == 0) return {};
+    if (::unlinkat(folder, name, 0) == 0) return {};
+    if (errno != EISDIR && errno != EPERM && errno != EBUSY) return unless_gone(path);
+    if (::unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
     if (depth == depth_limit) {
       const std::string place = ".deep." + std::to_string(next_++);
       if (::renameat2(folder, name, top_, place.c_str(), RENAME_NOREPLACE) != 0 && errno != EEXIST)
-        return os_error("remove " + path, errno);
+        return unless_gone(path);
       moved_ = true;
       return {};
     }
     Fd child(::openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!child) return os_error("remove " + path, errno);
+    if (!child) return unless_gone(path);
     HOBBES_CHECK(empty(child.get(), path, depth + 1));
     if (::unlinkat(folder, name, AT_REMOVEDIR) != 0 && errno != ENOENT && !moved_)
       return os_error("remove " + path, errno);
@@ -232,6 +239,7 @@ Result<void> remove_tree(const std::string& path) {
   if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
   if (errno != EISDIR && errno != EPERM && errno != EBUSY) return os_error("remove " + path, errno);
   Fd top(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!top && errno == ENOENT) return {};
   if (!top) return os_error("remove " + path, errno);
   HOBBES_CHECK(TreeRemoval(top.get()).run(path));
   if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return os_error("remove " + path, errno);

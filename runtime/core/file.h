@@ -49,7 +49,7 @@ class Files {
 [[nodiscard]] Result<void> replace_file(const std::string& path, std::string_view content,
                                         mode_t mode = 0644);
 /// Removes a file or a whole tree without following links or crossing into mounts; a missing path
-/// is success.
+/// is success, and so is what others remove meanwhile.
 [[nodiscard]] Result<void> remove_tree(const std::string& path);
 /// Writes everything, retrying short writes and EINTR.
 [[nodiscard]] Result<void> write_all(int fd, std::string_view data, const std::string& what);

@@ -7,6 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
+#include <vector>
+
 #include "core/cpu_set.h"
 #include "core/event_loop.h"
 #include "core/file.h"
@@ -165,6 +168,29 @@ TEST(Descriptor, IsReceivedWithinALimitOrNotAtAll) {
 }
 
 // Deeper than this process may have descriptors or stack for.
+TEST(RemoveTree, SeveralProcessesMayRemoveOne) {
+  char name[] = "/dev/shm/hobbes-test.XXXXXX";
+  const std::string top = ::mkdtemp(name);
+  for (int round = 0; round < 30; ++round) {
+    for (int i = 0; i < 12; ++i)
+      for (int j = 0; j < 6; ++j) {
+        const std::string folder = top + "/tree/" + std::to_string(i) + "/" + std::to_string(j);
+        ASSERT_TRUE(make_directories(folder + "/deep"));
+        ASSERT_TRUE(replace_file(folder + "/file", "x"));
+      }
+    std::vector<std::string> refused(4);
+    std::vector<std::thread> threads;
+    for (std::string& why : refused)
+      threads.emplace_back([&why, &top] {
+        if (auto removed = remove_tree(top + "/tree"); !removed) why = removed.error().text();
+      });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& why : refused) ASSERT_EQ(why, "") << "round " << round;
+    ASSERT_NE(::access((top + "/tree").c_str(), F_OK), 0);
+  }
+  ASSERT_TRUE(remove_tree(top));
+}
+
 TEST(RemoveTree, HoweverDeepProgramsHaveNestedIt) {
   char path[] = "/tmp/deep.XXXXXX";
   const std::string top = ::mkdtemp(path);
