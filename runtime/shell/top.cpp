@@ -91,9 +91,9 @@ Use use_of_process(const hobbes_record& record) {
   auto text = Files::system().read("/proc/" + std::to_string(process.pid) + "/stat", 4096);
   const std::size_t name = text ? text->rfind(')') : std::string::npos;
   if (name == std::string::npos) return {};
-  std::istringstream words(text->substr(name + 1));
+  std::istringstream behind(text->substr(name + 1));
   std::vector<std::string> fields(3);  // so that the numbers of the manual are indices
-  for (std::string word; words >> word;) fields.push_back(word);
+  for (std::string word; behind >> word;) fields.push_back(word);
   auto number = [&](std::size_t index) {
     return index < fields.size() ? std::strtoull(fields[index].c_str(), nullptr, 10) : 0;
   };
