@@ -16,6 +16,13 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's key of an elem
 class Browser:
     def __init__(self, folder):
         self.driver = subprocess.Popen(["/usr/bin/chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+        try:
+            self.begin(folder)
+        except BaseException:
+            self.end()
+            raise
+
+    def begin(self, folder):
         for line in self.driver.stdout:
             if found := re.search(r"successfully on port (\d+)", line):
                 self.base = f"http://127.0.0.1:{found[1]}"
@@ -27,6 +34,10 @@ class Browser:
             "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}}})
         self.session = f"/session/{answer['sessionId']}"
 
+    def end(self):
+        self.driver.terminate()
+        self.driver.wait(10)
+
     def __enter__(self):
         return self
 
@@ -34,8 +45,7 @@ class Browser:
         try:
             self.ask("DELETE", self.session)
         finally:
-            self.driver.terminate()
-            self.driver.wait(10)
+            self.end()
 
     def ask(self, method, path, body=None):
         data = json.dumps(body or {}).encode() if method == "POST" else None
