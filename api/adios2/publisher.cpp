@@ -43,7 +43,7 @@ Publisher::~Publisher() {
   }
   wake();
   thread_.join();
-  accept_all();  // those that have come since are told of the end, too
+  accept_all();  // readers that have come since are told of the end, too
   for (Reader& reader : readers_) hobbes_channel_close(reader.channel);
   hobbes_listener_close(listener_);
   ::close(wake_);

@@ -6,6 +6,17 @@
 namespace hobbes::test {
 namespace {
 
+// The programs below `root` find each other: this one starts its hobbesd and executes what a bundle
+// says.
+void expect_working(const Node& node, const std::string& root) {
+  Outcome run = node.run({root + "/usr/bin/hobbes-run", "run", "--bundle",
+                          node.busybox_bundle("b", "echo installed"), "a"});
+  EXPECT_EQ(run.out, "installed\n") << run.err;
+  EXPECT_NE(node.good({"readlink", "/proc/" + std::to_string(node.daemon()) + "/exe"})
+                .find(root + "/usr/sbin/hobbesd"),
+            std::string::npos);
+}
+
 TEST(Package, TheRpmHoldsAWorkingHobbes) {
   Node node;
   std::string rpm = node.folder() + "/rpm", root = node.folder() + "/root";
@@ -21,13 +32,7 @@ TEST(Package, TheRpmHoldsAWorkingHobbes) {
                 .value_or("")
                 .find("ExecStart=/usr/sbin/hobbesd\n"),
             std::string::npos);
-  // Its programs find each other: this one starts its hobbesd and executes what a bundle says.
-  Outcome run = node.run({root + "/usr/bin/hobbes-run", "run", "--bundle",
-                          node.busybox_bundle("b", "echo installed"), "a"});
-  EXPECT_EQ(run.out, "installed\n") << run.err;
-  EXPECT_NE(node.good({"readlink", "/proc/" + std::to_string(node.daemon()) + "/exe"})
-                .find(root + "/usr/sbin/hobbesd"),
-            std::string::npos);
+  expect_working(node, root);
   // The module's sources are complete: this is what DKMS does with them.
   node.good({"sh", "-c",
              "set -e; cd " + root +
@@ -59,12 +64,7 @@ TEST(Package, TheDebsHoldAWorkingHobbes) {
                  node.folder() + "/control; for script in postinst prerm postrm; do f=" +
                  node.folder() + "/control/$script; if [ -e $f ]; then sh -n $f; fi; done; rm -r " +
                  node.folder() + "/control; dpkg-deb -x $deb " + root + "; done"});
-  Outcome run = node.run({root + "/usr/bin/hobbes-run", "run", "--bundle",
-                          node.busybox_bundle("b", "echo installed"), "a"});
-  EXPECT_EQ(run.out, "installed\n") << run.err;
-  EXPECT_NE(node.good({"readlink", "/proc/" + std::to_string(node.daemon()) + "/exe"})
-                .find(root + "/usr/sbin/hobbesd"),
-            std::string::npos);
+  expect_working(node, root);
   EXPECT_EQ(node.good({"env", "PYTHONPATH=" + root + "/usr/lib/python3/dist-packages",
                        "LD_LIBRARY_PATH=" + root + "/usr/lib", "/usr/bin/python3", "-c",
                        "import hobbes; print(len(list(hobbes.enclaves())))"}),

@@ -19,7 +19,7 @@ class HeartbeatsTest : public ManagerPart {
   }
 };
 
-TEST_F(HeartbeatsTest, WhoIsSilentForLongerThanPromisedIsNamed) {
+TEST_F(HeartbeatsTest, AnEnclaveThatIsSilentForLongerThanPromisedIsNamed) {
   Heartbeats heartbeats(*nis);
   promising("late", 95 * second);
   promising("lively", 106 * second);
