@@ -62,6 +62,25 @@ TEST_F(VirtualNode, APanicIsToldAsOne) {
   EXPECT_NE(outcome.err.find("sysrq triggered crash"), std::string::npos) << "the console is shown";
 }
 
+TEST_F(VirtualNode, WhosePanicItWasIsToldByTheConsole) {
+  const auto may_be_ours = [&](const std::string& console) {
+    const std::string ask =
+        "import sys; from importlib.machinery import SourceFileLoader as L; "
+        "print(L('vnode', sys.argv[1]).load_module().panic_may_be_ours(sys.argv[2].encode()))";
+    Outcome outcome = node.run({"/usr/bin/python3", "-W", "ignore", "-c", ask, vnode, console}, 30);
+    EXPECT_EQ(code(outcome), 0) << outcome.err;
+    return outcome.out == "True\n";
+  };
+  const std::string with = "Modules linked in: hobbes(O) kvm\n",
+                    without = "Modules linked in: kvm ccp\n", panic = "Kernel panic - not syncing";
+  EXPECT_TRUE(may_be_ours(with + panic));
+  EXPECT_TRUE(may_be_ours(panic + ": sysrq triggered crash"));
+  EXPECT_TRUE(may_be_ours(without + with + panic)) << "the last list is the panic's";
+  EXPECT_FALSE(may_be_ours(without + panic));
+  EXPECT_FALSE(may_be_ours("BUG: TASK stack guard page was hit at 1\n" + with + panic));
+  EXPECT_FALSE(may_be_ours(panic + ": corrupted stack end detected inside scheduler"));
+}
+
 TEST_F(VirtualNode, ATripleFaultIsToldAsOne) {
   Outcome outcome = in_guest("echo b >/proc/sysrq-trigger; sleep 60", {"--append", "reboot=t"});
   EXPECT_EQ(code(outcome), 121) << outcome.err;
