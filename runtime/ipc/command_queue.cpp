@@ -336,9 +336,11 @@ struct CommandServer::State {
       drop(connection);
       return true;
     }
-    connection->flush();  // a send that finds no room has it ring, too
-    if (!connection->channel) return true;
     const bool ready = connection->channel->arm();
+    // A send that finds no room has it ring, too. It comes last: arming takes the rings that have
+    // come so far, and one for room may be among them.
+    connection->flush();
+    if (!connection->channel) return true;
     if (!connection->outbox.empty()) return false;
     if (!connection->parked.empty() && !is_full(*connection)) return true;
     return ready && !has_parked_most(*connection);

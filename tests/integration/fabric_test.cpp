@@ -317,12 +317,15 @@ TEST_F(Fabric, AServiceIsCalledWithTypedArgumentsAndTellsItsErrors) {
   EXPECT_EQ(client->call("double", "no number").error().code, Code::invalid);
   EXPECT_EQ(client->call("throw", nullptr).error().cause, "as it must");
   EXPECT_EQ(client->call("nothing", nullptr).error().code, Code::not_found);
-  std::vector<Json> parts;
-  auto end = client->stream(
-      "count", 2000, [&](const Json& part) { parts.push_back(part); }, soon);
-  ASSERT_TRUE(end) << end.error().text();
-  ASSERT_EQ(parts.size(), 2000U);
-  EXPECT_EQ(parts.back(), 1999);
+  // More parts than the ring holds; each time the last answer may find no room.
+  for (int time = 0; time < 30; ++time) {
+    std::vector<Json> parts;
+    auto end = client->stream(
+        "count", 2000, [&](const Json& part) { parts.push_back(part); }, soon);
+    ASSERT_TRUE(end) << end.error().text();
+    ASSERT_EQ(parts.size(), 2000U);
+    EXPECT_EQ(parts.back(), 1999);
+  }
   auto described = client->call("describe", nullptr);
   ASSERT_TRUE(described);
   EXPECT_EQ((*described)["procedures"]["double"]["arguments"]["type"], "number");
