@@ -2,6 +2,8 @@
 
 #include <set>
 
+template class nlohmann::basic_json<>;
+
 namespace hobbes {
 
 Result<Json> parse_json(std::string_view text, const std::string& what, Comments comments) {

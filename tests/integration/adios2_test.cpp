@@ -10,7 +10,7 @@
 namespace hobbes::test {
 namespace {
 
-const std::string peer = HOBBES_BUILD_DIR "/tests/programs/adios2-peer";
+const std::string adios2_peer = HOBBES_BUILD_DIR "/tests/programs/adios2-peer";
 const std::string mpi_peer = HOBBES_BUILD_DIR "/tests/programs/adios2-mpi-peer";
 
 class Adios2 : public ::testing::Test {
@@ -69,16 +69,16 @@ class Adios2 : public ::testing::Test {
 };
 
 TEST_F(Adios2, StepsGoFromAWriterToAReader) {
-  start("writer", peer + " write " + xml() + " 20 1000");
-  Outcome reader = run(peer + " read " + xml());
+  start("writer", adios2_peer + " write " + xml() + " 20 1000");
+  Outcome reader = run(adios2_peer + " read " + xml());
   EXPECT_EQ(reader.out, steps("read", 0, 20) + "end\n") << reader.err;
   EXPECT_EQ(finished("writer"), steps("wrote", 0, 20) + "status 0\n");
   EXPECT_EQ(node.good({"hobbes", "segments", "--json"}), "[]\n") << "nothing is left";
 }
 
 TEST_F(Adios2, EveryShapeTypeAndSelectionArrives) {
-  start("writer", peer + " write-kinds " + xml());
-  Outcome reader = run(peer + " read-kinds " + xml());
+  start("writer", adios2_peer + " write-kinds " + xml());
+  Outcome reader = run(adios2_peer + " read-kinds " + xml());
   EXPECT_EQ(reader.out, "good\n") << reader.err;
   EXPECT_EQ(finished("writer"), "status 0\n");
 }
@@ -93,10 +93,11 @@ TEST_F(Adios2, WritersAndReadersAreInEnclavesOfTheirOwn) {
       HOBBES_BUILD_DIR "/tests/coupling-" + std::to_string(::getpid()) + ".xml";
   ASSERT_TRUE(replace_file(file, Files::system().read(xml(), 4096).value_or("")));
   start("writer", HOBBES_BUILD_DIR "/bin/hobbes-run run --bundle " +
-                      bundle("w", "exec " + peer + " write " + file + " 5 50") + " simulation");
-  Outcome reader = node.run(
-      {"hobbes-run", "run", "--bundle", bundle("r", "exec " + peer + " read " + file), "analysis"},
-      60);
+                      bundle("w", "exec " + adios2_peer + " write " + file + " 5 50") +
+                      " simulation");
+  Outcome reader = node.run({"hobbes-run", "run", "--bundle",
+                             bundle("r", "exec " + adios2_peer + " read " + file), "analysis"},
+                            60);
   EXPECT_EQ(reader.out, steps("read", 0, 5) + "end\n") << reader.err;
   EXPECT_EQ(finished("writer"), steps("wrote", 0, 5) + "status 0\n");
   ::unlink(file.c_str());
@@ -104,8 +105,8 @@ TEST_F(Adios2, WritersAndReadersAreInEnclavesOfTheirOwn) {
 
 TEST_F(Adios2, AFullQueueBlocksTheWriter) {
   const std::string file = xml(parameter("QueueLimit", "2"));
-  start("writer", peer + " write " + file + " 6 10");
-  start("reader", peer + " read " + file + " 0.5");
+  start("writer", adios2_peer + " write " + file + " 6 10");
+  start("reader", adios2_peer + " read " + file + " 0.5");
   ASSERT_TRUE(eventually([&] { return this->file("reader.out").find("read 0") == 0; }));
   // The reader holds step 1 at most; two are in the queue.
   EXPECT_EQ(this->file("writer.out").find("wrote 4"), std::string::npos);
@@ -116,8 +117,8 @@ TEST_F(Adios2, AFullQueueBlocksTheWriter) {
 TEST_F(Adios2, AFullQueueDiscardsStepsWhereThatIsWanted) {
   const std::string file =
       xml(parameter("QueueLimit", "1") + parameter("QueueFullPolicy", "Discard"));
-  start("writer", peer + " write " + file + " 40 10 0.05");
-  Outcome reader = run(peer + " read " + file + " 0.3");
+  start("writer", adios2_peer + " write " + file + " 40 10 0.05");
+  Outcome reader = run(adios2_peer + " read " + file + " 0.3");
   EXPECT_EQ(reader.wait_status, 0) << reader.out << reader.err;
   EXPECT_NE(reader.out.find("read 0\n"), std::string::npos);
   EXPECT_EQ(reader.out.find("read 1\n"), std::string::npos) << "it was busy";
@@ -127,10 +128,10 @@ TEST_F(Adios2, AFullQueueDiscardsStepsWhereThatIsWanted) {
 
 TEST_F(Adios2, AReaderMayComeLate) {
   const std::string file = xml(parameter("RendezvousReaderCount", "0"));
-  start("writer", peer + " write " + file + " 30 10 0.05");
+  start("writer", adios2_peer + " write " + file + " 30 10 0.05");
   ASSERT_TRUE(
       eventually([&] { return this->file("writer.out").find("wrote 3") != std::string::npos; }));
-  Outcome reader = run(peer + " read " + file);
+  Outcome reader = run(adios2_peer + " read " + file);
   EXPECT_EQ(reader.out.find("read 0\n"), std::string::npos) << "what was before it came is gone";
   EXPECT_NE(reader.out.find("read 29\nend\n"), std::string::npos) << reader.out << reader.err;
   EXPECT_EQ(finished("writer"), steps("wrote", 0, 30) + "status 0\n");
@@ -138,9 +139,9 @@ TEST_F(Adios2, AReaderMayComeLate) {
 
 TEST_F(Adios2, SeveralReadersEachGetEveryStep) {
   const std::string file = xml(parameter("RendezvousReaderCount", "2"));
-  start("one", peer + " read " + file);
-  start("two", peer + " read " + file + " 0.02");
-  Outcome writer = run(peer + " write " + file + " 10 100");
+  start("one", adios2_peer + " read " + file);
+  start("two", adios2_peer + " read " + file + " 0.02");
+  Outcome writer = run(adios2_peer + " write " + file + " 10 100");
   EXPECT_EQ(writer.wait_status, 0) << writer.err;
   EXPECT_EQ(finished("one"), steps("read", 0, 10) + "end\nstatus 0\n");
   EXPECT_EQ(finished("two"), steps("read", 0, 10) + "end\nstatus 0\n");
@@ -149,9 +150,9 @@ TEST_F(Adios2, SeveralReadersEachGetEveryStep) {
 TEST_F(Adios2, AReaderThatIsKilledHoldsNobodyUp) {
   const std::string file =
       xml(parameter("QueueLimit", "1") + parameter("RendezvousReaderCount", "2"));
-  start("dies", peer + " read " + file + " 100");
-  start("lives", peer + " read " + file);
-  start("writer", peer + " write " + file + " 5 10");
+  start("dies", adios2_peer + " read " + file + " 100");
+  start("lives", adios2_peer + " read " + file);
+  start("writer", adios2_peer + " write " + file + " 5 10");
   ASSERT_TRUE(eventually([&] { return this->file("writer.out").find("wrote 0") == 0; }));
   kill("dies");
   EXPECT_EQ(finished("lives"), steps("read", 0, 5) + "end\nstatus 0\n");
@@ -160,8 +161,8 @@ TEST_F(Adios2, AReaderThatIsKilledHoldsNobodyUp) {
 
 TEST_F(Adios2, AWriterThatIsKilledIsToldToItsReaders) {
   const std::string file = xml();
-  start("writer", peer + " write " + file + " 100 10 0.1");
-  start("reader", peer + " read " + file);
+  start("writer", adios2_peer + " write " + file + " 100 10 0.1");
+  start("reader", adios2_peer + " read " + file);
   ASSERT_TRUE(
       eventually([&] { return this->file("reader.out").find("read 2") != std::string::npos; }));
   kill("writer");
@@ -173,7 +174,7 @@ TEST_F(Adios2, AWriterThatIsKilledIsToldToItsReaders) {
 
 TEST_F(Adios2, WhatCannotBeIsRefusedInASentence) {
   auto refusal = [&](const std::string& parameters) {
-    Outcome outcome = run(peer + " read " + xml(parameters));
+    Outcome outcome = run(adios2_peer + " read " + xml(parameters));
     EXPECT_EQ(WEXITSTATUS(outcome.wait_status), 4) << outcome.out;
     return outcome.err;
   };
@@ -184,13 +185,14 @@ TEST_F(Adios2, WhatCannotBeIsRefusedInASentence) {
   EXPECT_NE(refusal(parameter("QueueFullPolicy", "Guess")).find("choose Block or Discard"),
             std::string::npos);
   EXPECT_NE(refusal(parameter("Mode", "999")).find("no octal number"), std::string::npos);
-  Outcome alone = run(peer + " write " + xml(parameter("OpenTimeoutSecs", "0.05")) + " 1 10");
+  Outcome alone =
+      run(adios2_peer + " write " + xml(parameter("OpenTimeoutSecs", "0.05")) + " 1 10");
   EXPECT_NE(alone.err.find("there are not 1 readers in time"), std::string::npos) << alone.err;
 }
 
 TEST_F(Adios2, APythonProgramReadsIt) {
   const std::string file = xml();
-  start("writer", peer + " write " + file + " 3 100");
+  start("writer", adios2_peer + " write " + file + " 3 100");
   const std::string script = R"python(
 import sys
 import adios2

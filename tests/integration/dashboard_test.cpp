@@ -2,12 +2,11 @@
 #include <fstream>
 
 #include "core/file.h"
+#include "integration/segment_peer.h"
 #include "node_harness.h"
 
 namespace hobbes::test {
 namespace {
-
-const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
 
 class Dashboard : public ::testing::Test {
  protected:
@@ -157,12 +156,13 @@ TEST_F(Dashboard, ABrowserShowsTheNodeAndActsOnIt) {
   const std::string here = "export HOBBES_RUN_DIR=" + node.run_folder() + "; ";
   // What runs through REST keeps its output.
   node.finished(
-      node.rest("POST", "/v1/enclaves",
-                to_text({{"id", "sim"},
-                         {"bundle", node.bundle("sim", here + "tail -f /dev/null | " + peer +
-                                                           " make melt.frames 1048576 "
-                                                           "666")},
-                         {"start", true}}))
+      node.rest(
+              "POST", "/v1/enclaves",
+              to_text({{"id", "sim"},
+                       {"bundle", node.bundle("sim", here + "tail -f /dev/null | " + segment_peer +
+                                                         " make melt.frames 1048576 "
+                                                         "666")},
+                       {"start", true}}))
           .second);
   ASSERT_TRUE(eventually([&] {
     return node.good({"hobbes", "segments", "--json"}).find("melt.frames") != std::string::npos;
@@ -172,8 +172,9 @@ TEST_F(Dashboard, ABrowserShowsTheNodeAndActsOnIt) {
                 to_text(
                     {{"id", "viz"},
                      {"bundle",
-                      node.bundle("viz", here + "while :; do " + peer + " hear melt.frames 9; done",
-                                  {{"hobbes", {{"cores", nullptr}, {"heartbeat", 100}}}})},
+                      node.bundle(
+                          "viz", here + "while :; do " + segment_peer + " hear melt.frames 9; done",
+                          {{"hobbes", {{"cores", nullptr}, {"heartbeat", 100}}}})},
                      {"start", true}}))
           .second);
   node.good({"hobbes", "publish", "greeting", "hello"});

@@ -9,16 +9,15 @@
 #include <optional>
 
 #include "core/file.h"
+#include "integration/segment_peer.h"
 #include "ipc/client.h"
 #include "node_harness.h"
 #include "vmm/doorbell_relay.h"
+#include "waits.h"
 #include "xemem/segment.h"
 
 namespace hobbes::test {
 namespace {
-
-const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
-constexpr std::chrono::milliseconds soon(10'000), now(0);
 
 class DoorbellTest : public ::testing::Test {
  protected:
@@ -40,7 +39,8 @@ class DoorbellTest : public ::testing::Test {
     if (child == 0) {
       Fd out(::open(said.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0600));
       ::dup2(out.get(), STDOUT_FILENO);
-      ::execl(peer.c_str(), peer.c_str(), "hear", "s", std::to_string(times).c_str(), nullptr);
+      ::execl(segment_peer.c_str(), segment_peer.c_str(), "hear", "s",
+              std::to_string(times).c_str(), nullptr);
       ::_exit(127);
     }
     EXPECT_TRUE(eventually([&] { return said_by(name) == "listens\n"; }));
@@ -71,12 +71,12 @@ TEST_F(DoorbellTest, ARingIsHeardByAllWhoListenInOtherProcesses) {
   ASSERT_TRUE(mine.doorbell().ring());
   EXPECT_TRUE(eventually(
       [&] { return said_by("one") == "listens\nrang\n" && said_by("two") == "listens\nrang\n"; }));
-  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout)
+  EXPECT_EQ(Doorbell::wait(hears, no_wait).error().code, Code::timeout)
       << "one's own ring is not heard";
-  node.good({peer, "ring", "s", "5"});
+  node.good({segment_peer, "ring", "s", "5"});
   EXPECT_TRUE(eventually([&] { return said_by("one") == "listens\nrang\nrang\n"; }));
   EXPECT_TRUE(Doorbell::wait(hears, soon));
-  EXPECT_EQ(Doorbell::wait(hears, now).error().code, Code::timeout)
+  EXPECT_EQ(Doorbell::wait(hears, no_wait).error().code, Code::timeout)
       << "five rings were taken as one";
   ::waitpid(one, nullptr, 0);
   ::waitpid(two, nullptr, 0);
@@ -90,9 +90,10 @@ TEST_F(DoorbellTest, TwoEnclavesAnswerEachOther) {
   const Json patch = {{"process", {{"capabilities", nullptr}}},
                       {"linux", {{"namespaces", {{{"type", "mount"}}}}}}};
   auto bounce = [&](const std::string& id, const char* first) {
-    return node.bundle(
-        id, "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " bounce s 2000 " + first,
-        patch);
+    return node.bundle(id,
+                       "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + segment_peer +
+                           " bounce s 2000 " + first,
+                       patch);
   };
   node.good({"hobbes-run", "run", "--detach", "--bundle", bounce("a", "0"), "a"});
   EXPECT_EQ(node.good({"hobbes-run", "run", "--bundle", bounce("b", "1"), "b"}), "2000\n");
@@ -131,7 +132,7 @@ TEST_F(DoorbellTest, ItRingsWithoutHobbesdAndIsFoundAgainByANewOne) {
   EXPECT_TRUE(eventually([&] { return said_by("hears") == "listens\nrang\nrang\n"; }));
   node.wake_daemon();
   EXPECT_EQ(listeners(), 1);
-  node.good({peer, "ring", "s", "1"});
+  node.good({segment_peer, "ring", "s", "1"});
   ::waitpid(hears, nullptr, 0);
   EXPECT_EQ(said_by("hears"), "listens\nrang\nrang\nrang\n");
   // One that dies while nobody looks is not listening any more.
@@ -152,7 +153,7 @@ TEST_F(DoorbellTest, OnlyAsManyListenAsOneAnswerCanName) {
   SegmentAccess one_more = access();
   auto refused = one_more.doorbell().listen();
   EXPECT_EQ(refused.error().code, Code::exhausted) << refused.error().text();
-  node.good({peer, "ring", "s", "1"});
+  node.good({segment_peer, "ring", "s", "1"});
   for (SegmentAccess& each : all) EXPECT_TRUE(Doorbell::wait(each.doorbell().descriptor(), soon));
   all.pop_back();
   EXPECT_TRUE(one_more.doorbell().listen()) << "there is room again";
@@ -208,18 +209,19 @@ class DoorbellRelayTest : public DoorbellTest {
   }
   bool heard(const Fd& stream) {
     return eventually(
-        [&] { return loop->run_once(0), static_cast<bool>(Doorbell::wait(stream.get(), now)); }, 2);
+        [&] { return loop->run_once(0), static_cast<bool>(Doorbell::wait(stream.get(), no_wait)); },
+        2);
   }
   bool silent(const Fd& stream) {
     for (int i = 0; i < 20; ++i) loop->run_once(5);
-    auto rang = Doorbell::wait(stream.get(), now);
+    auto rang = Doorbell::wait(stream.get(), no_wait);
     return !rang && rang.error().code == Code::timeout;
   }
   bool ended(const Fd& stream) {
     return eventually(
         [&] {
           loop->run_once(0);
-          auto rang = Doorbell::wait(stream.get(), now);
+          auto rang = Doorbell::wait(stream.get(), no_wait);
           return !rang && rang.error().code == Code::unavailable;
         },
         2);
@@ -233,7 +235,7 @@ TEST_F(DoorbellRelayTest, AGuestsProgramsHearTheNodeAndEachOtherAndNotThemselves
        ringer = program(3, false);
   ASSERT_TRUE(one && same && two && ringer);
   EXPECT_EQ(listeners(), 1) << "for the node the whole guest is one";
-  node.good({peer, "ring", "s", "1"});
+  node.good({segment_peer, "ring", "s", "1"});
   for (const Fd* each : {&*one, &*same, &*two}) EXPECT_TRUE(heard(*each));
   pid_t outside = listener("outside", 1);
   say(*one);

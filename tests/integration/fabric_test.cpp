@@ -18,12 +18,12 @@
 #include "nis/names.h"
 #include "node_harness.h"
 #include "sample.h"
+#include "waits.h"
 
 namespace hobbes::test {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds now(0), soon(10'000);
 
 // A process of its own, which ends with what `work` returns.
 class Process {
@@ -181,7 +181,7 @@ TEST_F(Fabric, APeerThatIsKilledIsToldWithinATenthOfASecond) {
     const auto told = std::chrono::steady_clock::now();
     kills.join();
     EXPECT_LT(told - killed, milliseconds(500)) << "100 ms, and room for a busy machine";
-    EXPECT_EQ(channel->send("x", 1, now), Channel::Status::closed);
+    EXPECT_EQ(channel->send("x", 1, no_wait), Channel::Status::closed);
   }
 }
 
@@ -228,7 +228,7 @@ TEST_F(Fabric, AListenerThatAcceptsNobodyCostsItsCallersAnError) {
   std::vector<Channel> waiting;
   std::string refusal;
   for (int i = 0; i < 2000 && refusal.empty(); ++i) {
-    auto channel = Channel::connect("deaf", {}, now);
+    auto channel = Channel::connect("deaf", {}, no_wait);
     if (channel)
       waiting.push_back(std::move(*channel));
     else
@@ -554,7 +554,7 @@ TEST_F(Fabric, AnotherUsersNameNeitherStandsForOnesOwnNorLetsHimIn) {
   ASSERT_TRUE(his);
   EXPECT_EQ(his->peer().uid, stranger) << "and whose it is can be asked for";
   Process denied(as_stranger([] {
-    auto mine = Channel::connect("bank", {"", 0}, now);
+    auto mine = Channel::connect("bank", {"", 0}, no_wait);
     return !mine && mine.error().code == Code::denied ? 0 : 1;
   }));
   EXPECT_EQ(denied.wait(), 0);

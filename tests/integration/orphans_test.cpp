@@ -51,28 +51,28 @@ class Orphans : public ::testing::Test {
   Node node;
 };
 
-const char* const child = "sh -c 'touch child.$$; exec sleep 777'";
+const char* const lasting_child = "sh -c 'touch child.$$; exec sleep 777'";
 
 TEST_F(Orphans, GoWithACompositionThatHasFailed) {
-  Outcome outcome =
-      node.run({"remora", "run", "--timeout", "2", composition(std::string(child) + "; true")}, 30);
+  Outcome outcome = node.run(
+      {"remora", "run", "--timeout", "2", composition(std::string(lasting_child) + "; true")}, 30);
   EXPECT_EQ(exit_code_of(outcome.wait_status), 124) << outcome.err;
   expect_all_gone();
 }
 
 TEST_F(Orphans, GoWithACompositionWhoseRankFailed) {
   Outcome outcome = node.run({"remora", "run", "--timeout", "20",
-                              composition(std::string(child) + " & sleep 0.5; exit 3")},
+                              composition(std::string(lasting_child) + " & sleep 0.5; exit 3")},
                              30);
   EXPECT_EQ(exit_code_of(outcome.wait_status), 3) << outcome.err;
   expect_all_gone();
 }
 
 TEST_F(Orphans, GoWithACompositionThatHasEnded) {
-  Outcome outcome =
-      node.run({"remora", "run", "--timeout", "20",
-                composition(std::string("setsid ") + child + " >/dev/null 2>&1 & sleep 0.5")},
-               30);
+  Outcome outcome = node.run(
+      {"remora", "run", "--timeout", "20",
+       composition(std::string("setsid ") + lasting_child + " >/dev/null 2>&1 & sleep 0.5")},
+      30);
   EXPECT_EQ(outcome.wait_status, 0) << outcome.err;
   expect_all_gone();
 }
@@ -80,7 +80,7 @@ TEST_F(Orphans, GoWithACompositionThatHasEnded) {
 TEST_F(Orphans, GoWithTheirLauncher) {
   Background launcher(
       node, "launcher",
-      {HOBBES_BUILD_DIR "/bin/remora", "run", composition(std::string(child) + "; true")});
+      {HOBBES_BUILD_DIR "/bin/remora", "run", composition(std::string(lasting_child) + "; true")});
   ASSERT_TRUE(eventually([&] { return !started().empty(); }));
   launcher.signal(SIGKILL);
   EXPECT_TRUE(launcher.ended(10));

@@ -13,13 +13,12 @@
 #include "core/process.h"
 #include "core/size.h"
 #include "hobbes.h"
+#include "integration/segment_peer.h"
 #include "node_harness.h"
 #include "security/attacker.h"
 
 namespace hobbes::test {
 namespace {
-
-const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
 
 // segment-peer as a child of this process, with a pipe to its standard input.
 class Peer {
@@ -32,10 +31,10 @@ class Peer {
     if (pid_ == 0) {
       ::dup2(ends[0], 0);
       if (std::freopen(out_.c_str(), "w", stdout) == nullptr) ::_exit(1);
-      std::vector<char*> argv = {const_cast<char*>(peer.c_str())};
+      std::vector<char*> argv = {const_cast<char*>(segment_peer.c_str())};
       for (std::string& arg : args) argv.push_back(arg.data());
       argv.push_back(nullptr);
-      ::execv(peer.c_str(), argv.data());
+      ::execv(segment_peer.c_str(), argv.data());
       ::_exit(1);
     }
     in_.reset(ends[1]);
@@ -93,7 +92,7 @@ class Snapshots : public ::testing::Test {
 
 TEST_F(Snapshots, ShowOneInstantWhileTheMakerGoesOnWriting) {
   auto maker = sweep("s", "8388608");
-  EXPECT_EQ(node.good({peer, "snapshot", "s", "20"}), "20 instants, rounds went on\n");
+  EXPECT_EQ(node.good({segment_peer, "snapshot", "s", "20"}), "20 instants, rounds went on\n");
   EXPECT_EQ(maker->end(), 0);
   EXPECT_EQ(segments(), "[]\n");
 }
@@ -103,7 +102,7 @@ TEST_F(Snapshots, OfHugePagesAreTakenAsWell) {
   const std::string before = Files::system().read(pool).value_or("0");
   ASSERT_TRUE(Files::system().write(pool, std::to_string(std::atoi(before.c_str()) + 8)));
   auto maker = sweep("huge", "4194304", "huge");
-  EXPECT_EQ(node.good({peer, "snapshot", "huge", "10"}), "10 instants, rounds went on\n");
+  EXPECT_EQ(node.good({segment_peer, "snapshot", "huge", "10"}), "10 instants, rounds went on\n");
   EXPECT_EQ(maker->end(), 0);
   EXPECT_TRUE(Files::system().write(pool, before));
 }
@@ -117,8 +116,9 @@ TEST_F(Snapshots, AreReadOnlySegmentsThatNameWhatTheyShow) {
   std::strcpy(static_cast<char*>(segment->data()), "now");
   EXPECT_STREQ(static_cast<char*>(taken->data()), "then");
   EXPECT_EQ(taken->size(), 65536U);
-  EXPECT_EQ(node.good({peer, "attach", "field.then", "ro"}).substr(0, 5), "then ");
-  EXPECT_NE(node.run({peer, "attach", "field.then", "rw"}).err.find("snapshot"), std::string::npos)
+  EXPECT_EQ(node.good({segment_peer, "attach", "field.then", "ro"}).substr(0, 5), "then ");
+  EXPECT_NE(node.run({segment_peer, "attach", "field.then", "rw"}).err.find("snapshot"),
+            std::string::npos)
       << "although this is root";
   Json records = Json::parse(segments());
   ASSERT_EQ(records.size(), 2U);
@@ -173,7 +173,7 @@ TEST_F(Snapshots, AStoppedOrKilledTakerHoldsTheMakerUpForAFractionOfASecond) {
     ::kill(taker.pid(), number);
     ::usleep(300'000);
   }
-  EXPECT_EQ(node.good({peer, "snapshot", "s", "20"}), "20 instants, rounds went on\n");
+  EXPECT_EQ(node.good({segment_peer, "snapshot", "s", "20"}), "20 instants, rounds went on\n");
   EXPECT_EQ(maker->end(), 0);
   EXPECT_LT(longest_write_ms(*maker), 2000U);
   EXPECT_TRUE(eventually([&] { return segments() == "[]\n"; })) << segments();
@@ -233,7 +233,7 @@ TEST(SnapshotsOfOthers, AreForThoseWhoMayRead) {
   auto open = Segment::make("open", 4096, open_to(0644));
   ASSERT_TRUE(closed && open);
   auto take = [&](const std::string& name) {
-    return node.run(as_user(attacker, {peer, "snapshot", name, "1"}));
+    return node.run(as_user(attacker, {segment_peer, "snapshot", name, "1"}));
   };
   EXPECT_NE(take("closed").err.find("permissions"), std::string::npos) << take("closed").err;
   Outcome taken = take("open");
@@ -243,16 +243,16 @@ TEST(SnapshotsOfOthers, AreForThoseWhoMayRead) {
 TEST_F(Snapshots, AreTakenFromInsideAnEnclaveOfWhatAProgramInAnotherMakes) {
   Json spaces = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "pid"}}}}}}};
   const std::string in_enclave = "export HOBBES_RUN_DIR=" + node.run_folder() + "; ";
-  node.good(
-      {"hobbes-run", "run", "--detach", "--bundle",
-       node.bundle("maker",
-                   in_enclave + "sleep 1000 | " + peer + " sweep field 4194304 small >/dev/null",
-                   spaces),
-       "maker"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle",
+             node.bundle("maker",
+                         in_enclave + "sleep 1000 | " + segment_peer +
+                             " sweep field 4194304 small >/dev/null",
+                         spaces),
+             "maker"});
   EXPECT_TRUE(eventually([&] { return segments().find("field") != std::string::npos; }));
-  Outcome taken =
-      node.run({"hobbes-run", "run", "--bundle",
-                node.bundle("taker", in_enclave + peer + " snapshot field 5", spaces), "taker"});
+  Outcome taken = node.run(
+      {"hobbes-run", "run", "--bundle",
+       node.bundle("taker", in_enclave + segment_peer + " snapshot field 5", spaces), "taker"});
   EXPECT_EQ(taken.out, "5 instants, rounds went on\n") << taken.err;
   node.good({"hobbes-run", "delete", "--force", "maker"});
 }

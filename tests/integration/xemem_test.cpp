@@ -9,13 +9,12 @@
 #include <cstring>
 
 #include "core/file.h"
+#include "integration/segment_peer.h"
 #include "node_harness.h"
 #include "xemem/segment.h"
 
 namespace hobbes::test {
 namespace {
-
-const std::string peer = HOBBES_BUILD_DIR "/tests/programs/segment-peer";
 
 std::uint64_t frame_of(const void* address) {
   std::uint64_t entry = 0;
@@ -34,7 +33,7 @@ TEST(Xemem, AnAttachmentIsTheSamePageFrames) {
   ASSERT_TRUE(segment) << segment.error().text();
   EXPECT_EQ(segment->size(), 12288U);
   std::strcpy(static_cast<char*>(segment->data()), "shared");
-  std::string out = node.good({peer, "attach", "s", "rw"});
+  std::string out = node.good({segment_peer, "attach", "s", "rw"});
   EXPECT_EQ(out, "shared " + std::to_string(frame_of(segment->data())) + " 12288\n");
   EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
 }
@@ -47,14 +46,15 @@ TEST(Xemem, AProgramInsideAnEnclaveAttachesTheHostsSegment) {
   std::strcpy(static_cast<char*>(segment->data()), "outside");
   std::string out = node.good(
       {"hobbes-run", "run", "--bundle",
-       node.bundle("b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + peer + " attach s rw",
-                   // The numbers of its frames are for administrators.
-                   {{"process",
-                     {{"capabilities",
-                       {{"bounding", {"CAP_SYS_ADMIN"}},
-                        {"effective", {"CAP_SYS_ADMIN"}},
-                        {"permitted", {"CAP_SYS_ADMIN"}}}}}},
-                    {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}),
+       node.bundle(
+           "b", "export HOBBES_RUN_DIR=" + node.run_folder() + "; " + segment_peer + " attach s rw",
+           // The numbers of its frames are for administrators.
+           {{"process",
+             {{"capabilities",
+               {{"bounding", {"CAP_SYS_ADMIN"}},
+                {"effective", {"CAP_SYS_ADMIN"}},
+                {"permitted", {"CAP_SYS_ADMIN"}}}}}},
+            {"linux", {{"namespaces", {{{"type", "mount"}}}}}}}),
        "e"});
   EXPECT_EQ(out, "outside " + std::to_string(frame_of(segment->data())) + " 4096\n");
   EXPECT_STREQ(static_cast<char*>(segment->data()), "seen");
@@ -73,9 +73,10 @@ TEST(Xemem, PermissionsAreThoseOfTheModeAndReadOnlyMeansReadOnly) {
     argv.insert(argv.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
     return node.run(argv);
   };
-  EXPECT_NE(as_nobody({peer, "attach", "secret", "ro"}).err.find("permissions"), std::string::npos);
-  EXPECT_EQ(as_nobody({peer, "attach", "open", "ro"}).wait_status, 0);
-  EXPECT_NE(as_nobody({peer, "attach", "open", "rw"}).wait_status, 0);
+  EXPECT_NE(as_nobody({segment_peer, "attach", "secret", "ro"}).err.find("permissions"),
+            std::string::npos);
+  EXPECT_EQ(as_nobody({segment_peer, "attach", "open", "ro"}).wait_status, 0);
+  EXPECT_NE(as_nobody({segment_peer, "attach", "open", "rw"}).wait_status, 0);
   auto access = SegmentAccess::get("open", false);
   ASSERT_TRUE(access);
   void* mapped = *access->map(0, 4096);
@@ -116,8 +117,8 @@ TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   Node node;
   node.wake_daemon();
   node.good({"sh", "-c",
-             "cd " + node.folder() + "; echo | " + peer +
-                 " make gone 4096 600 >/dev/null; mkfifo open; (" + peer +
+             "cd " + node.folder() + "; echo | " + segment_peer +
+                 " make gone 4096 600 >/dev/null; mkfifo open; (" + segment_peer +
                  " make killed 4096 600 <>open & echo $! >pid) >/dev/null 2>&1"});
   EXPECT_TRUE(eventually([&] {
     return node.good({"hobbes", "segments"}).find("killed") != std::string::npos;
@@ -127,11 +128,11 @@ TEST(Xemem, SegmentsEndWithTheirOwnerUnlessPersistent) {
   EXPECT_TRUE(eventually([&] {
     return node.good({"hobbes", "segments"}).find("killed") == std::string::npos;
   }));
-  node.good({"sh", "-c", "echo | " + peer + " make stays 4096 600 persistent"});
-  EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos);
+  node.good({"sh", "-c", "echo | " + segment_peer + " make stays 4096 600 persistent"});
+  EXPECT_NE(node.good({segment_peer, "attach", "stays", "ro"}).find("hello"), std::string::npos);
   node.kill_daemon();
   node.wake_daemon();
-  EXPECT_NE(node.good({peer, "attach", "stays", "ro"}).find("hello"), std::string::npos)
+  EXPECT_NE(node.good({segment_peer, "attach", "stays", "ro"}).find("hello"), std::string::npos)
       << "the keeper outlives hobbesd";
 }
 
@@ -143,7 +144,7 @@ TEST(Xemem, ARestartedHobbesdFindsTheMemoryAtItsOwner) {
   std::strcpy(static_cast<char*>(segment->data()), "kept");
   node.kill_daemon();
   node.wake_daemon();
-  EXPECT_NE(node.good({peer, "attach", "s", "ro"})
+  EXPECT_NE(node.good({segment_peer, "attach", "s", "ro"})
                 .find("kept " + std::to_string(frame_of(segment->data()))),
             std::string::npos);
 }
@@ -151,8 +152,9 @@ TEST(Xemem, ARestartedHobbesdFindsTheMemoryAtItsOwner) {
 TEST(Xemem, ExistingMemoryBecomesASegmentInPlace) {
   Node node;
   node.wake_daemon();
-  EXPECT_NE(node.good({"sh", "-c", "echo | " + peer + " convert c"}).find("in place at kept"),
-            std::string::npos);
+  EXPECT_NE(
+      node.good({"sh", "-c", "echo | " + segment_peer + " convert c"}).find("in place at kept"),
+      std::string::npos);
   // This process has one thread here; a second one is a refusal, as is memory of another sort.
   void* shared = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   EXPECT_EQ(Segment::make_of("x", shared, 4096).error().code, Code::unsupported);
@@ -183,7 +185,7 @@ TEST(Xemem, NamesAreUniqueAndErrorsSayWhat) {
   EXPECT_EQ(Segment::make("s", 4096).error().code, Code::exists);
   EXPECT_EQ(Segment::make("a/b", 4096).error().code, Code::invalid);
   EXPECT_EQ(SegmentAccess::get("nobody", true).error().code, Code::not_found);
-  EXPECT_NE(node.run({peer, "attach", "nobody", "rw"}).err.find("there is no such segment"),
+  EXPECT_NE(node.run({segment_peer, "attach", "nobody", "rw"}).err.find("there is no such segment"),
             std::string::npos);
 }
 
@@ -196,7 +198,7 @@ std::string managed(const Node& node, const std::string& grant) {
   Outcome outcome = node.run({"hobbes-run", "run", "--bundle",
                               node.bundle("b",
                                           "export HOBBES_RUN_DIR=" + node.run_folder() + "; exec " +
-                                              peer + " manage " + child,
+                                              segment_peer + " manage " + child,
                                           patch),
                               "parent"});
   return outcome.out + outcome.err;

@@ -10,7 +10,7 @@ namespace hobbes::test {
 namespace {
 
 // What the kernel says to calls in a host-root enclave; "64 and 32": both ways into it.
-std::string ask(const Node& node, const std::string& id, std::vector<std::string> numbers) {
+std::string answer_of(const Node& node, const std::string& id, std::vector<std::string> numbers) {
   std::string bundle = node.bundle(id, "");
   edit(bundle, [&](Json& config) {
     config["process"]["args"] = {HOBBES_BUILD_DIR "/tests/security/calls"};
@@ -41,7 +41,7 @@ std::string python(const Node& node, const std::string& id, const std::string& t
 // libraries fall back to clone, and threads still work.
 TEST(DefaultSeccomp, Clone3IsAbsentAndMakesNoNamespace) {
   Node node;
-  EXPECT_EQ(ask(node, "absent", {"435"}), "435 435" + both(node, ENOSYS));
+  EXPECT_EQ(answer_of(node, "absent", {"435"}), "435 435" + both(node, ENOSYS));
   std::string text = R"(import ctypes, os, threading
 call = ctypes.CDLL(None, use_errno=True).syscall
 before = os.readlink('/proc/self/ns/user')
@@ -71,7 +71,7 @@ TEST(DefaultSeccomp, ThereIsNoSecondWayAroundItsCalls) {
         Call{"fsconfig", "431"}, Call{"fsmount", "432"}, Call{"fspick", "433"},
         Call{"mount_setattr", "442"}, Call{"open_tree_attr", "467"}, Call{"bpf", "321:357"},
         Call{"perf_event_open", "298:336"}, Call{"setns", "308:346"}, Call{"umount2", "166:52"}}) {
-    std::string said = ask(node, call.name, {call.numbers});
+    std::string said = answer_of(node, call.name, {call.numbers});
     EXPECT_TRUE(said.size() > 5 && holds(said, both(node, EPERM))) << call.name << ": " << said;
   }
 }

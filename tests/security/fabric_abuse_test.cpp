@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::seconds;
 
-Result<Message> ask(const std::string& op, const Json& request) {
+Result<Message> ask_node_manager(const std::string& op, const Json& request) {
   auto client = Client::connect(false);
   if (!client) return std::move(client).error();
   return client->call(op, request, {}, seconds(5));
@@ -22,19 +22,19 @@ Result<Message> ask(const std::string& op, const Json& request) {
 TEST(FabricAbuse, AListenerThatMakesItsQueueBlockingHoldsHobbesdUpForNobody) {
   Node node;
   node.wake_daemon();
-  auto listening = ask("name.publish",
-                       {{"name", "trap"}, {"kind", "service"}, {"scope", "node"}, {"mode", 0600}});
+  auto listening = ask_node_manager(
+      "name.publish", {{"name", "trap"}, {"kind", "service"}, {"scope", "node"}, {"mode", 0600}});
   ASSERT_TRUE(listening) << listening.error().text();
   ASSERT_EQ(listening->fds.size(), 2U);
   for (const Fd& end : listening->fds) ASSERT_EQ(::fcntl(end.get(), F_SETFL, 0), 0);
   Code refusal = Code::os;
   for (int i = 0; i < 2000 && refusal != Code::busy; ++i) {
-    auto connected = ask("channel.connect", {{"name", "trap"}});
+    auto connected = ask_node_manager("channel.connect", {{"name", "trap"}});
     if (!connected) refusal = connected.error().code;
     ASSERT_TRUE(connected || refusal == Code::busy) << connected.error().text();
   }
   EXPECT_EQ(refusal, Code::busy) << "its queue has an end";
-  EXPECT_TRUE(ask("ping", Json::object()));
+  EXPECT_TRUE(ask_node_manager("ping", Json::object()));
 }
 
 TEST(FabricAbuse, RefusedNamesTakeNoPlaceInTheMirror) {
@@ -67,17 +67,17 @@ TEST(FabricAbuse, User0OfAnEnclaveIsNotRootForNamesAndProcesses) {
   node.good({"hobbes", "publish", "every", "50"});
   const std::string attack = R"(
 import json, os, socket
-def ask(op, **request):
+def ask_node_manager(op, **request):
   s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
   s.connect(os.environ["HOBBES_RUN_DIR"] + "/control.sock")
   s.send(json.dumps({"op": op, **request}).encode())
   return json.loads(s.recv(1 << 18))
-me = ask("self")
+me = ask_node_manager("self")
 def code(answer): return "done" if answer["ok"] else answer["error"]["code"]
-print(code(ask("name.publish", name="every", kind="value", value="31", replace=True)))
-print(code(ask("process.begin", handle=me["enclave"], pid=1, program="init")))
-print(code(ask("process.kill", id=int(os.environ["VICTIM"], 16), signal=9)))
-print(code(ask("name.withdraw", handle=int(os.environ["NAME"], 16))))
+print(code(ask_node_manager("name.publish", name="every", kind="value", value="31", replace=True)))
+print(code(ask_node_manager("process.begin", handle=me["enclave"], pid=1, program="init")))
+print(code(ask_node_manager("process.kill", id=int(os.environ["VICTIM"], 16), signal=9)))
+print(code(ask_node_manager("name.withdraw", handle=int(os.environ["NAME"], 16))))
 )";
   ASSERT_EQ(node.create("victim", node.bundle("victim", "exec sleep 1000")).wait_status, 0);
   node.good({"hobbes-run", "start", "victim"});

@@ -15,12 +15,15 @@
 #include <thread>
 #include <vector>
 
+#include "waits.h"
+
 namespace hobbes {
 namespace {
 
 using std::chrono::milliseconds;
+using test::no_wait;
+using test::soon;
 using Status = Channel::Status;
-constexpr milliseconds now(0), soon(10'000);
 
 struct Pipe {
   Fd hears, rings;
@@ -101,30 +104,30 @@ TEST(Channel, MessagesArriveWholeBothWays) {
   for (std::size_t size :
        {std::size_t{0}, std::size_t{1}, std::size_t{56}, std::size_t{57}, pair.caller->largest()}) {
     std::string text(size, 'x');
-    EXPECT_EQ(pair.caller->send(text.data(), text.size(), now), Status::good);
+    EXPECT_EQ(pair.caller->send(text.data(), text.size(), no_wait), Status::good);
     EXPECT_EQ(received(*pair.listener), text);
-    EXPECT_EQ(pair.listener->send("head", 4, now, text.data(), size > 4 ? size - 4 : 0),
+    EXPECT_EQ(pair.listener->send("head", 4, no_wait, text.data(), size > 4 ? size - 4 : 0),
               Status::good);
     EXPECT_EQ(received(*pair.caller).substr(0, 4), "head");
   }
   std::string large(pair.caller->largest() + 1, 'x');
-  EXPECT_EQ(pair.caller->send(large.data(), large.size(), now), Status::too_large);
+  EXPECT_EQ(pair.caller->send(large.data(), large.size(), no_wait), Status::too_large);
   EXPECT_EQ(pair.listener->peer().enclave, "enclave");
 }
 
 TEST(Channel, AFullRingIsToldAndASmallBufferLosesNothing) {
   Pair pair;
   int sent = 0;
-  while (pair.caller->send("0123456789", 10, now) == Status::good) ++sent;
+  while (pair.caller->send("0123456789", 10, no_wait) == Status::good) ++sent;
   EXPECT_GT(sent, 40);
   EXPECT_EQ(pair.caller->send("x", 1, milliseconds(20)), Status::again);
   char small[4];
   std::size_t size = 0;
-  EXPECT_EQ(pair.listener->receive(small, sizeof small, &size, now), Status::too_large);
+  EXPECT_EQ(pair.listener->receive(small, sizeof small, &size, no_wait), Status::too_large);
   EXPECT_EQ(size, 10U);
-  for (int i = 0; i < sent; ++i) EXPECT_EQ(received(*pair.listener, now), "0123456789");
-  EXPECT_EQ(received(*pair.listener, now), "status 1");
-  EXPECT_EQ(pair.caller->send("x", 1, now), Status::good);
+  for (int i = 0; i < sent; ++i) EXPECT_EQ(received(*pair.listener, no_wait), "0123456789");
+  EXPECT_EQ(received(*pair.listener, no_wait), "status 1");
+  EXPECT_EQ(pair.caller->send("x", 1, no_wait), Status::good);
 }
 
 TEST(Channel, OneThreadWaitsForRoomWhileAnotherWaitsForMessages) {
@@ -153,32 +156,33 @@ TEST(Channel, ItsDescriptorTellsOfMessagesAndOfTheEnd) {
     pollfd ready{pair.listener->descriptor(), POLLIN, 0};
     return ::poll(&ready, 1, patience) > 0;
   };
-  EXPECT_EQ(received(*pair.listener, now), "status 1");
+  EXPECT_EQ(received(*pair.listener, no_wait), "status 1");
   EXPECT_FALSE(tells(0));
-  EXPECT_EQ(pair.caller->send("1", 1, now), Status::good);
+  EXPECT_EQ(pair.caller->send("1", 1, no_wait), Status::good);
   EXPECT_TRUE(tells(1000));
-  EXPECT_EQ(received(*pair.listener, now), "1");
-  EXPECT_EQ(received(*pair.listener, now), "status 1");
+  EXPECT_EQ(received(*pair.listener, no_wait), "1");
+  EXPECT_EQ(received(*pair.listener, no_wait), "status 1");
   EXPECT_FALSE(tells(0));
-  EXPECT_EQ(pair.caller->send("last", 4, now), Status::good);
+  EXPECT_EQ(pair.caller->send("last", 4, no_wait), Status::good);
   pair.caller.reset();
   EXPECT_TRUE(tells(1000));
-  EXPECT_EQ(received(*pair.listener, now), "last") << "what was sent before the end is received";
-  EXPECT_EQ(received(*pair.listener, now), "status 2");
-  EXPECT_EQ(pair.listener->send("x", 1, now), Status::closed);
+  EXPECT_EQ(received(*pair.listener, no_wait), "last")
+      << "what was sent before the end is received";
+  EXPECT_EQ(received(*pair.listener, no_wait), "status 2");
+  EXPECT_EQ(pair.listener->send("x", 1, no_wait), Status::closed);
 }
 
 TEST(Channel, ASenderTakesNoWakeUpFromWhoPollsTheDescriptor) {
-  for (milliseconds patience : {now, milliseconds(50)}) {
+  for (milliseconds patience : {no_wait, milliseconds(50)}) {
     Pair pair;
-    while (pair.caller->send("0123456789", 10, now) == Status::good) {
+    while (pair.caller->send("0123456789", 10, no_wait) == Status::good) {
     }
-    EXPECT_EQ(received(*pair.caller, now), "status 1") << "from here on it is told by poll(2)";
-    EXPECT_EQ(pair.listener->send("x", 1, now), Status::good);
+    EXPECT_EQ(received(*pair.caller, no_wait), "status 1") << "from here on it is told by poll(2)";
+    EXPECT_EQ(pair.listener->send("x", 1, no_wait), Status::good);
     EXPECT_EQ(pair.caller->send("no room", 7, patience), Status::again);
     pollfd ready{pair.caller->descriptor(), POLLIN, 0};
     EXPECT_EQ(::poll(&ready, 1, 1000), 1) << patience.count();
-    EXPECT_EQ(received(*pair.caller, now), "x");
+    EXPECT_EQ(received(*pair.caller, no_wait), "x");
   }
 }
 
@@ -195,7 +199,7 @@ TEST(Channel, APeerThatRingsWithoutEndHoldsNobodyUp) {
     std::vector<char> bytes(1 << 16);
     while (!stop.load()) (void)!::write(floods.get(), bytes.data(), bytes.size());
   });
-  for (int i = 0; i < 2000; ++i) EXPECT_EQ(received(*victim, now), "status 1");
+  for (int i = 0; i < 2000; ++i) EXPECT_EQ(received(*victim, no_wait), "status 1");
   EXPECT_EQ(received(*victim, milliseconds(30)), "status 1");
   stop.store(true);
   flood.join();
@@ -244,17 +248,17 @@ TEST(Channel, GarbageFromThePeerIsAnErrorAndNeverACrash) {
                            random() % 2 == 0 ? random() : random() % 8192, __ATOMIC_RELAXED);
           break;
         case 1:
-          (void)pair.caller->send(buffer.data(), random() % buffer.size(), now);
+          (void)pair.caller->send(buffer.data(), random() % buffer.size(), no_wait);
           break;
         case 2: {
-          Status status = pair.listener->receive(buffer.data(), buffer.size(), &size, now);
+          Status status = pair.listener->receive(buffer.data(), buffer.size(), &size, no_wait);
           EXPECT_TRUE(status != Status::good || size <= buffer.size());
           corrupt += status == Status::corrupt ? 1 : 0;
           break;
         }
         default:
-          (void)pair.listener->send(buffer.data(), random() % buffer.size(), now);
-          (void)pair.caller->receive(buffer.data(), random() % buffer.size(), &size, now);
+          (void)pair.listener->send(buffer.data(), random() % buffer.size(), no_wait);
+          (void)pair.caller->receive(buffer.data(), random() % buffer.size(), &size, no_wait);
       }
     }
     ::munmap(words, bytes);

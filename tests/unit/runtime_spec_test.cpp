@@ -13,7 +13,8 @@
 namespace hobbes {
 namespace {
 
-const std::string folder = "/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema/";
+const std::string schema_folder =
+    "/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema/";
 
 class Schema {
  public:
@@ -28,7 +29,7 @@ class Schema {
   const Json& file(const std::string& name) {
     auto at = files_.find(name);
     if (at != files_.end()) return at->second;
-    auto text = Files::system().read(folder + name);
+    auto text = Files::system().read(schema_folder + name);
     EXPECT_TRUE(text) << "install golang-github-opencontainers-specs-dev";
     return files_[name] = Json::parse(text ? *text : std::string("{}"));
   }
