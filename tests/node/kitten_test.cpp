@@ -213,7 +213,7 @@ class KittenCrash : public Kitten, public ::testing::WithParamInterface<Crash> {
 
 TEST_P(KittenCrash, EndsItAloneWithAReadableCauseAndItCanBeMadeAgain) {
   static Sample sample;
-  if (!sample.draws(3)) GTEST_SKIP() << "not of this sample";
+  if (!sample.draws(5)) GTEST_SKIP() << "not of this sample";
   boot("sibling",
        {{"hobbes", {{"memory", {{"size", "32MiB"}}}, {"cores", {{"policy", "compact"}}}}}});
   boot("k", {{"hobbes", {{"memory", {{"size", "32MiB"}}}, {"cores", {{"policy", "compact"}}}}}});

@@ -328,9 +328,9 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}),
             "1001020\n");
   std::thread holder([&] {
-    node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 16"});
+    node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 9"});
   });
-  ::sleep(14);
+  ::sleep(7);
   EXPECT_EQ(statistic("a", "palacios.segments"), 1U) << "somebody has the device open";
   holder.join();
   EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30));
@@ -486,7 +486,7 @@ class PalaciosEnd : public Palacios, public ::testing::WithParamInterface<EndCas
 
 TEST_P(PalaciosEnd, IsToldFromOthers) {
   static Sample sample;
-  if (!sample.draws(2)) GTEST_SKIP() << "not of this sample";
+  if (!sample.draws(3)) GTEST_SKIP() << "not of this sample";
   const EndCase& c = GetParam();
   Json image = {
       {"hobbes", {{"image", {{"cmdline", std::string("console=ttyS0 quiet ") + c.append}}}}}};

@@ -18,6 +18,7 @@ namespace hobbes::agent {
 namespace {
 
 constexpr const char* device = "/dev/mem";
+constexpr unsigned look_period = 2;  // seconds
 
 bool ends_with_device(const std::string& text) {
   std::string_view name(device);
@@ -62,7 +63,7 @@ void give_back_places(int attached) {
   for (;;) {
     std::uint64_t count = 0;
     if (before.empty()) (void)!::read(attached, &count, sizeof count);
-    ::sleep(5);
+    ::sleep(look_period);
     auto shown = ask_monitor({{"op", "shown"}});
     if (!shown || !shown->contains("places")) {
       look_again();
