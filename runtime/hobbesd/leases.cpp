@@ -250,6 +250,13 @@ Result<Placement> Leases::resized(const Session& session, const hobbes_record& r
   return placement_for(session, wanted, record.id, {});
 }
 
+CpuSet Leases::exclusive() const {
+  CpuSet out;
+  for (const Lease& lease : held())
+    if (!lease.shared) out = out | lease.cpus;
+  return out & inventory_.usable;
+}
+
 CpuSet Leases::free() const {
   Limits limits;
   limits.reserved = policies_.reserved;

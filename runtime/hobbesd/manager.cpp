@@ -22,6 +22,7 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       watcher_(loop_, [this](pid_t pid) { process_ended(pid); }),
       authorization_(*nis_),
       leases_(*nis_, inventory_, policies_),
+      steering_(run_directory() + "/interrupts.json"),
       groups_(*nis_, policies_),
       names_(*nis_, policies_, [this](pid_t pid) { watcher_.watch(pid); }),
       processes_(*nis_, [this](pid_t pid) { watcher_.watch(pid); }),
@@ -109,6 +110,7 @@ Result<void> Manager::adopt() {
   names_.adopt();
   processes_.adopt();
   compositions_.adopt();
+  steer_interrupts();
   for (const std::string& note : nis_->notes()) spdlog::warn("{}", note);
   return {};
 }
@@ -150,7 +152,9 @@ Result<Reply> Manager::handle(Session& session, const Json& request) {
   try {
     nis_->forget_uncommitted();  // of a request that was refused half-way
     HOBBES_CHECK(authorization_.identify(session, op));
-    return dispatch(session, op, request);
+    auto reply = dispatch(session, op, request);
+    steer_interrupts();
+    return reply;
   } catch (const std::exception&
                e) {  // a field of an unexpected type, or more of something than there is memory for
     return Error{Code::invalid, "answer request '" + op + "'", e.what(), "see docs/CONTROL.md"};
@@ -254,6 +258,7 @@ void Manager::leave(Session& session) {
 
 void Manager::process_ended(pid_t pid) {
   enclaves_.process_ended(pid);
+  steer_interrupts();
   Transition transition;
   segments_.process_ended(pid, transition);
   names_.process_ended(pid, transition);
@@ -272,9 +277,15 @@ void Manager::reap_orphans() const {
   }
 }
 
+void Manager::steer_interrupts() {
+  auto done = steering_.keep_off(policies_.steer_interrupts ? leases_.exclusive() : CpuSet());
+  if (!done) spdlog::warn("{}", done.error().text());
+}
+
 void Manager::tick() {
   nis_->beat();
   enclaves_.tick();
+  steer_interrupts();
   bool unfinished = groups_.sweep(1);
   compositions_.sweep();
   reap_orphans();

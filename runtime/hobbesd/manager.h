@@ -12,6 +12,7 @@
 #include "hobbesd/delegated_groups.h"
 #include "hobbesd/doorbell_table.h"
 #include "hobbesd/enclave_table.h"
+#include "hobbesd/interrupt_steering.h"
 #include "hobbesd/leases.h"
 #include "hobbesd/loop.h"
 #include "hobbesd/name_table.h"
@@ -58,6 +59,7 @@ class Manager {
 
   Result<void> publish_node();
   void recall_detached_cores();
+  void steer_interrupts();
   void process_ended(pid_t pid);
   void reap_orphans() const;
 
@@ -68,6 +70,7 @@ class Manager {
   ProcessWatcher watcher_;
   Authorization authorization_;
   Leases leases_;
+  InterruptSteering steering_;
   DelegatedGroups groups_;
   NameTable names_;
   ProcessTable processes_;

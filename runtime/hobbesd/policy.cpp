@@ -60,8 +60,14 @@ Result<Policies> Policies::load(const std::string& path, bool must_exist) {
   HOBBES_TRY(json, parse_json(*text, path, Comments::ignored));
   std::vector<Problem> problems;
   Inspect at(&json, "", &problems);
-  at.only({"reservedCores", "quotas", "tokens"});
+  at.only({"reservedCores", "interrupts", "quotas", "tokens"});
   out.reserved = at.at("reservedCores").list().value_or(CpuSet());
+  if (Inspect interrupts = at.at("interrupts"); interrupts.present()) {
+    const auto choice = interrupts.text();
+    out.steer_interrupts = choice == "steer";
+    if (choice && choice != "steer" && choice != "leave")
+      interrupts.wrong("\"steer\" or \"leave\"");
+  }
   Inspect quotas = at.at("quotas");
   if (quotas.object()) {
     quotas.only({"default", "users"});

@@ -23,8 +23,9 @@ struct Quota {
 };
 
 struct Policies {
-  CpuSet reserved;  ///< never leased
-  Quota standard;   ///< of unprivileged users not named below
+  CpuSet reserved;                ///< never leased
+  bool steer_interrupts = false;  ///< devices interrupt no core that an enclave has to itself
+  Quota standard;                 ///< of unprivileged users not named below
   std::map<uid_t, Quota> users;
   std::map<std::string, uid_t> tokens;  ///< SHA-256 of a REST token, hex -> user
 

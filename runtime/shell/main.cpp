@@ -31,6 +31,7 @@
 #include "nis/names.h"
 #include "shell/dashboard.h"
 #include "shell/doctor.h"
+#include "shell/interference.h"
 #include "shell/top.h"
 #include "shell/views.h"
 
@@ -38,15 +39,17 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "cat",       "cp",     "kill",     "ps",       "apps",     "call", "compositions", "console",
-    "dashboard", "doctor", "enclaves", "events",   "exit",     "help", "logs",         "names",
-    "node",      "ping",   "publish",  "segments", "services", "top",  "topology",     "withdraw"};
+    "cat",          "cp",        "kill",     "ps",       "apps",   "call",    "compositions",
+    "console",      "dashboard", "doctor",   "enclaves", "events", "exit",    "help",
+    "interference", "logs",      "names",    "node",     "ping",   "publish", "segments",
+    "services",     "top",       "topology", "withdraw"};
 
 struct Request {
   std::string command, id, label;
   bool follow = false, json = false, svg = false;
   std::uint16_t port = 0;
-  double every = 2;  // seconds, of top
+  double every = 2;     // seconds, of top
+  double watched = 10;  // seconds, of interference
   int rounds = -1;
   std::string procedure, value, scope;  // of names and services
   std::int64_t owner = -1;
@@ -273,6 +276,12 @@ Result<int> act(const Request& request) {
     HOBBES_CHECK(show_top(top));
     return 0;
   }
+  if (request.command == "interference") {
+    HOBBES_CHECK(show_interference(
+        request.id, std::chrono::milliseconds(static_cast<std::int64_t>(request.watched * 1000)),
+        style));
+    return 0;
+  }
   if (request.command == "dashboard") {
     HOBBES_CHECK(serve_dashboard(request.port, request.json));
     return 0;
@@ -341,6 +350,12 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
       ->add_option("-n,--rounds", request.rounds,
                    "how often; 0: until interrupted, as on a terminal; otherwise once")
       ->check(CLI::Range(0, 1000000));
+  auto* interference_verb =
+      add("interference", "what takes time from an enclave on its cores, and who does");
+  interference_verb->add_option("id", request.id, "the enclave's id")->required();
+  interference_verb->add_option("-s,--seconds", request.watched, "how long to watch")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
   add("dashboard", "serve a page that shows the node, for your browser")
       ->add_option("--port", request.port, "the loopback port; any that is free without it");
   add("enclaves", "the enclaves")

@@ -149,6 +149,54 @@ TEST(Top, ShowsWhatEnclavesAndTheirProcessesUse) {
   EXPECT_NE(table.find("GLOBAL ID"), table.rfind("GLOBAL ID")) << "two rounds: " << table;
 }
 
+TEST(Interference, NamesWhoTakesTimeFromAnEnclaveOnItsCores) {
+  Node node;
+  const std::string loop = "while :; do :; done";
+  ASSERT_EQ(node.create("a", node.bundle("a", loop, {{"hobbes", {{"cores", {{"list", "1"}}}}}}))
+                .wait_status,
+            0);
+  node.good({"hobbes-run", "start", "a"});
+  auto watched = [&](const std::string& seconds) {
+    return *parse_json(node.good({"hobbes", "interference", "a", "-s", seconds, "--json"}),
+                       "interference");
+  };
+  auto taken_by = [](const Json& found, const std::string& name) -> std::int64_t {
+    for (const Json& one : found["programs"])
+      if (one["name"] == name) return one["ns"];
+    return 0;
+  };
+  // Nobody else is on the core, but for the kernel's own threads.
+  const Json quiet = watched("1");
+  EXPECT_EQ(quiet["cpus"], "1");
+  EXPECT_GT(quiet["ranNs"], 500'000'000);
+  EXPECT_EQ(taken_by(quiet, "taker"), 0);
+  const Json& interrupts = quiet["interrupts"];
+  EXPECT_TRUE(std::any_of(interrupts.begin(), interrupts.end(), [](const Json& one) {
+    return text_at(one, "name").find("timer") != std::string::npos;
+  })) << interrupts;
+  // A program of the node's that is bound to the same core.
+  const std::string taker = node.folder() + "/taker";
+  node.good({"cp", "/bin/busybox", taker});
+  node.good({"sh", "-c",
+             "timeout 20 taskset -c 1 " + taker + " yes >/dev/null 2>&1 & echo $! >" +
+                 node.folder() + "/pid; sleep 0.3"});
+  const Json loud = watched("2");
+  EXPECT_GT(taken_by(loud, "taker"), 300'000'000) << loud;
+  EXPECT_GT(loud["waitedNs"], 300'000'000) << loud;
+  const std::string table = node.good({"hobbes", "interference", "a", "-s", "0.5"});
+  EXPECT_NE(table.find("other programs"), std::string::npos) << table;
+  EXPECT_NE(table.find("taker "), std::string::npos) << table;
+  node.good({"sh", "-c", "kill $(cat " + node.folder() + "/pid)"});
+
+  node.good({"hobbes-run", "kill", "a", "KILL"});
+  EXPECT_TRUE(eventually([&] {
+    return node.run({"hobbes", "interference", "a", "-s", "0.1"}).err.find("it does not run") !=
+           std::string::npos;
+  }));
+  EXPECT_NE(node.run({"hobbes", "interference", "none"}).wait_status, 0);
+  node.good({"hobbes-run", "delete", "a"});
+}
+
 // Wake-ups disturb programs beside. The time of sleep is real, the count is the kernel's.
 TEST(Manager, RestsWhenNothingHappens) {
   Node node;
