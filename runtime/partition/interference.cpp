@@ -24,6 +24,14 @@ bool is_number(const std::string& word) {
   return !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
 }
 
+// A program names its threads as it likes, and the name is shown on terminals. A worker of the
+// kernel's is shown with what it does at the moment: "kworker/1:0-events".
+std::string name_of_thread(std::string shown) {
+  for (char& c : shown)
+    if (c < ' ' || c > '~') c = '?';
+  return shown.rfind("kworker/", 0) == 0 ? shown.substr(0, shown.find_first_of("-+")) : shown;
+}
+
 std::vector<Offender> by_name(
     const std::map<std::pair<std::string, unsigned>, std::uint64_t>& counts) {
   std::map<std::string, Offender> all;
@@ -124,7 +132,7 @@ void InterferenceWatch::count_threads(const std::set<pid_t>& own) {
         found_.ran_ns += ran;
         found_.waited_ns += seen.waited_ns - std::min(seen.waited_ns, before.waited_ns);
       } else if (ran != 0 && cpus_.has(cpu)) {
-        programs_[{stat->substr(begin + 1, end - begin - 1), cpu}] += ran;
+        programs_[{name_of_thread(stat->substr(begin + 1, end - begin - 1)), cpu}] += ran;
       }
     }
   }

@@ -43,7 +43,7 @@ class InterferenceWatch {
       : cpus_(cpus), files_(files), proc_(std::move(proc)) {}
 
   /// The first look is the beginning. `own`: the processes that the cores are for; `now_ns`: a
-  /// monotonic clock. Errors: Code::os when the kernel's counters cannot be read.
+  /// monotonic clock. Errors: those of reading /proc/interrupts and /proc/stat.
   Result<void> look(const std::set<pid_t>& own, std::uint64_t now_ns);
   /// All since the first look.
   [[nodiscard]] Interference result() const;

@@ -39,8 +39,8 @@ CpuSet beside(const CpuSet& cpus) {
 
 // Where an enclave without cores of its own may run.
 CpuSet allowed_of(pid_t pid) {
-  auto status = Files::system().read("/proc/" + std::to_string(pid) + "/status", 1 << 16);
-  std::istringstream lines(status.value_or(""));
+  const std::string file = "/proc/" + std::to_string(pid) + "/status";
+  std::istringstream lines(Files::system().read(file, 1 << 16).value_or(""));
   const std::string key = "Cpus_allowed_list:";
   for (std::string line; std::getline(lines, line);)
     if (line.rfind(key, 0) == 0)
@@ -58,8 +58,8 @@ Json to_json(const std::vector<Offender>& offenders, const char* unit) {
 
 std::string time_text(std::uint64_t ns) {
   char text[32];
-  if (ns >= 10'000'000'000U)
-    (void)std::snprintf(text, sizeof text, "%.1f s", static_cast<double>(ns) / 1e9);
+  if (ns >= 1'000'000'000U)
+    (void)std::snprintf(text, sizeof text, "%.2f s", static_cast<double>(ns) / 1e9);
   else if (ns >= 1'000'000U)
     (void)std::snprintf(text, sizeof text, "%.1f ms", static_cast<double>(ns) / 1e6);
   else
@@ -102,21 +102,23 @@ std::string view(const Json& found, const Style& style) {
   auto ns = [&](const char* key) { return static_cast<std::uint64_t>(number_at(found, key)); };
   const std::string title = row("WHAT", "TIME", "OF ALL", "BY");
   out += style.colour ? "\033[1m" + title + "\033[0m" : title;
-  out += timed("ran", ns("ranNs"), "");
-  out += timed("waited", ns("waitedNs"), "its threads were ready and had no processor");
-  std::uint64_t others = 0;
-  for (const Json& one : found["programs"])
-    others += static_cast<std::uint64_t>(number_at(one, "ns"));
-  out += timed("other programs", others, first_of(found["programs"], [](const Json& one) {
-                 return text_at(one, "name") + " " +
-                        time_text(static_cast<std::uint64_t>(number_at(one, "ns")));
-               }));
-  out += timed("interrupts", ns("handledNs"), first_of(found["interrupts"], [](const Json& one) {
-                 return text_at(one, "name") + " " + std::to_string(number_at(one, "count"));
-               }));
-  out += timed("hypervisor", ns("stolenNs"), "");
-  out +=
-      row("throttled", "", "", std::to_string(number_at(found, "throttledPeriods")) + " periods");
+  if (found.contains("ranNs")) {
+    out += timed("ran", ns("ranNs"), "");
+    out += timed("waited", ns("waitedNs"), "its threads were ready and had no processor");
+    std::uint64_t others = 0;
+    for (const Json& one : found["programs"])
+      others += static_cast<std::uint64_t>(number_at(one, "ns"));
+    out += timed("other programs", others, first_of(found["programs"], [](const Json& one) {
+                   return text_at(one, "name") + " " +
+                          time_text(static_cast<std::uint64_t>(number_at(one, "ns")));
+                 }));
+    out += timed("interrupts", ns("handledNs"), first_of(found["interrupts"], [](const Json& one) {
+                   return text_at(one, "name") + " " + std::to_string(number_at(one, "count"));
+                 }));
+    out += timed("hypervisor", ns("stolenNs"), "");
+    out +=
+        row("throttled", "", "", std::to_string(number_at(found, "throttledPeriods")) + " periods");
+  }
   out += row("shared cache", "", "", first_of(found["neighbours"], [](const Json& one) {
                return "enclave '" + text_at(one, "id") + "' on CPUs " + text_at(one, "cpus");
              }));
@@ -142,7 +144,7 @@ Result<void> show_interference(const std::string& id, milliseconds duration, con
       handle = one.id;
       cpus = cpus_of(one.body.enclave.cpus);
     }
-  if (cpus.empty()) cpus = allowed_of(record.pid);
+  if (cpus.empty()) cpus = allowed_of(record.process.pid);
 
   const Driver& driver = driver_for(record.kind);
   auto numbers_before = driver.statistics(record);
@@ -180,20 +182,21 @@ Result<void> show_interference(const std::string& id, milliseconds duration, con
   // Linux sees nothing of a co-kernel's cores; it counts its interrupts itself.
   for (const auto& [name, value] : numbers)
     if (name.rfind("kitten.interrupts.", 0) == 0) counted[name.substr(7)] = grown(name);
-  const Json found = {{"id", id},
-                      {"kind", name_of(record.kind)},
-                      {"cpus", cpus.text()},
-                      {"cpuCount", cpus.count()},
-                      {"seconds", static_cast<double>(result.elapsed_ns) / 1e9},
-                      {"ranNs", result.ran_ns},
-                      {"waitedNs", result.waited_ns},
-                      {"handledNs", result.handled_ns},
-                      {"stolenNs", result.stolen_ns},
-                      {"throttledPeriods", grown("cpu.throttled_periods")},
-                      {"interrupts", to_json(result.interrupts, "count")},
-                      {"programs", to_json(result.programs, "ns")},
-                      {"neighbours", neighbours},
-                      {"coKernel", counted}};
+  Json found = {{"id", id},
+                {"kind", name_of(record.kind)},
+                {"cpus", cpus.text()},
+                {"cpuCount", cpus.count()},
+                {"seconds", static_cast<double>(result.elapsed_ns) / 1e9},
+                {"neighbours", neighbours},
+                {"coKernel", counted}};
+  if (record.kind != Kind::kitten)
+    found.update({{"ranNs", result.ran_ns},
+                  {"waitedNs", result.waited_ns},
+                  {"handledNs", result.handled_ns},
+                  {"stolenNs", result.stolen_ns},
+                  {"throttledPeriods", grown("cpu.throttled_periods")},
+                  {"interrupts", to_json(result.interrupts, "count")},
+                  {"programs", to_json(result.programs, "ns")}});
   std::cout << (style.json ? to_text(found, 2) + "\n" : view(found, style));
   return {};
 }

@@ -151,10 +151,9 @@ TEST(Top, ShowsWhatEnclavesAndTheirProcessesUse) {
 
 TEST(Interference, NamesWhoTakesTimeFromAnEnclaveOnItsCores) {
   Node node;
-  const std::string loop = "while :; do :; done";
-  ASSERT_EQ(node.create("a", node.bundle("a", loop, {{"hobbes", {{"cores", {{"list", "1"}}}}}}))
-                .wait_status,
-            0);
+  const Json one_core = {{"hobbes", {{"cores", {{"list", "1"}, {"count", nullptr}}}}}};
+  Outcome made = node.create("a", node.bundle("a", "while :; do :; done", one_core));
+  ASSERT_EQ(made.wait_status, 0) << made.err;
   node.good({"hobbes-run", "start", "a"});
   auto watched = [&](const std::string& seconds) {
     return *parse_json(node.good({"hobbes", "interference", "a", "-s", seconds, "--json"}),
@@ -176,10 +175,10 @@ TEST(Interference, NamesWhoTakesTimeFromAnEnclaveOnItsCores) {
   })) << interrupts;
   // A program of the node's that is bound to the same core.
   const std::string taker = node.folder() + "/taker";
-  node.good({"cp", "/bin/busybox", taker});
+  node.good({"cp", "/usr/bin/yes", taker});
   node.good({"sh", "-c",
-             "timeout 20 taskset -c 1 " + taker + " yes >/dev/null 2>&1 & echo $! >" +
-                 node.folder() + "/pid; sleep 0.3"});
+             "timeout 20 taskset -c 1 " + taker + " >/dev/null 2>&1 & echo $! >" + node.folder() +
+                 "/pid; sleep 0.3"});
   const Json loud = watched("2");
   EXPECT_GT(taken_by(loud, "taker"), 300'000'000) << loud;
   EXPECT_GT(loud["waitedNs"], 300'000'000) << loud;

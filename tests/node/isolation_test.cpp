@@ -40,8 +40,8 @@ TEST(Isolation, InterruptsKeepOffLeasedCoresAndComeBackAlsoAfterAKill) {
   const Places before = places();
   const int could_move = left_at(3, before);
   ASSERT_GT(could_move, 2) << "this node has no interrupts to move";
-  const std::string bundle =
-      node.bundle("b", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "3"}}}}}});
+  const std::string bundle = node.bundle(
+      "b", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "3"}, {"count", nullptr}}}}}});
   // Some are bound to one CPU by their driver although they name more.
   auto steered = [&] { return left_at(3, before) < could_move; };
   {

@@ -73,6 +73,10 @@ TEST_F(Kitten, ItsCoresAndMemoryAreGoneForLinuxAndSaidToBe) {
       owned.push_back(std::atoll(text_at(core, "cpus").c_str()));
     }
   ASSERT_EQ(owned.size(), 2U);
+  const std::string watched = node.good({"hobbes", "interference", "k", "-s", "0.2"});
+  EXPECT_NE(watched.find("interrupts.1 "), std::string::npos)
+      << "what it has counted itself: " << watched;
+  EXPECT_EQ(watched.find("other programs"), std::string::npos) << "Linux sees nothing there";
   for (std::int64_t cpu : owned) {
     std::string path = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/online";
     EXPECT_EQ(line(path), "0");

@@ -124,6 +124,25 @@ TEST_F(InterferenceTest, EachCauseHasItsAmountAndItsName) {
   EXPECT_EQ(found.programs[1].name, "new (one)");
 }
 
+TEST_F(InterferenceTest, AWorkerOfTheKernelIsOneWhateverItDoes) {
+  look(0);
+  proc.thread("50", "50", "kworker/1:0-events", 1, 10, 0);
+  look(1);
+  proc.thread("50", "50", "kworker/1:0-mm_percpu_wq", 1, 30, 0);
+  look(2);
+  ASSERT_EQ(watch.result().programs.size(), 1U);
+  EXPECT_EQ(watch.result().programs[0].name, "kworker/1:0");
+  EXPECT_EQ(watch.result().programs[0].amount, 30U);
+}
+
+TEST_F(InterferenceTest, ANameThatWouldWriteOnATerminalIsShownWithoutThat) {
+  look(0);
+  proc.thread("50", "50", "\033[2J\xffx", 1, 10, 0);
+  look(1);
+  ASSERT_EQ(watch.result().programs.size(), 1U);
+  EXPECT_EQ(watch.result().programs[0].name, "?[2J?x");
+}
+
 TEST_F(InterferenceTest, AThreadIdThatIsUsedAgainIsAnotherThread) {
   look(0);
   proc.thread("20", "20", "successor", 1, 40, 0, "99");
@@ -158,7 +177,7 @@ TEST_F(InterferenceTest, TextThatNoKernelWritesCountsAsNothing) {
   proc.files["/proc/20/task/20/stat"] = ")(";
   look(2);
   proc.files.erase("/proc/stat");
-  EXPECT_EQ(watch.look({10}, 3).error().code, Code::os);
+  EXPECT_EQ(watch.look({10}, 3).error().code, Code::not_found);
 }
 
 }  // namespace
