@@ -29,8 +29,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
+#include <sys/times.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
@@ -598,6 +600,86 @@ static void clocks(void) {
   close(timer);
 }
 
+static long clock_ms(clockid_t clock) {
+  struct timespec now = {0, 0};
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+static long usage_ms(int who) {
+  struct rusage usage;
+  if (getrusage(who, &usage) != 0) return -1;
+  return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
+         (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
+}
+/* Computes until this thread has had so many milliseconds of a processor, however many others want
+ * it. */
+static void* compute(void* ms) {
+  const long end = clock_ms(CLOCK_THREAD_CPUTIME_ID) + *(const long*)ms;
+  while (clock_ms(CLOCK_THREAD_CPUTIME_ID) < end) continue;
+  return NULL;
+}
+
+static void processor_time(void) {
+  title("processor time");
+  long some = 60;
+  long process = clock_ms(CLOCK_PROCESS_CPUTIME_ID), self_used = usage_ms(RUSAGE_SELF),
+       thread_used = usage_ms(RUSAGE_THREAD);
+  struct tms before, after;
+  const clock_t began = times(&before);
+  compute(&some);
+  say_whether("the process's clock", clock_ms(CLOCK_PROCESS_CPUTIME_ID) - process >= 59);
+  say_whether("its usage", usage_ms(RUSAGE_SELF) - self_used >= 40);
+  say_whether("the thread's usage", usage_ms(RUSAGE_THREAD) - thread_used >= 40);
+  say_whether("times", times(&after) - began >= 4);
+  say_whether("in ticks",
+              after.tms_utime + after.tms_stime - before.tms_utime - before.tms_stime >= 3);
+  /* A thread's time is its process's and no other thread's. */
+  pthread_t other;
+  process = clock_ms(CLOCK_PROCESS_CPUTIME_ID);
+  long thread = clock_ms(CLOCK_THREAD_CPUTIME_ID);
+  pthread_create(&other, NULL, compute, &some);
+  pthread_join(other, NULL);
+  say_whether("another thread", clock_ms(CLOCK_PROCESS_CPUTIME_ID) - process >= 59);
+  say_whether("not this one's", clock_ms(CLOCK_THREAD_CPUTIME_ID) - thread < 59);
+  clockid_t clock = 0;
+  SAY(pthread_getcpuclockid(pthread_self(), &clock));
+  long apart = clock_ms(clock) - clock_ms(CLOCK_THREAD_CPUTIME_ID);
+  say_whether("the clock of this thread", apart >= -20 && apart <= 0);
+  SAY(clock_getcpuclockid(0, &clock));
+  apart = clock_ms(clock) - clock_ms(CLOCK_PROCESS_CPUTIME_ID);
+  say_whether("the clock of this process", apart >= -20 && apart <= 0);
+  /* Sleep is none. */
+  process = clock_ms(CLOCK_PROCESS_CPUTIME_ID);
+  struct timespec pause = {0, 300000000};
+  nanosleep(&pause, NULL);
+  say_whether("sleep does not count", clock_ms(CLOCK_PROCESS_CPUTIME_ID) - process < 150);
+  long children = usage_ms(RUSAGE_CHILDREN);
+  pid_t child = fork();
+  if (child == 0) {
+    compute(&some);
+    _exit(clock_ms(CLOCK_PROCESS_CPUTIME_ID) < 5000 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  say("a child's clock begins at 0", WEXITSTATUS(status));
+  say_whether("a child's time", usage_ms(RUSAGE_CHILDREN) - children >= 40);
+  struct sysinfo facts;
+  SAY(sysinfo(&facts));
+  char line[128] = "";
+  FILE* file = fopen("/proc/meminfo", "r");
+  unsigned long total = 0;
+  if (file != NULL && fgets(line, sizeof line, file) != NULL) sscanf(line, "MemTotal: %lu", &total);
+  if (file != NULL) fclose(file);
+  const unsigned long told = facts.totalram * facts.mem_unit / 1024;
+  say_whether("memory", told >= total - total / 10 && told <= total + total / 10);
+  say_whether("of which is free", facts.freeram > 0 && facts.freeram <= facts.totalram);
+  say_whether("programs", facts.procs >= 1);
+  SAY(syscall(SYS_getrusage, RUSAGE_SELF, nowhere));
+  SAY(syscall(SYS_getrusage, 7, nowhere));
+  SAY(syscall(SYS_sysinfo, nowhere));
+  SAY(syscall(SYS_times, nowhere));
+}
+
 int main(int count, char** arguments) {
   if (count == 3 && strcmp(arguments[1], "--child") == 0) {
     printf("child: %s\n", arguments[2]);
@@ -614,5 +696,6 @@ int main(int count, char** arguments) {
   signals();
   processes(self);
   clocks();
+  processor_time();
   return 0;
 }

@@ -30,6 +30,7 @@ struct Core {
   std::uint64_t root;  // whose page tables; 0: the kernel's own
   bool asleep;
   std::uint64_t idle_since, turn_began;  // uptime
+  std::uint64_t counted_until;           // of the current thread's time
 };
 
 constexpr unsigned core_limit = 256;

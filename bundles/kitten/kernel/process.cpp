@@ -39,7 +39,6 @@ Process* make_process(unsigned view, AddressSpace* space) {
   out->view = view;
   out->space = space;
   out->calls = calls;
-  out->begin_ns = uptime_ns();
   space->join(view);
   Locked locked(process_lock);
   processes[view] = out;
@@ -49,6 +48,7 @@ Process* make_process(unsigned view, AddressSpace* space) {
 
 void free_process(Process& process) {
   release_vfork_parent(process);
+  report_time(process);
   if (process.sharing) {  // its proxy has ended in the middle of it
     const hobbes_view& entry = view_table().view[process.view];
     if (entry.pin_done != process.pins_before) release_unused(entry.pin_slot);
@@ -151,6 +151,16 @@ std::int64_t reset(Thread& thread) {
 
 unsigned process_count() { return __atomic_load_n(&count, __ATOMIC_ACQUIRE); }
 
+// Linux counts it once the parent has waited for the child; here it counts when the child ends.
+void report_time(Process& process) {
+  const std::uint64_t all = ran_ns(process);
+  Locked locked(process_lock);
+  const std::uint64_t more = all + process.children_ns - process.reported_ns;
+  process.reported_ns += more;
+  Process* parent = process.parent_pid != 0 ? processes[process.parent_view] : nullptr;
+  if (parent != nullptr && parent->pid == process.parent_pid) parent->children_ns += more;
+}
+
 bool must_end(const Thread& thread) {
   const Process& process = *thread.process;
   return __atomic_load_n(&process.gone, __ATOMIC_ACQUIRE) ||
@@ -251,6 +261,8 @@ Thread* make_child(Thread& parent, unsigned view, std::uint32_t pid, bool share_
     return nullptr;
   }
   thread->call->thread = process->pid = pid;
+  process->parent_view = parent.process->view;
+  process->parent_pid = parent.process->pid;
   publish_view(view, space->root(), process->calls);
   return thread;
 }

@@ -60,7 +60,8 @@ struct Thread {
   Then then;
   std::uint64_t saved[6];  ///< what a continuation needs
   std::uint64_t clear_child_tid, robust_list;
-  std::uint64_t mask;  ///< blocked signals
+  std::uint64_t mask;    ///< blocked signals
+  std::uint64_t ran_ns;  ///< counted so far
   SignalStack stack;
   // futex.cpp
   Thread* next_waiter;
@@ -84,8 +85,11 @@ struct Process {
   bool stopping;  ///< its threads end, all but `survivor`
   bool gone;      ///< its proxy has ended
   Thread* survivor;
-  std::uint64_t begin_ns;  ///< uptime
-  CoreMask cores;          ///< where its threads may be put; none: everywhere
+  CoreMask cores;  ///< where its threads may be put; none: everywhere
+  // Processor time: of its threads, of children that have ended, and what its parent knows of.
+  std::uint64_t ran_ns, children_ns, reported_ns;
+  unsigned parent_view;  ///< of the process that forked it, and that one's number; 0: none
+  std::uint32_t parent_pid;
   bool sharing;  ///< a thread waits for memory to be pinned; the next three belong to that
   bool pin_list_is_block;
   std::uint32_t pins_before;
@@ -124,6 +128,9 @@ void release_vfork_parent(Process& child);
 bool must_end(const Thread& thread);
 /// After the kernel's half has changed.
 void share_kernel_half();
+
+/// Its processor time so far counts as a child's time of its parent, if that is still there.
+void report_time(Process& process);
 
 /// Serves a request of the proxy of a thread that asks.
 void serve_request(Thread& thread);

@@ -43,6 +43,15 @@ void enter_space(std::uint64_t root) {
   cpu::write_cr3(root);
 }
 
+// What the current thread has run since the last time counts.
+void count_time(Core& me) {
+  if (me.current == nullptr) return;
+  const std::uint64_t now = uptime_ns(), ran = now - me.counted_until;
+  me.counted_until = now;
+  me.current->ran_ns += ran;
+  __atomic_add_fetch(&me.current->process->ran_ns, ran, __ATOMIC_RELAXED);
+}
+
 // Whether another thread than `except` could run here, or must be looked at.
 bool has_ready(Core& me, const Thread* except) {
   Locked locked(me.threads_lock);
@@ -122,6 +131,7 @@ Thread* pick(Core& me) {
     if (ended != nullptr) {
       end_thread(me, *ended);
     } else if (spoken != nullptr) {
+      me.counted_until = uptime_ns();
       me.current = spoken;
       std::int64_t result = take_answer(*spoken, spoken->frame);
       me.current = nullptr;
@@ -147,7 +157,7 @@ Thread* pick(Core& me) {
     cpu::write_msr(cpu::msr_kernel_gs_base, thread.gs_base);
     me.loaded = &thread;
   }
-  me.turn_began = uptime_ns();
+  me.turn_began = me.counted_until = uptime_ns();
   if (slice_ns() != 0 && me.thread_count > 1) apic::arm_timer(slice_ns(), vector_timer);
   TrapFrame frame = thread.frame;
   before_program(frame);
@@ -197,6 +207,24 @@ std::uint64_t answer_poll_ns() {
 }
 
 Thread& current() { return *this_core().current; }
+
+std::uint64_t ran_ns_here() {
+  count_time(this_core());
+  return current().ran_ns;
+}
+
+std::uint64_t ran_ns(const Process& process) {
+  std::uint64_t out = __atomic_load_n(&process.ran_ns, __ATOMIC_RELAXED);
+  const std::uint64_t now = uptime_ns();
+  for (unsigned i = 0; i < core_limit; ++i) {
+    const Core& one = core(i);
+    // One that stops meanwhile may count twice for a moment; a frame is there whatever it holds.
+    const Thread* running = __atomic_load_n(&one.current, __ATOMIC_RELAXED);
+    const std::uint64_t since = __atomic_load_n(&one.counted_until, __ATOMIC_RELAXED);
+    if (running != nullptr && running->process == &process && now > since) out += now - since;
+  }
+  return out;
+}
 
 namespace {
 
@@ -314,6 +342,7 @@ void save_context(Thread& thread) {
 void move_current(TrapFrame& frame, unsigned number) {
   Core& me = this_core();
   Thread& thread = *me.current;
+  count_time(me);
   save_context(thread);
   remove_from_core(me, thread);
   forget_context(thread);
@@ -331,6 +360,7 @@ void leave_thread(const TrapFrame& frame) {
 
 void reschedule() {
   Core& me = this_core();
+  count_time(me);
   me.current = nullptr;
   me.idle_since = uptime_ns();
   restart_core(me.stack_top);
@@ -339,6 +369,7 @@ void reschedule() {
 void end_current() {
   Core& me = this_core();
   Thread& thread = *me.current;
+  count_time(me);
   me.current = nullptr;
   end_thread(me, thread);
   restart_core(me.stack_top);

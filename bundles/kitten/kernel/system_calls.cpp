@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include "forward.h"
 #include "futex.h"
+#include "memory.h"
 #include "schedule.h"
 #include "shared_memory.h"
 #include "signals.h"
@@ -248,9 +249,20 @@ std::int64_t thread_id(Thread& thread, TrapFrame&) {
   return __atomic_load_n(&thread.call->thread, __ATOMIC_ACQUIRE);
 }
 
+// A clock of processor time that is named by a process or a thread (clock_getcpuclockid(3)): ~id in
+// its upper bits, 4 for a thread, and how it counts. The program's own count as clocks 2 and 3.
+std::int32_t own_clock(const Thread& thread, std::int32_t clock) {
+  constexpr std::uint32_t of_thread = 4, counting = 3, scheduled = 2;
+  const auto bits = static_cast<std::uint32_t>(clock);
+  if (clock >= 0 || (bits & counting) != scheduled) return clock;
+  const auto id = static_cast<std::uint32_t>(~(clock >> 3));
+  if ((bits & of_thread) != 0) return id == 0 || id == thread.call->thread ? 3 : clock;
+  return id == 0 || id == thread.process->pid ? 2 : clock;
+}
+
 std::int64_t clock_time(Thread& thread, TrapFrame& f) {
   std::uint64_t ns;
-  switch (static_cast<std::int32_t>(f.rdi)) {
+  switch (own_clock(thread, static_cast<std::int32_t>(f.rdi))) {
     case 0:
     case 5:
     case 11:
@@ -263,8 +275,10 @@ std::int64_t clock_time(Thread& thread, TrapFrame& f) {
       ns = monotonic_ns();
       break;
     case 2:
-    case 3:  // a program has its core to itself
-      ns = uptime_ns() - thread.process->begin_ns;
+      ns = ran_ns(*thread.process);
+      break;
+    case 3:
+      ns = ran_ns_here();
       break;
     default:
       return forward(thread, f);
@@ -294,6 +308,57 @@ std::int64_t seconds(Thread& thread, TrapFrame& f) {
   if (f.rdi != 0)
     if (std::int64_t bad = give(thread, f.rdi, now); bad != 0) return bad;
   return now;
+}
+
+// getrusage(2). All of a program's time is its own: what Linux does for it is the proxy's.
+std::int64_t resource_usage(Thread& thread, TrapFrame& f) {
+  enum : std::int32_t { children = -1, self = 0, of_thread = 1 };
+  std::uint64_t ns = 0;
+  switch (static_cast<std::int32_t>(f.rdi)) {
+    case self:
+      ns = ran_ns(*thread.process);
+      break;
+    case of_thread:
+      ns = ran_ns_here();
+      break;
+    case children:
+      ns = __atomic_load_n(&thread.process->children_ns, __ATOMIC_RELAXED);
+      break;
+    default:
+      return -EINVAL;
+  }
+  const std::uint64_t usage[18] = {ns / ns_per_second, ns % ns_per_second / 1000};
+  return give(thread, f.rsi, usage);
+}
+
+// times(2), in hundredths of a second.
+std::int64_t process_times(Thread& thread, TrapFrame& f) {
+  constexpr std::uint64_t tick_ns = 10'000'000;
+  const std::uint64_t out[4] = {
+      ran_ns(*thread.process) / tick_ns, 0,
+      __atomic_load_n(&thread.process->children_ns, __ATOMIC_RELAXED) / tick_ns, 0};
+  if (f.rdi != 0)
+    if (std::int64_t bad = give(thread, f.rdi, out); bad != 0) return bad;
+  return static_cast<std::int64_t>(monotonic_ns() / tick_ns);
+}
+
+// sysinfo(2): the enclave's memory and programs.
+std::int64_t system_facts(Thread& thread, TrapFrame& f) {
+  struct {
+    std::int64_t uptime;
+    std::uint64_t loads[3], total, free, shared, buffers, swap, free_swap;
+    std::uint16_t processes, pad;
+    std::uint32_t more_pad;
+    std::uint64_t high, free_high;
+    std::uint32_t unit, end;
+  } out{};
+  static_assert(sizeof out == 112);
+  out.uptime = static_cast<std::int64_t>(monotonic_ns() / ns_per_second);
+  out.total = frames().total();
+  out.free = free_memory();
+  out.processes = static_cast<std::uint16_t>(process_count());
+  out.unit = 1;
+  return give(thread, f.rdi, out);
 }
 
 // ---- threads and processes ----
@@ -443,6 +508,7 @@ std::int64_t exit_thread(Thread& thread, TrapFrame& f) {
 }
 
 std::int64_t exit_process(Thread& thread, TrapFrame& f) {
+  report_time(*thread.process);
   (void)begin_stop(*thread.process, thread);
   if (thread.process->threads == 1) release_on_exit(thread);
   return ask(thread, __NR_exit_group, {f.rdi}, as_answered);
@@ -645,6 +711,9 @@ constexpr Entry served[] = {
     {__NR_readlink, read_link},
     {__NR_readlinkat, read_link_at},
     {__NR_gettimeofday, time_of_day},
+    {__NR_getrusage, resource_usage},
+    {__NR_sysinfo, system_facts},
+    {__NR_times, process_times},
     {__NR_sigaltstack, signal_stack},
     {__NR_mlock, nothing_to_do},
     {__NR_munlock, nothing_to_do},
