@@ -40,7 +40,7 @@ class Leases {
   /// CPUs that the session may use and nobody has to himself.
   [[nodiscard]] CpuSet shared_cpus(const Session& session) const;
   [[nodiscard]] CpuSet free() const;
-  /// CPUs of Linux that an enclave has to itself.
+  /// CPUs that an enclave has to itself.
   [[nodiscard]] CpuSet exclusive() const;
   /// Has the records of cores and NUMA nodes follow a lease that begins (`held`) or ends.
   void show(Transition& transition, const hobbes_record& enclave, bool held) const;

@@ -8,10 +8,16 @@
 #include <map>
 #include <set>
 
+#include "core/clock.h"
 #include "core/paths.h"
 #include "enclave/describe.h"
 
 namespace hobbes {
+namespace {
+
+constexpr std::uint64_t steer_period_ns = 10'000'000'000;
+
+}  // namespace
 
 Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Policies policies,
                  std::string root)
@@ -277,9 +283,21 @@ void Manager::reap_orphans() const {
   }
 }
 
+// When a lease has changed, and from time to time for interrupts that are new or could not be
+// moved.
 void Manager::steer_interrupts() {
-  auto done = steering_.keep_off(policies_.steer_interrupts ? leases_.exclusive() : CpuSet());
-  if (!done) spdlog::warn("{}", done.error().text());
+  const std::uint64_t now = clock_ns(CLOCK_MONOTONIC);
+  const bool due = now >= steer_again_ns_;
+  if (!due && nis_->sequence() == steered_sequence_) return;
+  steered_sequence_ = nis_->sequence();
+  const CpuSet cpus = policies_.steer_interrupts ? leases_.exclusive() : CpuSet();
+  if (!due && cpus == steered_) return;
+  steered_ = cpus;
+  steer_again_ns_ = now + steer_period_ns;
+  auto done = steering_.keep_off(cpus);
+  const std::string trouble = done ? "" : done.error().text();
+  if (trouble != steering_trouble_ && !trouble.empty()) spdlog::warn("{}", trouble);
+  steering_trouble_ = trouble;
 }
 
 void Manager::tick() {

@@ -71,6 +71,9 @@ class Manager {
   Authorization authorization_;
   Leases leases_;
   InterruptSteering steering_;
+  CpuSet steered_;  // what interrupts were kept off last, at which change, and when to look again
+  std::uint64_t steered_sequence_ = 0, steer_again_ns_ = 0;
+  std::string steering_trouble_;
   DelegatedGroups groups_;
   NameTable names_;
   ProcessTable processes_;

@@ -1,9 +1,11 @@
 #include "shell/interference.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <iostream>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -47,6 +49,20 @@ CpuSet allowed_of(pid_t pid) {
       if (auto set = CpuSet::parse(line.substr(line.find_first_not_of(" \t", key.size()))))
         return *set;
   return {};
+}
+
+CpuSet online_cpus() {
+  auto text = Files::system().read("/sys/devices/system/cpu/online", 1 << 16).value_or("");
+  return CpuSet::parse(text.substr(0, text.find('\n'))).value_or(CpuSet());
+}
+
+// The watching itself is to disturb as little as it can.
+void keep_off(const CpuSet& cpus, const CpuSet& online) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (unsigned cpu : (online - cpus).members())
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+  if (CPU_COUNT(&set) != 0) (void)::sched_setaffinity(0, sizeof set, &set);
 }
 
 Json to_json(const std::vector<Offender>& offenders, const char* unit) {
@@ -144,7 +160,9 @@ Result<void> show_interference(const std::string& id, milliseconds duration, con
       handle = one.id;
       cpus = cpus_of(one.body.enclave.cpus);
     }
-  if (cpus.empty()) cpus = allowed_of(record.process.pid);
+  const CpuSet online = online_cpus();
+  if (cpus.empty()) cpus = allowed_of(record.process.pid) & online;
+  keep_off(cpus, online);
 
   const Driver& driver = driver_for(record.kind);
   auto numbers_before = driver.statistics(record);
@@ -152,9 +170,13 @@ Result<void> show_interference(const std::string& id, milliseconds duration, con
   const std::uint64_t begin = clock_ns(CLOCK_MONOTONIC),
                       end = begin + static_cast<std::uint64_t>(duration.count()) * 1'000'000U;
   const bool tells = ::isatty(2) == 1;
+  const OwnProcesses own = [&]() -> Result<std::set<pid_t>> {
+    HOBBES_TRY(processes, driver.processes(record));
+    return std::set<pid_t>(processes.begin(), processes.end());
+  };
   for (std::uint64_t now = begin;;) {
-    auto processes = driver.processes(record).value_or({});
-    HOBBES_CHECK(watch.look({processes.begin(), processes.end()}, now));
+    if (!record.process.alive()) break;  // what follows on its cores is not its own
+    HOBBES_CHECK(watch.look(own, now));
     if (now >= end) break;
     if (tells)
       std::cerr << "\rwatching, " << (end - now + 999'999'999U) / 1'000'000'000U << " s left "

@@ -26,6 +26,7 @@ Places places() {
 int left_at(unsigned cpu, const Places& before) {
   int count = 0;
   for (const auto& [number, list] : places()) {
+    if (before.count(number) == 0) continue;
     auto now = CpuSet::parse(list), then = CpuSet::parse(before.at(number));
     count += now && then && then->count() > 1 && now->has(cpu) ? 1 : 0;
   }
@@ -38,18 +39,18 @@ TEST(Isolation, InterruptsKeepOffLeasedCoresAndComeBackAlsoAfterAKill) {
   ASSERT_TRUE(replace_file(policy, R"({"interrupts": "steer"})"));
   const std::vector<std::string> daemon = {HOBBES_BUILD_DIR "/bin/hobbesd", "--config", policy};
   const Places before = places();
-  const int could_move = left_at(3, before);
+  const int could_move = left_at(3, before), at_two = left_at(2, before);
   ASSERT_GT(could_move, 2) << "this node has no interrupts to move";
   const std::string bundle = node.bundle(
       "b", "exec sleep 1000", {{"hobbes", {{"cores", {{"list", "3"}, {"count", nullptr}}}}}});
   // Some are bound to one CPU by their driver although they name more.
-  auto steered = [&] { return left_at(3, before) < could_move; };
+  auto steered = [&] { return left_at(3, before) <= could_move / 2; };
   {
     Background manager(node, "first", daemon);
     ASSERT_TRUE(eventually([&] { return node.daemon() != 0; }));
     ASSERT_EQ(node.create("a", bundle).wait_status, 0);
     EXPECT_TRUE(steered());
-    EXPECT_EQ(left_at(2, before), left_at(2, places())) << "other CPUs keep theirs";
+    EXPECT_EQ(left_at(2, before), at_two) << "other CPUs keep theirs";
     node.good({"hobbes-run", "delete", "--force", "a"});
     EXPECT_TRUE(eventually([&] { return places() == before; }));
 
@@ -73,6 +74,7 @@ TEST(Isolation, InterruptsKeepOffLeasedCoresAndComeBackAlsoAfterAKill) {
     EXPECT_TRUE(eventually([&] { return places() == before; }));
     node.good({"hobbes-run", "delete", "--force", "a"});
   }
+  node.expect_clean();
   ASSERT_TRUE(replace_file(policy, R"({"interrupts": "maybe"})"));
   Outcome refused = node.run({daemon[0], "--config", policy, "--check"});
   EXPECT_NE(refused.wait_status, 0);

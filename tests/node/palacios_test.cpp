@@ -325,11 +325,14 @@ TEST_F(Palacios, ItReadsTheMirrorAndSharesSegmentsWithTheNode) {
   // shown again to the next one that asks.
   EXPECT_TRUE(eventually([&] { return statistic("a", "palacios.segments") == 0; }, 30))
       << statistic("a", "palacios.segments");
+  std::thread holder([&] {
+    node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; : >/tmp/held; sleep 14"});
+  });
+  EXPECT_TRUE(eventually([&] {
+    return node.run({"hobbes-run", "exec", "a", "test", "-e", "/tmp/held"}).wait_status == 0;
+  }));
   EXPECT_EQ(node.good({"hobbes-run", "exec", "a", "/tmp/peer", "count", "counter", "10"}),
             "1001020\n");
-  std::thread holder([&] {
-    node.good({"hobbes-run", "exec", "a", "sh", "-c", "exec 3</dev/mem; sleep 9"});
-  });
   ::sleep(7);
   EXPECT_EQ(statistic("a", "palacios.segments"), 1U) << "somebody has the device open";
   holder.join();

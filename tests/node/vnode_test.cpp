@@ -67,7 +67,8 @@ TEST_F(VirtualNode, WhosePanicItWasIsToldByTheConsole) {
     const std::string ask =
         "import sys; from importlib.machinery import SourceFileLoader as L; "
         "print(L('vnode', sys.argv[1]).load_module().panic_may_be_ours(sys.argv[2].encode()))";
-    Outcome outcome = node.run({"/usr/bin/python3", "-W", "ignore", "-c", ask, vnode, console}, 30);
+    Outcome outcome =
+        node.run({"/usr/bin/python3", "-B", "-W", "ignore", "-c", ask, vnode, console}, 30);
     EXPECT_EQ(code(outcome), 0) << outcome.err;
     return outcome.out == "True\n";
   };
@@ -77,7 +78,10 @@ TEST_F(VirtualNode, WhosePanicItWasIsToldByTheConsole) {
   EXPECT_TRUE(may_be_ours(panic + ": sysrq triggered crash"));
   EXPECT_TRUE(may_be_ours(without + with + panic)) << "the last list is the panic's";
   EXPECT_FALSE(may_be_ours(without + panic));
+  EXPECT_TRUE(may_be_ours(without + std::string(20000, ' ') + panic)) << "that was long before";
   EXPECT_FALSE(may_be_ours("BUG: TASK stack guard page was hit at 1\n" + with + panic));
+  EXPECT_TRUE(may_be_ours("BUG: TASK stack guard page was hit at 1\n" + with +
+                          " take_extent+0x1/0x2 [hobbes]\n" + panic));
   EXPECT_FALSE(may_be_ours(panic + ": corrupted stack end detected inside scheduler"));
 }
 

@@ -72,9 +72,10 @@ class InterferenceTest : public ::testing::Test {
     proc.thread("30", "30", "elsewhere", 0, 5000, 0);
   }
   void look(std::uint64_t now) {
-    auto looked = watch.look({10}, now);
+    auto looked = watch.look(own, now);
     ASSERT_TRUE(looked) << looked.error().text();
   }
+  const OwnProcesses own = []() -> Result<std::set<pid_t>> { return std::set<pid_t>{10}; };
   Proc proc;
   InterferenceWatch watch{CpuSet{1, 3}, proc};
 };
@@ -127,9 +128,9 @@ TEST_F(InterferenceTest, EachCauseHasItsAmountAndItsName) {
 TEST_F(InterferenceTest, AWorkerOfTheKernelIsOneWhateverItDoes) {
   look(0);
   proc.thread("50", "50", "kworker/1:0-events", 1, 10, 0);
-  look(1);
+  look(1'000'000);
   proc.thread("50", "50", "kworker/1:0-mm_percpu_wq", 1, 30, 0);
-  look(2);
+  look(2'000'000);
   ASSERT_EQ(watch.result().programs.size(), 1U);
   EXPECT_EQ(watch.result().programs[0].name, "kworker/1:0");
   EXPECT_EQ(watch.result().programs[0].amount, 30U);
@@ -138,15 +139,57 @@ TEST_F(InterferenceTest, AWorkerOfTheKernelIsOneWhateverItDoes) {
 TEST_F(InterferenceTest, ANameThatWouldWriteOnATerminalIsShownWithoutThat) {
   look(0);
   proc.thread("50", "50", "\033[2J\xffx", 1, 10, 0);
-  look(1);
+  look(1'000'000);
   ASSERT_EQ(watch.result().programs.size(), 1U);
   EXPECT_EQ(watch.result().programs[0].name, "?[2J?x");
+}
+
+TEST_F(InterferenceTest, AThreadThatOneLookMissesHasRunNoLongerThanSinceThen) {
+  look(0);
+  const auto files = proc.files;
+  proc.files.erase("/proc/20/task/20/stat");
+  look(1'000'000);
+  proc.files = files;
+  proc.thread("20", "20", "other", 1, 5'000'000'000, 0);
+  look(3'000'000);
+  ASSERT_EQ(watch.result().programs.size(), 1U);
+  EXPECT_EQ(watch.result().programs[0].amount, 2'000'000U);
+}
+
+TEST_F(InterferenceTest, WhatACpuCountedWhileItWasOfflineDoesNotCount) {
+  const auto files = proc.files;
+  proc.files["/proc/interrupts"] =
+      "  CPU0 CPU1\n 1: 5 6 IO-APIC 1-edge i8042\n"
+      " 24: 10 20 PCI-MSIX-0000:00:01.0 0-edge nvme0q1, nvme1\n"
+      "LOC: 100 200 Local timer interrupts\n";
+  proc.files["/proc/stat"] = "cpu1 1 0 1 1 0 1 2 3 0 0\n";
+  look(0);
+  proc.files = files;  // CPU 3 comes
+  look(1'000'000);
+  Interference found = watch.result();
+  EXPECT_TRUE(found.interrupts.empty()) << found.interrupts[0].name;
+  EXPECT_EQ(found.handled_ns + found.stolen_ns, 0U);
+}
+
+TEST_F(InterferenceTest, AProcessThatBeginsDuringALookIsNotTakenForAnothers) {
+  std::set<pid_t> mine = {10};
+  const OwnProcesses forking = [&]() -> Result<std::set<pid_t>> {
+    auto now = mine;
+    mine.insert(60);
+    return now;
+  };
+  ASSERT_TRUE(watch.look(forking, 0));
+  mine = {10};
+  proc.thread("60", "60", "child", 1, 500, 0);
+  ASSERT_TRUE(watch.look(forking, 1'000'000));
+  EXPECT_TRUE(watch.result().programs.empty());
+  EXPECT_EQ(watch.result().ran_ns, 500U);
 }
 
 TEST_F(InterferenceTest, AThreadIdThatIsUsedAgainIsAnotherThread) {
   look(0);
   proc.thread("20", "20", "successor", 1, 40, 0, "99");
-  look(1);
+  look(1'000'000);
   ASSERT_EQ(watch.result().programs.size(), 1U);
   EXPECT_EQ(watch.result().programs[0].amount, 40U) << "not less than nothing";
 }
@@ -154,12 +197,12 @@ TEST_F(InterferenceTest, AThreadIdThatIsUsedAgainIsAnotherThread) {
 TEST_F(InterferenceTest, LooksAddUpAndAMovedThreadCountsWhereItRanLast) {
   look(0);
   proc.thread("20", "20", "other", 0, 6000, 0);
-  look(1);
+  look(1'000'000);
   EXPECT_TRUE(watch.result().programs.empty()) << "it ran on CPU 0 last";
   proc.thread("20", "20", "other", 3, 6500, 0);
-  look(2);
+  look(2'000'000);
   proc.thread("20", "20", "other", 3, 6600, 0);
-  look(3);
+  look(3'000'000);
   ASSERT_EQ(watch.result().programs.size(), 1U);
   EXPECT_EQ(watch.result().programs[0].amount, 600U);
 }
@@ -172,12 +215,12 @@ TEST_F(InterferenceTest, TextThatNoKernelWritesCountsAsNothing) {
     proc.files["/proc/stat"] = text;
     proc.files["/proc/20/task/20/stat"] = text;
     proc.files["/proc/10/task/10/schedstat"] = "x";
-    look(1);
+    look(1'000'000);
   }
   proc.files["/proc/20/task/20/stat"] = ")(";
-  look(2);
+  look(2'000'000);
   proc.files.erase("/proc/stat");
-  EXPECT_EQ(watch.look({10}, 3).error().code, Code::not_found);
+  EXPECT_EQ(watch.look(own, 3).error().code, Code::not_found);
 }
 
 }  // namespace
