@@ -4,34 +4,45 @@
 
 #include <filesystem>
 #include <set>
+#include <vector>
 
 namespace hobbes {
 namespace {
 
-// The kernel refuses to move some.
+struct Killed {};
+
+// Four CPUs; the kernel refuses to move some interrupts, and hobbesd may be killed at a move.
 class Interrupts : public Files {
  public:
   std::map<std::string, std::string> places;  // number -> list
-  std::set<std::string> fixed;
+  std::set<std::string> fixed, unreadable;
+  bool list_fails = false;
   mutable int writes = 0;
+  int killed_at = -1;  // the move
+  bool killed_before = false;
 
   static std::string number_in(const std::string& path) {
     const std::size_t slash = path.find('/', 5);
     return path.rfind("/irq/", 0) == 0 ? path.substr(5, slash - 5) : "";
   }
   Result<std::string> read(const std::string& path, std::size_t limit) const override {
+    if (path == "/sys/devices/system/cpu/online") return std::string("0-3\n");
     if (path.rfind("/irq/", 0) != 0) return Files::system().read(path, limit);
+    if (unreadable.count(number_in(path)) != 0) return os_error("read " + path, EMFILE);
     auto at = places.find(number_in(path));
     if (at == places.end()) return os_error("read " + path, ENOENT);
     return at->second + "\n";
   }
   Result<void> write(const std::string& path, std::string_view text) const override {
-    ++writes;
+    const int number = writes++;
+    if (number == killed_at && killed_before) throw Killed{};
     if (fixed.count(number_in(path)) != 0) return os_error("write " + path, EIO);
     const_cast<Interrupts*>(this)->places[number_in(path)] = std::string(text);
+    if (number == killed_at) throw Killed{};
     return {};
   }
-  Result<std::vector<std::string>> list(const std::string&) const override {
+  Result<std::vector<std::string>> list(const std::string& path) const override {
+    if (list_fails) return os_error("list " + path, EMFILE);
     std::vector<std::string> out = {"default_smp_affinity"};
     for (const auto& [number, cpus] : places) out.push_back(number);
     return out;
@@ -98,6 +109,61 @@ TEST_F(InterruptSteeringTest, WhatSomebodyElseChoosesMeanwhileIsWhereItGoesBackT
   EXPECT_EQ(kernel.places["1"], "1,3");
 }
 
+TEST_F(InterruptSteeringTest, AKillAtAnyMoveLosesNoPlace) {
+  const Places before = kernel.places;
+  const std::vector<CpuSet> steps = {{3}, {2, 3}, {2}, {}};
+  int kills = 0;
+  for (std::size_t killed_in = 0; killed_in < steps.size(); ++killed_in)
+    for (int move = 0; move < 4; ++move)
+      for (bool first : {true, false}) {
+        kernel.places = before;
+        kernel.killed_at = -1;
+        for (std::size_t step = 0; step < killed_in; ++step)
+          ASSERT_TRUE(steering().keep_off(steps[step]));
+        kernel.writes = 0;
+        kernel.killed_at = move;
+        kernel.killed_before = first;
+        try {
+          (void)steering().keep_off(steps[killed_in]);
+        } catch (const Killed&) {
+          ++kills;
+        }
+        kernel.killed_at = -1;
+        ASSERT_TRUE(steering().keep_off(CpuSet{3}));
+        EXPECT_EQ(kernel.places["1"], "0-2");
+        ASSERT_TRUE(steering().keep_off(CpuSet{}));
+        EXPECT_EQ(kernel.places, before) << killed_in << " " << move << " " << first;
+        EXPECT_FALSE(Files::system().exists(folder_ + "/memory"));
+      }
+  EXPECT_GT(kills, 15);
+}
+
+TEST_F(InterruptSteeringTest, OneThatCannotBeMovedForAWhileIsNotForgotten) {
+  const Places before = kernel.places;
+  ASSERT_TRUE(steering().keep_off(CpuSet{3}));
+  kernel.fixed = {"1"};
+  ASSERT_TRUE(steering().keep_off(CpuSet{2, 3}));
+  EXPECT_EQ(kernel.places["1"], "0-2");
+  ASSERT_TRUE(steering().keep_off(CpuSet{}));
+  EXPECT_EQ(kernel.places["1"], "0-2") << "it cannot be put back either";
+  kernel.fixed = {};
+  kernel.unreadable = {"1"};
+  ASSERT_TRUE(steering().keep_off(CpuSet{}));
+  kernel.unreadable = {};
+  kernel.list_fails = true;
+  EXPECT_FALSE(steering().keep_off(CpuSet{}));
+  kernel.list_fails = false;
+  ASSERT_TRUE(steering().keep_off(CpuSet{}));
+  EXPECT_EQ(kernel.places, before);
+}
+
+TEST_F(InterruptSteeringTest, OneThatIsNewIsMovedWhenItIsLookedAgain) {
+  ASSERT_TRUE(steering().keep_off(CpuSet{3}));
+  kernel.places["30"] = "0-3";
+  ASSERT_TRUE(steering().keep_off(CpuSet{3}));
+  EXPECT_EQ(kernel.places["30"], "0-2");
+}
+
 TEST_F(InterruptSteeringTest, ThoseThatTheKernelDoesNotMoveAreLeftAlone) {
   kernel.fixed = {"24"};
   InterruptSteering one = steering();
@@ -114,11 +180,20 @@ TEST_F(InterruptSteeringTest, NoneIsMovedThatCouldNotBeRemembered) {
   InterruptSteering one(folder_ + "/no/such/memory", "/irq", kernel);
   EXPECT_FALSE(one.keep_off(CpuSet{3}));
   EXPECT_EQ(kernel.places, before);
+}
+
+TEST_F(InterruptSteeringTest, AMemoryThatCannotBeReadIsPutAside) {
+  ASSERT_TRUE(replace_file(folder_ + "/memory", "{"));
+  EXPECT_EQ(steering().keep_off(CpuSet{3}).error().code, Code::corrupt);
+  EXPECT_TRUE(Files::system().exists(folder_ + "/memory.unreadable"));
+  ASSERT_TRUE(steering().keep_off(CpuSet{3}));
+  EXPECT_EQ(kernel.places["1"], "0-2");
   for (const char* text :
-       {"", "[]", "{", R"({"1": 7})", R"({"1": {"before": "x", "now": "0-3"}})"}) {
+       {"[]", "7", R"({"1": 7})", R"({"1": {"home": "x", "now": "0-2", "next": ""}})"}) {
+    kernel.places["1"] = "0-3";
     ASSERT_TRUE(replace_file(folder_ + "/memory", text));
-    (void)steering().keep_off(CpuSet{3});
-    (void)steering().keep_off(CpuSet{});
+    EXPECT_TRUE(steering().keep_off(CpuSet{3})) << text;
+    EXPECT_EQ(kernel.places["1"], "0-2") << text;
   }
 }
 
