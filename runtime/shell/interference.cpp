@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/paths.h"
+#include "enclave/describe.h"
 #include "enclave/driver.h"
 #include "enclave/record.h"
 #include "nis/reader.h"
