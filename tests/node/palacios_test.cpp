@@ -590,7 +590,10 @@ TEST_F(Palacios, TheConsoleOfAGuestWithoutAnAgentIsATerminalOnceItPrintsThere) {
 }
 
 TEST_F(Palacios, ThePowerButtonOfAGuestWithoutAnAgentIsPressedByTheFirstTerm) {
+  Sample sample;
+  const bool drawn = sample.draws(2);
   for (bool listens : {true, false}) {
+    if (!Sample::complete() && listens != drawn) continue;  // each boots a machine
     Json alone =
         small_guest("evdev button", std::string("until [ -c /dev/input/event0 ]; do sleep 0.1; "
                                                 "done; exec 3</dev/input/event0; sleep 1; ") +
