@@ -30,7 +30,9 @@ struct Core {
   std::uint64_t root;  // whose page tables; 0: the kernel's own
   bool asleep;
   std::uint64_t idle_since, turn_began;  // uptime
-  std::uint64_t counted_until;           // of the current thread's time
+  // Whose processor time goes on here, null: nobody's, and until when it has been counted.
+  const struct Process* counted;
+  std::uint64_t counted_until;
 };
 
 constexpr unsigned core_limit = 256;

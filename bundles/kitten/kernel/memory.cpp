@@ -231,6 +231,10 @@ std::uint64_t free_memory() {
   Locked locked(memory_lock);
   return all_frames.free();
 }
+std::uint64_t total_memory() {
+  Locked locked(memory_lock);
+  return all_frames.total();
+}
 
 std::uint64_t take_protected() {
   Locked locked(memory_lock);

@@ -35,8 +35,9 @@ std::uint64_t take_frame(Use use);
 std::uint64_t take_block(Use use);
 void give_frame(std::uint64_t address, Use use);
 void give_block(std::uint64_t address, Use use);
-/// Bytes that are free now.
+/// Bytes that are free now, and all.
 std::uint64_t free_memory();
+std::uint64_t total_memory();
 /// Where the kernel sees its own memory.
 inline void* at_physical(std::uint64_t address) {
   return reinterpret_cast<void*>(physical_map + address);

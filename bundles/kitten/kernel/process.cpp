@@ -41,6 +41,8 @@ Process* make_process(unsigned view, AddressSpace* space) {
   out->calls = calls;
   space->join(view);
   Locked locked(process_lock);
+  static std::uint64_t made = 0;
+  out->number = ++made;
   processes[view] = out;
   ++count;
   return out;
@@ -153,12 +155,14 @@ unsigned process_count() { return __atomic_load_n(&count, __ATOMIC_ACQUIRE); }
 
 // Linux counts it once the parent has waited for the child; here it counts when the child ends.
 void report_time(Process& process) {
-  const std::uint64_t all = ran_ns(process);
+  const std::uint64_t own = ran_ns(process);
   Locked locked(process_lock);
-  const std::uint64_t more = all + process.children_ns - process.reported_ns;
-  process.reported_ns += more;
-  Process* parent = process.parent_pid != 0 ? processes[process.parent_view] : nullptr;
-  if (parent != nullptr && parent->pid == process.parent_pid) parent->children_ns += more;
+  const std::uint64_t all = own + process.children_ns;
+  if (all <= process.reported_ns) return;
+  const std::uint64_t more = all - process.reported_ns;
+  process.reported_ns = all;
+  Process* parent = process.parent_number != 0 ? processes[process.parent_view] : nullptr;
+  if (parent != nullptr && parent->number == process.parent_number) parent->children_ns += more;
 }
 
 bool must_end(const Thread& thread) {
@@ -262,7 +266,7 @@ Thread* make_child(Thread& parent, unsigned view, std::uint32_t pid, bool share_
   }
   thread->call->thread = process->pid = pid;
   process->parent_view = parent.process->view;
-  process->parent_pid = parent.process->pid;
+  process->parent_number = parent.process->number;
   publish_view(view, space->root(), process->calls);
   return thread;
 }

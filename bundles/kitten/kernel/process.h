@@ -86,10 +86,12 @@ struct Process {
   bool gone;      ///< its proxy has ended
   Thread* survivor;
   CoreMask cores;  ///< where its threads may be put; none: everywhere
-  // Processor time: of its threads, of children that have ended, and what its parent knows of.
-  std::uint64_t ran_ns, children_ns, reported_ns;
-  unsigned parent_view;  ///< of the process that forked it, and that one's number; 0: none
-  std::uint32_t parent_pid;
+  // Processor time: counted of its threads, the most that was told, of children that have ended,
+  // and what its parent knows of.
+  std::uint64_t ran_ns, told_ns, children_ns, reported_ns;
+  std::uint64_t number;         ///< of no other process, ever
+  unsigned parent_view;         ///< of the process that forked it
+  std::uint64_t parent_number;  ///< and that one's; 0: none
   bool sharing;  ///< a thread waits for memory to be pinned; the next three belong to that
   bool pin_list_is_block;
   std::uint32_t pins_before;

@@ -43,13 +43,24 @@ void enter_space(std::uint64_t root) {
   cpu::write_cr3(root);
 }
 
-// What the current thread has run since the last time counts.
+// The current thread's time goes on from here.
+void begin_counting(Core& me, const Thread& thread) {
+  me.counted_until = uptime_ns();
+  __atomic_store_n(&me.counted, thread.process, __ATOMIC_RELEASE);
+}
+
+// What it has run since then counts.
 void count_time(Core& me) {
   if (me.current == nullptr) return;
   const std::uint64_t now = uptime_ns(), ran = now - me.counted_until;
   me.counted_until = now;
   me.current->ran_ns += ran;
   __atomic_add_fetch(&me.current->process->ran_ns, ran, __ATOMIC_RELAXED);
+}
+
+void end_counting(Core& me) {
+  count_time(me);
+  __atomic_store_n(&me.counted, nullptr, __ATOMIC_RELEASE);
 }
 
 // Whether another thread than `except` could run here, or must be looked at.
@@ -131,10 +142,12 @@ Thread* pick(Core& me) {
     if (ended != nullptr) {
       end_thread(me, *ended);
     } else if (spoken != nullptr) {
-      me.counted_until = uptime_ns();
+      begin_counting(me, *spoken);
       me.current = spoken;
       std::int64_t result = take_answer(*spoken, spoken->frame);
+      if (result != pending) count_time(me);  // otherwise it may be on another core already
       me.current = nullptr;
+      __atomic_store_n(&me.counted, nullptr, __ATOMIC_RELEASE);
       if (result == pending) continue;
       spoken->frame.rax = static_cast<std::uint64_t>(result);
       spoken->state = ThreadState::runnable;
@@ -145,6 +158,7 @@ Thread* pick(Core& me) {
 }
 
 [[noreturn]] void run(Core& me, Thread& thread) {
+  begin_counting(me, thread);
   me.current = me.last = &thread;
   thread.state = ThreadState::running;
   enter_space(thread.process->space->root());
@@ -157,7 +171,7 @@ Thread* pick(Core& me) {
     cpu::write_msr(cpu::msr_kernel_gs_base, thread.gs_base);
     me.loaded = &thread;
   }
-  me.turn_began = me.counted_until = uptime_ns();
+  me.turn_began = uptime_ns();
   if (slice_ns() != 0 && me.thread_count > 1) apic::arm_timer(slice_ns(), vector_timer);
   TrapFrame frame = thread.frame;
   before_program(frame);
@@ -213,17 +227,28 @@ std::uint64_t ran_ns_here() {
   return current().ran_ns;
 }
 
-std::uint64_t ran_ns(const Process& process) {
-  std::uint64_t out = __atomic_load_n(&process.ran_ns, __ATOMIC_RELAXED);
+std::uint64_t ran_ns(Process& process) {
+  Core& me = this_core();
+  if (me.current != nullptr && me.current->process == &process &&
+      __atomic_load_n(&process.threads, __ATOMIC_ACQUIRE) == 1) {
+    count_time(me);
+    return __atomic_load_n(&process.ran_ns, __ATOMIC_RELAXED);
+  }
+  // What runs elsewhere is looked at without a lock: a thread that stops meanwhile is missed, but
+  // the clock does not go back.
   const std::uint64_t now = uptime_ns();
+  std::uint64_t out = __atomic_load_n(&process.ran_ns, __ATOMIC_RELAXED);
   for (unsigned i = 0; i < core_limit; ++i) {
     const Core& one = core(i);
-    // One that stops meanwhile may count twice for a moment; a frame is there whatever it holds.
-    const Thread* running = __atomic_load_n(&one.current, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&one.counted, __ATOMIC_ACQUIRE) != &process) continue;
     const std::uint64_t since = __atomic_load_n(&one.counted_until, __ATOMIC_RELAXED);
-    if (running != nullptr && running->process == &process && now > since) out += now - since;
+    if (now > since) out += now - since;
   }
-  return out;
+  std::uint64_t told = __atomic_load_n(&process.told_ns, __ATOMIC_RELAXED);
+  while (told < out && !__atomic_compare_exchange_n(&process.told_ns, &told, out, false,
+                                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    continue;
+  return told < out ? out : told;
 }
 
 namespace {
@@ -342,7 +367,7 @@ void save_context(Thread& thread) {
 void move_current(TrapFrame& frame, unsigned number) {
   Core& me = this_core();
   Thread& thread = *me.current;
-  count_time(me);
+  end_counting(me);
   save_context(thread);
   remove_from_core(me, thread);
   forget_context(thread);
@@ -360,7 +385,7 @@ void leave_thread(const TrapFrame& frame) {
 
 void reschedule() {
   Core& me = this_core();
-  count_time(me);
+  end_counting(me);
   me.current = nullptr;
   me.idle_since = uptime_ns();
   restart_core(me.stack_top);
@@ -369,7 +394,7 @@ void reschedule() {
 void end_current() {
   Core& me = this_core();
   Thread& thread = *me.current;
-  count_time(me);
+  end_counting(me);
   me.current = nullptr;
   end_thread(me, thread);
   restart_core(me.stack_top);

@@ -19,7 +19,7 @@ bool bind_process(Thread& thread, const CoreMask& cores);
 Thread& current();
 /// Processor time in nanoseconds: of the current thread, and of all threads of a process.
 std::uint64_t ran_ns_here();
-std::uint64_t ran_ns(const Process& process);
+std::uint64_t ran_ns(Process& process);
 /// A waiting thread may run again. From any core.
 void wake(Thread& thread);
 /// Every core looks at its threads anew.

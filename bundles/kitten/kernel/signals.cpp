@@ -138,6 +138,7 @@ std::int64_t after_return(Thread& thread, TrapFrame&, std::int64_t) {
 }  // namespace
 
 void kill_process(Thread& thread, TrapFrame& frame, unsigned number) {
+  report_time(*thread.process);
   (void)begin_stop(*thread.process, thread);
   (void)ask(thread, HOBBES_FORWARD_DIE, {number}, as_answered);
   leave_thread(frame);

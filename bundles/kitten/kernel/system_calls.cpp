@@ -252,12 +252,13 @@ std::int64_t thread_id(Thread& thread, TrapFrame&) {
 // A clock of processor time that is named by a process or a thread (clock_getcpuclockid(3)): ~id in
 // its upper bits, 4 for a thread, and how it counts. The program's own count as clocks 2 and 3.
 std::int32_t own_clock(const Thread& thread, std::int32_t clock) {
-  constexpr std::uint32_t of_thread = 4, counting = 3, scheduled = 2;
+  constexpr std::uint32_t of_thread = 4, counting = 3, by_descriptor = 3;
   const auto bits = static_cast<std::uint32_t>(clock);
-  if (clock >= 0 || (bits & counting) != scheduled) return clock;
+  if (clock >= 0 || (bits & counting) == by_descriptor) return clock;
   const auto id = static_cast<std::uint32_t>(~(clock >> 3));
-  if ((bits & of_thread) != 0) return id == 0 || id == thread.call->thread ? 3 : clock;
-  return id == 0 || id == thread.process->pid ? 2 : clock;
+  const bool own = id == 0 || id == thread.call->thread;
+  if ((bits & of_thread) != 0) return own ? 3 : clock;
+  return own || id == thread.process->pid ? 2 : clock;
 }
 
 std::int64_t clock_time(Thread& thread, TrapFrame& f) {
@@ -354,7 +355,7 @@ std::int64_t system_facts(Thread& thread, TrapFrame& f) {
   } out{};
   static_assert(sizeof out == 112);
   out.uptime = static_cast<std::int64_t>(monotonic_ns() / ns_per_second);
-  out.total = frames().total();
+  out.total = total_memory();
   out.free = free_memory();
   out.processes = static_cast<std::uint16_t>(process_count());
   out.unit = 1;
@@ -502,6 +503,7 @@ std::int64_t clone3_call(Thread& thread, TrapFrame& f) {
 }
 
 std::int64_t exit_thread(Thread& thread, TrapFrame& f) {
+  if (thread.process->threads == 1) report_time(*thread.process);
   release_on_exit(thread);
   tell(thread, __NR_exit, f.rdi);
   end_current();
