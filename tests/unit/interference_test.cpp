@@ -4,11 +4,13 @@
 
 #include <algorithm>
 
+#include "unit/made_up_files.h"
+
 namespace hobbes {
 namespace {
 
 // A procfs whose files a test writes.
-class Proc : public Files {
+class Proc : public MadeUpFiles {
  public:
   std::map<std::string, std::string> files;
 
@@ -36,19 +38,6 @@ class Proc : public Files {
         names.insert(
             file.substr(path.size() + 1, file.find('/', path.size() + 1) - path.size() - 1));
     return std::vector<std::string>(names.begin(), names.end());
-  }
-  Result<void> write(const std::string& path, std::string_view) const override {
-    return os_error("write " + path, EROFS);
-  }
-  Result<void> write_within(const std::string& path, std::string_view,
-                            std::chrono::milliseconds) const override {
-    return os_error("write " + path, EROFS);
-  }
-  Result<void> make_directory(const std::string& path, mode_t) const override {
-    return os_error("make " + path, EROFS);
-  }
-  Result<void> remove_directory(const std::string& path) const override {
-    return os_error("remove " + path, EROFS);
   }
   bool exists(const std::string& path) const override { return files.count(path) != 0; }
 };

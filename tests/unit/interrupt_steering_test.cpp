@@ -6,13 +6,15 @@
 #include <set>
 #include <vector>
 
+#include "unit/made_up_files.h"
+
 namespace hobbes {
 namespace {
 
 struct Killed {};
 
 // Four CPUs; the kernel refuses to move some interrupts, and hobbesd may be killed at a move.
-class Interrupts : public Files {
+class Interrupts : public MadeUpFiles {
  public:
   std::map<std::string, std::string> places;  // number -> list
   std::set<std::string> fixed, unreadable;
@@ -48,16 +50,6 @@ class Interrupts : public Files {
     return out;
   }
   bool exists(const std::string& path) const override { return Files::system().exists(path); }
-  Result<void> write_within(const std::string& path, std::string_view,
-                            std::chrono::milliseconds) const override {
-    return os_error("write " + path, EROFS);
-  }
-  Result<void> make_directory(const std::string& path, mode_t) const override {
-    return os_error("make " + path, EROFS);
-  }
-  Result<void> remove_directory(const std::string& path) const override {
-    return os_error("remove " + path, EROFS);
-  }
 };
 
 class InterruptSteeringTest : public ::testing::Test {
