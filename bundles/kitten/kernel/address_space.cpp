@@ -103,15 +103,19 @@ void AddressSpace::share_kernel_half() { tables_.share_kernel_half(kernel_tables
 void AddressSpace::join(unsigned view) {
   Locked locked(lock_);
   views_[view / 64] |= 1ULL << (view % 64);
-  ++users_;
+  hold();
 }
 
 void AddressSpace::leave(unsigned view) {
   {
     Locked locked(lock_);
     views_[view / 64] &= ~(1ULL << (view % 64));
-    if (--users_ != 0) return;
   }
+  release();
+}
+
+void AddressSpace::release() {
+  if (__atomic_sub_fetch(&users_, 1U, __ATOMIC_ACQ_REL) != 0) return;
   clear();
   tables_.destroy();
   give_frame(reinterpret_cast<std::uint64_t>(this) - physical_map, Use::kernel);

@@ -32,7 +32,10 @@ class AddressSpace {
   void join(unsigned view);
   /// One less; the last one takes it away, with all its memory.
   void leave(unsigned view);
-  [[nodiscard]] unsigned users() const { return users_; }
+  /// It stays until `release`.
+  void hold() { __atomic_add_fetch(&users_, 1U, __ATOMIC_ACQ_REL); }
+  void release();
+  [[nodiscard]] unsigned users() const { return __atomic_load_n(&users_, __ATOMIC_ACQUIRE); }
   [[nodiscard]] std::uint64_t root() const { return tables_.root(); }
   void share_kernel_half();
 

@@ -28,6 +28,7 @@ std::uint64_t* frames_of(const Process& process) {
   return static_cast<std::uint64_t*>(at_physical(process.calls));
 }
 
+// Nobody else frees it before `finish_making`.
 Process* make_process(unsigned view, AddressSpace* space) {
   std::uint64_t frame = take_frame(Use::kernel), calls = take_frame(Use::kernel);
   if (frame == 0 || calls == 0) {
@@ -39,8 +40,10 @@ Process* make_process(unsigned view, AddressSpace* space) {
   out->view = view;
   out->space = space;
   out->calls = calls;
+  out->making = true;
   space->join(view);
   Locked locked(process_lock);
+  space->share_kernel_half();  // which may have changed since the space was made
   static std::uint64_t made = 0;
   out->number = ++made;
   processes[view] = out;
@@ -68,6 +71,18 @@ void free_process(Process& process) {
   give_frame(process.calls, Use::kernel);
   give_frame(physical_of(&process), Use::kernel);
   withdraw_view(view);
+}
+
+// From here on a process that is gone is freed with its last thread, or here when it has none.
+void finish_making(Process& process, bool good) {
+  bool last;
+  {
+    Locked locked(process_lock);
+    process.making = false;
+    if (!good) process.gone = true;
+    last = process.gone && process.threads == 0;
+  }
+  if (last) free_process(process);
 }
 
 // The number of a call frame that no living thread of the proxy's uses.
@@ -131,8 +146,14 @@ std::int64_t reset(Thread& thread) {
     if (own == nullptr) return -ENOMEM;
     own->join(process.view);
     AddressSpace* old = process.space;
-    process.space = own;
+    {
+      Locked locked(process_lock);
+      process.space = own;
+      own->share_kernel_half();
+    }
     publish_view(process.view, own->root(), process.calls);
+    // Its parent may free those frames from now on, and will not think of this proxy.
+    forget_in_view(process.view, 0, HOBBES_PROGRAM_HIGH);
     old->leave(process.view);
   } else {
     process.space->clear();
@@ -180,7 +201,7 @@ void begin_process(unsigned view) {
   if (thread == nullptr) {
     print(Line() << "a program does not begin: no memory");
     if (process != nullptr)
-      free_process(*process);
+      finish_making(*process, false);
     else if (space != nullptr) {
       space->join(view);
       space->leave(view);
@@ -189,18 +210,21 @@ void begin_process(unsigned view) {
   }
   thread->state = ThreadState::asking;
   clear_program(*thread, 0, 0);
+  finish_making(*process, true);
   place(*thread);
   publish_view(view, space->root(), process->calls);
 }
 
 void end_process(unsigned view) {
-  Process* process = processes[view];
-  if (process == nullptr) return;
+  Process* process;
   bool last;
   {
     Locked locked(process_lock);
+    process = processes[view];
+    // If it is gone already, its last thread or its maker frees it.
+    if (process == nullptr || process->gone) return;
     __atomic_store_n(&process->gone, true, __ATOMIC_RELEASE);
-    last = process->threads == 0;
+    last = process->threads == 0 && !process->making;
   }
   if (last)
     free_process(*process);
@@ -209,7 +233,15 @@ void end_process(unsigned view) {
 }
 
 void fill_for_proxy(unsigned view, std::uint64_t address) {
-  if (Process* process = processes[view]) (void)process->space->fill(address, false, false);
+  AddressSpace* space = nullptr;
+  {
+    Locked locked(process_lock);
+    if (const Process* process = processes[view]) space = process->space;
+    if (space != nullptr) space->hold();
+  }
+  if (space == nullptr) return;
+  (void)space->fill(address, false, false);
+  space->release();
 }
 
 Thread* make_thread(Process& process) {
@@ -261,12 +293,13 @@ Thread* make_child(Thread& parent, unsigned view, std::uint32_t pid, bool share_
   Thread* thread = slot >= 0 ? thread_in(*process, static_cast<unsigned>(slot)) : nullptr;
   if (thread == nullptr || (!share_memory && !space->copy(*parent.process->space))) {
     if (thread != nullptr) discard_thread(*thread);
-    free_process(*process);
+    finish_making(*process, false);
     return nullptr;
   }
   thread->call->thread = process->pid = pid;
   process->parent_view = parent.process->view;
   process->parent_number = parent.process->number;
+  finish_making(*process, true);
   publish_view(view, space->root(), process->calls);
   return thread;
 }
@@ -287,7 +320,8 @@ void bury(Thread& thread) {
   {
     Locked locked(process_lock);
     if (thread.child != nullptr) thread.child->vfork_parent = nullptr;
-    last = __atomic_sub_fetch(&process.threads, 1U, __ATOMIC_ACQ_REL) == 0 && process.gone;
+    last = __atomic_sub_fetch(&process.threads, 1U, __ATOMIC_ACQ_REL) == 0 && process.gone &&
+           !process.making;
   }
   give_frame(physical_of(&thread), Use::kernel);
   if (last) free_process(process);
@@ -359,7 +393,8 @@ void serve_request(Thread& thread) {
       return;
     case HOBBES_REQUEST_BIND:
       // Only before anything of the program has run.
-      result = thread.frame.rip != 0 ? -EPERM : bind_process(thread, {{a, b, c, d}}) ? 0 : -EINVAL;
+      if (thread.frame.rip == 0 && bind_process(thread, {{a, b, c, d}})) return;
+      result = thread.frame.rip != 0 ? -EPERM : -EINVAL;
       break;
     case HOBBES_REQUEST_CLOCK: {
       const ClockEpoch epoch = clock_epoch();

@@ -84,6 +84,7 @@ struct Process {
   unsigned threads;
   bool stopping;  ///< its threads end, all but `survivor`
   bool gone;      ///< its proxy has ended
+  bool making;    ///< its maker uses it still
   Thread* survivor;
   CoreMask cores;  ///< where its threads may be put; none: everywhere
   // Processor time: counted of its threads, the most that was told, of children that have ended,

@@ -306,6 +306,8 @@ bool bind_process(Thread& thread, const CoreMask& cores) {
     there |= takes_threads(core(i)) && cores.has(core(i).cpu);
   if (!there) return false;
   thread.process->cores = cores;
+  // Before another core has it: that one would find the request once more.
+  grant(thread, 0);
   remove_from_core(this_core(), thread);
   forget_context(thread);
   put_on(least_busy(cores), thread);

@@ -12,8 +12,8 @@ constexpr std::uint16_t program_data = 0x2b, program_code = 0x33;  // as on Linu
 void prepare_for_programs(std::uint64_t extended_states);
 /// Puts a new thread on the least busy core, among those that may take it.
 void place(Thread& thread);
-/// Has a process, whose one thread asks, on some of the enclave's cores only. False: none of them
-/// is there.
+/// Has a process, whose one thread asks for it, on some of the enclave's cores only: grants the
+/// request, and the thread is another core's then. False: none of them is there.
 bool bind_process(Thread& thread, const CoreMask& cores);
 /// The thread that runs here, or whose call is served.
 Thread& current();
