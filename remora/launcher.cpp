@@ -35,6 +35,7 @@
 #include "partition/cgroup.h"
 #include "remora/deadlock.h"
 #include "remora/guest_pmix.h"
+#include "remora/open_mpi.h"
 #include "remora/pmix_server.h"
 #include "remora/progress.h"
 #include "remora/stacks.h"
@@ -363,15 +364,16 @@ Result<void> Launcher::prepare() {
 
   HOBBES_CHECK(progress_.make(session_.path() + "/progress", ranks_.size()));
   std::vector<PmixRank> members;
-  unsigned apps_with_mpi = 0;
+  std::vector<std::string> names;
   for (const Rank& rank : ranks_) {
     if (!is_mpi(rank)) continue;
     members.push_back({static_cast<unsigned>(rank.app), rank.app_rank});
-    apps_with_mpi = static_cast<unsigned>(rank.app) + 1;
+    names.resize(rank.app + 1);
+    names.back() = composition_.apps[rank.app].name;
   }
   if (members.empty()) return {};
   std::string job = "remora-" + std::to_string(::getpid()) + "-" + composition_.name;
-  HOBBES_TRY(server, PmixServer::start(job, session_.path() + "/pmix", members, apps_with_mpi));
+  HOBBES_TRY(server, PmixServer::start(job, session_.path() + "/pmix", members, names));
   pmix_ = std::move(server);
   return {};
 }
@@ -432,49 +434,34 @@ std::vector<std::string> Launcher::mpi_environment_of(const Rank& rank) const {
     if (one.mpi)
       apps += (apps.empty() ? "" : ";") + one.name + ":" + std::to_string(one.first_rank) + ":" +
               std::to_string(one.ranks);
-  std::string component = component_directory();
   std::string rank_text = std::to_string(rank.app_rank), size_text = std::to_string(app.ranks);
   std::string universe_size = std::to_string(composition_.ranks());
-  std::vector<std::string> out = {
-      // Without the first four a rank silently becomes a job of its own.
-      "OMPI_MCA_ess=pmi",
-      "OMPI_MCA_schizo=^orte",
-      "OMPI_MCA_orte_externally_bound=1",
-      "OMPI_MCA_hwloc_base_binding_policy=none",
-      "OMPI_MCA_mca_base_component_path=" + component + ":" HOBBES_OPENMPI_COMPONENTS,
-      "OMPI_MCA_btl_vader_backing_directory=" + session_.path() + "/shm",
-      "OMPI_MCA_btl_tcp_if_include=lo",
-      "OMPI_MCA_pml=ob1",
-      "OMPI_MCA_btl=self,vader,tcp",
-      "OMPI_MCA_orte_tmpdir_base=" + session_.path(),
-      "PMIX_MCA_gds=hash",
-      "OMPI_COMM_WORLD_RANK=" + rank_text,
-      "OMPI_COMM_WORLD_SIZE=" + size_text,
-      "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
-      "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
-      "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
-      "OMPI_UNIVERSE_SIZE=" + universe_size,
-      "REMORA_RANK=" + std::to_string(rank.global),
-      "REMORA_SIZE=" + universe_size,
-      "REMORA_SPACES=" + spaces,
-      "REMORA_APPS=" + apps,
-      "REMORA_PROGRESS=" + session_.path() + "/progress"};
+  std::vector<std::string> out = {"OMPI_COMM_WORLD_RANK=" + rank_text,
+                                  "OMPI_COMM_WORLD_SIZE=" + size_text,
+                                  "OMPI_COMM_WORLD_LOCAL_RANK=" + rank_text,
+                                  "OMPI_COMM_WORLD_LOCAL_SIZE=" + size_text,
+                                  "OMPI_COMM_WORLD_NODE_RANK=" + rank_text,
+                                  "OMPI_UNIVERSE_SIZE=" + universe_size,
+                                  "REMORA_RANK=" + std::to_string(rank.global),
+                                  "REMORA_SIZE=" + universe_size,
+                                  "REMORA_SPACES=" + spaces,
+                                  "REMORA_APPS=" + apps,
+                                  "REMORA_PROGRESS=" + session_.path() + "/progress"};
   if (!is_external(rank)) out.push_back("REMORA_PHASE=" + phase_path(rank));
   // A rank that cannot see a peer's memory by its pid must not try; that of other kernels is seen
   // by nobody.
-  bool crowded = false, strangers = false;
+  OpenMpiRank settings{session_.path()};
   for (std::size_t i = 0; i < stage_->places().size(); ++i) {
     const Stage::Place& other = stage_->places()[i];
     std::size_t cores = other.cpus.empty()
                             ? static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN))
                             : other.cpus.count();
-    if (i == app.enclave && ranks_in(i) > cores) crowded = true;
-    strangers = strangers || options_.host ||
-                (other.needed && (other.own_pid_namespace || other.own_user_namespace ||
-                                  other.record.kind != Kind::linux_));
+    if (i == app.enclave && ranks_in(i) > cores) settings.takes_turns = true;
+    settings.hides_memory = settings.hides_memory || options_.host ||
+                            (other.needed && (other.own_pid_namespace || other.own_user_namespace ||
+                                              other.record.kind != Kind::linux_));
   }
-  if (crowded) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
-  if (strangers) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+  for (std::string& setting : open_mpi_settings(settings)) out.push_back(std::move(setting));
   return out;
 }
 

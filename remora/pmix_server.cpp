@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -49,6 +51,20 @@ class InfoList {
     for (std::size_t i = 0; i < inner.list_.size(); ++i) PMIX_INFO_XFER(&items[i], &inner.list_[i]);
     load(key, &array, PMIX_DATA_ARRAY);
     PMIX_DATA_ARRAY_DESTRUCT(&array);
+  }
+  void add(const char* key, const pmix_proc_t* processes, std::size_t count) {
+    pmix_data_array_t array;
+    PMIX_DATA_ARRAY_CONSTRUCT(&array, count, PMIX_PROC);
+    std::copy(processes, processes + count, static_cast<pmix_proc_t*>(array.array));
+    load(key, &array, PMIX_DATA_ARRAY);
+    PMIX_DATA_ARRAY_DESTRUCT(&array);
+  }
+  /// As it is.
+  void add(const pmix_info_t& info) {
+    pmix_info_t copy;
+    PMIX_INFO_CONSTRUCT(&copy);
+    PMIX_INFO_XFER(&copy, &info);
+    list_.push_back(copy);
   }
   pmix_info_t* data() { return list_.data(); }
   [[nodiscard]] std::size_t size() const { return list_.size(); }
@@ -163,7 +179,7 @@ struct Waiting {
 class Server final : public PmixServer {
  public:
   Result<void> begin(const std::string& job, const std::string& directory,
-                     const std::vector<PmixRank>& ranks, unsigned apps);
+                     const std::vector<PmixRank>& ranks, const std::vector<std::string>& apps);
   ~Server() override;
   Result<std::vector<std::string>> environment_of(unsigned rank) override;
   [[nodiscard]] int descriptor() const override { return ready_.get(); }
@@ -174,6 +190,10 @@ class Server final : public PmixServer {
   pmix_status_t lookup(char** keys, const pmix_info_t* info, std::size_t count,
                        pmix_lookup_cbfunc_t callback, void* data);
   void unpublish(char** keys);
+  /// Hands over an answer that the library gives back once it has read it.
+  void answer(std::unique_ptr<InfoList> info, pmix_info_cbfunc_t callback, void* data);
+  [[nodiscard]] const std::vector<std::string>& sets() const { return sets_; }
+  std::size_t next_group() { return ++groups_; }
   CallbackThread callbacks;
 
  private:
@@ -182,6 +202,8 @@ class Server final : public PmixServer {
   void expire();
 
   std::string job_;
+  std::vector<std::string> sets_;  // of processes, by app
+  std::atomic<std::size_t> groups_ = 0;
   bool serving_ = false;
   EventFd ready_;
   std::mutex lock_;
@@ -266,6 +288,44 @@ pmix_status_t on_notify(pmix_status_t, const pmix_proc_t*, pmix_data_range_t, pm
                         std::size_t, pmix_op_cbfunc_t, void*) {
   return PMIX_OPERATION_SUCCEEDED;
 }
+
+// MPI_Session_get_num_psets and MPI_Session_get_nth_pset. Who is in a set each process says of
+// itself (PMIX_PSET_NAME).
+pmix_status_t on_query(pmix_proc_t*, pmix_query_t* queries, std::size_t count,
+                       pmix_info_cbfunc_t callback, void* data) {
+  auto out = std::make_unique<InfoList>();
+  for (std::size_t i = 0; i < count; ++i)
+    for (char** key = queries[i].keys; key != nullptr && *key != nullptr; ++key) {
+      const std::vector<std::string>& sets = the_server->sets();
+      if (std::strcmp(*key, PMIX_QUERY_NUM_PSETS) == 0) {
+        out->add(*key, sets.size(), PMIX_SIZE);
+      } else if (std::strcmp(*key, PMIX_QUERY_PSET_NAMES) == 0) {
+        std::string names;
+        for (const std::string& name : sets) names += (names.empty() ? "" : ",") + name;
+        out->add(*key, names);
+      }
+    }
+  if (out->size() == 0) return PMIX_ERR_NOT_SUPPORTED;
+  the_server->answer(std::move(out), callback, data);
+  return PMIX_SUCCESS;
+}
+
+// MPI_Comm_create_from_group asks for a number that no other group of the job has. The library has
+// waited for every member, and what they tell each other comes back as it went.
+pmix_status_t on_group(pmix_group_operation_t operation, char*, const pmix_proc_t* members,
+                       std::size_t size, const pmix_info_t* info, std::size_t count,
+                       pmix_info_cbfunc_t callback, void* data) {
+  auto out = std::make_unique<InfoList>();
+  if (operation == PMIX_GROUP_CONSTRUCT) {
+    for (std::size_t i = 0; i < count; ++i)
+      if (PMIX_CHECK_KEY(&info[i], PMIX_GROUP_ENDPT_DATA)) out->add(info[i]);
+    out->add(PMIX_GROUP_CONTEXT_ID, the_server->next_group(), PMIX_SIZE);
+    out->add(PMIX_GROUP_MEMBERSHIP, members, size);
+  }
+  the_server->answer(std::move(out), callback, data);
+  return PMIX_SUCCESS;
+}
+
 pmix_status_t on_spawn(const pmix_proc_t*, const pmix_info_t*, std::size_t, const pmix_app_t*,
                        std::size_t, pmix_spawn_cbfunc_t, void*) {
   return PMIX_ERR_NOT_SUPPORTED;  // a composition's programs are those in its document
@@ -288,8 +348,10 @@ std::string topology_xml() {
 }
 
 Result<void> Server::begin(const std::string& job, const std::string& directory,
-                           const std::vector<PmixRank>& ranks, unsigned apps) {
+                           const std::vector<PmixRank>& ranks,
+                           const std::vector<std::string>& apps) {
   job_ = job;
+  for (const std::string& app : apps) sets_.push_back("hobbes://" + app);
   HOBBES_TRY(ready, EventFd::make("start the PMIx server"));
   ready_ = std::move(ready);
   the_server = this;
@@ -312,6 +374,8 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
   module.deregister_events = on_deregister_events;
   module.notify_event = on_notify;
   module.spawn = on_spawn;
+  module.query = on_query;
+  module.group = on_group;
   InfoList options;
   options.add(PMIX_SERVER_TMPDIR, directory);
   options.add(PMIX_SERVER_NSPACE, job + "-server");
@@ -340,7 +404,7 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
   about.add(PMIX_LOCAL_PEERS, peers);
   about.add(PMIX_NODE_MAP, std::string(nodes), PMIX_REGEX);
   about.add(PMIX_PROC_MAP, std::string(processes), PMIX_REGEX);
-  about.add(PMIX_JOB_NUM_APPS, std::uint32_t{apps}, PMIX_UINT32);
+  about.add(PMIX_JOB_NUM_APPS, static_cast<std::uint32_t>(apps.size()), PMIX_UINT32);
   about.add(PMIX_NUM_NODES, std::uint32_t{1}, PMIX_UINT32);
   about.add(PMIX_JOBID, job);
   about.add(PMIX_LOCALLDR, pmix_rank_t{0}, PMIX_PROC_RANK);
@@ -362,6 +426,7 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
     process.add(PMIX_NODEID, std::uint32_t{0}, PMIX_UINT32);
     process.add(PMIX_HOSTNAME, std::string(host));
     process.add(PMIX_PROCDIR, own);
+    process.add(PMIX_PSET_NAME, sets_[ranks[rank].app]);
     about.add(PMIX_PROC_DATA, process);
   }
   std::free(nodes);
@@ -417,6 +482,16 @@ std::vector<PmixEvent> Server::take() {
   expire();
   std::lock_guard guard(lock_);
   return std::exchange(events_, {});
+}
+
+void Server::answer(std::unique_ptr<InfoList> info, pmix_info_cbfunc_t callback, void* data) {
+  // A call that is dropped at the end of the library drops its answer, too.
+  callbacks.post([info = std::shared_ptr<InfoList>(std::move(info)), callback, data] {
+    callback(
+        PMIX_SUCCESS, info->data(), info->size(), data,
+        [](void* kept) { delete static_cast<std::shared_ptr<InfoList>*>(kept); },
+        new std::shared_ptr<InfoList>(info));
+  });
 }
 
 bool Server::answer(const std::vector<std::string>& keys, pmix_lookup_cbfunc_t callback, void* data,
@@ -504,7 +579,7 @@ void Server::unpublish(char** keys) {
 
 Result<std::unique_ptr<PmixServer, EndPmixServer>> PmixServer::start(
     const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks,
-    unsigned apps) {
+    const std::vector<std::string>& apps) {
   if (the_server != nullptr)
     return Error{Code::busy, "start the PMIx server", "this process already has one", ""};
   auto server = std::unique_ptr<Server, EndPmixServer>(new Server);

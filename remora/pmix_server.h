@@ -1,6 +1,7 @@
 // RPMI: the PMIx server that makes unmodified Open MPI programs one job, without mpirun.
-// The attributes Open MPI 4.1 needs are those of the PMIx 4 standard
-// (https://pmix.github.io/pmix-standard).
+// The attributes Open MPI needs are those of the PMIx 4 standard
+// (https://pmix.github.io/pmix-standard). Each rank is in one process set, `hobbes://APP`: Open MPI
+// 5.0 asks a process for the name of its set, and so knows one a process.
 #pragma once
 #include <functional>
 #include <memory>
@@ -38,10 +39,11 @@ class PmixServer {
  public:
   virtual ~PmixServer() = default;
   /// Starts serving a job. `directory` (0700, exists) is the session's and is visible to every rank
-  /// at that path. SIGCHLD must be blocked before. Errors: Code::os with PMIx's reason.
+  /// at that path. `apps` has the names of all that a rank's number counts. SIGCHLD must be blocked
+  /// before. Errors: Code::os with PMIx's reason.
   static Result<std::unique_ptr<PmixServer, EndPmixServer>> start(
       const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks,
-      unsigned apps);
+      const std::vector<std::string>& apps);
   /// What a rank must find in its environment, "K=V".
   virtual Result<std::vector<std::string>> environment_of(unsigned rank) = 0;
   /// Readable when take() has something.

@@ -12,6 +12,7 @@
 #include "core/process.h"
 #include "core/size.h"
 #include "enclave/lifecycle.h"
+#include "remora/open_mpi.h"
 
 namespace hobbes {
 namespace {
@@ -177,30 +178,12 @@ std::string enclave_id(const Composition& composition, const CompositionEnclave&
   return composition.name + "." + enclave.name;
 }
 
-std::string component_directory() {
-  std::string beside = absolute(program_directory() + "/../lib/remora");  // a build tree
-  return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
-}
-
-namespace {
-
-// Without the component of its Open MPI each rank would silently be a world of its own.
-Result<void> check_component(const Composition& composition) {
-  bool mpi = std::any_of(composition.apps.begin(), composition.apps.end(),
-                         [](const CompositionApp& app) { return app.mpi; });
-  if (!mpi || Files::system().exists(component_directory() + "/mca_hook_remora.so")) return {};
-  return Error{Code::unsupported, "run composition '" + composition.name + "'",
-               "this Hobbes was built with Open MPI " HOBBES_OPENMPI_VERSION
-               ", whose programs it cannot join into one universe",
-               "install a Hobbes that was built with Open MPI 4.1, or give mpi=\"no\""};
-}
-
-}  // namespace
-
 Result<Stage> Stage::set_up(const Composition& composition, const std::string& session,
                             const std::string& bundles, const std::string& share,
                             const std::string& folder, bool keep) {
-  HOBBES_CHECK(check_component(composition));
+  if (std::any_of(composition.apps.begin(), composition.apps.end(),
+                  [](const CompositionApp& app) { return app.mpi; }))
+    HOBBES_CHECK(check_component(composition.name));
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());

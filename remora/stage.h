@@ -51,7 +51,4 @@ class Stage {
 /// The id that an enclave of a composition gets.
 std::string enclave_id(const Composition& composition, const CompositionEnclave& enclave);
 
-/// Where the Open MPI hook component is; libremora.so stands in the folder above it.
-std::string component_directory();
-
 }  // namespace hobbes

@@ -19,24 +19,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ompi/communicator/communicator.h"
+#include "communicator.h"
 #include "ompi/constants.h"
-#include "ompi/group/group.h"
 #include "ompi/mca/hook/base/base.h"
 #include "ompi/mca/hook/hook.h"
 #include "ompi/mca/pml/pml.h"
 #include "ompi/request/request.h"
 #include "ompi/version.h"
 #include "ompi_config.h"
-#include "opal/class/opal_pointer_array.h"
 #include "progress.h"
 #include "remora.h"
 #include "spaces.h"
-
-/* The exchange below names every field of the communicator; another release may have others. */
-#if OMPI_MAJOR_VERSION != 4 || OMPI_MINOR_VERSION != 1
-#error "hook_remora.c knows the communicator of Open MPI 4.1 only"
-#endif
 
 static ompi_communicator_t*
     universe; /* heap object; between the exchanges it holds the whole job */
@@ -194,46 +187,6 @@ static void count_messages(void) {
   ompi_request_functions.req_wait_some = counted_wait_some;
 }
 
-#define EXCHANGE(type, field) \
-  do {                        \
-    type kept = a->field;     \
-    a->field = b->field;      \
-    b->field = kept;          \
-  } while (0)
-
-/* Stays in place: object header, lock, name, Fortran index, attributes, error handler, and what
- * makes a handle predefined. */
-static void exchange(ompi_communicator_t* a, ompi_communicator_t* b) {
-  const uint32_t keep = OMPI_COMM_INTRINSIC | OMPI_COMM_NAMEISSET;
-  uint32_t flags_a = a->c_flags, flags_b = b->c_flags;
-  a->c_flags = (flags_b & ~keep) | (flags_a & keep);
-  b->c_flags = (flags_a & ~keep) | (flags_b & keep);
-  EXCHANGE(uint32_t, c_contextid);
-  EXCHANGE(int, c_my_rank);
-  EXCHANGE(uint32_t, c_assertions);
-  EXCHANGE(int, c_id_available);
-  EXCHANGE(int, c_id_start_index);
-  EXCHANGE(ompi_group_t*, c_local_group);
-  EXCHANGE(ompi_group_t*, c_remote_group);
-  EXCHANGE(struct ompi_communicator_t*, c_local_comm);
-  EXCHANGE(int, c_cube_dim);
-  EXCHANGE(struct mca_topo_base_module_t*, c_topo);
-  EXCHANGE(struct mca_pml_comm_t*, c_pml_comm);
-  EXCHANGE(mca_coll_base_comm_coll_t*, c_coll);
-  {
-    int32_t kept = a->c_nbc_tag;
-    a->c_nbc_tag = b->c_nbc_tag;
-    b->c_nbc_tag = kept;
-  }
-  opal_pointer_array_set_item(&ompi_mpi_communicators, (int)a->c_contextid, a);
-  opal_pointer_array_set_item(&ompi_mpi_communicators, (int)b->c_contextid, b);
-}
-
-static void name_it(ompi_communicator_t* comm, const char* name) {
-  strncpy(comm->c_name, name, MPI_MAX_OBJECT_NAME - 1);
-  comm->c_flags |= OMPI_COMM_NAMEISSET;
-}
-
 /* Runs first in MPI_Finalize, after the user's own callbacks (attributes are deleted last in, first
  * out). */
 static int at_finalize(MPI_Comm comm, int key, void* value, void* extra) {
@@ -243,7 +196,7 @@ static int at_finalize(MPI_Comm comm, int key, void* value, void* extra) {
     if (remora_spaces[i].comm != MPI_COMM_NULL) PMPI_Comm_free(&remora_spaces[i].comm);
   remora_space_count = 0;
   remora_universe = MPI_COMM_NULL;
-  exchange(&ompi_mpi_comm_world.comm, universe);
+  exchange_communicators(&ompi_mpi_comm_world.comm, universe);
   MPI_Comm app = universe;
   universe = NULL;
   PMPI_Comm_free(&app);
@@ -271,7 +224,7 @@ static void make_spaces(void) {
       die("splitting off a named space failed");
       return;
     } else if (space->comm != MPI_COMM_NULL) {
-      name_it(space->comm, space->name);
+      name_communicator(space->comm, space->name);
     }
     ++remora_space_count;
     at = strchr(equals, ';');
@@ -290,10 +243,7 @@ static void init_bottom(int argc, char** argv, int requested, int* provided) {
   const char* number = getenv("REMORA_APP_NUMBER");
   ompi_communicator_t* world = &ompi_mpi_comm_world.comm;
   if (number == NULL) return;
-  /* Another libmpi than the one this was compiled for would show a different picture here. */
-  if (world->c_contextid != 0 || world->c_f_to_c_index != 0 ||
-      strcmp(world->c_name, "MPI_COMM_WORLD") != 0 ||
-      world->c_local_group->grp_my_rank != world->c_my_rank) {
+  if (!communicator_layout_is_known()) {
     die("this Open MPI's communicator is laid out differently from that of " OMPI_VERSION);
     return;
   }
@@ -304,9 +254,9 @@ static void init_bottom(int argc, char** argv, int requested, int* provided) {
   }
   PMPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, at_finalize, &keyval, NULL);
   PMPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL);
-  exchange(world, app);
+  exchange_communicators(world, app);
   universe = app;
-  name_it(universe, "MPI_COMM_UNIVERSE");
+  name_communicator(universe, "MPI_COMM_UNIVERSE");
   remora_universe = universe;
   make_spaces();
   count_messages();

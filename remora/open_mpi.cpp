@@ -1,0 +1,44 @@
+#include "remora/open_mpi.h"
+
+#include "core/file.h"
+#include "core/paths.h"
+
+namespace hobbes {
+
+std::vector<std::string> open_mpi_settings(const OpenMpiRank& rank) {
+  std::vector<std::string> out = {
+      "OMPI_MCA_mca_base_component_path=" + component_directory() + ":" HOBBES_OPENMPI_COMPONENTS,
+      "OMPI_MCA_btl_tcp_if_include=lo",
+      "OMPI_MCA_pml=ob1",
+      "PMIX_MCA_gds=hash",
+  };
+  if constexpr (HOBBES_OPENMPI_MAJOR < 5) {
+    for (const char* setting : {"ess=pmi", "schizo=^orte", "orte_externally_bound=1",
+                                "hwloc_base_binding_policy=none", "btl=self,vader,tcp"})
+      out.push_back(std::string("OMPI_MCA_") + setting);
+    out.push_back("OMPI_MCA_btl_vader_backing_directory=" + rank.session + "/shm");
+    out.push_back("OMPI_MCA_orte_tmpdir_base=" + rank.session);
+    if (rank.hides_memory) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+  } else {
+    out.emplace_back("OMPI_MCA_btl=self,sm,tcp");
+    out.push_back("OMPI_MCA_btl_sm_backing_directory=" + rank.session + "/shm");
+    if (rank.hides_memory) out.emplace_back("OMPI_MCA_smsc=^cma,knem,xpmem");
+  }
+  if (rank.takes_turns) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
+  return out;
+}
+
+std::string component_directory() {
+  std::string beside = absolute(program_directory() + "/../lib/remora");  // a build tree
+  return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
+}
+
+Result<void> check_component(const std::string& composition) {
+  if (Files::system().exists(component_directory() + "/mca_hook_remora.so")) return {};
+  return Error{Code::unsupported, "run composition '" + composition + "'",
+               "this Hobbes was built with Open MPI " HOBBES_OPENMPI_VERSION
+               ", whose programs it cannot join into one universe",
+               "install a Hobbes that was built with Open MPI 4.1 or 5.0, or give mpi=\"no\""};
+}
+
+}  // namespace hobbes
