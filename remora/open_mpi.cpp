@@ -1,7 +1,10 @@
 #include "remora/open_mpi.h"
 
+#include "bundle/bundle.h"
 #include "core/file.h"
 #include "core/paths.h"
+#include "core/process.h"
+#include "remora/mpi_library.h"
 
 namespace hobbes {
 
@@ -33,12 +36,30 @@ std::string component_directory() {
   return Files::system().exists(beside) ? beside : HOBBES_COMPONENT_DIR;
 }
 
-Result<void> check_component(const std::string& composition) {
-  if (Files::system().exists(component_directory() + "/mca_hook_remora.so")) return {};
-  return Error{Code::unsupported, "run composition '" + composition + "'",
-               "this Hobbes was built with Open MPI " HOBBES_OPENMPI_VERSION
-               ", whose programs it cannot join into one universe",
-               "install a Hobbes that was built with Open MPI 4.1 or 5.0, or give mpi=\"no\""};
+Result<void> check_programs(const Composition& composition) {
+  const std::string own = HOBBES_OPENMPI_RELEASE;
+  for (const CompositionApp& app : composition.apps) {
+    if (!app.mpi) continue;
+    if (!Files::system().exists(component_directory() + "/mca_hook_remora.so"))
+      return Error{Code::unsupported, "run composition '" + composition.name + "'",
+                   "this Hobbes was built with Open MPI " + own +
+                       ", whose programs it cannot join into one universe",
+                   "install a Hobbes that was built with Open MPI 4.1 or 5.0, or give mpi=\"no\""};
+    const std::string& folder = composition.enclaves[app.enclave].bundle;
+    if (folder.empty() || app.path.front() != '/') continue;
+    auto bundle = load_bundle(folder);
+    if (!bundle || bundle->hobbes.kind == Kind::palacios) continue;
+    auto library = mpi_library_of(bundle->hobbes.host_root ? "/" : bundle->rootfs(), app.path);
+    if (!library || library->open_mpi_release() == own ||
+        (library->name == "libmpi.so.40" && library->open_mpi_release().empty()))
+      continue;
+    return Error{Code::unsupported,
+                 "run app \"" + app.name + "\" (line " + std::to_string(app.line) + ")",
+                 app.path + " is linked with " + library->text() +
+                     ", and ranks must all be of Open MPI " + own,
+                 "link it with Open MPI " + own + ", or say mpi=\"no\" if it is no rank"};
+  }
+  return {};
 }
 
 }  // namespace hobbes

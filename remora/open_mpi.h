@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "remora/composition.h"
 
 namespace hobbes {
 
@@ -23,7 +24,8 @@ std::vector<std::string> open_mpi_settings(const OpenMpiRank& rank);
 /// runs from one, else of the installation. Every rank must see it at that path.
 std::string component_directory();
 
-/// Code::unsupported where this was built with a release that has no component.
-Result<void> check_component(const std::string& composition);
+/// Whether the programs of a composition can be ranks together: there is a component, and none of
+/// them is linked with another MPI, as far as their files tell. Code::unsupported otherwise.
+Result<void> check_programs(const Composition& composition);
 
 }  // namespace hobbes

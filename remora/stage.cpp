@@ -181,9 +181,7 @@ std::string enclave_id(const Composition& composition, const CompositionEnclave&
 Result<Stage> Stage::set_up(const Composition& composition, const std::string& session,
                             const std::string& bundles, const std::string& share,
                             const std::string& folder, bool keep) {
-  if (std::any_of(composition.apps.begin(), composition.apps.end(),
-                  [](const CompositionApp& app) { return app.mpi; }))
-    HOBBES_CHECK(check_component(composition.name));
+  HOBBES_CHECK(check_programs(composition));
   Stage stage;
   stage.keep_ = keep;
   stage.places_.resize(composition.enclaves.size());
@@ -208,6 +206,7 @@ Result<Stage> Stage::set_up(const Composition& composition, const std::string& s
 }
 
 Result<std::string> Stage::plan(const Composition& composition) {
+  HOBBES_CHECK(check_programs(composition));
   std::vector<bool> needed(composition.enclaves.size());
   for (const CompositionApp& app : composition.apps) needed[app.enclave] = true;
   Json plans = Json::array();

@@ -54,6 +54,22 @@ void expect_nothing_left(const Node& node) {
     EXPECT_EQ(name.find("-test"), std::string::npos) << "/dev/shm/" << name;
 }
 
+TEST(Remora, AProgramThatIsLinkedWithAnotherMpiIsRefusedBeforeAnythingIsTaken) {
+  Node node;
+  const std::string file =
+      composition(node, app("a", "universe", 1, "first=1 second=0"), app("b", "other-mpi-rank", 1));
+  for (std::vector<std::string> how : {std::vector<std::string>{}, {"--dry-run"}}) {
+    how.insert(how.begin(), {"remora", "run"});
+    how.push_back(file);
+    auto result = node.run(how);
+    EXPECT_FALSE(result.good());
+    EXPECT_NE(result.err.find("other-mpi-rank is linked with MPICH"), std::string::npos)
+        << result.err;
+    EXPECT_NE(result.err.find("mpi=\"no\""), std::string::npos) << result.err;
+  }
+  expect_nothing_left(node);
+}
+
 TEST(Remora, TheUniverseAndEveryNamedSpaceAreAsTheDocumentSays) {
   Node node;
   std::string out = node.good({"remora", "run",

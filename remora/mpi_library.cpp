@@ -1,0 +1,121 @@
+#include "remora/mpi_library.h"
+
+#include <fcntl.h>
+#include <gelf.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "core/fd.h"
+#include "core/file.h"
+
+namespace hobbes {
+namespace {
+
+constexpr const char* open_mpi_name = "libmpi.so.40";  // of the releases 4.0 to 5.0
+
+bool is_mpi(const std::string& name) {
+  for (const char* prefix : {"libmpi.so.", "libmpich.so.", "libmpi_cxx.so.", "libmpicxx.so.",
+                             "libmpi_mpifh.so.", "libmpifort.so."})
+    if (name.rfind(prefix, 0) == 0) return true;
+  return false;
+}
+
+struct Needs {
+  std::vector<std::string> libraries, folders;  // DT_NEEDED; DT_RUNPATH and DT_RPATH
+};
+
+std::optional<Needs> needs_of(const std::string& path) {
+  if (elf_version(EV_CURRENT) == EV_NONE) return std::nullopt;
+  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file) return std::nullopt;
+  std::unique_ptr<Elf, decltype(&elf_end)> elf(elf_begin(file.get(), ELF_C_READ, nullptr), elf_end);
+  if (!elf || elf_kind(elf.get()) != ELF_K_ELF) return std::nullopt;
+  Needs out;
+  for (Elf_Scn* section = elf_nextscn(elf.get(), nullptr); section != nullptr;
+       section = elf_nextscn(elf.get(), section)) {
+    GElf_Shdr header;
+    if (gelf_getshdr(section, &header) == nullptr || header.sh_type != SHT_DYNAMIC) continue;
+    Elf_Data* data = elf_getdata(section, nullptr);
+    GElf_Dyn entry;
+    for (int i = 0; data != nullptr && gelf_getdyn(data, i, &entry) != nullptr; ++i) {
+      if (entry.d_tag == DT_NULL) break;
+      if (entry.d_tag != DT_NEEDED && entry.d_tag != DT_RUNPATH && entry.d_tag != DT_RPATH)
+        continue;
+      const char* text = elf_strptr(elf.get(), header.sh_link, entry.d_un.d_val);
+      if (text != nullptr)
+        (entry.d_tag == DT_NEEDED ? out.libraries : out.folders).emplace_back(text);
+    }
+  }
+  return out;
+}
+
+// The name of the file that a chain of links below `root` leads to.
+std::string last_name(const std::string& root, std::string path) {
+  for (int i = 0; i < 8; ++i) {
+    auto target = read_link(path);
+    if (!target || target->empty()) break;
+    path = target->front() == '/' ? root + *target : path.substr(0, path.rfind('/') + 1) + *target;
+  }
+  return path.substr(path.rfind('/') + 1);
+}
+
+std::string file_of(const std::string& root, const std::string& name, const Needs& needs) {
+  std::vector<std::string> folders = needs.folders;
+  if (const char* paths = std::getenv("LD_LIBRARY_PATH"); paths != nullptr && root.empty())
+    folders.insert(folders.begin(), paths);
+  folders.emplace_back(
+      "/usr/local/lib:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:"
+      "/usr/lib:/usr/lib64/openmpi/lib");
+  for (const std::string& list : folders)
+    for (std::size_t begin = 0; begin <= list.size();) {
+      const std::size_t end = std::min(list.find(':', begin), list.size());
+      std::string folder = list.substr(begin, end - begin);
+      begin = end + 1;
+      if (folder.empty() || folder.front() != '/') continue;
+      std::string path = root + folder + "/" + name;
+      struct stat info {};
+      if (::lstat(path.c_str(), &info) == 0) return last_name(root, path);
+    }
+  return "";
+}
+
+}  // namespace
+
+std::string MpiLibrary::open_mpi_release() const {
+  constexpr std::array<std::pair<const char*, const char*>, 3> releases = {
+      {{"libmpi.so.40.20.", "4.0"}, {"libmpi.so.40.30.", "4.1"}, {"libmpi.so.40.40.", "5.0"}}};
+  for (const auto& [begin, release] : releases)
+    if (file.rfind(begin, 0) == 0) return release;
+  return "";
+}
+
+std::string MpiLibrary::text() const {
+  const std::string what = file.empty() ? name : file;
+  if (std::string release = open_mpi_release(); !release.empty())
+    return "Open MPI " + release + " (" + what + ")";
+  return (name == open_mpi_name ? "a release of Open MPI that is not known ("
+                                : "MPICH or a relative of it (") +
+         what + ")";
+}
+
+std::optional<MpiLibrary> mpi_library_of(const std::string& root, const std::string& program) {
+  const std::string base = root == "/" ? "" : root;
+  auto needs = needs_of(base + program);
+  if (!needs) return std::nullopt;
+  for (const std::string& name : needs->libraries) {
+    if (!is_mpi(name)) continue;
+    // The bindings of other languages have the number of the library that they come with.
+    const std::string library =
+        name.rfind("libmpich", 0) == 0 ? name : "libmpi" + name.substr(name.find(".so."));
+    return MpiLibrary{library, file_of(base, library, *needs)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace hobbes
