@@ -26,6 +26,9 @@ std::vector<std::string> open_mpi_settings(const OpenMpiRank& rank) {
     out.emplace_back("OMPI_MCA_btl=self,sm,tcp");
     out.push_back("OMPI_MCA_btl_sm_backing_directory=" + rank.session + "/shm");
     if (rank.hides_memory) out.emplace_back("OMPI_MCA_smsc=^cma,knem,xpmem");
+    // Open MPI hands its own path on to PMIx, which complains of components that are none of its. A
+    // folder that has none ends that.
+    out.push_back("PMIX_MCA_mca_base_component_path=" + rank.session + "/pmix");
   }
   if (rank.takes_turns) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   return out;

@@ -1,0 +1,23 @@
+// The file in which all ranks of a composition count their messages and waits (progress.h).
+#pragma once
+#include <string>
+
+#include "core/fd.h"
+#include "core/result.h"
+#include "remora/progress.h"
+
+namespace hobbes {
+
+/// Read, not mapped: a rank could cut it.
+class ProgressFile {
+ public:
+  /// Errors: Code::os.
+  static Result<ProgressFile> make(const std::string& path, std::size_t ranks);
+  /// Zeros where there is nothing any more.
+  [[nodiscard]] remora_progress of(std::size_t rank) const;
+
+ private:
+  Fd fd_;
+};
+
+}  // namespace hobbes

@@ -1,0 +1,40 @@
+// The folder of a running composition in shared memory.
+#pragma once
+#include <string>
+#include <utility>
+
+#include "core/result.h"
+
+namespace hobbes {
+
+/// RAII: the folder is gone with the object. One thread.
+class Session {
+ public:
+  /// Removes what dead launchers of this user left, then makes a folder of the composition's.
+  /// Errors: Code::os.
+  static Result<Session> make(const std::string& composition);
+  Session(Session&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  Session& operator=(Session&&) = delete;
+  ~Session();
+
+  /// Shown in every enclave, and so anybody's there to write.
+  [[nodiscard]] const std::string& path() const { return path_; }
+  /// What enclaves are made from, which none of them sees.
+  [[nodiscard]] std::string bundles() const { return path_ + ".bundles"; }
+  /// What every enclave has as /dev/shm.
+  [[nodiscard]] std::string shared_memory() const { return path_ + "/shm"; }
+  /// The PMIx server's.
+  [[nodiscard]] std::string pmix() const { return path_ + "/pmix"; }
+  /// The file of progress.h.
+  [[nodiscard]] std::string progress() const { return path_ + "/progress"; }
+  /// Where a rank tells its phases (hook_remora.c).
+  [[nodiscard]] std::string phases(unsigned rank) const {
+    return path_ + "/phase." + std::to_string(rank);
+  }
+
+ private:
+  Session() = default;
+  std::string path_;
+};
+
+}  // namespace hobbes
