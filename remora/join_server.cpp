@@ -10,7 +10,7 @@ namespace hobbes {
 namespace {
 
 // A caller that connects and says nothing holds up the composition for so long at most.
-constexpr std::chrono::milliseconds patience(200);
+constexpr std::chrono::milliseconds caller_patience(200);
 
 }  // namespace
 
@@ -34,7 +34,7 @@ void JoinServer::serve_one() {
   Fd fd(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!fd) return;
   MessageSocket caller(std::move(fd));
-  auto request = caller.receive_without_descriptors(patience);
+  auto request = caller.receive_without_descriptors(caller_patience);
   auto peer = caller.peer();
   if (!request || !peer || peer->uid != ::geteuid()) return;
   Result<Json> reply = [&]() -> Result<Json> {

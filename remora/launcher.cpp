@@ -436,6 +436,8 @@ void Launcher::read_phases(Rank& rank) {
     return;
   }
   for (ssize_t i = 0; i < n; ++i) {
+    rank.has_component = true;
+    if (letters[i] == 's') continue;
     Phase phase = letters[i] == 'i'   ? Phase::in_init
                   : letters[i] == 'I' ? Phase::running
                   : letters[i] == 'f' ? Phase::in_finalize

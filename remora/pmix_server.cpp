@@ -311,17 +311,17 @@ pmix_status_t on_query(pmix_proc_t*, pmix_query_t* queries, std::size_t count,
 }
 
 // MPI_Comm_create_from_group asks for a number that no other group of the job has. The library has
-// waited for every member, and what they tell each other comes back as it went.
+// waited for every member, and what they tell each other comes back as it went. The end of a group
+// is answered at once: libpmix 5.0.7 would ask, and answer its members, a second time.
 pmix_status_t on_group(pmix_group_operation_t operation, char*, const pmix_proc_t* members,
                        std::size_t size, const pmix_info_t* info, std::size_t count,
                        pmix_info_cbfunc_t callback, void* data) {
+  if (operation != PMIX_GROUP_CONSTRUCT) return PMIX_OPERATION_SUCCEEDED;
   auto out = std::make_unique<InfoList>();
-  if (operation == PMIX_GROUP_CONSTRUCT) {
-    for (std::size_t i = 0; i < count; ++i)
-      if (PMIX_CHECK_KEY(&info[i], PMIX_GROUP_ENDPT_DATA)) out->add(info[i]);
-    out->add(PMIX_GROUP_CONTEXT_ID, the_server->next_group(), PMIX_SIZE);
-    out->add(PMIX_GROUP_MEMBERSHIP, members, size);
-  }
+  for (std::size_t i = 0; i < count; ++i)
+    if (PMIX_CHECK_KEY(&info[i], PMIX_GROUP_ENDPT_DATA)) out->add(info[i]);
+  out->add(PMIX_GROUP_CONTEXT_ID, the_server->next_group(), PMIX_SIZE);
+  out->add(PMIX_GROUP_MEMBERSHIP, members, size);
   the_server->answer(std::move(out), callback, data);
   return PMIX_SUCCESS;
 }
@@ -426,8 +426,19 @@ Result<void> Server::begin(const std::string& job, const std::string& directory,
     process.add(PMIX_NODEID, std::uint32_t{0}, PMIX_UINT32);
     process.add(PMIX_HOSTNAME, std::string(host));
     process.add(PMIX_PROCDIR, own);
-    process.add(PMIX_PSET_NAME, sets_[ranks[rank].app]);
     about.add(PMIX_PROC_DATA, process);
+  }
+  for (std::uint32_t number = 0; number < apps.size(); ++number) {
+    auto is_member = [&](const PmixRank& rank) { return rank.app == number; };
+    auto first = std::find_if(ranks.begin(), ranks.end(), is_member);
+    InfoList app;
+    app.add(PMIX_APPNUM, number, PMIX_UINT32);
+    app.add(PMIX_APP_SIZE,
+            static_cast<std::uint32_t>(std::count_if(ranks.begin(), ranks.end(), is_member)),
+            PMIX_UINT32);
+    app.add(PMIX_APPLDR, static_cast<pmix_rank_t>(first - ranks.begin()), PMIX_PROC_RANK);
+    app.add(PMIX_PSET_NAME, sets_[number]);
+    about.add(PMIX_APP_INFO_ARRAY, app);
   }
   std::free(nodes);
   std::free(processes);

@@ -35,6 +35,7 @@ struct Rank {
   Phase phase = Phase::planned;
   Clock::time_point since;  ///< in this phase
   bool connected = false, finalized = false;
+  bool has_component = false;  ///< its MPI has loaded our component
   int wait_status = 0;
   bool skipped = false;  ///< ended well without ever having used MPI
   bool taken = false;    ///< an external rank that somebody has joined as

@@ -9,7 +9,8 @@
  * It counts this rank's messages and waits in the shared file REMORA_PROGRESS (progress.h), so that
  * the launcher can tell a rank that waits for ever from one that communicates or computes. It also
  * tells the launcher how far this rank has come, one letter each on the pipe named by REMORA_PHASE:
- * i MPI_Init entered, I left, f MPI_Finalize entered, F left.
+ * s the component is there (MPI_Init, or MPI_Session_init before anything else), i MPI_Init
+ * entered, I left, f MPI_Finalize entered, F left.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -232,6 +233,11 @@ static void make_spaces(void) {
   }
 }
 
+static int begin(void) {
+  tell('s');
+  return OMPI_SUCCESS;
+}
+
 static void init_top(int argc, char** argv, int requested, int* provided) {
   (void)argc, (void)argv, (void)requested, (void)provided;
   tell('i');
@@ -269,7 +275,8 @@ static void finalize_bottom(void) { tell('F'); }
 const ompi_hook_base_component_1_0_0_t mca_hook_remora_component = {
     .hookm_version = {OMPI_HOOK_BASE_VERSION_1_0_0, .mca_component_name = "remora",
                       MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION,
-                                            OMPI_RELEASE_VERSION)},
+                                            OMPI_RELEASE_VERSION),
+                      .mca_open_component = begin},
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
     .hookm_mpi_init_top_post_opal =
         init_top, /* the plain init_top comes before this component is loaded */

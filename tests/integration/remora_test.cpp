@@ -54,6 +54,15 @@ void expect_nothing_left(const Node& node) {
     EXPECT_EQ(name.find("-test"), std::string::npos) << "/dev/shm/" << name;
 }
 
+TEST(Remora, RanksOfAllAppsTalkThroughSharedMemory) {
+  Node node;
+  std::string out = node.good({"remora", "run", "-x", "OMPI_MCA_btl=^tcp",
+                               composition(node, app("a", "universe", 2, "first=2 second=0"),
+                                           app("b", "universe", 1, "first=0 second=1"))});
+  EXPECT_EQ(count(out, "ok "), 3) << out;
+  expect_nothing_left(node);
+}
+
 TEST(Remora, AProgramThatIsLinkedWithAnotherMpiIsRefusedBeforeAnythingIsTaken) {
   Node node;
   const std::string file =

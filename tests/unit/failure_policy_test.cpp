@@ -82,6 +82,21 @@ TEST_F(FailurePolicyTest, ARankInMpiInitWithoutTheComponentIsNamed) {
   EXPECT_NE(failure->why.find("without the remora component"), std::string::npos);
 }
 
+TEST_F(FailurePolicyTest, AProgramOfMpiSessionsFailsOnlyThoseThatWaitInMpiInit) {
+  all_in(Phase::connected);
+  for (Rank& rank : ranks) rank.has_component = true;
+  auto sessions = policy({seconds(0), seconds(8), seconds(60)});
+  sessions.note_init(begin);
+  EXPECT_FALSE(sessions.look(begin + seconds(9), ranks));
+  auto mixed = policy({seconds(0), seconds(8), seconds(60)});
+  ranks[1].phase = Phase::in_init;
+  mixed.note_init(begin);
+  auto failure = mixed.look(begin + seconds(9), ranks);
+  ASSERT_TRUE(failure);
+  EXPECT_NE(failure->why.find("rank 1 of app"), std::string::npos) << failure->why;
+  EXPECT_NE(failure->why.find("which uses MPI sessions only"), std::string::npos);
+}
+
 TEST_F(FailurePolicyTest, TheTimeToReachMpiInitRunsFromWhenAllHaveJoined) {
   auto watched = policy({seconds(0), seconds(8), seconds(60)});
   ranks[1].external = true;
