@@ -136,8 +136,9 @@ class Trial {
     kvm_regs general{};
     general.rip = code_at;
     general.rflags = 2;
-    return call(vcpu, KVM_SET_SREGS, &system, "KVM_SET_SREGS") &&
-           call(vcpu, KVM_SET_REGS, &general, "KVM_SET_REGS") && describe(vcpu);
+    // The description first: since Linux 6.11, KVM refuses a mode that the processor does not have.
+    return describe(vcpu) && call(vcpu, KVM_SET_SREGS, &system, "KVM_SET_SREGS") &&
+           call(vcpu, KVM_SET_REGS, &general, "KVM_SET_REGS");
   }
 
   // What KVM itself supports, so that CPUID and long mode are as in a real guest.
