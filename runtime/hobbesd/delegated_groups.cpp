@@ -4,12 +4,16 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <optional>
+#include <set>
+#include <vector>
 
 #include "core/identity.h"
 #include "core/paths.h"
 #include "core/process.h"
 #include "hobbesd/enclave_document.h"
+#include "partition/batch_step.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -41,13 +45,53 @@ oci::Resources limits_of(const Placement& placement, const CpuSet& shared) {
   return out;
 }
 
+struct Delegated {
+  std::string path, step;  // the step that it is in, or empty
+};
+
+// All of this manager's, in every hierarchy; those in steps only where there may be any.
+std::vector<Delegated> delegated(const CgroupLayout& layout, bool steps) {
+  std::map<std::string, std::string> found;  // path -> step
+  auto look = [&](const std::string& mount, const std::string& place, const std::string& step) {
+    for (const std::string& name : Files::system().list(mount + place).value_or({}))
+      if (name.rfind(group_prefix(), 0) == 0) found.emplace(place + "/" + name, step);
+  };
+  std::vector<std::string> mounts;
+  if (!layout.v2.empty()) mounts.push_back(layout.v2);
+  for (const auto& [controller, mount] : layout.v1) mounts.push_back(mount);
+  for (const std::string& mount : mounts) {
+    look(mount, "/hobbes", "");
+    if (!steps) continue;
+    for (const std::string& step : batch_steps(mount)) look(mount, step, step);
+  }
+  std::vector<Delegated> out;
+  for (const auto& [path, step] : found) out.push_back({path, step});
+  return out;
+}
+
+// Whether nothing runs in a step any more but what is in delegated groups.
+bool is_over(const CgroupLayout& layout, const std::string& step) {
+  Cgroup place(layout, without_task(step));
+  auto all = place.processes();
+  if (!all) return false;
+  std::set<pid_t> others(all->begin(), all->end());
+  for (const Delegated& group : delegated(layout, true)) {
+    if (group.step.rfind(without_task(step), 0) != 0) continue;
+    for (pid_t pid : Cgroup(layout, group.path).processes().value_or({})) others.erase(pid);
+  }
+  return others.empty();
+}
+
 }  // namespace
 
-Result<std::string> DelegatedGroups::delegate(const hobbes_record& record,
+Result<std::string> DelegatedGroups::delegate(const hobbes_record& record, pid_t caller,
                                               const Placement& placement, const CpuSet& shared,
-                                              const Json& limits) const {
-  std::string path =
-      "/hobbes/" + group_prefix() + std::to_string(record.uid) + "-" + hex(record.id);
+                                              const Json& limits) {
+  auto groups = Files::system().read("/proc/" + std::to_string(caller) + "/cgroup");
+  const std::string step = groups ? batch_step_of(*groups) : "";
+  steps_ = steps_ || !step.empty();
+  std::string path = (step.empty() ? "/hobbes" : step) + "/" + group_prefix() +
+                     std::to_string(record.uid) + "-" + hex(record.id);
   HOBBES_TRY(group, group_at(path));
   oci::Resources resources = limits_of(placement, shared);
   // A wish may only narrow what the lease, the user's quota and fairness allow.
@@ -131,25 +175,29 @@ Result<Reply> DelegatedGroups::freeze(const hobbes_record& enclave, const Json& 
 }
 
 // Empties delegated groups whose enclave has ended and takes away those that no enclave has any
-// more; a few at a time, and never waiting: what is not gone is met again at the next tick.
-bool DelegatedGroups::sweep(unsigned most) const {
-  auto top = group_at("/hobbes");
-  if (!top || !top->exists()) return false;
+// more; a few at a time, and never waiting: what is not gone is met again at the next tick. A group
+// in a step that is over goes whatever its enclave is, or the batch system would wait for it, and
+// drain the node in the end.
+bool DelegatedGroups::sweep(unsigned most) {
+  auto layout = CgroupLayout::detect();
+  if (!layout) return false;
+  const std::vector<Delegated> groups = delegated(*layout, steps_);
+  steps_ = std::any_of(groups.begin(), groups.end(),
+                       [](const Delegated& group) { return !group.step.empty(); });
   unsigned allowed = most;
-  for (const std::string& name : top->subgroups()) {
+  for (const auto& [path, step] : groups) {
     if (most == 0) return true;
-    if (name.rfind(group_prefix(), 0) != 0) continue;
     const hobbes_record* record =
-        nis_.by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
+        nis_.by_id(std::strtoull(path.c_str() + path.rfind('-') + 1, nullptr, 16));
     bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
-    if (known && !has_ended(*record)) continue;
-    auto group = group_at("/hobbes/" + name);
-    if (!group) continue;
-    auto inside = group->processes();
-    if (known && inside && inside->empty()) continue;
+    const bool over = !step.empty() && is_over(*layout, step);
+    if (known && !has_ended(*record) && !over) continue;
+    Cgroup group(*layout, path);
+    auto inside = group.processes();
+    if (known && !over && inside && inside->empty()) continue;
     --most;
-    (void)group->kill_all(milliseconds(0));
-    if (!known) (void)group->remove(milliseconds(0));
+    (void)group.kill_all(milliseconds(0));
+    if (!known || over) (void)group.remove(milliseconds(0));
   }
   return most < allowed;
 }

@@ -21,10 +21,13 @@ class DelegatedGroups {
  public:
   DelegatedGroups(const Nis& nis, const Policies& policies) : nis_(nis), policies_(policies) {}
 
-  /// Makes the group of an enclave that is being reserved and returns its path. `limits` are the
-  /// bundle's wishes, which may only narrow what the lease and the quota allow. Errors: Code::os.
-  Result<std::string> delegate(const hobbes_record& enclave, const Placement& placement,
-                               const CpuSet& shared, const Json& limits) const;
+  /// Makes the group of an enclave that is being reserved and returns its path. One that a step of
+  /// a batch job reserves is inside the step's (partition/batch_step.h) and ends with the step.
+  /// `caller` is the process that asks; `limits` are the bundle's wishes, which may only narrow
+  /// what the lease and the quota allow. Errors: Code::os.
+  Result<std::string> delegate(const hobbes_record& enclave, pid_t caller,
+                               const Placement& placement, const CpuSet& shared,
+                               const Json& limits);
   static Result<void> limit(const std::string& path, const Placement& placement,
                             const CpuSet& shared);
   /// Errors: Code::unsupported when none was delegated.
@@ -35,13 +38,14 @@ class DelegatedGroups {
                       const Json& request) const;
   /// {"op":"enclave.freeze"}
   Result<Reply> freeze(const hobbes_record& enclave, const Json& request) const;
-  /// Empties groups of enclaves that have ended and removes those of enclaves that are gone, at
-  /// most so many at a time. Whether it found something to do.
-  [[nodiscard]] bool sweep(unsigned most) const;
+  /// Empties groups of enclaves that have ended and removes those of enclaves, or steps, that are
+  /// gone, at most so many at a time. Whether it found something to do.
+  [[nodiscard]] bool sweep(unsigned most);
 
  private:
   const Nis& nis_;
   const Policies& policies_;
+  bool steps_ = true;  // some of the groups may be in batch jobs' steps
 };
 
 }  // namespace hobbes

@@ -33,7 +33,7 @@ class EnclaveTable {
     Nis& nis;
     const Leases& leases;
     Authorization& authorization;
-    const DelegatedGroups& groups;
+    DelegatedGroups& groups;
     SegmentTable& segments;
     NameTable& names;
     ProcessTable& processes;
@@ -87,7 +87,7 @@ class EnclaveTable {
   Nis& nis_;
   const Leases& leases_;
   Authorization& authorization_;
-  const DelegatedGroups& groups_;
+  DelegatedGroups& groups_;
   SegmentTable& segments_;
   NameTable& names_;
   ProcessTable& processes_;

@@ -10,6 +10,7 @@
 
 #include "core/fd.h"
 #include "core/pidfd.h"
+#include "partition/batch_step.h"
 #include "partition/device_filter.h"
 
 namespace hobbes {
@@ -94,17 +95,30 @@ Result<CgroupLayout> CgroupLayout::detect(const Files& files) {
   return layout;
 }
 
+// A batch system has groups of a step only in the hierarchies of v1 whose controllers it uses, and
+// some of them without tasks. Where it has none, ours is with the others.
+std::string Cgroup::folder_in(const std::string& mount) const {
+  const std::string step = layout_.v2.empty() ? batch_step_in(path_) : "";
+  if (step.empty() || step == path_) return mount + path_;
+  const std::string rest = path_.substr(step.size());
+  for (const std::string& place : {step, without_task(step)})
+    if (files_->exists(mount + place + "/cgroup.procs")) return mount + place + rest;
+  return mount + "/hobbes" + rest;
+}
+
 std::string Cgroup::directory(const std::string& controller) const {
   if (!layout_.v2.empty()) return layout_.v2 + path_;
   auto at = layout_.v1.find(controller);
-  return at == layout_.v1.end() ? std::string() : at->second + path_;
+  return at == layout_.v1.end() ? std::string() : folder_in(at->second);
 }
 
 std::vector<std::string> Cgroup::directories() const {
   if (!layout_.v2.empty()) return {layout_.v2 + path_};
   std::vector<std::string> out;  // co-mounted controllers share one directory
   for (const auto& [controller, mount] : layout_.v1)
-    if (std::find(out.begin(), out.end(), mount + path_) == out.end()) out.push_back(mount + path_);
+    if (std::string folder = folder_in(mount);
+        std::find(out.begin(), out.end(), folder) == out.end())
+      out.push_back(std::move(folder));
   return out;
 }
 
@@ -137,9 +151,10 @@ Result<void> Cgroup::create() const {
   auto make = [&](const std::string& mount) -> Result<void> {
     bool is_cpuset =
         layout_.v2.empty() && layout_.v1.count("cpuset") != 0 && layout_.v1.at("cpuset") == mount;
+    const std::string path = folder_in(mount).substr(mount.size());
     for (std::size_t at = 1; at != std::string::npos;) {
-      at = path_.find('/', at);
-      std::string prefix = path_.substr(0, at);
+      at = path.find('/', at);
+      std::string prefix = path.substr(0, at);
       if (at != std::string::npos) ++at;
       std::string folder = mount + prefix;
       auto made = files_->make_directory(folder);
@@ -183,7 +198,7 @@ Result<Cgroup> Cgroup::make_subgroup(const std::string& name) const {
   }
   auto cpuset = layout_.v1.find("cpuset");
   if (layout_.v2.empty() && cpuset != layout_.v1.end())
-    HOBBES_CHECK(inherit_cpuset(cpuset->second, cpuset->second + out.path_));
+    HOBBES_CHECK(inherit_cpuset(cpuset->second, out.folder_in(cpuset->second)));
   return out;
 }
 

@@ -26,7 +26,8 @@ struct CgroupLayout {
   }
 };
 
-/// One control group, by the same path in every hierarchy. Does not own it: create() and remove()
+/// One control group, by the same path in every hierarchy. One in a batch job's step (batch_step.h)
+/// is below /hobbes in those where the step has no group. Does not own it: create() and remove()
 /// are explicit, because the group outlives the program that makes it. Not thread-safe.
 class Cgroup {
  public:
@@ -66,10 +67,12 @@ class Cgroup {
   /// Counters for `events --stats`: name -> value, only those this node has.
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const;
   [[nodiscard]] const std::string& path() const { return path_; }
+  /// Its folder in the hierarchy of a controller, which v2 does not ask for. Empty: there is none.
+  [[nodiscard]] std::string directory(const std::string& controller) const;
 
  private:
   void kill_member(pid_t pid) const;
-  [[nodiscard]] std::string directory(const std::string& controller) const;
+  [[nodiscard]] std::string folder_in(const std::string& mount) const;
   [[nodiscard]] std::vector<std::string> directories() const;
   Result<void> write(const std::string& controller, const std::string& file,
                      const std::string& value) const;

@@ -14,10 +14,11 @@ class Slurm : public ::testing::Test {
         "b", "true", {{"hobbes", {{"cores", {{"count", 1}}}, {"memory", {{"size", "64MiB"}}}}}});
     node.good({"chown", "-R", "nobody", bundle});
   }
-  Outcome as_user(const std::string& commands) const {
-    return node.run({HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(), HOBBES_BUILD_DIR,
-                     "cd /; " + commands},
-                    120);
+  Outcome as_user(const std::string& commands, const std::string& kind = "") const {
+    std::vector<std::string> words = {HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(),
+                                      HOBBES_BUILD_DIR, "cd /; " + commands};
+    if (!kind.empty()) words.push_back(kind);
+    return node.run(words, 120);
   }
   // The user's enclaves have a folder and control groups of their own, which Node knows nothing of.
   // Slurm's node has ended, and its hobbesd with it, perhaps before that had taken the last group
@@ -153,6 +154,64 @@ TEST_F(SlurmEnclave, ASignalReachesItsProgramAndACancelledStepLeavesNothing) {
       "running; do sleep 0.2; done; scancel --user nobody; wait; for i in $(seq 300); do [ "
       "\"$(hobbes --json enclaves)\" = '[]' ] && break; sleep 0.1; done; hobbes --json enclaves");
   EXPECT_EQ(outcome.out, "status 3\nup\ntold\n[]\n") << outcome.err << log();
+  expect_clean();
+}
+
+// With Slurm's plugins for control groups: what a job may use, its enclaves may use, and no more.
+class SlurmConfined : public SlurmEnclave {
+ protected:
+  Outcome confined(const std::string& commands) const { return as_user(commands, "cgroups"); }
+  // Of a node whose jobs have all ended.
+  static constexpr const char* rests =
+      "for i in $(seq 300); do [ $(sinfo -h -o %t) = idle ] && [ -z \"$(squeue -h)\" ] && break; "
+      "sleep 0.1; done; sinfo -h -o %t";
+};
+
+TEST_F(SlurmConfined, AnEnclaveIsInTheGroupsOfItsStep) {
+  Outcome outcome = confined("srun --quiet -c1 --mem=200 --enclave=" + shown +
+                             " sh -c 'cat /proc/self/cgroup; nproc'; " + rests);
+  for (const char* controller : {":cpuset:", ":memory:", ":freezer:"}) {
+    const std::size_t at = outcome.out.find(controller);
+    ASSERT_NE(at, std::string::npos) << controller << outcome.out << outcome.err << log();
+    EXPECT_EQ(
+        outcome.out.compare(at + std::string(controller).size(), 24, "/slurm/uid_65534/job_1/s"), 0)
+        << outcome.out;
+  }
+  EXPECT_NE(outcome.out.find("\n1\nidle\n"), std::string::npos)
+      << "one processor: " << outcome.out << outcome.err;
+  expect_clean();
+}
+
+TEST_F(SlurmConfined, TheMemoryOfAnEnclaveIsTheJobs) {
+  const std::string take = "head -c 400M /dev/zero | tail -c 1 | wc -c";
+  Outcome outcome = confined("srun --quiet -c1 --mem=100 --enclave=" + shown + " sh -c '" + take +
+                             "'; echo status $?; srun --quiet -c1 --mem=1000 --enclave=" + shown +
+                             " sh -c '" + take + "'; " + rests);
+  EXPECT_EQ(outcome.out.find("status 0"), std::string::npos) << outcome.out << outcome.err << log();
+  EXPECT_NE(outcome.out.find("\n1\nidle\n"), std::string::npos)
+      << outcome.out << outcome.err << log();
+  expect_clean();
+}
+
+// Its enclave would hold the groups of the step, for whose end Slurm waits until it drains the
+// node.
+TEST_F(SlurmConfined, AnEnclaveThatAStepLeavesEndsWithItAndTheNodeServesOn) {
+  Outcome outcome = confined("srun --quiet -c1 --mem=200 sh -c 'hobbes-run run --detach --bundle " +
+                             bundle_that_stays() +
+                             " left </dev/null >/dev/null 2>&1; hobbes --json enclaves | grep -c "
+                             "running'; " +
+                             rests + "; srun --quiet -c1 echo well");
+  EXPECT_EQ(outcome.out, "1\nidle\nwell\n") << outcome.out << outcome.err << log();
+  EXPECT_EQ(log().find("not killable"), std::string::npos) << log();
+  expect_clean();
+}
+
+TEST_F(SlurmConfined, ACancelledStepLeavesNoGroups) {
+  Outcome outcome = confined("srun --quiet -c1 --mem=200 --enclave=" + shown +
+                             " sleep 1000 & while ! hobbes --json enclaves | grep -q running; do "
+                             "sleep 0.2; done; scancel --signal=KILL --user nobody; wait; " +
+                             std::string(rests) + "; hobbes --json enclaves");
+  EXPECT_EQ(outcome.out, "idle\n[]\n") << outcome.err << log();
   expect_clean();
 }
 

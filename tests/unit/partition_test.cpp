@@ -8,6 +8,7 @@
 #include <map>
 
 #include "enclave/drivers/linux/security_label.h"
+#include "partition/batch_step.h"
 #include "partition/cgroup.h"
 #include "partition/device_filter.h"
 #include "partition/unmovable_page.h"
@@ -129,6 +130,55 @@ TEST(Cgroup, ANewCpusetInheritsWhatItMayUse) {
   ASSERT_TRUE(cgroup.create());
   EXPECT_EQ(files.files["/cg/cpuset/hobbes/x/cpuset.cpus"], "0-3");
   EXPECT_EQ(files.files["/cg/cpuset/hobbes/cpuset.mems"], "0");
+}
+
+// As the groups of Slurm's cgroup/v1 plugins are: no tasks for cpuset, and nothing for pids.
+TEST(Cgroup, OneInABatchStepIsBelowTheStepWhereThatIsAndWithTheOthersElsewhere) {
+  FakeFiles files;
+  CgroupLayout layout = two_controllers();
+  layout.v1["pids"] = "/cg/pids";
+  files.files["/cg/cpuset/cpuset.cpus"] = "0-3";
+  files.files["/cg/cpuset/cpuset.mems"] = "0";
+  const std::string step = "/slurm/uid_7/job_3/step_0", task = step + "/task_1";
+  for (const std::string& there : {"/cg/cpuset" + step, "/cg/memory" + step, "/cg/memory" + task})
+    files.files[there + "/cgroup.procs"] = "";
+  files.files["/cg/cpuset" + step + "/cpuset.cpus"] = "2";
+  files.files["/cg/cpuset" + step + "/cpuset.mems"] = "0";
+  Cgroup cgroup(layout, task + "/user-x", files);
+  ASSERT_TRUE(cgroup.create());
+  EXPECT_EQ(cgroup.directory("cpuset"), "/cg/cpuset" + step + "/user-x");
+  EXPECT_EQ(cgroup.directory("memory"), "/cg/memory" + task + "/user-x");
+  EXPECT_EQ(cgroup.directory("pids"), "/cg/pids/hobbes/user-x");
+  EXPECT_EQ(files.files["/cg/cpuset" + step + "/user-x/cpuset.cpus"], "2");
+  EXPECT_FALSE(files.exists("/cg/pids/slurm")) << "groups of Slurm's are not made for it";
+  EXPECT_FALSE(files.exists("/cg/cpuset" + task));
+  auto inside = cgroup.make_subgroup("part");
+  ASSERT_TRUE(inside);
+  EXPECT_EQ(inside->directory("memory"), "/cg/memory" + task + "/user-x/part");
+  EXPECT_EQ(inside->directory("pids"), "/cg/pids/hobbes/user-x/part");
+}
+
+TEST(BatchStep, IsFoundInTheGroupsOfAProcessAtItsDeepest) {
+  EXPECT_EQ(batch_step_of("5:memory:/slurm/uid_7/job_3/step_0/task_1\n"
+                          "4:cpuset:/slurm/uid_7/job_3/step_0\n3:pids:/\n0::/\n"),
+            "/slurm/uid_7/job_3/step_0/task_1");
+  EXPECT_EQ(batch_step_of("0::/system.slice/slurmstepd.scope/job_3/step_batch/user/task_0\n"),
+            "/system.slice/slurmstepd.scope/job_3/step_batch/user");
+  EXPECT_EQ(batch_step_of("4:freezer:/slurm_box/uid_7/job_3/step_extern\n"),
+            "/slurm_box/uid_7/job_3/step_extern");
+  EXPECT_EQ(batch_step_of("0::/system.slice/box_slurmstepd.scope/job_3/step_0/user/task_0/x\n"),
+            "/system.slice/box_slurmstepd.scope/job_3/step_0/user");
+}
+
+TEST(BatchStep, IsNoneWhereAUserCouldHaveMadeThePath) {
+  for (const char* path :
+       {"/", "/hobbes/x", "/user.slice/user-7.slice/slurm/uid_7/job_3/step_0",
+        "/user.slice/slurmstepd.scope/job_3/step_0/user", "/slurm/uid_7/job_3", "/slurm/step_0",
+        "/system.slice/slurmstepd.scope/job_3/step_0", "slurm/uid_7/job_3/step_0", ""})
+    EXPECT_EQ(batch_step_in(path), "") << path;
+  EXPECT_EQ(batch_step_of("nonsense"), "");
+  EXPECT_EQ(without_task("/slurm/uid_7/job_3/step_0/task_1"), "/slurm/uid_7/job_3/step_0");
+  EXPECT_EQ(without_task("/slurm/uid_7/job_3/step_0"), "/slurm/uid_7/job_3/step_0");
 }
 
 TEST(Cgroup, AFailureHalfWayLeavesNothing) {

@@ -301,7 +301,7 @@ class RootfsBuilder {
           return made->configure(options, m.destination);
         }
       }
-      HOBBES_TRY(bound, bind(layout.v2 + request_.cgroup->path(), m.destination, false));
+      HOBBES_TRY(bound, bind(request_.cgroup->directory(""), m.destination, false));
       return bound.configure(options, m.destination);
     }
     MountOptions folder;
@@ -312,8 +312,8 @@ class RootfsBuilder {
     HOBBES_TRY(at, target(m.destination, false));
     HOBBES_CHECK(made.attach(at, m.destination));
     HOBBES_CHECK(made.configure(folder, m.destination));
-    for (const auto& [controller, mount_point] : layout.v1) {
-      HOBBES_TRY(bound, bind(mount_point + request_.cgroup->path(),
+    for (const auto& [controller, unused] : layout.v1) {
+      HOBBES_TRY(bound, bind(request_.cgroup->directory(controller),
                              m.destination + "/" + controller, false));
       HOBBES_CHECK(bound.configure(options, m.destination));
     }
