@@ -22,6 +22,7 @@
 #include "enclave/describe.h"
 #include "enclave/record.h"
 #include "hobbesd/enclave_document.h"
+#include "partition/batch_step.h"
 #include "partition/cgroup.h"
 
 namespace hobbes {
@@ -293,6 +294,7 @@ void EnclaveTable::note_out_of_memory(const hobbes_record& record, int exit_code
   std::uint64_t limit = numbers["memory.limit"];
   note_cause(record, (limit == 0 || limit >= unlimited ? std::string("the node's memory")
                                                        : "its memory of " + format_size(limit)) +
+                         (batch_step_in(group).empty() ? "" : ", or its job's,") +
                          " ran out, and the kernel has killed " + std::to_string(killed->second) +
                          " of its processes");
 }

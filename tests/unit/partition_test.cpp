@@ -140,10 +140,15 @@ TEST(Cgroup, OneInABatchStepIsBelowTheStepWhereThatIsAndWithTheOthersElsewhere) 
   files.files["/cg/cpuset/cpuset.cpus"] = "0-3";
   files.files["/cg/cpuset/cpuset.mems"] = "0";
   const std::string step = "/slurm/uid_7/job_3/step_0", task = step + "/task_1";
-  for (const std::string& there : {"/cg/cpuset" + step, "/cg/memory" + step, "/cg/memory" + task})
+  for (const std::string& there : {"/cg/cpuset" + step, "/cg/memory" + step, "/cg/memory" + task}) {
     files.files[there + "/cgroup.procs"] = "";
-  files.files["/cg/cpuset" + step + "/cpuset.cpus"] = "2";
-  files.files["/cg/cpuset" + step + "/cpuset.mems"] = "0";
+    for (std::size_t at = there.find("/slurm"); at != std::string::npos;) {
+      at = there.find('/', at + 1);
+      files.folders[there.substr(0, at)] = true;
+      files.files[there.substr(0, at) + "/cpuset.cpus"] = "2";
+      files.files[there.substr(0, at) + "/cpuset.mems"] = "0";
+    }
+  }
   Cgroup cgroup(layout, task + "/user-x", files);
   ASSERT_TRUE(cgroup.create());
   EXPECT_EQ(cgroup.directory("cpuset"), "/cg/cpuset" + step + "/user-x");
