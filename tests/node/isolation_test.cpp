@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "bundle/bundle.h"
 #include "core/cpu_set.h"
 #include "core/file.h"
 #include "node_harness.h"
@@ -79,6 +80,30 @@ TEST(Isolation, InterruptsKeepOffLeasedCoresAndComeBackAlsoAfterAKill) {
   Outcome refused = node.run({daemon[0], "--config", policy, "--check"});
   EXPECT_NE(refused.wait_status, 0);
   EXPECT_NE(refused.err.find("/interrupts"), std::string::npos) << refused.err;
+}
+
+// The host's hierarchies are those of v1 (tests/conformance/batch_test.cpp); this node has v2.
+TEST(Isolation, AnEnclaveOfASlurmStepIsBesideItsTasksWhereControlGroupsAreV2) {
+  Node node;
+  Json config = example_config(Kind::linux_, true);
+  config["linux"]["namespaces"] = {{{"type", "mount"}}, {{"type", "uts"}}, {{"type", "pid"}}};
+  config["process"]["user"] = {{"uid", 65534}, {"gid", 65534}};
+  const std::string shown = node.folder() + "/shown";
+  ASSERT_TRUE(make_directories(shown));
+  ASSERT_TRUE(replace_file(shown + "/config.json", to_text(config)));
+  const std::string step = "srun --quiet -c1 --mem=200 ";
+  Outcome outcome =
+      node.run({HOBBES_SOURCE_DIR "/tests/conformance/slurm", node.folder(), HOBBES_BUILD_DIR,
+                "cd /; " + step + "--enclave=" + shown + " sh -c 'cat /proc/self/cgroup; nproc'; " +
+                    step + "sh -c 'hobbes-run run --detach --bundle " + shown +
+                    " left </dev/null >/dev/null 2>&1'; for i in $(seq 300); do [ $(sinfo -h -o "
+                    "%t) = idle ] && break; sleep 0.1; done; sinfo -h -o %t",
+                "cgroups"},
+               150);
+  EXPECT_NE(outcome.out.find("slurmstepd.scope/job_1/step_0/user/user-"), std::string::npos)
+      << outcome.out << outcome.err;
+  EXPECT_NE(outcome.out.find("\n1\nidle\n"), std::string::npos) << outcome.out << outcome.err;
+  node.expect_clean();
 }
 
 }  // namespace
