@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "bundle/device_edits.h"
 #include "bundle/inspect.h"
 #include "bundle/mount_options.h"
 #include "bundle/oci_config.h"
@@ -23,9 +24,10 @@ constexpr const char* annotation_prefix = "org.hobbes.";
 
 // Annotation values are strings; these leaves of the hobbes object are not.
 bool is_json_leaf(const std::string& path) {
-  static const std::array<std::string, 10> leaves = {
+  static const std::array<std::string, 11> leaves = {
       "cores.count",    "cores.numa",        "cores.shared", "memory.numa",    "image.agent",
-      "image.terminal", "image.bootSeconds", "segments",     "remora.timeout", "heartbeat"};
+      "image.terminal", "image.bootSeconds", "segments",     "remora.timeout", "heartbeat",
+      "devices"};
   return std::find(leaves.begin(), leaves.end(), path) != leaves.end();
 }
 
@@ -132,7 +134,7 @@ HobbesSection read_hobbes(const Inspect& at) {
   HobbesSection out;
   if (!at.object()) return out;
   at.only({"kind", "root", "cores", "memory", "image", "segments", "remora", "manage", "heartbeat",
-           "serviceCores", "labels"});
+           "serviceCores", "labels", "devices"});
   if (auto kind = at.at("kind").one_of(kind_names)) out.kind = static_cast<Kind>(*kind + 1);
   if (auto root = at.at("root").one_of({"host"})) out.host_root = true;
   out.cores = read_cores(at.at("cores"));
@@ -168,6 +170,13 @@ HobbesSection read_hobbes(const Inspect& at) {
   out.heartbeat_seconds = static_cast<unsigned>(at.at("heartbeat").integer(1, 86400).value_or(0));
   out.service_cores = at.at("serviceCores").list();
   out.labels = at.at("labels").text_map();
+  at.at("devices").each([&](const Inspect& item) {
+    const std::string name = item.text().value_or("");
+    if (item.present() && !is_device_name(name)) item.wrong("a name VENDOR/CLASS=DEVICE");
+    if (std::find(out.devices.begin(), out.devices.end(), name) != out.devices.end())
+      item.wrong("each device once", "remove one of the two");
+    out.devices.push_back(name);
+  });
   return out;
 }
 
@@ -228,6 +237,8 @@ void check_whole(const Inspect& at, const Bundle& bundle) {
     if (hobbes.host_root && hobbes.kind == Kind::kitten)
       section.at("root").wrong("no root without a process: a kernel alone has none");
   }
+  if (!is_linux && !hobbes.devices.empty())
+    section.at("devices").wrong("no devices: only enclaves of kind linux have them", "remove them");
   if (!is_linux) {
     bool kernel =
         !hobbes.image.kernel.empty() || (bundle.oci.vm && !bundle.oci.vm->kernel_path.empty());

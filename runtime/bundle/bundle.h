@@ -82,6 +82,7 @@ struct HobbesSection {
   std::optional<CpuSet>
       service_cores;  ///< Linux cores of a kitten or palacios enclave's own processes
   std::map<std::string, std::string> labels;
+  std::vector<std::string> devices;  ///< to have alone, by their names ("vendor.com/class=name")
 };
 
 /// One thing wrong with a bundle.

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "bundle/device_edits.h"
 #include "core/file.h"
 #include "core/identity.h"
 #include "core/log.h"
@@ -58,6 +59,15 @@ void await_end(const EnclaveRecord& record) {
   (void)::poll(&ended, 1, 5000);
 }
 
+// In the place of what the bundle has there.
+void show(const std::vector<std::pair<std::string, std::string>>& mounts, Bundle& bundle) {
+  for (const auto& [source, destination] : mounts) {
+    std::erase_if(bundle.oci.mounts,
+                  [&](const oci::Mount& m) { return m.destination == destination; });
+    bundle.oci.mounts.push_back({destination, "bind", source, {"bind", "rw"}});
+  }
+}
+
 void warn_of(const std::vector<Error>& failures) {
   for (const Error& error : failures) log(LogLevel::warning, error.text());
 }
@@ -72,6 +82,7 @@ Json reservation_of(const Bundle& bundle, const std::string& root, const std::st
           {"cores", cores_json(bundle.hobbes.cores)},
           {"memory", memory_json(bundle.hobbes.memory)},
           {"labels", bundle.hobbes.labels},
+          {"devices", bundle.hobbes.devices},
           {"limits", limits_json(bundle.oci.linux_.resources)},
           {"heartbeat", bundle.hobbes.heartbeat_seconds},
           {"manage", name_of(bundle.hobbes.manage)}};
@@ -127,11 +138,6 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
       return std::move(joined.error()).within("create enclave '" + options.id + "'");
     }
     membership.emplace(std::move(*joined));
-    for (const auto& [source, destination] : membership->mounts) {
-      std::erase_if(bundle.oci.mounts,
-                    [&](const oci::Mount& m) { return m.destination == destination; });
-      bundle.oci.mounts.push_back({destination, "bind", source, {"bind", "rw"}});
-    }
   }
 
   auto make = [&]() -> Result<void> {
@@ -140,6 +146,9 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     reservation["bound"] = options.bound;
     HOBBES_TRY(reserved, client.call("enclave.reserve", std::move(reservation)));
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
+    if (auto edits = reserved.body.find("deviceEdits"); edits != reserved.body.end())
+      HOBBES_CHECK(apply_device_edits(bundle, *edits));
+    if (membership) show(membership->mounts, bundle);
     for (const SegmentRequest& segment : bundle.hobbes.segments)
       if (segment.size != 0)
         HOBBES_CHECK(declare_segment(client, segment.name, segment.size,

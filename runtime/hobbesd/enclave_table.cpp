@@ -63,6 +63,7 @@ EnclaveTable::EnclaveTable(Node node)
       leases_(node.leases),
       authorization_(node.authorization),
       groups_(node.groups),
+      devices_(node.devices),
       segments_(node.segments),
       names_(node.names),
       processes_(node.processes),
@@ -104,6 +105,7 @@ Result<Reply> EnclaveTable::reserve(Session& session, const Json& request) {
     forget(old->id);
   }
   HOBBES_TRY(placement, leases_.placement_for(session, request, 0, {}));
+  HOBBES_TRY(devices, devices_.grant(session, request));
   // Which program is making it, so that a restarted hobbesd can tell a slow create from a dead one.
   HOBBES_TRY(maker, ProcessId::of(session.peer.pid));
   bool shared = request.value("cores", Json::object()).value("shared", false),
@@ -127,7 +129,9 @@ Result<Reply> EnclaveTable::reserve(Session& session, const Json& request) {
                    {"heartbeat", heartbeat_of(*kind, request)},
                    {"makerPid", maker.pid},
                    {"makerStart", maker.start_ticks},
-                   {"bound", bound}};
+                   {"bound", bound},
+                   {"devices", devices.names},
+                   {"deviceNodes", devices.nodes}};
   Transition transition;
   transition.put(record);
   std::string delegated;
@@ -147,6 +151,7 @@ Result<Reply> EnclaveTable::reserve(Session& session, const Json& request) {
                placement.cpus.empty() ? "shared" : placement.cpus.text());
   Json out = to_json(placement);
   out["handle"] = record.id;
+  if (!devices.edits.empty()) out["deviceEdits"] = devices.edits;
   if (!delegated.empty()) out["cgroup"] = delegated;
   return Reply{out, {}};
 }

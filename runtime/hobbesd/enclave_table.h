@@ -9,6 +9,7 @@
 
 #include "hobbesd/authorization.h"
 #include "hobbesd/delegated_groups.h"
+#include "hobbesd/device_leases.h"
 #include "hobbesd/exit_tracker.h"
 #include "hobbesd/heartbeats.h"
 #include "hobbesd/leases.h"
@@ -34,6 +35,7 @@ class EnclaveTable {
     const Leases& leases;
     Authorization& authorization;
     DelegatedGroups& groups;
+    const DeviceLeases& devices;
     SegmentTable& segments;
     NameTable& names;
     ProcessTable& processes;
@@ -88,6 +90,7 @@ class EnclaveTable {
   const Leases& leases_;
   Authorization& authorization_;
   DelegatedGroups& groups_;
+  const DeviceLeases& devices_;
   SegmentTable& segments_;
   NameTable& names_;
   ProcessTable& processes_;

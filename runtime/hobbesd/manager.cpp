@@ -30,14 +30,16 @@ Manager::Manager(Loop& loop, std::unique_ptr<Nis> nis, Inventory inventory, Poli
       leases_(*nis_, inventory_, policies_),
       steering_(run_directory() + "/interrupts.json"),
       groups_(*nis_, policies_),
+      devices_(*nis_, policies_),
       names_(*nis_, policies_, [this](pid_t pid) { watcher_.watch(pid); }),
       processes_(*nis_, [this](pid_t pid) { watcher_.watch(pid); }),
       bells_(*nis_),
       segments_(*nis_, policies_, names_, bells_, [this](pid_t pid) { watcher_.watch(pid); }),
       compositions_(loop_, *nis_, policies_, authorization_, names_),
       operations_(loop_, *nis_, policies_, [this](std::uint64_t id) { enclaves_.forget(id); }),
-      enclaves_({loop_, *nis_, leases_, authorization_, groups_, segments_, names_, processes_,
-                 operations_, std::move(root), [this](pid_t pid) { watcher_.watch(pid); },
+      enclaves_({loop_, *nis_, leases_, authorization_, groups_, devices_, segments_, names_,
+                 processes_, operations_, std::move(root),
+                 [this](pid_t pid) { watcher_.watch(pid); },
                  [this](pid_t pid) { watcher_.end(pid); }}) {}
 
 Manager::~Manager() = default;
@@ -170,7 +172,8 @@ Result<Reply> Manager::handle(Session& session, const Json& request) {
 Result<Reply> Manager::dispatch(Session& session, const std::string& op, const Json& request) {
   using Answer = Result<Reply> (*)(Manager&, Session&, const Json&);
   static const std::map<std::string, Answer> table = {
-      {"plan", [](auto& m, auto& s, auto& r) { return m.leases_.plan(s, r); }},
+      {"plan", [](auto& m, auto& s, auto& r) { return m.plan(s, r); }},
+      {"devices", [](auto& m, auto&, auto&) { return m.devices_.list(); }},
       {"root.make", [](auto& m, auto& s, auto& r) { return m.enclaves_.make_root(s, r); }},
       {"enclave.reserve", [](auto& m, auto& s, auto& r) { return m.enclaves_.reserve(s, r); }},
       {"enclave.commit", [](auto& m, auto& s, auto& r) { return m.enclaves_.commit(s, r); }},
@@ -221,6 +224,12 @@ Result<Reply> Manager::dispatch(Session& session, const std::string& op, const J
     if (!own_end) HOBBES_CHECK(authorization_.check_grant(session, target->id));
   }
   return at->second(*this, session, request);
+}
+
+Result<Reply> Manager::plan(Session& session, const Json& request) {
+  HOBBES_TRY(planned, leases_.plan(session, request));
+  HOBBES_CHECK(devices_.plan(session, request));
+  return std::move(planned);
 }
 
 Result<Reply> Manager::enter_enclave(Session& session, const Json& request) {

@@ -10,6 +10,7 @@
 #include "hobbesd/authorization.h"
 #include "hobbesd/composition_table.h"
 #include "hobbesd/delegated_groups.h"
+#include "hobbesd/device_leases.h"
 #include "hobbesd/doorbell_table.h"
 #include "hobbesd/enclave_table.h"
 #include "hobbesd/interrupt_steering.h"
@@ -51,6 +52,7 @@ class Manager {
   Result<Reply> dispatch(Session& session, const std::string& op, const Json& request);
   // Requests that concern two of the tables.
   Result<Reply> node();
+  Result<Reply> plan(Session& session, const Json& request);
   Result<Reply> enter_enclave(Session& session, const Json& request);
   Result<Reply> freeze_enclave(Session& session, const Json& request);
   Result<Reply> begin_process(Session& session, const Json& request);
@@ -75,6 +77,7 @@ class Manager {
   std::uint64_t steered_sequence_ = 0, steer_again_ns_ = 0;
   std::string steering_trouble_;
   DelegatedGroups groups_;
+  DeviceLeases devices_;
   NameTable names_;
   ProcessTable processes_;
   DoorbellTable bells_;

@@ -11,7 +11,7 @@ Quota read_quota(const Inspect& at) {
   Quota out;
   if (!at.object()) return out;
   at.only({"cores", "memory", "enclaves", "segments", "attachments", "names", "compositions",
-           "operations"});
+           "operations", "devices"});
   if (auto n = at.at("cores").integer(0, INT64_MAX)) out.cores = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("memory").size()) out.memory = *n;
   if (auto n = at.at("enclaves").integer(0, INT64_MAX))
@@ -25,6 +25,7 @@ Quota read_quota(const Inspect& at) {
     out.compositions = static_cast<std::uint64_t>(*n);
   if (auto n = at.at("operations").integer(0, INT64_MAX))
     out.operations = static_cast<std::uint64_t>(*n);
+  if (auto n = at.at("devices").integer(0, INT64_MAX)) out.devices = static_cast<std::uint64_t>(*n);
   return out;
 }
 
@@ -36,8 +37,11 @@ std::optional<uid_t> uid_named(const std::string& text) {
 }  // namespace
 
 Quota Policies::of(uid_t uid) const {
-  if (uid == 0)
-    return {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  if (uid == 0) {
+    Quota out{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    out.devices = UINT64_MAX;
+    return out;
+  }
   auto at = users.find(uid);
   return at != users.end() ? at->second : standard;
 }

@@ -20,6 +20,7 @@ struct Quota {
   std::uint64_t names = 1024;        ///< published at once
   std::uint64_t compositions = 32;   ///< at once
   std::uint64_t operations = 32;     ///< running at once
+  std::uint64_t devices = 0;         ///< held at once (device_leases.h)
 };
 
 struct Policies {

@@ -30,6 +30,7 @@
 #include "ipc/service.h"
 #include "nis/names.h"
 #include "shell/dashboard.h"
+#include "shell/devices.h"
 #include "shell/doctor.h"
 #include "shell/interference.h"
 #include "shell/top.h"
@@ -39,10 +40,10 @@ namespace hobbes {
 namespace {
 
 const std::vector<std::string> words = {
-    "cat",          "cp",        "kill",     "ps",       "apps",   "call",    "compositions",
-    "console",      "dashboard", "doctor",   "enclaves", "events", "exit",    "help",
-    "interference", "logs",      "names",    "node",     "ping",   "publish", "segments",
-    "services",     "top",       "topology", "withdraw"};
+    "cat",      "cp",           "kill",    "ps",       "apps",     "call",   "compositions",
+    "console",  "dashboard",    "devices", "doctor",   "enclaves", "events", "exit",
+    "help",     "interference", "logs",    "names",    "node",     "ping",   "publish",
+    "segments", "services",     "top",     "topology", "withdraw"};
 
 struct Request {
   std::string command, id, label;
@@ -282,6 +283,10 @@ Result<int> act(const Request& request) {
         style));
     return 0;
   }
+  if (request.command == "devices") {
+    HOBBES_CHECK(show_devices(style));
+    return 0;
+  }
   if (request.command == "dashboard") {
     HOBBES_CHECK(serve_dashboard(request.port, request.json));
     return 0;
@@ -360,6 +365,7 @@ int run_command(int argc, const char* const* argv, bool& interactive) {
       ->add_option("--port", request.port, "the loopback port; any that is free without it");
   add("enclaves", "the enclaves")
       ->add_option("--label", request.label, "KEY=VALUE: only those that have it");
+  add("devices", "the devices that enclaves may have, and who holds them");
   add("segments", "the shared segments");
   add("apps", "the apps of running compositions");
   add("compositions", "the running compositions");
