@@ -65,13 +65,14 @@ std::optional<Failure> FailurePolicy::look_for_late_inits(Time now,
   if (const Rank* late = found([&](const Rank& r) { return outside(r) && !r.connected; }))
     return Failure{1, late->full_name() + " has not reached MPI_Init " +
                           std::to_string(limits_.init.count()) + " s after the first one"};
-  const Rank* other =
-      found([&](const Rank& r) { return outside(r) && !r.external && r.connected; });
-  if (other == nullptr) return std::nullopt;
-  if (!other->has_component)
-    return Failure{1, other->full_name() +
+  auto is_connected = [&](const Rank& r) { return outside(r) && !r.external && r.connected; };
+  if (const Rank* strange =
+          found([&](const Rank& r) { return is_connected(r) && !r.has_component; }))
+    return Failure{1, strange->full_name() +
                           " is in MPI_Init without the remora component (is its Open MPI another "
                           "one?)"};
+  const Rank* other = found(is_connected);
+  if (other == nullptr) return std::nullopt;
   // Programs of MPI sessions have no MPI_Init to wait in for each other.
   if (const Rank* waiting = found([](const Rank& r) { return r.phase == Phase::in_init; }))
     return Failure{1, waiting->full_name() + " waits in MPI_Init for " + other->full_name() +

@@ -18,7 +18,7 @@ struct Failure {
   std::string why;  ///< names the culprit
 };
 
-/// Knows the time only by what it is told. One thread.
+/// It knows the time only by what it is told. One thread.
 class FailurePolicy {
  public:
   using Time = Rank::Clock::time_point;

@@ -15,7 +15,8 @@ class JoinHandler {
   virtual ~JoinHandler() = default;
   /// The next free rank of an app: its number, environment and mounts.
   virtual Result<Json> join(const std::string& app) = 0;
-  /// The process `pid` is the rank with that number (-1: the one of `app` that joined last).
+  /// The process `pid` is the rank with that number (-1: the first of `app` that has joined and for
+  /// which no process has arrived).
   virtual Result<void> arrive(const Peer& caller, const std::string& app, std::int64_t rank,
                               std::int64_t pid) = 0;
   /// Nobody comes as that rank after all.

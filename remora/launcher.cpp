@@ -239,9 +239,12 @@ Result<void> Launcher::start_ranks() {
       continue;
     }
     if (auto started = start_rank(rank); !started) {
-      signal_all(SIGKILL);
+      // Children that nobody has waited for: their numbers are theirs.
       for (Rank& other : ranks_)
-        if (other.pid > 0) ::waitpid(other.pid, nullptr, 0);
+        if (other.pid > 0 && !other.external) {
+          (void)::kill(other.pid, SIGKILL);
+          ::waitpid(other.pid, nullptr, 0);
+        }
       return std::move(started.error()).within("start " + rank.name());
     }
   }
@@ -555,9 +558,12 @@ Result<void> Launcher::arrive(const Peer& caller, const std::string& app, std::i
                  "process " + std::to_string(process->pid) + " is not the caller's to name",
                  "let the engine's hook do it, outside of the enclave"};
   HOBBES_TRY(pidfd, process->open());
-  rank->pid = process->pid;
   rank->pidfd = std::move(pidfd);
-  HOBBES_CHECK(watch_process(*rank));
+  if (auto watched = watch_process(*rank); !watched) {
+    rank->pidfd.reset();
+    return watched;
+  }
+  rank->pid = process->pid;
   set_phase(*rank, Phase::started);
   say(rank->name() + " has joined");
   return {};

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <gelf.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/beneath.h"
 #include "core/fd.h"
 #include "core/file.h"
 
@@ -30,11 +30,9 @@ struct Needs {
   std::vector<std::string> libraries, folders;  // DT_NEEDED; DT_RUNPATH and DT_RPATH
 };
 
-std::optional<Needs> needs_of(const std::string& path) {
+std::optional<Needs> needs_of(int program) {
   if (elf_version(EV_CURRENT) == EV_NONE) return std::nullopt;
-  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file) return std::nullopt;
-  std::unique_ptr<Elf, decltype(&elf_end)> elf(elf_begin(file.get(), ELF_C_READ, nullptr), elf_end);
+  std::unique_ptr<Elf, decltype(&elf_end)> elf(elf_begin(program, ELF_C_READ, nullptr), elf_end);
   if (!elf || elf_kind(elf.get()) != ELF_K_ELF) return std::nullopt;
   Needs out;
   for (Elf_Scn* section = elf_nextscn(elf.get(), nullptr); section != nullptr;
@@ -55,33 +53,39 @@ std::optional<Needs> needs_of(const std::string& path) {
   return out;
 }
 
-// The name of the file that a chain of links below `root` leads to.
-std::string last_name(const std::string& root, std::string path) {
-  for (int i = 0; i < 8; ++i) {
-    auto target = read_link(path);
-    if (!target || target->empty()) break;
-    path = target->front() == '/' ? root + *target : path.substr(0, path.rfind('/') + 1) + *target;
-  }
-  return path.substr(path.rfind('/') + 1);
-}
-
-std::string file_of(const std::string& root, const std::string& name, const Needs& needs) {
-  std::vector<std::string> folders = needs.folders;
-  if (const char* paths = std::getenv("LD_LIBRARY_PATH"); paths != nullptr && root.empty())
-    folders.insert(folders.begin(), paths);
-  folders.emplace_back(
+// Where the dynamic linker looks, in its order. Nothing: one of the places is not understood, and
+// so is not what it would find.
+std::optional<std::vector<std::string>> places_of(const Needs& needs, const std::string& program,
+                                                  bool is_host) {
+  std::vector<std::string> lists = needs.folders, out;
+  if (const char* paths = std::getenv("LD_LIBRARY_PATH"); paths != nullptr && is_host)
+    lists.insert(lists.begin(), paths);
+  lists.emplace_back(
       "/usr/local/lib:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:"
       "/usr/lib:/usr/lib64/openmpi/lib");
-  for (const std::string& list : folders)
+  for (const std::string& list : lists)
     for (std::size_t begin = 0; begin <= list.size();) {
       const std::size_t end = std::min(list.find(':', begin), list.size());
       std::string folder = list.substr(begin, end - begin);
       begin = end + 1;
-      if (folder.empty() || folder.front() != '/') continue;
-      std::string path = root + folder + "/" + name;
-      struct stat info {};
-      if (::lstat(path.c_str(), &info) == 0) return last_name(root, path);
+      for (const char* origin : {"$ORIGIN", "${ORIGIN}"})
+        if (folder.rfind(origin, 0) == 0)
+          folder.replace(0, std::string(origin).size(), program.substr(0, program.rfind('/')));
+      if (folder.empty()) continue;
+      if (folder.front() != '/' || folder.find('$') != std::string::npos) return std::nullopt;
+      out.push_back(std::move(folder));
     }
+  return out;
+}
+
+// The name of the file that is found, where links have led.
+std::string file_of(int root, const std::string& name, const std::vector<std::string>& places) {
+  for (const std::string& folder : places) {
+    auto found = open_beneath(root, folder + "/" + name, O_PATH);
+    if (!found) continue;
+    auto path = read_link("/proc/self/fd/" + std::to_string(found->get()));
+    return path ? path->substr(path->rfind('/') + 1) : "";
+  }
   return "";
 }
 
@@ -105,15 +109,18 @@ std::string MpiLibrary::text() const {
 }
 
 std::optional<MpiLibrary> mpi_library_of(const std::string& root, const std::string& program) {
-  const std::string base = root == "/" ? "" : root;
-  auto needs = needs_of(base + program);
+  Fd top(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!top) return std::nullopt;
+  auto file = open_beneath(top.get(), program, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  auto needs = file ? needs_of(file->get()) : std::nullopt;
   if (!needs) return std::nullopt;
   for (const std::string& name : needs->libraries) {
     if (!is_mpi(name)) continue;
     // The bindings of other languages have the number of the library that they come with.
     const std::string library =
         name.rfind("libmpich", 0) == 0 ? name : "libmpi" + name.substr(name.find(".so."));
-    return MpiLibrary{library, file_of(base, library, *needs)};
+    auto places = places_of(*needs, program, root == "/");
+    return MpiLibrary{library, places ? file_of(top.get(), library, *places) : ""};
   }
   return std::nullopt;
 }

@@ -19,16 +19,16 @@ std::vector<std::string> open_mpi_settings(const OpenMpiRank& rank) {
     for (const char* setting : {"ess=pmi", "schizo=^orte", "orte_externally_bound=1",
                                 "hwloc_base_binding_policy=none", "btl=self,vader,tcp"})
       out.push_back(std::string("OMPI_MCA_") + setting);
-    out.push_back("OMPI_MCA_btl_vader_backing_directory=" + rank.session + "/shm");
-    out.push_back("OMPI_MCA_orte_tmpdir_base=" + rank.session);
+    out.push_back("OMPI_MCA_btl_vader_backing_directory=" + rank.session.shared_memory());
+    out.push_back("OMPI_MCA_orte_tmpdir_base=" + rank.session.path());
     if (rank.hides_memory) out.emplace_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
   } else {
     out.emplace_back("OMPI_MCA_btl=self,sm,tcp");
-    out.push_back("OMPI_MCA_btl_sm_backing_directory=" + rank.session + "/shm");
+    out.push_back("OMPI_MCA_btl_sm_backing_directory=" + rank.session.shared_memory());
     if (rank.hides_memory) out.emplace_back("OMPI_MCA_smsc=^cma,knem,xpmem");
     // Open MPI hands its own path on to PMIx, which complains of components that are none of its. A
     // folder that has none ends that.
-    out.push_back("PMIX_MCA_mca_base_component_path=" + rank.session + "/pmix");
+    out.push_back("PMIX_MCA_mca_base_component_path=" + rank.session.pmix());
   }
   if (rank.takes_turns) out.emplace_back("OMPI_MCA_mpi_yield_when_idle=1");
   return out;

@@ -7,12 +7,13 @@
 
 #include "core/result.h"
 #include "remora/composition.h"
+#include "remora/session.h"
 
 namespace hobbes {
 
 /// What Open MPI cannot know of a rank by itself.
 struct OpenMpiRank {
-  std::string session;        ///< the composition's folder, which every rank sees
+  const Session& session;     ///< of the composition, which every rank sees
   bool takes_turns = false;   ///< its enclave has fewer CPUs than ranks
   bool hides_memory = false;  ///< some rank's memory cannot be reached by its pid
 };

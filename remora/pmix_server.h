@@ -39,8 +39,8 @@ class PmixServer {
  public:
   virtual ~PmixServer() = default;
   /// Starts serving a job. `directory` (0700, exists) is the session's and is visible to every rank
-  /// at that path. `apps` has the names of all that a rank's number counts. SIGCHLD must be blocked
-  /// before. Errors: Code::os with PMIx's reason.
+  /// at that path. `apps` has the names of the apps with MPI, by their numbers. SIGCHLD must be
+  /// blocked before. Errors: Code::os with PMIx's reason.
   static Result<std::unique_ptr<PmixServer, EndPmixServer>> start(
       const std::string& job, const std::string& directory, const std::vector<PmixRank>& ranks,
       const std::vector<std::string>& apps);

@@ -8,7 +8,7 @@
 
 namespace hobbes {
 
-/// Read, not mapped: a rank could cut it.
+/// It is read and not mapped, since a rank could cut it. One thread.
 class ProgressFile {
  public:
   /// Errors: Code::os.

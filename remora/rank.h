@@ -58,7 +58,7 @@ unsigned published_phase(Rank::Phase phase);
 CpuSet binding_of(const Rank& rank, const std::vector<Rank>& all, const Composition& composition,
                   const std::vector<Stage::Place>& places);
 
-/// Whether an enclave has fewer CPUs than ranks, which take turns then. The number of either.
+/// How many CPUs and ranks an enclave has. Ranks take turns where they are more.
 struct Crowd {
   std::size_t cpus = 0, ranks = 0;
   [[nodiscard]] bool takes_turns() const { return ranks > cpus; }

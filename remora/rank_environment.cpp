@@ -89,7 +89,7 @@ std::vector<std::string> environment_of(const Rank& rank, const Composition& com
         "REMORA_PROGRESS=" + session.progress()})
     out.push_back(entry);
   if (!rank.external) out.push_back("REMORA_PHASE=" + session.phases(rank.global));
-  OpenMpiRank settings{session.path()};
+  OpenMpiRank settings{session};
   settings.takes_turns = crowd_of(rank.enclave, composition, places).takes_turns();
   settings.hides_memory = some_memory_is_hidden(places, options);
   for (std::string& setting : open_mpi_settings(settings)) out.push_back(std::move(setting));

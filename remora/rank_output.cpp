@@ -56,6 +56,7 @@ Result<std::array<Fd, 2>> RankOutput::open(const Rank& rank) {
     ends[i].reset(pipe[1]);
     ::fcntl(pipe[0], F_SETFL, O_NONBLOCK);
     if (options_.prefix) streams[i].prefix = "[" + rank.name() + "] ";
+    streams[i].rank = rank.name();
     streams[i].to = i == 0 ? &out_ : &err_;
     if (folder.empty()) continue;
     const std::string file = folder + (i == 0 ? "/stdout" : "/stderr");
@@ -92,7 +93,8 @@ void RankOutput::read(Stream& stream) {
     const std::string_view text(chunk, static_cast<std::size_t>(n));
     stream.pending.append(text);
     if (stream.copy)
-      if (auto copied = write_all(stream.copy.get(), text, "the output of a rank"); !copied) {
+      if (auto copied = write_all(stream.copy.get(), text, "the output of " + stream.rank);
+          !copied) {
         stream.copy.reset();
         failed_(copied.error());
       }

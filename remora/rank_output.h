@@ -43,7 +43,7 @@ class RankOutput {
   struct Stream {
     Fd fd, copy;          // its end of the pipe; the file that also gets it
     std::string pending;  // a line not yet ended
-    std::string prefix;
+    std::string prefix, rank;
     OutputStream* to = nullptr;
   };
   void read(Stream& stream);

@@ -1,4 +1,4 @@
-// One thread, many descriptors: what hobbesd and a virtual machine's monitor wait on.
+// One thread, many descriptors: what hobbesd, a virtual machine's monitor and a launcher wait on.
 #pragma once
 #include <cstdint>
 #include <functional>

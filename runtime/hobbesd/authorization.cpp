@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "core/file.h"
+#include "partition/batch_step.h"
 
 namespace hobbes {
 namespace {
@@ -22,13 +23,17 @@ CpuSet allowed_cpus(pid_t pid) {
 Result<void> Authorization::identify(Session& session, const std::string& op) const {
   session.inside = 0;
   session.allowed = CpuSet();
+  session.step.clear();
   session.privileged = session.peer.uid == 0;
   if (session.peer.pid == 0) return {};
   session.inside = enclave_containing(session.peer.pid);
   // The dearest question, which is none of those who only talk.
   static const std::set<std::string> talking = {"channel", "name", "process", "segment", "self"};
-  if (talking.count(op.substr(0, op.find('.'))) == 0)
+  if (talking.count(op.substr(0, op.find('.'))) == 0) {
     session.allowed = allowed_cpus(session.peer.pid);
+    if (auto groups = Files::system().read("/proc/" + std::to_string(session.peer.pid) + "/cgroup"))
+      session.step = batch_step_of(*groups);
+  }
   if (!session.peer.alive())
     return Error{Code::denied, "answer a request", "the process that connected has ended",
                  "connect from the process that asks"};

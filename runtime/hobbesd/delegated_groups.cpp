@@ -1,12 +1,17 @@
 #include "hobbesd/delegated_groups.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include "core/identity.h"
@@ -49,16 +54,35 @@ struct Delegated {
   std::string path, step;  // the step that it is in, or empty
 };
 
-// All of this manager's, in every hierarchy; those in steps only where there may be any.
-std::vector<Delegated> delegated(const CgroupLayout& layout, bool steps) {
+std::vector<std::string> mounts_of(const CgroupLayout& layout) {
+  std::set<std::string> out;  // controllers may share a hierarchy
+  if (!layout.v2.empty()) out.insert(layout.v2);
+  for (const auto& [controller, mount] : layout.v1) out.insert(mount);
+  return {out.begin(), out.end()};
+}
+
+// With v1 Slurm gives a step's group to the job's user, who may make what he likes in it: what
+// counts is root's, and has his number in its name.
+bool is_of_manager(const std::string& folder, const std::string& step) {
+  struct stat info {};
+  if (::lstat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != ::geteuid())
+    return false;
+  const std::size_t uid = step.find("/uid_");
+  if (uid == std::string::npos) return true;
+  const std::string user = step.substr(uid + 5, step.find('/', uid + 1) - uid - 5);
+  const std::string name = folder.substr(folder.rfind('/') + 1);
+  return name.rfind(group_prefix() + user + "-", 0) == 0;
+}
+
+// All of this manager's, in every hierarchy; those in steps only where there may be any. With v1
+// one in a step may be here several times, by its path in each hierarchy.
+std::vector<Delegated> delegated(const std::vector<std::string>& mounts, bool steps) {
   std::map<std::string, std::string> found;  // path -> step
   auto look = [&](const std::string& mount, const std::string& place, const std::string& step) {
     for (const std::string& name : Files::system().list(mount + place).value_or({}))
-      if (name.rfind(group_prefix(), 0) == 0) found.emplace(place + "/" + name, step);
+      if (name.rfind(group_prefix(), 0) == 0 && is_of_manager(mount + place + "/" + name, step))
+        found.emplace(place + "/" + name, step);
   };
-  std::vector<std::string> mounts;
-  if (!layout.v2.empty()) mounts.push_back(layout.v2);
-  for (const auto& [controller, mount] : layout.v1) mounts.push_back(mount);
   for (const std::string& mount : mounts) {
     look(mount, "/hobbes", "");
     if (!steps) continue;
@@ -69,27 +93,46 @@ std::vector<Delegated> delegated(const CgroupLayout& layout, bool steps) {
   return out;
 }
 
+// Whether a group has processes, of its own or in groups below it that are none of ours.
+bool has_others(const std::string& folder) {
+  auto own = Files::system().read(folder + "/cgroup.procs");
+  if (!own) return own.error().code != Code::not_found;
+  if (!own->empty()) return true;
+  for (const std::string& name : Files::system().list(folder).value_or({}))
+    if (name.find('.') == std::string::npos && name.rfind(group_prefix(), 0) != 0 &&
+        Files::system().exists(folder + "/" + name + "/cgroup.procs") &&
+        has_others(folder + "/" + name))
+      return true;
+  return false;
+}
+
 // Whether nothing runs in a step any more but what is in delegated groups.
-bool is_over(const CgroupLayout& layout, const std::string& step) {
-  Cgroup place(layout, without_task(step));
-  auto all = place.processes();
-  if (!all) return false;
-  std::set<pid_t> others(all->begin(), all->end());
-  for (const Delegated& group : delegated(layout, true)) {
-    if (group.step.rfind(without_task(step), 0) != 0) continue;
-    for (pid_t pid : Cgroup(layout, group.path).processes().value_or({})) others.erase(pid);
-  }
-  return others.empty();
+bool is_over(const std::vector<std::string>& mounts, const std::string& step) {
+  return std::none_of(mounts.begin(), mounts.end(), [&](const std::string& mount) {
+    return has_others(mount + without_task(step));
+  });
+}
+
+// With v2 a step's group may be without the controllers that a lease needs: Slurm limits nothing by
+// them, and nothing is escaped elsewhere.
+std::string usable_step(const CgroupLayout& layout, const std::string& step) {
+  if (step.empty() || layout.v2.empty()) return step;
+  auto controllers = Files::system().read(layout.v2 + step + "/cgroup.controllers");
+  if (!controllers) return "";
+  std::istringstream words(*controllers);
+  const std::set<std::string> names(std::istream_iterator<std::string>(words), {});
+  return names.count("cpuset") != 0 && names.count("memory") != 0 ? step : "";
 }
 
 }  // namespace
 
-Result<std::string> DelegatedGroups::delegate(const hobbes_record& record, pid_t caller,
+Result<std::string> DelegatedGroups::delegate(const hobbes_record& record,
+                                              const std::string& callers_step,
                                               const Placement& placement, const CpuSet& shared,
                                               const Json& limits) {
-  auto groups = Files::system().read("/proc/" + std::to_string(caller) + "/cgroup");
-  const std::string step = groups ? batch_step_of(*groups) : "";
-  steps_ = steps_ || !step.empty();
+  HOBBES_TRY(layout, CgroupLayout::detect());
+  const std::string step = usable_step(layout, callers_step);
+  may_be_in_steps_ = may_be_in_steps_ || !step.empty();
   std::string path = (step.empty() ? "/hobbes" : step) + "/" + group_prefix() +
                      std::to_string(record.uid) + "-" + hex(record.id);
   HOBBES_TRY(group, group_at(path));
@@ -110,6 +153,9 @@ Result<std::string> DelegatedGroups::delegate(const hobbes_record& record, pid_t
   if (auto shares = wish(limits, "cpuShares"); shares && *shares > 0)
     resources.cpu_shares = static_cast<std::uint64_t>(std::min<std::int64_t>(*shares, 1024));
   HOBBES_CHECK(group.create());
+  // The job's own limit of processes holds where its step has none for parts of it.
+  if (!step.empty() && !Files::system().exists(group.directory("pids") + "/pids.max"))
+    resources.pids_limit.reset();
   if (auto applied = group.apply(resources); !applied) {
     (void)group.remove(milliseconds(100));
     return std::move(applied).error();
@@ -157,6 +203,15 @@ Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave,
   if (std::uint64_t now = authorization.enclave_containing(pid); now != 0 && now != enclave.id)
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave",
                  ""};
+  // Nor out of those of a batch job.
+  auto groups = Files::system().read("/proc/" + std::to_string(pid) + "/cgroup");
+  const std::string step = groups ? without_task(batch_step_of(*groups)) : "";
+  if (!step.empty() && path.rfind(step + "/", 0) != 0)
+    return Error{Code::denied, attempt,
+                 "process " + std::to_string(pid) +
+                     " is in a step of a batch job, which the "
+                     "enclave is not in",
+                 "make an enclave in that step"};
   HOBBES_TRY(group, group_at(path));
   // A recycled number is noticed right before it is written.
   if (!process.alive()) return Error{Code::not_found, attempt, "the process has ended", ""};
@@ -175,31 +230,44 @@ Result<Reply> DelegatedGroups::freeze(const hobbes_record& enclave, const Json& 
 }
 
 // Empties delegated groups whose enclave has ended and takes away those that no enclave has any
-// more; a few at a time, and never waiting: what is not gone is met again at the next tick. A group
-// in a step that is over goes whatever its enclave is, or the batch system would wait for it, and
-// drain the node in the end.
+// more; a few at a time, and never waiting: what is not gone is met again at the next tick. Groups
+// in a step that is over go all at once, whatever their enclaves are, or the batch system would
+// wait for them, and drain the node in the end.
 bool DelegatedGroups::sweep(unsigned most) {
   auto layout = CgroupLayout::detect();
   if (!layout) return false;
-  const std::vector<Delegated> groups = delegated(*layout, steps_);
-  steps_ = std::any_of(groups.begin(), groups.end(),
-                       [](const Delegated& group) { return !group.step.empty(); });
-  unsigned allowed = most;
-  for (const auto& [path, step] : groups) {
-    if (most == 0) return true;
+  const std::vector<std::string> mounts = mounts_of(*layout);
+  const std::vector<Delegated> groups = delegated(mounts, may_be_in_steps_);
+  may_be_in_steps_ = std::any_of(groups.begin(), groups.end(),
+                                 [](const Delegated& group) { return !group.step.empty(); });
+  std::map<std::string, bool> over;
+  std::set<std::string> seen;
+  bool found = false;
+  for (const auto& [place, step] : groups) {
     const hobbes_record* record =
-        nis_.by_id(std::strtoull(path.c_str() + path.rfind('-') + 1, nullptr, 16));
-    bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
-    const bool over = !step.empty() && is_over(*layout, step);
-    if (known && !has_ended(*record) && !over) continue;
+        nis_.by_id(std::strtoull(place.c_str() + place.rfind('-') + 1, nullptr, 16));
+    const bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
+    // By the path that its enclave knows, which leads to it in every hierarchy.
+    const std::string path =
+        known ? text_at(enclave_document(nis_, record->id), "lent", place) : place;
+    if (!seen.insert(path).second) continue;
+    bool ended = false;
+    if (!step.empty()) {
+      auto [at, added] = over.try_emplace(without_task(step));
+      if (added) at->second = is_over(mounts, step);
+      ended = at->second;
+    }
+    if (known && !has_ended(*record) && !ended) continue;
+    if (most == 0 && !ended) continue;
     Cgroup group(*layout, path);
     auto inside = group.processes();
-    if (known && !over && inside && inside->empty()) continue;
-    --most;
+    if (known && !ended && inside && inside->empty()) continue;
+    found = true;
+    if (!ended) --most;
     (void)group.kill_all(milliseconds(0));
-    if (!known || over) (void)group.remove(milliseconds(0));
+    if (!known || ended) (void)group.remove(milliseconds(0));
   }
-  return most < allowed;
+  return found;
 }
 
 }  // namespace hobbes

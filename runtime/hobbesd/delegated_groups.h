@@ -23,9 +23,9 @@ class DelegatedGroups {
 
   /// Makes the group of an enclave that is being reserved and returns its path. One that a step of
   /// a batch job reserves is inside the step's (partition/batch_step.h) and ends with the step.
-  /// `caller` is the process that asks; `limits` are the bundle's wishes, which may only narrow
-  /// what the lease and the quota allow. Errors: Code::os.
-  Result<std::string> delegate(const hobbes_record& enclave, pid_t caller,
+  /// `step` is that of the process that asks (Session::step); `limits` are the bundle's wishes,
+  /// which may only narrow what the lease and the quota allow. Errors: Code::os.
+  Result<std::string> delegate(const hobbes_record& enclave, const std::string& step,
                                const Placement& placement, const CpuSet& shared,
                                const Json& limits);
   static Result<void> limit(const std::string& path, const Placement& placement,
@@ -45,7 +45,7 @@ class DelegatedGroups {
  private:
   const Nis& nis_;
   const Policies& policies_;
-  bool steps_ = true;  // some of the groups may be in batch jobs' steps
+  bool may_be_in_steps_ = true;  // some of the groups: of the time before this one nobody knows
 };
 
 }  // namespace hobbes

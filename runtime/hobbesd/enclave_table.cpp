@@ -136,9 +136,8 @@ Result<Reply> EnclaveTable::reserve(Session& session, const Json& request) {
   transition.put(record);
   std::string delegated;
   if (session.peer.uid != 0 && *kind == Kind::linux_ && ::geteuid() == 0) {
-    HOBBES_TRY(path,
-               groups_.delegate(record, session.peer.pid, placement, leases_.shared_cpus(session),
-                                request.value("limits", Json::object())));
+    HOBBES_TRY(path, groups_.delegate(record, session.step, placement, leases_.shared_cpus(session),
+                                      request.value("limits", Json::object())));
     document["lent"] = delegated = path;
   }
   transition.put_document(enclave_document_name(record.id), document);

@@ -19,6 +19,7 @@ struct Session {
   std::uint64_t inside = 0;  ///< the enclave whose control group the peer is in, 0: outside of any
   bool privileged = false;   ///< root outside of enclaves, or in one that may manage the node
   CpuSet allowed;            ///< the peer's affinity; empty: not known
+  std::string step;          ///< the batch job's step it is in (partition/batch_step.h); or empty
   std::set<std::uint64_t> reservations;  ///< enclaves still `creating`
   std::set<std::uint64_t> compositions;
 };

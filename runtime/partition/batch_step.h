@@ -12,8 +12,8 @@ namespace hobbes {
 /// The group that enclaves made by a process are to be put below, from its /proc/PID/cgroup
 /// (cgroups(7)). With v1 it is the process's own group of its task or step, whichever is deepest in
 /// any hierarchy; with v2, where a group with processes has no controllers below it, the group of
-/// all tasks of the step. Empty: the process is in no step. Only paths that Slurm alone can make
-/// count.
+/// all tasks of the step. Empty: the process is in no step. Only paths below the groups that
+/// Slurm has made count; with v1 a job's user may make groups below those of his step.
 std::string batch_step_of(const std::string& cgroups);
 
 /// The part of a group's path that batch_step_of would return; empty: it is not in a step.

@@ -152,7 +152,11 @@ Result<void> Cgroup::create() const {
     bool is_cpuset =
         layout_.v2.empty() && layout_.v1.count("cpuset") != 0 && layout_.v1.at("cpuset") == mount;
     const std::string path = folder_in(mount).substr(mount.size());
-    for (std::size_t at = 1; at != std::string::npos;) {
+    // What a batch system has made is there or gone, and its settings are its own.
+    const std::string step = batch_step_in(path);
+    if (!step.empty() && !files_->exists(mount + step + "/cgroup.procs"))
+      return Error{Code::not_found, "create control group " + path_, step + " is gone", ""};
+    for (std::size_t at = step.size() + 1; at != std::string::npos;) {
       at = path.find('/', at);
       std::string prefix = path.substr(0, at);
       if (at != std::string::npos) ++at;

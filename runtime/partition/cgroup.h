@@ -67,7 +67,8 @@ class Cgroup {
   /// Counters for `events --stats`: name -> value, only those this node has.
   [[nodiscard]] std::map<std::string, std::uint64_t> statistics() const;
   [[nodiscard]] const std::string& path() const { return path_; }
-  /// Its folder in the hierarchy of a controller, which v2 does not ask for. Empty: there is none.
+  /// Its folder in the hierarchy of a controller; with v2 there is one for all. Empty: there is
+  /// none.
   [[nodiscard]] std::string directory(const std::string& controller) const;
 
  private:

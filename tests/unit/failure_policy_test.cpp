@@ -97,6 +97,19 @@ TEST_F(FailurePolicyTest, AProgramOfMpiSessionsFailsOnlyThoseThatWaitInMpiInit) 
   EXPECT_NE(failure->why.find("which uses MPI sessions only"), std::string::npos);
 }
 
+TEST_F(FailurePolicyTest, ARankWithoutTheComponentIsTheCulpritAlsoBesideOneOfSessions) {
+  all_in(Phase::connected);
+  ranks[0].has_component = true;  // a program of sessions
+  ranks[1].has_component = true;
+  ranks[1].phase = Phase::in_init;
+  auto watched = policy({seconds(0), seconds(8), seconds(60)});
+  watched.note_init(begin);
+  auto failure = watched.look(begin + seconds(9), ranks);
+  ASSERT_TRUE(failure);
+  EXPECT_NE(failure->why.find("rank 2 of app"), std::string::npos) << failure->why;
+  EXPECT_NE(failure->why.find("without the remora component"), std::string::npos);
+}
+
 TEST_F(FailurePolicyTest, TheTimeToReachMpiInitRunsFromWhenAllHaveJoined) {
   auto watched = policy({seconds(0), seconds(8), seconds(60)});
   ranks[1].external = true;

@@ -1,5 +1,6 @@
 #include "remora/mpi_library.h"
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -25,7 +26,12 @@ class MpiLibraryInARoot : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(root); }
   void install(const std::string& file) const {
     const std::string link = root + libraries + "/libmpi.so.40";
+    const std::string target = file.front() == '/' ? root + file : root + libraries + "/" + file;
     ::unlink(link.c_str());
+    std::filesystem::create_directories(target.substr(0, target.rfind('/')));
+    if (target != link) {
+      ASSERT_TRUE(replace_file(target, ""));
+    }
     ASSERT_EQ(::symlink(file.c_str(), link.c_str()), 0);
   }
   std::string root;
@@ -58,6 +64,16 @@ TEST_F(MpiLibraryInARoot, LinksThatLeadInACircleEndSomewhere) {
   auto library = mpi_library_of(root, "/bin/rank");
   ASSERT_TRUE(library);
   EXPECT_EQ(library->open_mpi_release(), "");
+}
+
+TEST_F(MpiLibraryInARoot, LinksOfTheProgramStayInTheRoot) {
+  install("libmpi.so.40.40.7");
+  std::filesystem::create_directories(root + "/opt");
+  ASSERT_EQ(::rename((root + "/bin/rank").c_str(), (root + "/opt/rank").c_str()), 0);
+  ASSERT_EQ(::symlink("/opt/rank", (root + "/bin/rank").c_str()), 0);
+  auto library = mpi_library_of(root, "/bin/rank");
+  ASSERT_TRUE(library);
+  EXPECT_EQ(library->open_mpi_release(), "5.0");
 }
 
 TEST(MpiLibrary, AnotherMpiIsNamedAsTheFamilyThatItIsOf) {

@@ -108,7 +108,10 @@ void AddressSpace::join(unsigned view) {
 
 void AddressSpace::leave(unsigned view) {
   {
+    // Who uses it on may free its frames, and will not think of this view any more. Under the lock,
+    // since a view forgets one range at a time.
     Locked locked(lock_);
+    forget_in_view(view, 0, HOBBES_PROGRAM_HIGH);
     views_[view / 64] &= ~(1ULL << (view % 64));
   }
   release();

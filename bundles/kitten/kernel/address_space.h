@@ -30,9 +30,10 @@ class AddressSpace {
   static AddressSpace* make();
   /// One more process uses it, shown by that view.
   void join(unsigned view);
-  /// One less; the last one takes it away, with all its memory.
+  /// One less, whose view shows another root by now or is gone; the last one takes it away, with
+  /// all its memory.
   void leave(unsigned view);
-  /// It stays until `release`.
+  /// It stays until `release`, and counts as one more user meanwhile.
   void hold() { __atomic_add_fetch(&users_, 1U, __ATOMIC_ACQ_REL); }
   void release();
   [[nodiscard]] unsigned users() const { return __atomic_load_n(&users_, __ATOMIC_ACQUIRE); }

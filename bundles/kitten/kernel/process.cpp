@@ -152,8 +152,6 @@ std::int64_t reset(Thread& thread) {
       own->share_kernel_half();
     }
     publish_view(process.view, own->root(), process.calls);
-    // Its parent may free those frames from now on, and will not think of this proxy.
-    forget_in_view(process.view, 0, HOBBES_PROGRAM_HIGH);
     old->leave(process.view);
   } else {
     process.space->clear();
