@@ -35,7 +35,7 @@
 #include "remora/rank.h"
 #include "remora/rank_environment.h"
 #include "remora/rank_output.h"
-#include "remora/session.h"
+#include "remora/session_folder.h"
 #include "remora/stage.h"
 
 namespace hobbes {
@@ -49,7 +49,7 @@ constexpr milliseconds grace(2000);  // between SIGTERM and SIGKILL
 
 class Launcher final : public JoinHandler {
  public:
-  Launcher(const Composition& composition, const LaunchOptions& options, Session session,
+  Launcher(const Composition& composition, const LaunchOptions& options, SessionFolder session,
            EventLoop& loop)
       : composition_(composition),
         options_(options),
@@ -106,7 +106,7 @@ class Launcher final : public JoinHandler {
 
   const Composition& composition_;
   const LaunchOptions& options_;
-  Session session_;
+  SessionFolder session_;
   EventLoop& loop_;
   RankOutput output_;
   std::optional<Stage> stage_;
@@ -673,7 +673,7 @@ Result<int> launch(const Composition& composition, const LaunchOptions& options)
   // The name of the file serves as long as no other run has it; then a number makes it another.
   Composition named = composition;
   for (unsigned number = 2;; ++number) {
-    HOBBES_TRY(session, Session::make(named.name));
+    HOBBES_TRY(session, SessionFolder::make(named.name));
     HOBBES_TRY(loop, EventLoop::make());
     auto status = Launcher(named, options, std::move(session), loop).run();
     constexpr unsigned most = 20;

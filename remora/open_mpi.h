@@ -7,15 +7,15 @@
 
 #include "core/result.h"
 #include "remora/composition.h"
-#include "remora/session.h"
+#include "remora/session_folder.h"
 
 namespace hobbes {
 
 /// What Open MPI cannot know of a rank by itself.
 struct OpenMpiRank {
-  const Session& session;     ///< of the composition, which every rank sees
-  bool takes_turns = false;   ///< its enclave has fewer CPUs than ranks
-  bool hides_memory = false;  ///< some rank's memory cannot be reached by its pid
+  const SessionFolder& session;  ///< of the composition, which every rank sees
+  bool takes_turns = false;      ///< its enclave has fewer CPUs than ranks
+  bool hides_memory = false;     ///< some rank's memory cannot be reached by its pid
 };
 
 /// "K=V" each. Without them a rank would silently be a job of its own.

@@ -66,7 +66,8 @@ std::vector<std::string> inherited_environment(bool host_root) {
 
 std::vector<std::string> environment_of(const Rank& rank, const Composition& composition,
                                         const std::vector<Stage::Place>& places,
-                                        const Session& session, const LaunchOptions& options) {
+                                        const SessionFolder& session,
+                                        const LaunchOptions& options) {
   const CompositionApp& app = composition.apps[rank.app];
   const Stage::Place& place = places[rank.enclave];
   const std::string number = std::to_string(rank.app_rank), size = std::to_string(app.ranks);

@@ -6,7 +6,7 @@
 
 #include "remora/launcher.h"
 #include "remora/rank.h"
-#include "remora/session.h"
+#include "remora/session_folder.h"
 
 namespace hobbes {
 
@@ -17,6 +17,6 @@ std::vector<std::string> inherited_environment(bool host_root);
 /// reach the others.
 std::vector<std::string> environment_of(const Rank& rank, const Composition& composition,
                                         const std::vector<Stage::Place>& places,
-                                        const Session& session, const LaunchOptions& options);
+                                        const SessionFolder& session, const LaunchOptions& options);
 
 }  // namespace hobbes

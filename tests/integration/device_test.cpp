@@ -17,7 +17,7 @@ class Device : public ::testing::Test {
     const std::string shown = node.folder() + "/shown";
     EXPECT_TRUE(replace_file(shown, "from the vendor\n", 0644));
     Json zero = {{"path", "/dev/accel"}, {"hostPath", "/dev/zero"}};
-    Json full = {{"path", "/dev/accel"}, {"hostPath", "/dev/full"}};
+    Json full = {{"path", "/dev/accel-full"}, {"hostPath", "/dev/full"}};
     describe(
         ".json",
         to_text(

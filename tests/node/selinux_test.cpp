@@ -20,7 +20,8 @@ class SeLinux : public ::testing::Test {
                 ::mount("selinuxfs", "/sys/fs/selinux", "selinuxfs", 0, nullptr) == 0);
     Command load;
     load.argv = {"sh", "-c",
-                 "checkpolicy -U allow -o /tmp/policy " HOBBES_SOURCE_DIR
+                 "checkpolicy -c $(cat /sys/fs/selinux/policyvers) -U allow -o "
+                 "/tmp/policy " HOBBES_SOURCE_DIR
                  "/tests/node/selinux_policy.conf && cat /tmp/policy > /sys/fs/selinux/load"};
     auto outcome = hobbes::run(load);
     ASSERT_TRUE(outcome && outcome->good()) << outcome->err;

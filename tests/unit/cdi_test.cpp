@@ -107,7 +107,7 @@ TEST(Cdi, AWrongDescriptionIsAProblemAndTheOthersHold) {
 
 Bundle bundle_of(const Json& patch, bool host_root) {
   Json config = example_config(Kind::linux_, host_root);
-  config.merge_patch(patch);
+  if (!patch.is_null()) config.merge_patch(patch);
   Validation checked = validate_config("/nowhere", config);
   EXPECT_TRUE(checked.bundle) << report(checked.problems);
   return std::move(*checked.bundle);

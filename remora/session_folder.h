@@ -8,14 +8,14 @@
 namespace hobbes {
 
 /// RAII: the folder is gone with the object. One thread.
-class Session {
+class SessionFolder {
  public:
   /// Removes what dead launchers of this user left, then makes a folder of the composition's.
   /// Errors: Code::os.
-  static Result<Session> make(const std::string& composition);
-  Session(Session&& other) noexcept : path_(std::exchange(other.path_, "")) {}
-  Session& operator=(Session&&) = delete;
-  ~Session();
+  static Result<SessionFolder> make(const std::string& composition);
+  SessionFolder(SessionFolder&& other) noexcept : path_(std::exchange(other.path_, "")) {}
+  SessionFolder& operator=(SessionFolder&&) = delete;
+  ~SessionFolder();
 
   /// Shown in every enclave, and so anybody's there to write.
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -33,7 +33,7 @@ class Session {
   }
 
  private:
-  Session() = default;
+  SessionFolder() = default;
   std::string path_;
 };
 

@@ -1,4 +1,4 @@
-#include "remora/session.h"
+#include "remora/session_folder.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,9 +30,9 @@ void sweep() {
 
 }  // namespace
 
-Result<Session> Session::make(const std::string& composition) {
+Result<SessionFolder> SessionFolder::make(const std::string& composition) {
   sweep();
-  Session out;
+  SessionFolder out;
   auto self = ProcessId::of(::getpid());
   out.path_ = "/dev/shm/remora-" + std::to_string(::getpid()) + "-" +
               std::to_string(self ? self->start_ticks : 0) + "-" + composition;
@@ -45,7 +45,7 @@ Result<Session> Session::make(const std::string& composition) {
   return out;
 }
 
-Session::~Session() {
+SessionFolder::~SessionFolder() {
   if (path_.empty()) return;
   (void)remove_tree(path_);
   (void)remove_tree(bundles());
