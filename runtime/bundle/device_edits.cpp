@@ -86,6 +86,8 @@ Result<void> add_node(Json& config, bool host_root, const Json& node) {
 
 Result<void> add_mount(Json& config, const Json& mount) {
   HOBBES_CHECK(check_keys(mount, {"hostPath", "containerPath", "options", "type"}, "mount"));
+  if (text_at(mount, "containerPath").rfind('/', 0) != 0)
+    return unsupported("a mount at \"" + text_at(mount, "containerPath") + "\"");
   Json options = mount.value("options", Json::array());
   auto says = [&](const char* word) {
     return std::find(options.begin(), options.end(), word) != options.end();
@@ -101,9 +103,13 @@ Result<void> add_mount(Json& config, const Json& mount) {
 
 Result<void> add_hook(Json& config, const Json& hook) {
   HOBBES_CHECK(check_keys(hook, {"hookName", "path", "args", "env", "timeout"}, "hook"));
+  static const std::set<std::string> known = {"prestart",       "createRuntime", "createContainer",
+                                              "startContainer", "poststart",     "poststop"};
+  const std::string name = text_at(hook, "hookName");
+  if (known.count(name) == 0) return unsupported("a hook \"" + name + "\"");
   Json copy = hook;
   copy.erase("hookName");
-  config["hooks"][text_at(hook, "hookName")].push_back(copy);
+  config["hooks"][name].push_back(copy);
   return {};
 }
 
