@@ -113,13 +113,18 @@ std::optional<MpiLibrary> mpi_library_of(const std::string& root, const std::str
   if (!top) return std::nullopt;
   auto file = open_beneath(top.get(), program, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   auto needs = file ? needs_of(file->get()) : std::nullopt;
-  if (!needs) return std::nullopt;
+  // The dynamic linker's $ORIGIN is where links have led.
+  auto path = file ? read_link("/proc/self/fd/" + std::to_string(file->get())) : file.error();
+  auto base = read_link("/proc/self/fd/" + std::to_string(top.get()));
+  if (!needs || !path || !base) return std::nullopt;
+  const std::string origin =
+      root == "/" || path->rfind(*base + "/", 0) != 0 ? *path : path->substr(base->size());
   for (const std::string& name : needs->libraries) {
     if (!is_mpi(name)) continue;
     // The bindings of other languages have the number of the library that they come with.
     const std::string library =
         name.rfind("libmpich", 0) == 0 ? name : "libmpi" + name.substr(name.find(".so."));
-    auto places = places_of(*needs, program, root == "/");
+    auto places = places_of(*needs, origin, root == "/");
     return MpiLibrary{library, places ? file_of(top.get(), library, *places) : ""};
   }
   return std::nullopt;

@@ -103,6 +103,15 @@ void note_namespaces(const oci::Config& oci, Stage::Place& place) {
   place.own_user_namespace = place.own_user_namespace || ::geteuid() != 0;
 }
 
+// As an enclave was made from it: with what its devices have changed.
+Result<Bundle> bundle_in(const EnclaveRecord& record) {
+  HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
+  HOBBES_TRY(json, parse_json(text, "config.json"));
+  Validation validation = validate_config(record.bundle, json);
+  if (validation.bundle) return std::move(*validation.bundle);
+  return Error{Code::corrupt, "use enclave '" + record.id + "'", report(validation.problems), ""};
+}
+
 Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   const CompositionEnclave& enclave = composition.enclaves[index];
   Stage::Place place;
@@ -118,16 +127,11 @@ Result<Stage::Place> borrow(const Composition& composition, std::size_t index) {
   if (now != Status::running && (now != Status::created || record.kind == Kind::palacios))
     return Error{Code::busy, "use enclave '" + enclave.existing + "'",
                  "its status is " + std::string(name_of(now)), "start it first"};
-  HOBBES_TRY(text, Files::system().read(record.folder() + "/config.json", json_size_limit));
-  HOBBES_TRY(json, parse_json(text, "config.json"));
-  Validation validation = validate_config(record.bundle, json);
-  if (!validation.bundle)
-    return Error{Code::corrupt, "use enclave '" + enclave.existing + "'",
-                 report(validation.problems), ""};
-  place.process = validation.bundle->oci.process.value_or(oci::Process());
-  place.host_root = validation.bundle->hobbes.host_root;
+  HOBBES_TRY(bundle, bundle_in(record));
+  place.process = bundle.oci.process.value_or(oci::Process());
+  place.host_root = bundle.hobbes.host_root;
   place.folder = "/";
-  note_namespaces(validation.bundle->oci, place);
+  note_namespaces(bundle.oci, place);
   place.record = std::move(record);
   return place;
 }
@@ -166,6 +170,14 @@ Result<Stage::Place> make(const Composition& composition, std::size_t index,
       return std::move(started).error();
     }
   place.process = bundle.oci.process.value_or(oci::Process());
+  if (!bundle.hobbes.devices.empty()) {
+    auto made = bundle_in(place.record);
+    if (!made) {
+      (void)remove_enclave(place.record);
+      return std::move(made).error();
+    }
+    if (made->oci.process) place.process.env = made->oci.process->env;
+  }
   place.host_root = bundle.hobbes.host_root;
   place.folder = place.host_root && !folder.empty() ? folder : "/";
   note_namespaces(bundle.oci, place);

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -45,11 +46,27 @@ void set_variable(Json& environment, const std::string& entry) {
   environment.push_back(entry);
 }
 
+// In the place of an earlier entry with the same value there.
+void replace_in(Json& list, const char* key, const Json& entry) {
+  if (!list.is_array()) list = Json::array();
+  list.erase(std::remove_if(list.begin(), list.end(),
+                            [&](const Json& old) {
+                              return old.is_object() && text_at(old, key) == text_at(entry, key);
+                            }),
+             list.end());
+  list.push_back(entry);
+}
+
 Result<void> add_node(Json& config, bool host_root, const Json& node) {
   HOBBES_CHECK(check_keys(
       node, {"path", "hostPath", "type", "major", "minor", "fileMode", "permissions", "uid", "gid"},
       "device node"));
   const std::string path = text_at(node, "path"), source = text_at(node, "hostPath", path);
+  // Users without privilege cannot make nodes: they are shown the host's.
+  if (path != source && ::geteuid() != 0)
+    return Error{Code::unsupported, attempt,
+                 source + " is to be seen as " + path + ", which only root can do",
+                 "ask for a device whose nodes have their names on the host"};
   if (host_root && path != source)
     return Error{Code::unsupported, attempt,
                  source + " is to be seen as " + path +
@@ -79,7 +96,7 @@ Result<void> add_node(Json& config, bool host_root, const Json& node) {
                {"access", text_at(node, "permissions", "rwm")}};
   for (const char* key : {"fileMode", "uid", "gid"})
     if (node.contains(key)) device[key] = node[key];
-  if (!host_root) config["linux"]["devices"].push_back(device);
+  if (!host_root) replace_in(config["linux"]["devices"], "path", device);
   config["linux"]["resources"]["devices"].push_back(rule);
   return {};
 }
@@ -94,10 +111,11 @@ Result<void> add_mount(Json& config, const Json& mount) {
   };
   const std::string type = text_at(mount, "type", "bind");
   if (type == "bind" && !says("bind") && !says("rbind")) options.push_back("bind");
-  config["mounts"].push_back({{"source", text_at(mount, "hostPath")},
-                              {"destination", text_at(mount, "containerPath")},
-                              {"type", type},
-                              {"options", options}});
+  replace_in(config["mounts"], "destination",
+             {{"source", text_at(mount, "hostPath")},
+              {"destination", text_at(mount, "containerPath")},
+              {"type", type},
+              {"options", options}});
   return {};
 }
 
@@ -109,6 +127,10 @@ Result<void> add_hook(Json& config, const Json& hook) {
   if (known.count(name) == 0) return unsupported("a hook \"" + name + "\"");
   Json copy = hook;
   copy.erase("hookName");
+  for (const char* list : {"args", "env"})
+    if (copy.contains(list))
+      for (Json& word : copy[list])
+        if (word.is_number_integer()) word = plain_text(word);
   config["hooks"][name].push_back(copy);
   return {};
 }
@@ -136,6 +158,11 @@ bool is_device_name(const std::string& text) {
   return is_word(text.substr(0, slash), "_-.") &&
          is_word(text.substr(slash + 1, equals - slash - 1), "_-") &&
          is_word(text.substr(equals + 1), "_-.:");
+}
+
+std::string plain_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_number_integer() ? value.dump() : "";
 }
 
 std::vector<std::string> device_nodes_of(const Json& edits) {

@@ -148,6 +148,7 @@ Result<EnclaveRecord> create_enclave(const EnclaveRequest& options) {
     record.handle = static_cast<std::uint64_t>(number_at(reserved.body, "handle"));
     if (auto edits = reserved.body.find("deviceEdits"); edits != reserved.body.end())
       HOBBES_CHECK(apply_device_edits(bundle, *edits));
+    record.poststop = bundle.oci.hooks.poststop;
     if (membership) show(membership->mounts, bundle);
     for (const SegmentRequest& segment : bundle.hobbes.segments)
       if (segment.size != 0)

@@ -10,16 +10,23 @@
 namespace hobbes {
 namespace {
 
-constexpr std::size_t file_limit = 4 << 20, value_limit = 200'000, depth_limit = 32;
+constexpr std::size_t file_limit = 4 << 20, unfolded_limit = 16 << 20, depth_limit = 32;
 
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 // An alias stands for all that it names, each time anew; what such a document unfolds to is
-// limited.
+// limited: `left` counts bytes.
+void spend(const YAML::Node& node, std::size_t bytes, std::size_t& left) {
+  if (bytes > left) throw YAML::Exception(node.Mark(), "it is too large");
+  left -= bytes;
+}
+
 Json from_yaml(const YAML::Node& node, std::size_t depth, std::size_t& left) {
-  if (depth > depth_limit || left-- == 0) throw YAML::Exception(node.Mark(), "it is too large");
+  constexpr std::size_t per_value = 64;
+  if (depth > depth_limit) throw YAML::Exception(node.Mark(), "it is too deep");
+  spend(node, per_value + (node.IsScalar() ? node.Scalar().size() : 0), left);
   if (node.IsSequence()) {
     Json out = Json::array();
     for (const YAML::Node& item : node) out.push_back(from_yaml(item, depth + 1, left));
@@ -27,8 +34,11 @@ Json from_yaml(const YAML::Node& node, std::size_t depth, std::size_t& left) {
   }
   if (node.IsMap()) {
     Json out = Json::object();
-    for (const auto& item : node)
-      out[item.first.as<std::string>()] = from_yaml(item.second, depth + 1, left);
+    for (const auto& item : node) {
+      const auto key = item.first.as<std::string>();
+      spend(node, key.size(), left);
+      out[key] = from_yaml(item.second, depth + 1, left);
+    }
     return out;
   }
   if (!node.IsScalar()) return nullptr;
@@ -45,7 +55,7 @@ Json from_yaml(const YAML::Node& node, std::size_t depth, std::size_t& left) {
 Result<Json> parse_cdi(const std::string& path, const std::string& text) {
   if (ends_with(path, ".json")) return parse_json(text, path);
   try {
-    std::size_t left = value_limit;
+    std::size_t left = unfolded_limit;
     return from_yaml(YAML::Load(text), 0, left);
   } catch (const std::exception& e) {
     return Error{Code::invalid, "read " + path, e.what(), "mend it, or take it away"};
@@ -63,9 +73,11 @@ Result<void> CdiRegistry::add(const std::string& path, const Json& document,
   if (!is_device_name(kind + "=x")) return wrong("its kind is \"" + kind + "\", not VENDOR/CLASS");
   const auto devices = document.find("devices");
   if (devices == document.end() || !devices->is_array()) return wrong("it has no list of devices");
+  std::vector<CdiDevice> described;
   for (const Json& entry : *devices) {
     CdiDevice device;
-    device.name = kind + "=" + (entry.is_object() ? text_at(entry, "name") : "");
+    // A name of digits is a number in YAML.
+    device.name = kind + "=" + (entry.is_object() ? plain_text(entry.value("name", Json())) : "");
     device.file = path;
     if (!is_device_name(device.name)) return wrong("\"" + device.name + "\" is no device's name");
     for (const Json* place : {&document, &entry})
@@ -74,13 +86,17 @@ Result<void> CdiRegistry::add(const std::string& path, const Json& document,
     if (entry.contains("containerEdits"))
       for (const std::string& node : device_nodes_of(entry["containerEdits"]))
         device.nodes.push_back(node);
+    described.push_back(std::move(device));
+  }
+  for (CdiDevice& device : described) {
     if (auto other = folder.find(device.name); other != folder.end()) {
       problems_.push_back("device " + device.name + " is described by " + other->second.file +
                           " and by " + path + ", and by neither of them therefore");
       other->second.edits = nullptr;
       continue;
     }
-    folder.emplace(device.name, std::move(device));
+    const std::string name = device.name;
+    folder.emplace(name, std::move(device));
   }
   return {};
 }
@@ -92,8 +108,7 @@ CdiRegistry CdiRegistry::read(const std::vector<std::string>& folders, const Fil
     std::vector<std::string> names = files.list(folder).value_or({});
     std::sort(names.begin(), names.end());
     for (const std::string& name : names) {
-      if (!ends_with(name, ".json") && !ends_with(name, ".yaml") && !ends_with(name, ".yml"))
-        continue;
+      if (!ends_with(name, ".json") && !ends_with(name, ".yaml")) continue;
       const std::string path = folder + "/" + name;
       auto added = [&]() -> Result<void> {
         HOBBES_TRY(text, files.read(path, file_limit));

@@ -21,7 +21,7 @@ struct CdiDevice {
 /// All devices of this node: a value, read once.
 class CdiRegistry {
  public:
-  /// Reads every .json, .yaml and .yml file of the folders; what a later folder says of a device
+  /// Reads every .json and .yaml file of the folders; what a later folder says of a device
   /// stands above an earlier one. A file that cannot be read or is wrong is a problem and nothing
   /// more, and so is a device that two files of one folder describe: it is not there.
   static CdiRegistry read(const std::vector<std::string>& folders = {"/etc/cdi", "/var/run/cdi"},

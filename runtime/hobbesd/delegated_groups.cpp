@@ -29,6 +29,10 @@ using std::chrono::milliseconds;
 // Several managers may serve one machine (tests do): each sweeps only what bears its own mark.
 std::string group_prefix() { return "user-" + hex(hash_of(run_directory()), 8) + "-"; }
 
+std::string group_name(const hobbes_record& enclave) {
+  return group_prefix() + std::to_string(enclave.uid) + "-" + hex(enclave.id);
+}
+
 Result<Cgroup> group_at(const std::string& path) {
   HOBBES_TRY(layout, CgroupLayout::detect());
   return Cgroup(std::move(layout), path);
@@ -133,8 +137,7 @@ Result<std::string> DelegatedGroups::delegate(const hobbes_record& record,
   HOBBES_TRY(layout, CgroupLayout::detect());
   const std::string step = usable_step(layout, callers_step);
   may_be_in_steps_ = may_be_in_steps_ || !step.empty();
-  std::string path = (step.empty() ? "/hobbes" : step) + "/" + group_prefix() +
-                     std::to_string(record.uid) + "-" + hex(record.id);
+  std::string path = (step.empty() ? "/hobbes" : step) + "/" + group_name(record);
   HOBBES_TRY(group, group_at(path));
   oci::Resources resources = limits_of(placement, shared);
   // A wish may only narrow what the lease, the user's quota and fairness allow.
@@ -204,8 +207,9 @@ Result<Reply> DelegatedGroups::enter(const hobbes_record& enclave,
     return Error{Code::denied, attempt, "process " + std::to_string(pid) + " is in another enclave",
                  ""};
   // Nor out of those of a batch job.
+  HOBBES_TRY(layout, CgroupLayout::detect());
   auto groups = Files::system().read("/proc/" + std::to_string(pid) + "/cgroup");
-  const std::string step = groups ? without_task(batch_step_of(*groups)) : "";
+  const std::string step = groups ? without_task(usable_step(layout, batch_step_of(*groups))) : "";
   if (!step.empty() && path.rfind(step + "/", 0) != 0)
     return Error{Code::denied, attempt,
                  "process " + std::to_string(pid) +
@@ -229,6 +233,18 @@ Result<Reply> DelegatedGroups::freeze(const hobbes_record& enclave, const Json& 
   return Reply{Json::object(), {}};
 }
 
+// The enclave that a group was made for: its name holds the user's number and the enclave's, and
+// the enclave knows it by that name. With v1 a user may rename a group in his own step.
+const hobbes_record* DelegatedGroups::owner_of(const std::string& path) const {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  const hobbes_record* record =
+      nis_.by_id(std::strtoull(name.c_str() + name.rfind('-') + 1, nullptr, 16));
+  if (record == nullptr || record->type != HOBBES_ENCLAVE) return nullptr;
+  const std::string lent = text_at(enclave_document(nis_, record->id), "lent");
+  const bool same = name == group_name(*record) && lent.substr(lent.rfind('/') + 1) == name;
+  return same ? record : nullptr;
+}
+
 // Empties delegated groups whose enclave has ended and takes away those that no enclave has any
 // more; a few at a time, and never waiting: what is not gone is met again at the next tick. Groups
 // in a step that is over go all at once, whatever their enclaves are, or the batch system would
@@ -243,14 +259,14 @@ bool DelegatedGroups::sweep(unsigned most) {
   std::map<std::string, bool> over;
   std::set<std::string> seen;
   bool found = false;
-  for (const auto& [place, step] : groups) {
-    const hobbes_record* record =
-        nis_.by_id(std::strtoull(place.c_str() + place.rfind('-') + 1, nullptr, 16));
-    const bool known = record != nullptr && record->type == HOBBES_ENCLAVE;
+  for (const Delegated& group : groups) {
+    const hobbes_record* record = owner_of(group.path);
+    const bool known = record != nullptr;
     // By the path that its enclave knows, which leads to it in every hierarchy.
     const std::string path =
-        known ? text_at(enclave_document(nis_, record->id), "lent", place) : place;
+        known ? text_at(enclave_document(nis_, record->id), "lent", group.path) : group.path;
     if (!seen.insert(path).second) continue;
+    const std::string step = batch_step_in(path);
     bool ended = false;
     if (!step.empty()) {
       auto [at, added] = over.try_emplace(without_task(step));
@@ -259,13 +275,13 @@ bool DelegatedGroups::sweep(unsigned most) {
     }
     if (known && !has_ended(*record) && !ended) continue;
     if (most == 0 && !ended) continue;
-    Cgroup group(*layout, path);
-    auto inside = group.processes();
+    Cgroup there(*layout, path);
+    auto inside = there.processes();
     if (known && !ended && inside && inside->empty()) continue;
     found = true;
     if (!ended) --most;
-    (void)group.kill_all(milliseconds(0));
-    if (!known || ended) (void)group.remove(milliseconds(0));
+    (void)there.kill_all(milliseconds(0));
+    if (!known || ended) (void)there.remove(milliseconds(0));
   }
   return found;
 }

@@ -43,6 +43,7 @@ class DelegatedGroups {
   [[nodiscard]] bool sweep(unsigned most);
 
  private:
+  [[nodiscard]] const hobbes_record* owner_of(const std::string& path) const;
   const Nis& nis_;
   const Policies& policies_;
   bool may_be_in_steps_ = true;  // some of the groups: of the time before this one nobody knows

@@ -19,8 +19,9 @@ class DeviceLeases {
   DeviceLeases(const Nis& nis, const Policies& policies) : nis_(nis), policies_(policies) {}
 
   struct Grant {
-    std::vector<std::string> names, nodes;
-    Json edits = Json::array();  ///< containerEdits for the bundle, in order
+    std::vector<std::string> names;
+    std::vector<std::string> nodes;  ///< by their numbers, or by the path of one that is not there
+    Json edits = Json::array();      ///< containerEdits for the bundle, in order
   };
   /// Whether the devices that a request names ("devices") are there and free, also beside
   /// `planned`. Each is read anew, since what writes the descriptions does so at any time. Errors:

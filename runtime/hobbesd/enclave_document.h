@@ -1,6 +1,6 @@
 // The JSON document that hobbesd keeps beside the record of an enclave: root, bundle, labels,
 // annotations, heartbeat (seconds), makerPid, makerStart, bound, lent and cgroup (control groups),
-// devices (by name) and deviceNodes (paths on the host), cause (why it crashed).
+// devices (by name) and deviceNodes (by number), cause (why it crashed).
 #pragma once
 #include <cstdint>
 #include <string>

@@ -128,10 +128,12 @@ Result<Reply> OperationTable::begin(Session& session, const Verb& verb, const ho
   // A batch job stays within its cpuset and control groups. Inside an enclave the grant is the
   // limit, and hobbes-run, which may end that enclave, is outside of it: nothing would keep what it
   // makes inside of a job.
-  if (session.inside != 0 && !session.step.empty() && verb.makes_an_enclave())
-    return Error{Code::unsupported, "begin an operation",
-                 "from inside an enclave of a batch job's step no enclaves are made",
-                 "make it by a step of the job"};
+  const bool runs_something = verb.name == "create" || verb.name == "run" || verb.name == "exec";
+  if (session.inside != 0 && !session.step.empty() && runs_something)
+    return Error{Code::unsupported, "begin operation '" + verb.name + "'",
+                 "it comes from inside an enclave of a batch job's step, and would run outside of "
+                 "the job",
+                 "do it by a step of the job"};
   if (session.peer.pid != 0 && session.inside == 0) {
     requester.cpus = session.allowed;
     HOBBES_TRY(groups, control_groups_of(session.peer.pid));

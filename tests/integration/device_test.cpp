@@ -44,10 +44,11 @@ class Device : public ::testing::Test {
     EXPECT_TRUE(replace_file(file_ + end, text, 0644));
   }
   [[nodiscard]] std::string wanting(const std::string& name, const std::string& script,
-                                    const std::vector<std::string>& devices) const {
-    return node.busybox_bundle(
-        name, script,
-        {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}, {"devices", devices}}}});
+                                    const std::vector<std::string>& devices,
+                                    const Json& patch = Json::object()) const {
+    Json all = {{"hobbes", {{"cores", nullptr}, {"memory", nullptr}, {"devices", devices}}}};
+    all.merge_patch(patch);
+    return node.busybox_bundle(name, script, all);
   }
   [[nodiscard]] std::string listed(const std::string& device) const {
     auto json = parse_json(node.good({"hobbes", "devices", "--json"}), "devices");
@@ -131,6 +132,21 @@ TEST_F(Device, AUserWithoutPrivilegeHasAsManyAsHisQuotaSays) {
   EXPECT_FALSE(outcome.good()) << outcome.out;
   EXPECT_NE(outcome.err.find("the quota is 0"), std::string::npos) << outcome.err;
   EXPECT_EQ(listed(kind + "-net=eth"), "free");
+}
+
+// Its first process ends; another one that it has left behind has the device open still.
+TEST_F(Device, IsHeldUntilTheLastProcessOfItsEnclaveHasEnded) {
+  const Json shares = {{"linux", {{"namespaces", {{{"type", "mount"}}}}}}};
+  const std::string leaves = wanting("leaves", "sleep 1000 </dev/null >/dev/null 2>&1 & exit 0",
+                                     {kind + "=0"}, shares),
+                    same = wanting("same", "true", {kind + "=0"});
+  node.good({"hobbes-run", "run", "--detach", "--bundle", leaves, "one"});
+  EXPECT_TRUE(eventually([&] { return text_at(node.enclave("one"), "state") == "stopped"; }));
+  EXPECT_EQ(listed(kind + "=0"), "one");
+  EXPECT_FALSE(node.run({"hobbes-run", "run", "--bundle", same, "two"}).good());
+  node.good({"hobbes-run", "delete", "--force", "one"});
+  node.good({"hobbes-run", "run", "--bundle", same, "two"});
+  node.expect_clean();
 }
 
 }  // namespace

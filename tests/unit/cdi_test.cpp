@@ -34,7 +34,7 @@ const char* in_json = R"({"cdiVersion": "0.6.0", "kind": "acme.com/gpu",
 const char* in_yaml = R"(cdiVersion: 0.5.0
 kind: acme.com/net
 devices:
-  - name: "0"
+  - name: 0
     containerEdits:
       env: [PORT=0, "QUOTED=true"]
       deviceNodes:
@@ -100,9 +100,12 @@ TEST(Cdi, AWrongDescriptionIsAProblemAndTheOthersHold) {
     bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [*a" + std::to_string(i - 1) +
             ", *a" + std::to_string(i - 1) + "]\n";
   files.texts["/c/k.yaml"] = bomb;
+  files.texts["/c/l.yaml"] = "a: &a \"" + std::string(1 << 20, 'x') + "\"\nb: [";
+  for (int i = 0; i < 1000; ++i) files.texts["/c/l.yaml"] += "*a, ";
+  files.texts["/c/l.yaml"] += "*a]\n";
   const CdiRegistry registry = CdiRegistry::read({"/c"}, files);
   EXPECT_EQ(registry.devices().size(), 2U);
-  EXPECT_EQ(registry.problems().size(), 11U);
+  EXPECT_EQ(registry.problems().size(), 12U);
 }
 
 Bundle bundle_of(const Json& patch, bool host_root) {
@@ -134,6 +137,18 @@ TEST(DeviceEdits, GiveNodesVariablesMountsHooksAndGroups) {
   EXPECT_EQ(bundle.oci.mounts.back().destination, "/lib/acme");
   EXPECT_EQ(bundle.oci.hooks.create_container.size(), 1U);
   EXPECT_EQ(bundle.oci.process->user.additional_gids, std::vector<gid_t>{44});
+}
+
+TEST(DeviceEdits, TakeThePlaceOfWhatTheBundleHasThere) {
+  Bundle bundle = bundle_of({}, false);
+  const std::size_t mounts = bundle.oci.mounts.size();
+  const Json edits =
+      Json::parse(R"([{"deviceNodes": [{"path": "/dev/acme", "hostPath": "/dev/zero"}],
+    "mounts": [{"hostPath": "/usr/share", "containerPath": "/dev/shm", "options": ["ro"]}]}])");
+  ASSERT_TRUE(apply_device_edits(bundle, edits));
+  ASSERT_TRUE(apply_device_edits(bundle, edits)) << "as of a bundle that names them itself";
+  EXPECT_EQ(bundle.oci.mounts.size(), mounts);
+  EXPECT_EQ(bundle.oci.linux_.devices.size(), 1U);
 }
 
 TEST(DeviceEdits, InTheHostsTreeANodeIsWhereItIsAndOnlyMayBeUsed) {
