@@ -991,7 +991,9 @@ TEST_F(Palacios, AnErrorOfKvmAtAnyCallIsToldAndLeavesNothing) {
     // Attached before the monitor is executed, it fails the monitor's n-th request to KVM.
     node.good({"sh", "-c",
                "strace -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=" +
-                   std::to_string(call) + " -p " + pid + " >/dev/null 2>&1 & sleep 0.4"});
+                   std::to_string(call) + " -p " + pid +
+                   " >/dev/null 2>&1 & for i in $(seq 200); do grep -q 'TracerPid:.[1-9]' /proc/" +
+                   pid + "/status && exit 0; sleep 0.05; done; exit 1"});
     Outcome started = node.run(
         {"timeout", "-s", "KILL", "6", HOBBES_BUILD_DIR "/bin/hobbes-run", "start", "a"}, 100);
     // Once the machine is made its threads are confined: what strace makes of a call is none they
