@@ -136,7 +136,7 @@ TEST_F(Device, AUserWithoutPrivilegeHasAsManyAsHisQuotaSays) {
 
 // Its first process ends; another one that it has left behind has the device open still.
 TEST_F(Device, IsHeldUntilTheLastProcessOfItsEnclaveHasEnded) {
-  const Json shares = {{"linux", {{"namespaces", {{{"type", "mount"}}}}}}};
+  const Json shares = {{"linux", {{"namespaces", {{{"type", "mount"}}, {{"type", "uts"}}}}}}};
   const std::string leaves = wanting("leaves", "sleep 1000 </dev/null >/dev/null 2>&1 & exit 0",
                                      {kind + "=0"}, shares),
                     same = wanting("same", "true", {kind + "=0"});

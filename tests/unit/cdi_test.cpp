@@ -90,7 +90,7 @@ TEST(Cdi, AWrongDescriptionIsAProblemAndTheOthersHold) {
                  {"/c/c.json", R"({"cdiVersion": "0.6.0", "kind": "acme", "devices": []})"},
                  {"/c/d.json", head + R"("devices": 3})"},
                  {"/c/e.json", head + R"("devices": [{"name": "a b"}]})"},
-                 {"/c/f.json", head + R"("devices": [{"name": 1}]})"},
+                 {"/c/f.json", head + R"("devices": [{"name": [1]}]})"},
                  {"/c/g.json", head + R"("devices": [{"name": "0", "containerEdits": [1]}]})"},
                  {"/c/h.yaml", "a: &a [*a, *a]"},
                  {"/c/i.yaml", "[1, 2"},
