@@ -1,7 +1,7 @@
 // RPMI: the PMIx server that makes unmodified Open MPI programs one job, without mpirun.
 // The attributes Open MPI needs are those of the PMIx 4 standard
 // (https://pmix.github.io/pmix-standard). Each rank is in one process set, `hobbes://APP`: Open MPI
-// 5.0 asks a process for the name of its set, and so knows one a process.
+// 5.0 asks a process for the name of its set, so a process can have one only.
 #pragma once
 #include <functional>
 #include <memory>

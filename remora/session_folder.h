@@ -17,7 +17,7 @@ class SessionFolder {
   SessionFolder& operator=(SessionFolder&&) = delete;
   ~SessionFolder();
 
-  /// Shown in every enclave, and so anybody's there to write.
+  /// Every enclave sees it, so every process of the composition may write there.
   [[nodiscard]] const std::string& path() const { return path_; }
   /// What enclaves are made from, which none of them sees.
   [[nodiscard]] std::string bundles() const { return path_ + ".bundles"; }

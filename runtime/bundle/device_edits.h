@@ -11,8 +11,8 @@ namespace hobbes {
 /// Whether a text is a fully qualified name, "vendor.com/class=name".
 bool is_device_name(const std::string& text);
 
-/// The text of a JSON value that stands for one: of a number, too, as which YAML reads digits.
-/// Empty: it is neither.
+/// The text of a JSON string or whole number: YAML reads a text of digits as a number. Empty: the
+/// value is neither.
 std::string plain_text(const Json& value);
 
 /// Paths on the host of the device nodes that containerEdits name. Json::exception for edits of

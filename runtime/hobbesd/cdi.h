@@ -18,18 +18,19 @@ struct CdiDevice {
   std::vector<std::string> nodes;  ///< device nodes of its own, by their path on the host
 };
 
-/// All devices of this node: a value, read once.
+/// All devices of this node, as their descriptions were when it was read. A value.
 class CdiRegistry {
  public:
-  /// Reads every .json and .yaml file of the folders; what a later folder says of a device
-  /// stands above an earlier one. A file that cannot be read or is wrong is a problem and nothing
-  /// more, and so is a device that two files of one folder describe: it is not there.
+  /// Reads every .json and .yaml file of the folders. A later folder's description of a device
+  /// replaces an earlier folder's. A file that cannot be read or is wrong is left out and becomes a
+  /// problem. A device that two files of one folder describe is left out and becomes a problem,
+  /// too.
   static CdiRegistry read(const std::vector<std::string>& folders = {"/etc/cdi", "/var/run/cdi"},
                           const Files& files = Files::system());
 
   [[nodiscard]] const std::map<std::string, CdiDevice>& devices() const { return devices_; }
   [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }
-  /// Null: there is none.
+  /// Null: this node has no such device.
   [[nodiscard]] const CdiDevice* find(const std::string& name) const;
 
  private:

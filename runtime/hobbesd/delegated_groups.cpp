@@ -54,10 +54,6 @@ oci::Resources limits_of(const Placement& placement, const CpuSet& shared) {
   return out;
 }
 
-struct Delegated {
-  std::string path, step;  // the step that it is in, or empty
-};
-
 std::vector<std::string> mounts_of(const CgroupLayout& layout) {
   std::set<std::string> out;  // controllers may share a hierarchy
   if (!layout.v2.empty()) out.insert(layout.v2);
@@ -65,8 +61,8 @@ std::vector<std::string> mounts_of(const CgroupLayout& layout) {
   return {out.begin(), out.end()};
 }
 
-// With v1 Slurm gives a step's group to the job's user, who may make what he likes in it: what
-// counts is root's, and has his number in its name.
+// With v1 Slurm gives a step's group to the job's user, who may make groups in it himself.
+// hobbesd's belong to root and have the user's number in their names.
 bool is_of_manager(const std::string& folder, const std::string& step) {
   struct stat info {};
   if (::lstat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != ::geteuid())
@@ -78,22 +74,20 @@ bool is_of_manager(const std::string& folder, const std::string& step) {
   return name.rfind(group_prefix() + user + "-", 0) == 0;
 }
 
-// All of this manager's, in every hierarchy; those in steps only where there may be any. With v1
-// one in a step may be here several times, by its path in each hierarchy.
-std::vector<Delegated> delegated(const std::vector<std::string>& mounts, bool steps) {
-  std::map<std::string, std::string> found;  // path -> step
+// The paths of all groups of this manager, in every hierarchy; those in steps only where there may
+// be any. With v1 a group in a step may have several paths, one for each hierarchy.
+std::set<std::string> delegated(const std::vector<std::string>& mounts, bool steps) {
+  std::set<std::string> out;
   auto look = [&](const std::string& mount, const std::string& place, const std::string& step) {
     for (const std::string& name : Files::system().list(mount + place).value_or({}))
       if (name.rfind(group_prefix(), 0) == 0 && is_of_manager(mount + place + "/" + name, step))
-        found.emplace(place + "/" + name, step);
+        out.insert(place + "/" + name);
   };
   for (const std::string& mount : mounts) {
     look(mount, "/hobbes", "");
     if (!steps) continue;
     for (const std::string& step : batch_steps(mount)) look(mount, step, step);
   }
-  std::vector<Delegated> out;
-  for (const auto& [path, step] : found) out.push_back({path, step});
   return out;
 }
 
@@ -253,18 +247,19 @@ bool DelegatedGroups::sweep(unsigned most) {
   auto layout = CgroupLayout::detect();
   if (!layout) return false;
   const std::vector<std::string> mounts = mounts_of(*layout);
-  const std::vector<Delegated> groups = delegated(mounts, may_be_in_steps_);
-  may_be_in_steps_ = std::any_of(groups.begin(), groups.end(),
-                                 [](const Delegated& group) { return !group.step.empty(); });
+  const std::set<std::string> groups = delegated(mounts, may_be_in_steps_);
+  may_be_in_steps_ = std::any_of(groups.begin(), groups.end(), [](const std::string& group) {
+    return !batch_step_in(group).empty();
+  });
   std::map<std::string, bool> over;
   std::set<std::string> seen;
   bool found = false;
-  for (const Delegated& group : groups) {
-    const hobbes_record* record = owner_of(group.path);
+  for (const std::string& group : groups) {
+    const hobbes_record* record = owner_of(group);
     const bool known = record != nullptr;
     // By the path that its enclave knows, which leads to it in every hierarchy.
     const std::string path =
-        known ? text_at(enclave_document(nis_, record->id), "lent", group.path) : group.path;
+        known ? text_at(enclave_document(nis_, record->id), "lent", group) : group;
     if (!seen.insert(path).second) continue;
     const std::string step = batch_step_in(path);
     bool ended = false;

@@ -24,9 +24,9 @@ class DeviceLeases {
     Json edits = Json::array();      ///< containerEdits for the bundle, in order
   };
   /// Whether the devices that a request names ("devices") are there and free, also beside
-  /// `planned`. Each is read anew, since what writes the descriptions does so at any time. Errors:
-  /// Code::invalid, Code::not_found, Code::busy with the holder, Code::exhausted for the user's
-  /// quota.
+  /// `planned`. The descriptions are read at each call, since vendors' tools may change them.
+  /// Errors: Code::invalid, Code::not_found, Code::busy with the holder, Code::exhausted for the
+  /// user's quota.
   Result<Grant> grant(const Session& session, const Json& request,
                       const std::vector<Grant>& planned = {}) const;
   /// As `grant` for every enclave of a plan, one beside the other.

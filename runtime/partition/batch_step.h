@@ -1,6 +1,5 @@
 // Control groups that Slurm makes for the steps of its jobs (cgroup.conf(5), CgroupPlugin), which
-// the enclaves of a step stay inside of: its limits hold for them, and what it counts includes
-// them.
+// the enclaves of a step stay inside of, so that the limits of the job hold for them.
 #pragma once
 #include <string>
 #include <vector>
@@ -19,8 +18,8 @@ std::string batch_step_of(const std::string& cgroups);
 /// The part of a group's path that batch_step_of would return; empty: it is not in a step.
 std::string batch_step_in(const std::string& path);
 
-/// Of a part that batch_step_in returned: the same without the task, for hierarchies in which Slurm
-/// has groups for steps only. The same again when there is no task in it.
+/// The path without its last part where that is a task, for hierarchies in which Slurm has groups
+/// for steps only. `step` is what batch_step_in returned.
 std::string without_task(const std::string& step);
 
 /// Every such group of a hierarchy, relative to where it is mounted.

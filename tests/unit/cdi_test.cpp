@@ -30,7 +30,8 @@ class Descriptions final : public MadeUpFiles {
 const char* in_json = R"({"cdiVersion": "0.6.0", "kind": "acme.com/gpu",
   "containerEdits": {"env": ["ACME=1"], "deviceNodes": [{"path": "/dev/acmectl"}]},
   "devices": [{"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/acme0"}]}},
-              {"name": "all", "containerEdits": {"deviceNodes": [{"path": "/dev/acme0"}, {"path": "/dev/acme1"}]}}]})";
+              {"name": "all", "containerEdits": {"deviceNodes": [{"path": "/dev/acme0"},
+                                                                   {"path": "/dev/acme1"}]}}]})";
 const char* in_yaml = R"(cdiVersion: 0.5.0
 kind: acme.com/net
 devices:
@@ -120,7 +121,8 @@ TEST(DeviceEdits, GiveNodesVariablesMountsHooksAndGroups) {
   Bundle bundle = bundle_of({{"process", {{"env", {"PATH=/bin", "ACME=old"}}}}}, false);
   const std::size_t mounts = bundle.oci.mounts.size();
   const Json edits = Json::parse(R"([{"env": ["ACME=new", "MORE=1"],
-    "deviceNodes": [{"path": "/dev/acme", "hostPath": "/dev/zero", "permissions": "r", "fileMode": 384}],
+    "deviceNodes": [{"path": "/dev/acme", "hostPath": "/dev/zero", "permissions": "r",
+                     "fileMode": 384}],
     "mounts": [{"hostPath": "/usr/lib/acme", "containerPath": "/lib/acme", "options": ["ro"]}],
     "hooks": [{"hookName": "createContainer", "path": "/bin/true", "args": ["true"]}],
     "additionalGids": [44]}])");
